@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The block-volume interface that every layer speaks: a range of bytes in logical blocks, and
+ * requests on it.
+ *
+ * A volume lives on one home reactor; block_submit() is called there and completes the request exactly
+ * once, there, never on the submitter's stack. block_remote.h makes a volume usable from another
+ * reactor. The caller owns the request, its iovec and its memory until `done` runs.
+ *
+ * Errors, with fixed meanings:
+ *   -EINVAL     offset or length not a multiple of the logical block, or zero where data is needed
+ *   -ERANGE     beyond the end of the volume
+ *   -EBADMSG    stored data does not match its checksum
+ *   -EUCLEAN    stored structure is damaged
+ *   -ESTALE     epoch is old, or the volume was closed or taken over
+ *   -ENOSPC     pool full: "capacity exceeded", never an I/O error
+ *   -EREMOTEIO  a back end failed
+ *   -EILSEQ     compare found a difference (miscompare_offset tells where)
+ *   -EROFS      read-only volume
+ *   -EOPNOTSUPP not an operation of this volume
+ *   -EIO        anything else that the medium reports
+ */
+#include "reactor/reactor.h"
+
+enum block_op {
+	BLOCK_READ,
+	BLOCK_WRITE,
+	BLOCK_WRITE_ZEROES, /* reads as zeros afterwards; may release space */
+	BLOCK_UNMAP,        /* contents reads as zeros afterwards; releases space where whole blocks
+			     * of the engine are covered */
+	BLOCK_FLUSH,        /* everything completed before it is durable; offset and length 0 */
+	BLOCK_COMPARE,
+	BLOCK_COMPARE_AND_WRITE, /* iov: `length` bytes to compare, then `length` bytes to write */
+	BLOCK_STATUS,            /* fills `status` for the range that starts at offset */
+	BLOCK_OP_COUNT,
+};
+
+enum {
+	BLOCK_FUA = 1 << 0,        /* durable before it completes */
+	BLOCK_NO_RELEASE = 1 << 1, /* write zeroes: keep the space reserved */
+};
+
+/* Room in each request for the layer that handles it. Layers below a layer are given requests that
+ * the upper one embeds in memory of its own. */
+#define BLOCK_SPACE_BYTES 448
+
+struct block_status {
+	uint64_t length; /* bytes from offset that share the state; at most the request's length */
+	bool allocated;
+	bool zero;
+};
+
+struct block_volume;
+
+struct block_request {
+	enum block_op op;
+	unsigned flags;
+	uint64_t offset; /* bytes */
+	uint64_t length; /* bytes */
+	const struct iovec *iov;
+	int iov_count;
+	void (*done)(struct block_request *request, int result);
+	struct block_status status;  /* out, BLOCK_STATUS */
+	uint64_t miscompare_offset;  /* out, with -EILSEQ: first different byte, from offset */
+
+	/* Owned by the volume from submit to done. */
+	struct block_volume *volume;
+	struct reactor_work work; /* for completing later in the turn */
+	int result;
+	uint64_t submitted_ns;
+	struct list_node link;
+	_Alignas(16) unsigned char space[BLOCK_SPACE_BYTES];
+};
+
+struct block_volume_ops {
+	const char *kind;
+	/* The request was validated by block_submit(). */
+	void (*submit)(struct block_volume *volume, struct block_request *request);
+	/* Frees the volume. No request is in flight. */
+	void (*free)(struct block_volume *volume);
+};
+
+struct block_volume {
+	const struct block_volume_ops *ops;
+	struct reactor *home;
+	uint64_t size_bytes;
+	uint32_t block_bytes;          /* logical block: 512 or 4096 */
+	uint32_t physical_block_bytes; /* writes of this size and alignment need no merge */
+	uint32_t max_transfer_bytes;   /* of reads, writes and compares; others have no limit */
+	bool read_only;
+	uint64_t in_flight;
+};
+
+void block_volume_init(struct block_volume *volume, const struct block_volume_ops *ops,
+		       struct reactor *home, uint64_t size_bytes, uint32_t block_bytes);
+
+/* Validates (fields above, iov covers exactly the bytes the op needs), then hands to the volume. */
+void block_submit(struct block_volume *volume, struct block_request *request);
+/* For volumes: completes the request now. Not on the submitter's stack. */
+void block_complete(struct block_request *request, int result);
+/* For volumes: completes later in this turn; for use inside submit. */
+void block_complete_later(struct block_request *request, int result);
+
+/* From a fiber on the home reactor: one request, waiting for it. */
+int block_io(struct block_volume *volume, enum block_op op, unsigned flags, void *buffer,
+	     uint64_t length, uint64_t offset);
+
+void block_volume_free(struct block_volume *volume); /* NULL is fine */

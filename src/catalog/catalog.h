@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The catalog: small durable facts (pools, containers, vDisks, egroup files, exports). An ordered
+ * map from key to value with compare-and-swap transactions; SQLite below, on a worker thread.
+ *
+ * All functions but open and close may be called from fibers of any reactor and suspend the fiber.
+ * Commits of several fibers that wait together share one SQLite transaction. Every value carries
+ * a CRC-32C over key, version and value; a mismatch is -EUCLEAN, logged with the key.
+ *
+ * A committed transaction survives loss of power. SQLite is set up in this order: locking_mode
+ * EXCLUSIVE, synchronous EXTRA, journal_mode WAL (another order was seen to lose transactions).
+ */
+#include "reactor/reactor.h"
+
+struct catalog;
+
+/* Tables: the first byte of a key. Numbers are part of the format and never reused. */
+enum catalog_table {
+	CATALOG_META = 1,      /* format version, node id, id counters */
+	CATALOG_POOL = 2,
+	CATALOG_DISK = 3,
+	CATALOG_CONTAINER = 4,
+	CATALOG_VDISK = 5,
+	CATALOG_EGROUP = 6,    /* (pool, vdisk, egroup): a logical extent group */
+	CATALOG_EGFILE = 7,    /* (pool, vdisk, file): a file that stores one or more groups */
+	CATALOG_NAME = 8,      /* (kind, parent, name) to id */
+	CATALOG_ISCSI = 9,
+	CATALOG_JOB = 10,
+};
+
+#define CATALOG_KEY_MAX 120
+#define CATALOG_VALUE_MAX (1u << 20)
+
+struct catalog_key {
+	uint8_t length;
+	uint8_t bytes[CATALOG_KEY_MAX];
+};
+
+/* Builders: table byte, then 64-bit big-endian numbers and raw text, so that keys sort by number. */
+struct catalog_key catalog_key(enum catalog_table table);
+void catalog_key_add(struct catalog_key *key, uint64_t number);
+void catalog_key_add_text(struct catalog_key *key, const char *text); /* cut at the room left */
+/* The `index`-th number of a key. */
+uint64_t catalog_key_number(const struct catalog_key *key, unsigned index);
+/* The text after `numbers` numbers, NUL-terminated. */
+void catalog_key_text(const struct catalog_key *key, unsigned numbers, char *ret_text, size_t size);
+
+struct catalog_row {
+	struct catalog_key key;
+	uint64_t version; /* grows with each change of the row; a new row starts at 1 */
+	uint32_t length;
+	uint8_t *value;
+};
+
+struct catalog_rows {
+	size_t count;
+	struct catalog_row *rows;
+};
+
+void catalog_row_done(struct catalog_row *row);
+void catalog_rows_done(struct catalog_rows *rows);
+
+enum catalog_change_kind {
+	CATALOG_PUT,
+	CATALOG_DELETE, /* of an absent row: no effect */
+	CATALOG_EXPECT, /* the row has `version` (0: is absent), or the commit fails with -ESTALE */
+	CATALOG_DELETE_PREFIX,
+};
+
+struct catalog_change {
+	enum catalog_change_kind kind;
+	struct catalog_key key;
+	uint64_t version;
+	const void *value;
+	uint32_t length;
+};
+
+struct catalog_options {
+	const char *path;     /* of the database file */
+	const char *vfs;      /* NULL = SQLite's own for the system */
+	bool create;          /* make it when missing; else -ENOENT */
+};
+
+/* From a fiber. -EUCLEAN damaged, -EPROTONOSUPPORT written by a newer version (the log names both
+ * versions), -EBUSY another process has it. */
+int catalog_open(struct world *world, const struct catalog_options *options,
+		 struct catalog **ret_catalog);
+/* From a fiber; waits for commits in flight. */
+void catalog_close(struct catalog *catalog);
+
+int catalog_get(struct catalog *catalog, const struct catalog_key *key,
+		struct catalog_row *ret_row); /* -ENOENT */
+/* Rows whose keys start with `prefix` and come after `after` (NULL: all), at most `limit` (0: all). */
+int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
+		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows);
+/* All or nothing, durable when it returns 0. */
+int catalog_commit(struct catalog *catalog, const struct catalog_change *changes, size_t count);
+/* Reserves `count` ids of a named counter, never given again, even after a crash. Starts at 1. */
+int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t count,
+			uint64_t *ret_first);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The iSCSI front end (RFC 7143, SPC-4, SBC-3): a server that presents block volumes as LUNs of targets.
+ *
+ * The server lives on one reactor; connections are served there or on other reactors (its own choice), and
+ * requests are carried to the volume's home. Functions are called from fibers of the server's reactor.
+ */
+#include "block/block.h"
+
+struct iscsi_server;
+
+#define ISCSI_NAME_MAX 223 /* RFC 7143 section 4.2.7.1 */
+
+struct iscsi_server_options {
+	const char *address;     /* numeric IPv4 or IPv6 */
+	uint16_t port;           /* 0 = any free one */
+	bool port_fallback;      /* take any free port where `port` is in use */
+	unsigned max_sessions;   /* 0 = 256 */
+	uint64_t memory_bytes;   /* for data in flight of all connections; 0 = 64 MiB */
+};
+
+struct iscsi_lun { /* copied */
+	struct block_volume *volume; /* lives until iscsi_server_remove_lun() has returned */
+	uint64_t serial;             /* stable for ever; gives NAA, EUI and unit serial number */
+	const char *product;         /* for INQUIRY, e.g. the vDisk's name; cut at 16 */
+	bool read_only;
+	bool thin;                   /* advertises provisioning, UNMAP */
+};
+
+struct iscsi_session_info {
+	char initiator[ISCSI_NAME_MAX + 1];
+	char target[ISCSI_NAME_MAX + 1];
+	char peer[64];
+	uint64_t created_wall_ns, commands, bytes_read, bytes_written;
+};
+
+int iscsi_server_new(struct reactor *reactor, const struct iscsi_server_options *options,
+		     struct iscsi_server **ret_server); /* -EADDRINUSE, -EINVAL address */
+/* Drops all sessions, waits for their requests. */
+void iscsi_server_free(struct iscsi_server *server);
+/* The address and port that it listens on. */
+void iscsi_server_address(const struct iscsi_server *server, char *ret_text, size_t size,
+			  uint16_t *ret_port);
+
+int iscsi_server_add_target(struct iscsi_server *server, const char *name); /* -EEXIST, -EINVAL */
+/* Logs its sessions out, waits for their requests, removes its LUNs. -ENOENT. */
+int iscsi_server_remove_target(struct iscsi_server *server, const char *name);
+int iscsi_server_add_lun(struct iscsi_server *server, const char *target, uint16_t lun,
+			 const struct iscsi_lun *spec); /* -ENOENT target, -EEXIST lun */
+/* Requests under way are completed first; later ones get LOGICAL UNIT NOT SUPPORTED. */
+int iscsi_server_remove_lun(struct iscsi_server *server, const char *target, uint16_t lun);
+/* The volume's size changed: CAPACITY DATA HAS CHANGED to each session. */
+void iscsi_server_resized(struct iscsi_server *server, struct block_volume *volume);
+/* Caller frees. */
+int iscsi_server_sessions(struct iscsi_server *server, struct iscsi_session_info **ret_infos,
+			  size_t *ret_count);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Containers: named groups of vDisks in one pool, which carry the policy of their vDisks. Rows of the
+ * catalog; no state of their own. From fibers.
+ */
+#include "catalog/catalog.h"
+
+#define CONTAINER_NAME_MAX 63
+
+struct container_info {
+	uint64_t id;
+	uint64_t pool_id;
+	char name[CONTAINER_NAME_MAX + 1]; /* [a-z0-9][a-z0-9._-]*, unique on the node */
+	uint64_t created_wall_ns;
+};
+
+int container_create(struct catalog *catalog, struct world *world, uint64_t pool_id,
+		     const char *name, uint64_t *ret_id); /* -EEXIST, -EINVAL name, -ENOENT pool */
+int container_get(struct catalog *catalog, uint64_t id, struct container_info *ret_info);
+int container_find(struct catalog *catalog, const char *name, struct container_info *ret_info);
+/* In order of id; caller frees. */
+int container_list(struct catalog *catalog, struct container_info **ret_infos, size_t *ret_count);
+int container_delete(struct catalog *catalog, uint64_t id); /* -ENOTEMPTY while it has vDisks */

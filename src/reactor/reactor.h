@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * One event loop. In the real world each reactor is a pinned thread; in the simulated world the
+ * simulator calls its turns. A turn: wait in the world (messages, at most REACTOR_COMPLETIONS
+ * completions), due timers, deferred work, ready fibers, then the turn-end hooks; what these queued is
+ * handed to the kernel at the next wait.
+ *
+ * Every mutable object has one home reactor. reactor_assert_home() is called on entry.
+ */
+#include "base/list.h"
+#include "world/world.h"
+
+struct reactor;
+
+#define REACTOR_COMPLETIONS 8 /* completions handled before the next submit */
+
+enum fiber_class { /* pools of their own, so that one class cannot starve another */
+	FIBER_DATA,       /* guest requests that need more than one I/O */
+	FIBER_CHECKPOINT,
+	FIBER_RECLAIM,
+	FIBER_CONTROL,    /* API calls, log-in, recovery */
+	FIBER_CLASS_COUNT,
+};
+
+struct reactor_options {
+	unsigned index;
+	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64 */
+	uint32_t stack_bytes;               /* 0 = 64 KiB (256 KiB under a sanitizer) */
+	bool pin;                           /* bind the thread to CPU `index` modulo the CPUs */
+	uint64_t poll_ns; /* busy polling before the thread sleeps; 0 = none */
+};
+
+int reactor_new(struct world *world, const struct reactor_options *options,
+		struct reactor **ret_reactor);
+/* No fiber is running or queued, no timer armed. In the real world the thread has ended. */
+void reactor_free(struct reactor *reactor);
+
+/* Real world only: the thread that calls turns until reactor_stop(). */
+int reactor_start(struct reactor *reactor);
+void reactor_stop(struct reactor *reactor); /* callable from any thread but its own; joins */
+
+/* The reactor of the running thread (in the simulated world: whose turn it is), or NULL. */
+struct reactor *reactor_current(void);
+struct world *reactor_world(struct reactor *reactor);
+struct world_port *reactor_port(struct reactor *reactor);
+unsigned reactor_index(const struct reactor *reactor);
+/* Monotonic time; cached at the start of the turn by reactor_turn_ns(). */
+uint64_t reactor_now_ns(struct reactor *reactor);
+uint64_t reactor_turn_ns(const struct reactor *reactor);
+
+#define reactor_assert_home(r) ASSERT(reactor_current() == (r))
+
+/* Work for later in this turn or the next: never on the caller's stack. FIFO. */
+struct reactor_work {
+	struct list_node link;
+	void (*run)(struct reactor_work *work);
+};
+void reactor_defer(struct reactor *reactor, struct reactor_work *work);
+
+/* Runs at the end of the current turn, once for each time it is armed. */
+struct reactor_hook {
+	struct list_node link;
+	void (*run)(struct reactor_hook *hook);
+};
+static inline void reactor_hook_init(struct reactor_hook *hook,
+				     void (*run)(struct reactor_hook *hook))
+{
+	list_node_init(&hook->link);
+	hook->run = run;
+}
+/* Arming an armed hook has no effect. */
+void reactor_hook_arm(struct reactor *reactor, struct reactor_hook *hook);
+
+struct reactor_timer {
+	uint64_t deadline_ns;
+	uint64_t sequence; /* ties run in order of arming */
+	unsigned heap_index;
+	bool armed;
+	void (*run)(struct reactor_timer *timer);
+};
+void reactor_timer_arm(struct reactor *reactor, struct reactor_timer *timer, uint64_t deadline_ns);
+void reactor_timer_cancel(struct reactor *reactor, struct reactor_timer *timer);
+
+/* Runs message->run on the reactor's thread. Callable from any thread. */
+void reactor_post(struct reactor *to, struct world_message *message);
+
+/* Turns over 5 ms since start, and the longest one: for stats and the watchdog's log line. */
+struct reactor_stats {
+	uint64_t turns, completions, messages, sleeps, slow_turns, longest_turn_ns;
+	unsigned fibers_in_use[FIBER_CLASS_COUNT], fibers_queued[FIBER_CLASS_COUNT];
+};
+void reactor_get_stats(const struct reactor *reactor, struct reactor_stats *ret_stats);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * vDisks: log-structured virtual disks over append-only extent groups.
+ *
+ * A vDisk is rows in the catalog (vdisk_create, _list, _rename, _delete) and, while it is open, an object on one
+ * home reactor that is a block volume. Functions are called from fibers unless said otherwise; those that take a
+ * `struct vdisk` on its home reactor.
+ */
+#include "block/block.h"
+#include "pool/pool.h"
+
+struct vdisk;
+struct vdisk_cache;
+
+#define VDISK_NAME_MAX 63
+#define VDISK_MAX_BYTES (64 * TIB)
+#define VDISK_MIN_BYTES (1 * MIB)
+
+struct vdisk_spec {
+	const char *name; /* [a-zA-Z0-9][a-zA-Z0-9._-]*, unique in the container */
+	uint64_t container_id;
+	uint64_t size_bytes;  /* multiple of 4 KiB, VDISK_MIN_BYTES to VDISK_MAX_BYTES */
+	uint32_t block_bytes; /* logical block: 512 or 4096 */
+};
+
+struct vdisk_info { /* what the catalog knows of a vDisk */
+	uint64_t id;
+	uint64_t pool_id;
+	uint64_t container_id;
+	char name[VDISK_NAME_MAX + 1];
+	uint64_t size_bytes;
+	uint32_t block_bytes;
+	uint64_t created_wall_ns;
+	uint64_t epoch;
+	uint64_t live_bytes; /* at the last checkpoint */
+	bool deleting;       /* a delete was begun and goes on at the next start */
+};
+
+struct vdisk_stats { /* since open */
+	uint64_t operations[BLOCK_OP_COUNT];
+	uint64_t bytes[BLOCK_OP_COUNT];
+	uint64_t errors[BLOCK_OP_COUNT];
+	uint64_t in_flight;
+	uint64_t live_bytes, log_tail_bytes, map_memory_bytes;
+	uint64_t device_written_bytes; /* all that went to disk for it: records, pages, compaction */
+	uint64_t device_read_bytes;
+	uint64_t checkpoints, groups, compacted_groups, compacted_bytes, checksum_errors;
+};
+
+/* Memory for maps of the vDisks of one reactor: cached pages are dropped and deltas are folded to stay
+ * below `budget_bytes`. */
+int vdisk_cache_new(struct reactor *reactor, uint64_t budget_bytes, struct vdisk_cache **ret_cache);
+void vdisk_cache_free(struct vdisk_cache *cache);
+
+int vdisk_create(struct pool *pool, const struct vdisk_spec *spec, uint64_t *ret_id);
+int vdisk_get(struct catalog *catalog, uint64_t id, struct vdisk_info *ret_info);
+int vdisk_find(struct catalog *catalog, uint64_t container_id, const char *name,
+	       struct vdisk_info *ret_info);
+/* All vDisks in order of id; caller frees. */
+int vdisk_list(struct catalog *catalog, struct vdisk_info **ret_infos, size_t *ret_count);
+/* Of an open or closed vDisk; a new name within its container. */
+int vdisk_rename(struct catalog *catalog, uint64_t id, const char *name);
+
+/* Opens on the current reactor: replays the log's tail. -EUCLEAN / -EBADMSG where it is damaged. The volume
+ * it gives lives until vdisk_close(). */
+int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct vdisk **ret_vdisk);
+/* No request is in flight. Checkpoints, seals, trims. The object is freed whatever is returned. */
+int vdisk_close(struct vdisk *vdisk);
+struct block_volume *vdisk_volume(struct vdisk *vdisk);
+uint64_t vdisk_id(const struct vdisk *vdisk);
+/* Grows or shrinks; what is cut off is gone and its space comes back. */
+int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes);
+int vdisk_checkpoint(struct vdisk *vdisk);
+void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats);
+/* Completed-request latencies in ns of reads and of writes (struct histogram, base/histogram.h). */
+const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op);
+
+/* Marks as deleting, then removes groups and rows, in steps; goes on after a crash when called again. The vDisk is
+ * closed. `progress` (may be NULL) is called between steps on this fiber. */
+int vdisk_delete(struct pool *pool, uint64_t id,
+		 void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total), void *arg);
+
+struct vdisk_check_report {
+	uint64_t pages, blocks, bad_pages, bad_blocks, leaked_blocks, missing_live_blocks;
+};
+/* Walks the whole map, compares liveness with it, optionally reads all data. Of an open, otherwise idle vDisk. */
+int vdisk_check(struct vdisk *vdisk, bool read_data, struct vdisk_check_report *ret_report);

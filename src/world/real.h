@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The real world: io_uring (kernel 6.1 or newer), a pool of worker threads, eventfds.
+ */
+#include "world/world.h"
+
+struct world_real_options {
+	unsigned workers;      /* threads for blocking calls; 0 = 4 */
+	unsigned queue_depth;  /* submission entries per port; 0 = 256 */
+	/*
+	 * A file that every ring keeps registered, or -1. The kernel lets go of it only when the ring
+	 * of a killed process has drained, so a flock() held through it fences the successor off
+	 * until no I/O of the dead process can land any more.
+	 */
+	int fence_fd;
+};
+
+/* -ENOSYS or -EPERM when io_uring is missing or disabled. */
+int world_real_new(const struct world_real_options *options, struct world **ret_world);
+/* All ports are closed. */
+void world_real_free(struct world *world);

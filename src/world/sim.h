@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The simulated world: one thread, virtual time, one seed. See world.h for the interface it serves.
+ *
+ * The seed decides every delay, the order in which completions, messages and timers of different
+ * ports run, which faults happen and what a loss of power leaves behind. No decision depends on an
+ * address or on real time, so a seed replays exactly and sim_trace_hash() of two runs is equal.
+ *
+ * Disks. Every path lives on the disk whose root is its longest registered prefix (sim_disk_add()).
+ * A disk keeps for each file what is durable and, in order of completion, what was written since the
+ * last sync. On power loss each unsynced 512-byte sector of each write survives or not by the seed;
+ * unsynced directory operations survive as a prefix of their order per directory. On a process crash
+ * everything completed survives, and writes in flight survive in part or whole, even late: until
+ * sim_restart() returns.
+ */
+#include "world/world.h"
+
+struct sim;
+
+struct sim_faults { /* chances in parts per million for one operation */
+	uint32_t read_error_ppm;   /* -EIO */
+	uint32_t write_error_ppm;  /* -EIO, part of the data may have been written */
+	uint32_t sync_error_ppm;   /* -EIO; what was unsynced may be lost although later syncs succeed */
+	uint32_t bit_flip_ppm;     /* a read returns one flipped bit; the medium is good */
+	uint32_t slow_ppm;         /* takes up to slow_ns */
+	uint64_t slow_ns;
+	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync fail with -EIO */
+	uint32_t connection_drop_ppm;
+};
+
+struct sim_options {
+	uint64_t seed;
+	uint64_t min_latency_ns, max_latency_ns; /* of one operation; 0,0 = the seed draws them */
+	bool trace;                              /* print each event to stderr */
+};
+
+enum sim_crash {
+	SIM_CRASH_PROCESS, /* the process dies; the kernel and the disks live */
+	SIM_CRASH_POWER,
+};
+
+int sim_new(const struct sim_options *options, struct sim **ret_sim);
+void sim_free(struct sim *sim);
+struct world *sim_world(struct sim *sim);
+
+/* A disk with `capacity_bytes`, all directories and files under `root`. root itself exists, durable. */
+int sim_disk_add(struct sim *sim, const char *root, uint64_t capacity_bytes);
+void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults);
+void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_bytes);
+void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);
+/* Damages the medium itself: flips bit `bit` of the byte at `offset`. -ENOENT, -ERANGE. */
+int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit);
+
+/* Fails the n-th following file operation (1 = the next) of any kind with `error`; 0 disarms.
+ * Returns nothing; sim_fault_hit() tells whether it has happened. For fault sweeps. */
+void sim_fail_nth(struct sim *sim, uint64_t n, int error);
+bool sim_fault_hit(const struct sim *sim);
+
+/* Runs events until `done(arg)` is true (checked after each event; true at once returns at once),
+ * nothing is left to run, or `limit_ns` of virtual time have passed. 0, -EDEADLK, -ETIMEDOUT. */
+int sim_run_until(struct sim *sim, bool (*done)(void *arg), void *arg, uint64_t limit_ns);
+
+/* The same sequence of decisions for tests' own choices, on a stream separate from the world's. */
+uint64_t sim_random(struct sim *sim);
+/* Uniform in [0, bound). bound > 0. */
+uint64_t sim_random_below(struct sim *sim, uint64_t bound);
+
+/*
+ * Kills the world: every pending operation completes with -ESHUTDOWN, later ones too. The owner then
+ * runs until its fibers have unwound, frees its objects, closes its ports and calls sim_restart(),
+ * which decides what survived and makes the world usable again (time goes on).
+ */
+void sim_crash(struct sim *sim, enum sim_crash kind);
+bool sim_is_dead(const struct sim *sim);
+void sim_restart(struct sim *sim);
+
+uint64_t sim_trace_hash(const struct sim *sim);
+
+/* SQLite VFS over the simulated disks (name "sim"); registered by sim_new(), one sim at a time.
+ * Synchronous: advances no time. Subject to the disk's faults, capacity and crash rules. */
+#define SIM_VFS_NAME "sim"
