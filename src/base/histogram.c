@@ -7,7 +7,8 @@
 
 #define SUB_COUNT (1u << HISTOGRAM_SUB_BITS)
 
-/* Values below SUB_COUNT have a bucket each; above, the top bit and the three that follow choose. */
+/* Values below SUB_COUNT have a bucket each; above, the top bit and the three that follow
+ * choose. */
 static unsigned bucket_of(uint64_t ns)
 {
 	unsigned top, shift;

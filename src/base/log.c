@@ -15,8 +15,8 @@
 /*
  * Purpose: one finished line an event, as text or as a JSON object, to one sink.
  *
- * 1. Lines leave in the order in which log_write() took the lock, each whole: the sink runs under it and
- *    must not log.
+ * 1. Lines leave in the order in which log_write() took the lock, each whole: the sink runs under
+ *    it and must not log.
  * 2. Area, message and pairs are cut at fixed lengths before they are escaped, so the line always
  *    fits and a JSON line is always complete.
  * 3. Whatever bytes a guest or a network put into a pair, a line holds no control character and is
@@ -126,7 +126,8 @@ static void put_escape(unsigned char byte, bool json)
 	if (json && (byte == '"' || byte == '\\'))
 		length = snprintf(escape, sizeof(escape), "\\%c", byte);
 	else if (json)
-		length = snprintf(escape, sizeof(escape), byte < 0x80 ? "\\u%04x" : "\\ufffd", byte);
+		length = snprintf(escape, sizeof(escape), byte < 0x80 ? "\\u%04x" : "\\ufffd",
+				  byte);
 	else
 		length = snprintf(escape, sizeof(escape), "\\x%02x", byte);
 	put_bytes(escape, (size_t)length);
@@ -137,7 +138,8 @@ static void put_escaped(struct span text, bool json)
 	for (size_t i = 0; i < text.length;) {
 		const unsigned char *at = (const unsigned char *)text.start + i;
 		size_t length = at[0] < 0x80 ? 1 : utf8_sequence(at, text.length - i);
-		bool special = at[0] < 0x20 || at[0] == 0x7f || (json && (*at == '"' || *at == '\\'));
+		bool control = at[0] < 0x20 || at[0] == 0x7f;
+		bool special = control || (json && (at[0] == '"' || at[0] == '\\'));
 
 		if (length == 0 || special)
 			put_escape(at[0], json);

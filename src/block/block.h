@@ -4,9 +4,9 @@
  * The block-volume interface that every layer speaks: a range of bytes in logical blocks, and
  * requests on it.
  *
- * A volume lives on one home reactor; block_submit() is called there and completes the request exactly
- * once, there, never on the submitter's stack. block_remote.h makes a volume usable from another
- * reactor. The caller owns the request, its iovec and its memory until `done` runs.
+ * A volume lives on one home reactor; block_submit() is called there and completes the request
+ * exactly once, there, never on the submitter's stack. block_remote.h makes a volume usable from
+ * another reactor. The caller owns the request, its iovec and its memory until `done` runs.
  *
  * Errors, with fixed meanings:
  *   -EINVAL     offset or length not a multiple of the logical block, or zero where data is needed

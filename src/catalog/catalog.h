@@ -37,7 +37,8 @@ struct catalog_key {
 	uint8_t bytes[CATALOG_KEY_MAX];
 };
 
-/* Builders: table byte, then 64-bit big-endian numbers and raw text, so that keys sort by number. */
+/* Builders: table byte, then 64-bit big-endian numbers and raw text, so that keys sort by
+ * number. */
 struct catalog_key catalog_key(enum catalog_table table);
 void catalog_key_add(struct catalog_key *key, uint64_t number);
 void catalog_key_add_text(struct catalog_key *key, const char *text); /* cut at the room left */
@@ -91,7 +92,8 @@ void catalog_close(struct catalog *catalog);
 
 int catalog_get(struct catalog *catalog, const struct catalog_key *key,
 		struct catalog_row *ret_row); /* -ENOENT */
-/* Rows whose keys start with `prefix` and come after `after` (NULL: all), at most `limit` (0: all). */
+/* Rows whose keys start with `prefix` and come after `after` (NULL: all), at most `limit` (0:
+ * all). */
 int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows);
 /* All or nothing, durable when it returns 0. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Containers: named groups of vDisks in one pool, which carry the policy of their vDisks. Rows of the
- * catalog; no state of their own. From fibers.
+ * Containers: named groups of vDisks in one pool, which carry the policy of their vDisks. Rows of
+ * the catalog; no state of their own. From fibers.
  */
 #include "catalog/catalog.h"
 

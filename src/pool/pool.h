@@ -9,16 +9,17 @@
  *     groups/XX/ID.eg         egroup files, named by file id (16 hex digits), XX = its last byte
  *     spare/ID.sp             written files without content that counts, for reuse
  *
- * Files. A file that was written once is cheaper to overwrite than a new one to extend, so removed files
- * go to spare/ and come back from there, and while the pool is idle spare files are made and written
- * ahead. A spare file may contain old records: readers tell them by the group id in each header.
+ * Files. A file that was written once is cheaper to overwrite than a new one to extend, so removed
+ * files go to spare/ and come back from there, and while the pool is idle spare files are made and
+ * written ahead. A spare file may contain old records: readers tell them by the group id in each
+ * header.
  *
- * Space. Capacity = what the configuration gives, at most what the file system can hold. `used` is the
- * size of all group files, whatever is live in them. The reserve is room that only reclaim and
+ * Space. Capacity = what the configuration gives, at most what the file system can hold. `used` is
+ * the size of all group files, whatever is live in them. The reserve is room that only reclaim and
  * checkpoints may take. Growth of live data is admitted by pool_admit().
  *
- * The pool lives on one home reactor; calls from fibers of other reactors are carried over. Counters of
- * the account are atomics and can be read and changed from any reactor.
+ * The pool lives on one home reactor; calls from fibers of other reactors are carried over.
+ * Counters of the account are atomics and can be read and changed from any reactor.
  */
 #include "catalog/catalog.h"
 
@@ -35,7 +36,7 @@ enum pool_use { /* who asks for room */
 
 struct pool_spec {
 	const char *name;       /* unique; [a-z0-9][a-z0-9._-]* */
-	const char *directory;  /* absolute; exists or its parent does; must be empty of other content */
+	const char *directory;  /* absolute; it or its parent exists; holds nothing else */
 	uint64_t capacity_bytes; /* 0 = the file system's size less a margin */
 };
 
@@ -51,8 +52,8 @@ struct pool_info {
 	const char *state; /* "online", "read-only", "missing" ... */
 };
 
-/* Writes label and catalog rows. -EEXIST name taken, -ENOTEMPTY directory has other content or another
- * pool's label, -ENOSPC below POOL_MIN_BYTES. */
+/* Writes label and catalog rows. -EEXIST name taken, -ENOTEMPTY directory has other content or
+ * another pool's label, -ENOSPC below POOL_MIN_BYTES. */
 #define POOL_MIN_BYTES (512 * MIB)
 int pool_create(struct world *world, struct catalog *catalog, const struct pool_spec *spec,
 		uint64_t *ret_id);
@@ -72,9 +73,10 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
 /*
  * Files. From a fiber of any reactor.
  *
- * pool_file_take() gives an open file under a fresh id, at least `size_bytes` of it allocated (spare
- * first), whose directory entry is durable: the caller then commits the catalog row that names it and
- * only then writes. `size_bytes` is charged to `used`. -ENOSPC when not even `use` may have it.
+ * pool_file_take() gives an open file under a fresh id, at least `size_bytes` of it allocated
+ * (spare first), whose directory entry is durable: the caller then commits the catalog row that
+ * names it and only then writes. `size_bytes` is charged to `used`. -ENOSPC when not even `use`
+ * may have it.
  */
 int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
 		   struct pool_file **ret_file);
@@ -87,19 +89,20 @@ struct world_file *pool_file_handle(struct pool_file *file);
 uint64_t pool_file_id(const struct pool_file *file);
 uint64_t pool_file_size(const struct pool_file *file);
 void pool_file_close(struct pool_file *file); /* from a fiber */
-/* The catalog no longer names it: to spare/ or removed; its room is free again. From a fiber; takes the
- * file, open or (pool_file_discard_id) not. */
+/* The catalog no longer names it: to spare/ or removed; its room is free again. From a fiber;
+ * takes the file, open or (pool_file_discard_id) not. */
 void pool_file_discard(struct pool_file *file);
 int pool_file_discard_id(struct pool *pool, uint64_t file_id);
 
 /*
- * Admission of live data, in bytes; from any reactor, never suspends. pool_admit() returns -ENOSPC when
- * live + admitted + bytes would pass the limit (capacity less reserve less what reclaim needs to make
- * progress). Admitted bytes become live when the write is in the map, or are returned.
+ * Admission of live data, in bytes; from any reactor, never suspends. pool_admit() returns -ENOSPC
+ * when live + admitted + bytes would pass the limit (capacity less reserve less what reclaim needs
+ * to make progress). Admitted bytes become live when the write is in the map, or are returned.
  */
 int pool_admit(struct pool *pool, uint64_t bytes);
 void pool_admit_return(struct pool *pool, uint64_t bytes);
-/* Net change of live bytes (data and map pages), e.g. at the end of a fold or when a group opens. */
+/* Net change of live bytes (data and map pages), e.g. at the end of a fold or when a group
+ * opens. */
 void pool_account_live(struct pool *pool, int64_t bytes);
 
 /* Called (on the home reactor) when used space passes the level at which reclaim should run, and

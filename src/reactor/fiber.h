@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Fibers: straight-line code on pooled stacks with guard pages, one reactor each. A fiber runs until
- * it suspends; nothing else of its reactor runs meanwhile.
+ * Fibers: straight-line code on pooled stacks with guard pages, one reactor each. A fiber runs
+ * until it suspends; nothing else of its reactor runs meanwhile.
  *
  * A task that finds no free fiber in its class waits in the class's queue, so spawning never fails.
  */

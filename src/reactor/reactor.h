@@ -3,8 +3,8 @@
 /*
  * One event loop. In the real world each reactor is a pinned thread; in the simulated world the
  * simulator calls its turns. A turn: wait in the world (messages, at most REACTOR_COMPLETIONS
- * completions), due timers, deferred work, ready fibers, then the turn-end hooks; what these queued is
- * handed to the kernel at the next wait.
+ * completions), due timers, deferred work, ready fibers, then the turn-end hooks; what these
+ * queued is handed to the kernel at the next wait.
  *
  * Every mutable object has one home reactor. reactor_assert_home() is called on entry.
  */

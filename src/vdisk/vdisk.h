@@ -3,9 +3,9 @@
 /*
  * vDisks: log-structured virtual disks over append-only extent groups.
  *
- * A vDisk is rows in the catalog (vdisk_create, _list, _rename, _delete) and, while it is open, an object on one
- * home reactor that is a block volume. Functions are called from fibers unless said otherwise; those that take a
- * `struct vdisk` on its home reactor.
+ * A vDisk is rows in the catalog (vdisk_create, _list, _rename, _delete) and, while it is open, an
+ * object on one home reactor that is a block volume. Functions are called from fibers unless said
+ * otherwise; those that take a `struct vdisk` on its home reactor.
  */
 #include "block/block.h"
 #include "pool/pool.h"
@@ -43,13 +43,13 @@ struct vdisk_stats { /* since open */
 	uint64_t errors[BLOCK_OP_COUNT];
 	uint64_t in_flight;
 	uint64_t live_bytes, log_tail_bytes, map_memory_bytes;
-	uint64_t device_written_bytes; /* all that went to disk for it: records, pages, compaction */
+	uint64_t device_written_bytes; /* all that went to disk: records, pages, compaction */
 	uint64_t device_read_bytes;
 	uint64_t checkpoints, groups, compacted_groups, compacted_bytes, checksum_errors;
 };
 
-/* Memory for maps of the vDisks of one reactor: cached pages are dropped and deltas are folded to stay
- * below `budget_bytes`. */
+/* Memory for maps of the vDisks of one reactor: cached pages are dropped and deltas are folded to
+ * stay below `budget_bytes`. */
 int vdisk_cache_new(struct reactor *reactor, uint64_t budget_bytes, struct vdisk_cache **ret_cache);
 void vdisk_cache_free(struct vdisk_cache *cache);
 
@@ -62,8 +62,8 @@ int vdisk_list(struct catalog *catalog, struct vdisk_info **ret_infos, size_t *r
 /* Of an open or closed vDisk; a new name within its container. */
 int vdisk_rename(struct catalog *catalog, uint64_t id, const char *name);
 
-/* Opens on the current reactor: replays the log's tail. -EUCLEAN / -EBADMSG where it is damaged. The volume
- * it gives lives until vdisk_close(). */
+/* Opens on the current reactor: replays the log's tail. -EUCLEAN / -EBADMSG where it is damaged.
+ * The volume it gives lives until vdisk_close(). */
 int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct vdisk **ret_vdisk);
 /* No request is in flight. Checkpoints, seals, trims. The object is freed whatever is returned. */
 int vdisk_close(struct vdisk *vdisk);
@@ -76,13 +76,14 @@ void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats);
 /* Completed-request latencies in ns of reads and of writes (struct histogram, base/histogram.h). */
 const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op);
 
-/* Marks as deleting, then removes groups and rows, in steps; goes on after a crash when called again. The vDisk is
- * closed. `progress` (may be NULL) is called between steps on this fiber. */
+/* Marks as deleting, then removes groups and rows, in steps; goes on after a crash when called
+ * again. The vDisk is closed. `progress` (may be NULL) is called between steps on this fiber. */
 int vdisk_delete(struct pool *pool, uint64_t id,
 		 void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total), void *arg);
 
 struct vdisk_check_report {
 	uint64_t pages, blocks, bad_pages, bad_blocks, leaked_blocks, missing_live_blocks;
 };
-/* Walks the whole map, compares liveness with it, optionally reads all data. Of an open, otherwise idle vDisk. */
+/* Walks the whole map, compares liveness with it, optionally reads all data. Of an open, otherwise
+ * idle vDisk. */
 int vdisk_check(struct vdisk *vdisk, bool read_data, struct vdisk_check_report *ret_report);

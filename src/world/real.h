@@ -9,9 +9,9 @@ struct world_real_options {
 	unsigned workers;      /* threads for blocking calls; 0 = 4 */
 	unsigned queue_depth;  /* submission entries per port; 0 = 256 */
 	/*
-	 * A file that every ring keeps registered, or -1. The kernel lets go of it only when the ring
-	 * of a killed process has drained, so a flock() held through it fences the successor off
-	 * until no I/O of the dead process can land any more.
+	 * A file that every ring keeps registered, or -1. The kernel lets go of it only when the
+	 * ring of a killed process has drained, so a flock() held through it fences the successor
+	 * off until no I/O of the dead process can land any more.
 	 */
 	int fence_fd;
 };

@@ -8,11 +8,11 @@
  * address or on real time, so a seed replays exactly and sim_trace_hash() of two runs is equal.
  *
  * Disks. Every path lives on the disk whose root is its longest registered prefix (sim_disk_add()).
- * A disk keeps for each file what is durable and, in order of completion, what was written since the
- * last sync. On power loss each unsynced 512-byte sector of each write survives or not by the seed;
- * unsynced directory operations survive as a prefix of their order per directory. On a process crash
- * everything completed survives, and writes in flight survive in part or whole, even late: until
- * sim_restart() returns.
+ * A disk keeps for each file what is durable and, in order of completion, what was written since
+ * the last sync. On power loss each unsynced 512-byte sector of each write survives or not by the
+ * seed; unsynced directory operations survive as a prefix of their order per directory. On a
+ * process crash everything completed survives, and writes in flight survive in part or whole, even
+ * late: until sim_restart() returns.
  */
 #include "world/world.h"
 
@@ -21,11 +21,11 @@ struct sim;
 struct sim_faults { /* chances in parts per million for one operation */
 	uint32_t read_error_ppm;   /* -EIO */
 	uint32_t write_error_ppm;  /* -EIO, part of the data may have been written */
-	uint32_t sync_error_ppm;   /* -EIO; what was unsynced may be lost although later syncs succeed */
+	uint32_t sync_error_ppm;   /* -EIO; what was unsynced may be lost, later syncs succeed */
 	uint32_t bit_flip_ppm;     /* a read returns one flipped bit; the medium is good */
 	uint32_t slow_ppm;         /* takes up to slow_ns */
 	uint64_t slow_ns;
-	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync fail with -EIO */
+	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync: -EIO */
 	uint32_t connection_drop_ppm;
 };
 
@@ -44,7 +44,8 @@ int sim_new(const struct sim_options *options, struct sim **ret_sim);
 void sim_free(struct sim *sim);
 struct world *sim_world(struct sim *sim);
 
-/* A disk with `capacity_bytes`, all directories and files under `root`. root itself exists, durable. */
+/* A disk with `capacity_bytes`, all directories and files under `root`. root itself exists,
+ * durable. */
 int sim_disk_add(struct sim *sim, const char *root, uint64_t capacity_bytes);
 void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults);
 void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_bytes);
@@ -67,9 +68,9 @@ uint64_t sim_random(struct sim *sim);
 uint64_t sim_random_below(struct sim *sim, uint64_t bound);
 
 /*
- * Kills the world: every pending operation completes with -ESHUTDOWN, later ones too. The owner then
- * runs until its fibers have unwound, frees its objects, closes its ports and calls sim_restart(),
- * which decides what survived and makes the world usable again (time goes on).
+ * Kills the world: every pending operation completes with -ESHUTDOWN, later ones too. The owner
+ * then runs until its fibers have unwound, frees its objects, closes its ports and calls
+ * sim_restart(), which decides what survived and makes the world usable again (time goes on).
  */
 void sim_crash(struct sim *sim, enum sim_crash kind);
 bool sim_is_dead(const struct sim *sim);

@@ -8,8 +8,8 @@
  *  1. An operation (`struct world_op`) is embedded by the caller, who keeps it, and every buffer,
  *     iovec and path it names, alive until `done` runs. `done` runs exactly once, on the port's
  *     thread, inside world_port_wait(), never inside the call that submitted it.
- *  2. A result is 0 or a byte count, or a negative errno. Outputs (`ret_*`) are written before `done`
- *     runs, and only on success.
+ *  2. A result is 0 or a byte count, or a negative errno. Outputs (`ret_*`) are written before
+ *     `done` runs, and only on success.
  *  3. A port belongs to one reactor thread. Only world_port_post() and world_port_wake() may be
  *     called from other threads.
  *  4. Short reads and writes of files are completed inside the world: a file read returns fewer
@@ -90,16 +90,17 @@ struct world_ops {
 	void (*random)(struct world *world, void *buffer, size_t length);
 
 	/*
-	 * Ports. In the simulated world `turn(arg)` is called for the port whenever it has something to
-	 * do; the real world leaves calling world_port_wait() to the reactor's thread.
+	 * Ports. In the simulated world `turn(arg)` is called for the port whenever it has
+	 * something to do; the real world leaves calling world_port_wait() to the reactor's thread.
 	 */
 	int (*port_open)(struct world *world, unsigned index, void (*turn)(void *arg), void *arg,
 			 struct world_port **ret_port);
 	void (*port_close)(struct world_port *port);
 	/*
 	 * Submits what was queued, waits until something completes, a message arrives, the port is
-	 * woken or `deadline_ns` (monotonic; 0 = do not wait, UINT64_MAX = no limit) passes, then runs
-	 * the messages and at most `max_completions` completions. Returns how many of both it ran.
+	 * woken or `deadline_ns` (monotonic; 0 = do not wait, UINT64_MAX = no limit) passes, then
+	 * runs the messages and at most `max_completions` completions. Returns how many of both it
+	 * ran.
 	 */
 	unsigned (*port_wait)(struct world_port *port, uint64_t deadline_ns,
 			      unsigned max_completions);
@@ -110,11 +111,13 @@ struct world_ops {
 	 * that has none. Order is kept between one sender and one receiver. */
 	void (*port_post)(struct world_port *from, struct world_port *to,
 			  struct world_message *message);
-	/* Asks that `op` complete soon, with its result or -ECANCELED. No effect on a finished op. */
+	/* Asks that `op` complete soon, with its result or -ECANCELED. No effect on a finished
+	 * op. */
 	void (*cancel)(struct world_port *port, struct world_op *op);
 
 	/* Runs work(arg) on a worker thread, which may block; then `done` with 0. */
-	void (*job)(struct world_port *port, void (*work)(void *arg), void *arg, struct world_op *op);
+	void (*job)(struct world_port *port, void (*work)(void *arg), void *arg,
+		    struct world_op *op);
 
 	/* Files. Paths are absolute or relative to the process. */
 	void (*file_open)(struct world_port *port, const char *path, unsigned flags,
@@ -122,8 +125,9 @@ struct world_ops {
 	void (*file_close)(struct world_port *port, struct world_file *file, struct world_op *op);
 	void (*file_read)(struct world_port *port, struct world_file *file, const struct iovec *iov,
 			  int iov_count, uint64_t offset, struct world_op *op);
-	void (*file_write)(struct world_port *port, struct world_file *file, const struct iovec *iov,
-			   int iov_count, uint64_t offset, struct world_op *op);
+	void (*file_write)(struct world_port *port, struct world_file *file,
+			   const struct iovec *iov, int iov_count, uint64_t offset,
+			   struct world_op *op);
 	/* fdatasync: completed writes and the size survive a loss of power. */
 	void (*file_sync)(struct world_port *port, struct world_file *file, struct world_op *op);
 	void (*file_resize)(struct world_port *port, struct world_file *file, uint64_t size_bytes,

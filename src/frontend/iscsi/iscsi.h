@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The iSCSI front end (RFC 7143, SPC-4, SBC-3): a server that presents block volumes as LUNs of targets.
+ * The iSCSI front end (RFC 7143, SPC-4, SBC-3): a server that presents block volumes as LUNs of
+ * targets.
  *
- * The server lives on one reactor; connections are served there or on other reactors (its own choice), and
- * requests are carried to the volume's home. Functions are called from fibers of the server's reactor.
+ * The server lives on one reactor; connections are served there or on other reactors (its own
+ * choice), and requests are carried to the volume's home. Functions are called from fibers of the
+ * server's reactor.
  */
 #include "block/block.h"
 
