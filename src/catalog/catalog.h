@@ -17,16 +17,24 @@ struct catalog;
 
 /* Tables: the first byte of a key. Numbers are part of the format and never reused. */
 enum catalog_table {
-	CATALOG_META = 1,      /* format version, node id, id counters */
+	CATALOG_META = 1,      /* format version, id counters */
 	CATALOG_POOL = 2,
 	CATALOG_DISK = 3,
 	CATALOG_CONTAINER = 4,
 	CATALOG_VDISK = 5,
 	CATALOG_EGROUP = 6,    /* (pool, vdisk, egroup): a logical extent group */
-	CATALOG_EGFILE = 7,    /* (pool, vdisk, file): a file that stores one or more groups */
-	CATALOG_NAME = 8,      /* (kind, parent, name) to id */
+	CATALOG_EGFILE = 7,    /* (pool, vdisk, file): a file that stores one or more groups; its
+				  value starts with the 64-bit size of the file, which the pool
+				  reads when it opens */
+	CATALOG_NAME = 8,      /* (kind, parent, name) to le64 id: enum catalog_name_kind */
 	CATALOG_ISCSI = 9,
 	CATALOG_JOB = 10,
+};
+
+enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */
+	CATALOG_NAME_POOL = 1,
+	CATALOG_NAME_CONTAINER = 2,
+	CATALOG_NAME_VDISK = 3,
 };
 
 #define CATALOG_KEY_MAX 120
@@ -96,8 +104,27 @@ int catalog_get(struct catalog *catalog, const struct catalog_key *key,
  * all). */
 int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows);
-/* All or nothing, durable when it returns 0. */
+/*
+ * All or nothing, durable when it returns 0. What is expected is checked before anything is
+ * changed. -ESTALE, -ENOSPC, -EIO, -EROFS, ...: nothing was changed and nothing will be.
+ * -ENOTRECOVERABLE: the disk failed such that it is unknown whether the changes survive a restart;
+ * until then they are not seen, and no commit is accepted before the disk works again.
+ *
+ * On a full disk, commits that delete (and those that rewrite rows in place) go on working out of
+ * room set aside in the database; others get -ENOSPC.
+ */
 int catalog_commit(struct catalog *catalog, const struct catalog_change *changes, size_t count);
 /* Reserves `count` ids of a named counter, never given again, even after a crash. Starts at 1. */
 int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t count,
 			uint64_t *ret_first);
+
+/* Fills two changes that expect `row` as it was read and write it again, under its next version: a
+ * row that must go on existing for a commit to be right, e.g. the container of a new vDisk, so that
+ * its concurrent deletion and the commit cannot both succeed. `row` lives until the commit. */
+void catalog_touch(const struct catalog_row *row, struct catalog_change changes[2]);
+
+/* Names: the row (kind, parent, name), whose value is the id. */
+struct catalog_key catalog_name_key(enum catalog_name_kind kind, uint64_t parent,
+				    const char *name);
+int catalog_name_find(struct catalog *catalog, enum catalog_name_kind kind, uint64_t parent,
+		      const char *name, uint64_t *ret_id); /* -ENOENT */

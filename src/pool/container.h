@@ -3,6 +3,10 @@
 /*
  * Containers: named groups of vDisks in one pool, which carry the policy of their vDisks. Rows of
  * the catalog; no state of their own. From fibers.
+ *
+ * A container has vDisks while rows (CATALOG_NAME_VDISK, container id, ...) exist. Whoever adds one
+ * commits it together with catalog_touch() of the container's row (container_key()), so that the
+ * container cannot be deleted at the same time.
  */
 #include "catalog/catalog.h"
 
@@ -15,6 +19,7 @@ struct container_info {
 	uint64_t created_wall_ns;
 };
 
+struct catalog_key container_key(uint64_t id);
 int container_create(struct catalog *catalog, struct world *world, uint64_t pool_id,
 		     const char *name, uint64_t *ret_id); /* -EEXIST, -EINVAL name, -ENOENT pool */
 int container_get(struct catalog *catalog, uint64_t id, struct container_info *ret_info);

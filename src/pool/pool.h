@@ -18,6 +18,16 @@
  * the size of all group files, whatever is live in them. The reserve is room that only reclaim and
  * checkpoints may take. Growth of live data is admitted by pool_admit().
  *
+ *     group    = pool_group_bytes(): capacity / 128 as a power of two, 1 to 64 MiB. Larger groups
+ *                would leave a small pool with too few of them for compaction to choose from.
+ *     reserve  = max(3 groups, 3 % of the capacity): a fold that rewrites every leaf of full
+ *                vDisks takes less than 0.4 %; there is room for a compaction target and two more.
+ *     limit    = 91 % of capacity - reserve: the most that may be live. When the rest is full, at
+ *                least 9 % of what is written is garbage, so that some group gives back more than
+ *                that when compacted. A vDisk of 80 % of the pool fits with its map (0.4 %) and
+ *                leaves 8 % for what was overwritten but not folded yet.
+ *     pressure = 0 while more than max(4 groups, 10 %) of capacity - reserve is unused.
+ *
  * The pool lives on one home reactor; calls from fibers of other reactors are carried over.
  * Counters of the account are atomics and can be read and changed from any reactor.
  */
@@ -55,6 +65,7 @@ struct pool_info {
 /* Writes label and catalog rows. -EEXIST name taken, -ENOTEMPTY directory has other content or
  * another pool's label, -ENOSPC below POOL_MIN_BYTES. */
 #define POOL_MIN_BYTES (512 * MIB)
+/* After a crash in the middle it can simply be called again. */
 int pool_create(struct world *world, struct catalog *catalog, const struct pool_spec *spec,
 		uint64_t *ret_id);
 /* Opens a pool on the current reactor (its home). Checks the label (-EUCLEAN, -ENODEV other pool or
@@ -62,11 +73,24 @@ int pool_create(struct world *world, struct catalog *catalog, const struct pool_
 int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool);
 /* No file is open. From a fiber of its home. */
 void pool_close(struct pool *pool);
-/* Forgets an empty pool (-EBUSY when a container is in it), removes its files. */
+/* Forgets an empty pool (-EBUSY when a container or a group file is in it) and removes its files;
+ * the directory itself stays. On success the pool is closed as by pool_close(), else it stays
+ * open. */
 int pool_delete(struct pool *pool);
+
+int pool_find(struct catalog *catalog, const char *name, uint64_t *ret_id); /* -ENOENT */
+/* All pools the catalog knows, open or not, in order of id, without `space` but its capacity as
+ * configured (0 = the file system's); state is "". Caller frees. */
+int pool_list(struct catalog *catalog, struct pool_info **ret_infos, size_t *ret_count);
 
 uint64_t pool_id(const struct pool *pool);
 struct catalog *pool_catalog(struct pool *pool);
+/* What the pool's size suggests as the greatest size of a group file; see above. */
+uint64_t pool_group_bytes(const struct pool *pool);
+/* Tells the pool that I/O to one of its files failed: -EROFS and -ENOSPC set its state
+ * ("read-only", "full"); other errors have no effect. Any reactor, never suspends. The state ends
+ * by itself when the pool can write again. */
+void pool_report_error(struct pool *pool, int error);
 void pool_get_info(struct pool *pool, struct pool_info *ret_info);
 void pool_get_space(struct pool *pool, struct pool_space *ret_space);
 
@@ -75,13 +99,14 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
  *
  * pool_file_take() gives an open file under a fresh id, at least `size_bytes` of it allocated
  * (spare first), whose directory entry is durable: the caller then commits the catalog row that
- * names it and only then writes. `size_bytes` is charged to `used`. -ENOSPC when not even `use`
- * may have it.
+ * names it and only then writes. What it occupies (pool_file_size()) is charged to `used`. -ENOSPC
+ * when not even `use` may have it.
  */
 int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
 		   struct pool_file **ret_file);
 int pool_file_open(struct pool *pool, uint64_t file_id, struct pool_file **ret_file);
-/* Grows the allocation (doubling up to POOL_GROUP_BYTES). */
+/* Grows the allocation to at least size_bytes: doubled when there is room, at most to
+ * POOL_GROUP_BYTES (-EFBIG). */
 int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes);
 /* Gives back all beyond size_bytes (a multiple of 4 KiB). */
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes);
