@@ -5,11 +5,24 @@
  * requests on it.
  *
  * A volume lives on one home reactor; block_submit() is called there and completes the request
- * exactly once, there, never on the submitter's stack. block_remote.h makes a volume usable from
+ * exactly once, there, never on the submitter's stack. remote.h makes a volume usable from
  * another reactor. The caller owns the request, its iovec and its memory until `done` runs.
  *
+ * Requests in flight have no order among each other: not even two that overlap. A caller that needs
+ * one waits for the first before it submits the second. Each logical block changes as a whole.
+ *
+ * Wrappers (a volume in front of another: error.h, delay.h, remote.h, emulate.h). The request
+ * that a wrapper is given belongs to it until it completes it: its state for that request lives
+ * in request->space, and request->link queues it. The volume below gets a request of its own,
+ * because that volume needs a `space` too. It comes from a pool sized when the wrapper is made
+ * (sub.h); when the pool is empty, requests wait in order of arrival. So a stack of n wrappers
+ * costs one sub-request a level and no allocation. A wrapper does not own the volume below, which
+ * is freed after it.
+ *
  * Errors, with fixed meanings:
- *   -EINVAL     offset or length not a multiple of the logical block, or zero where data is needed
+ *   -EINVAL     offset or length not a multiple of the logical block; a length of 0; beyond
+ *               max_transfer_bytes; a flag that the operation does not have; an iovec that does not
+ *               cover exactly the data, or has more than BLOCK_IOV_MAX elements
  *   -ERANGE     beyond the end of the volume
  *   -EBADMSG    stored data does not match its checksum
  *   -EUCLEAN    stored structure is damaged
@@ -21,7 +34,7 @@
  *   -EOPNOTSUPP not an operation of this volume
  *   -EIO        anything else that the medium reports
  */
-#include "reactor/reactor.h"
+#include "reactor/fiber.h"
 
 enum block_op {
 	BLOCK_READ,
@@ -45,6 +58,9 @@ enum {
  * the upper one embeds in memory of its own. */
 #define BLOCK_SPACE_BYTES 448
 
+#define BLOCK_IOV_MAX 1024
+#define BLOCK_DEFAULT_TRANSFER_BYTES (1u << 20)
+
 struct block_status {
 	uint64_t length; /* bytes from offset that share the state; at most the request's length */
 	bool allocated;
@@ -52,6 +68,13 @@ struct block_status {
 };
 
 struct block_volume;
+
+enum block_state { /* of a request; kept by block.c to catch what completes twice or too early */
+	BLOCK_STATE_IDLE,
+	BLOCK_STATE_SUBMITTING, /* inside submit(): must not complete here */
+	BLOCK_STATE_IN_FLIGHT,
+	BLOCK_STATE_COMPLETING, /* block_complete_later() was called */
+};
 
 struct block_request {
 	enum block_op op;
@@ -68,10 +91,17 @@ struct block_request {
 	struct block_volume *volume;
 	struct reactor_work work; /* for completing later in the turn */
 	int result;
-	uint64_t submitted_ns;
+	enum block_state state;
+	uint64_t submitted_ns; /* the start of the turn it was submitted in */
 	struct list_node link;
 	_Alignas(16) unsigned char space[BLOCK_SPACE_BYTES];
 };
+
+/* The request whose `space` this is. */
+static inline struct block_request *block_request_of(void *space)
+{
+	return CONTAINER_OF(space, struct block_request, space);
+}
 
 struct block_volume_ops {
 	const char *kind;
@@ -92,9 +122,23 @@ struct block_volume {
 	uint64_t in_flight;
 };
 
+/* block_bytes is 512 or 4096 and divides size_bytes. The other fields get defaults: physical
+ * blocks as logical ones, BLOCK_DEFAULT_TRANSFER_BYTES, writable. */
 void block_volume_init(struct block_volume *volume, const struct block_volume_ops *ops,
 		       struct reactor *home, uint64_t size_bytes, uint32_t block_bytes);
+/* The same for a wrapper at `home`: geometry and read_only as of the volume below. */
+void block_volume_init_like(struct block_volume *volume, const struct block_volume_ops *ops,
+			    struct reactor *home, const struct block_volume *below);
+/* 0, or -EINVAL when no volume may have this geometry. For the constructors of volumes. */
+int block_check_geometry(uint64_t size_bytes, uint32_t block_bytes);
 
+/* What the operation does: transfers data through iov; changes what is stored. */
+bool block_op_has_data(enum block_op op);
+bool block_op_is_write(enum block_op op);
+const char *block_op_name(enum block_op op); /* "read", "compare-and-write"; "?" for no operation */
+
+/* 0, or the error with which block_submit() would refuse the request. */
+int block_validate(const struct block_volume *volume, const struct block_request *request);
 /* Validates (fields above, iov covers exactly the bytes the op needs), then hands to the volume. */
 void block_submit(struct block_volume *volume, struct block_request *request);
 /* For volumes: completes the request now. Not on the submitter's stack. */
@@ -102,7 +146,17 @@ void block_complete(struct block_request *request, int result);
 /* For volumes: completes later in this turn; for use inside submit. */
 void block_complete_later(struct block_request *request, int result);
 
-/* From a fiber on the home reactor: one request, waiting for it. */
+/* A request for which a fiber waits. The caller fills request's input fields but `done`. */
+struct block_wait {
+	struct block_request request;
+	struct fiber *fiber;
+	bool finished;
+};
+/* From a fiber on the home reactor. Outputs are in wait->request. */
+int block_wait(struct block_volume *volume, struct block_wait *wait);
+
+/* From a fiber on the home reactor: one request, waiting for it. `buffer` holds `length` bytes,
+ * twice that for BLOCK_COMPARE_AND_WRITE, and is NULL for operations without data. */
 int block_io(struct block_volume *volume, enum block_op op, unsigned flags, void *buffer,
 	     uint64_t length, uint64_t offset);
 
