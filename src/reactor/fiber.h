@@ -28,7 +28,7 @@ void fiber_suspend(void);
 void fiber_wake(struct fiber *fiber);
 void fiber_sleep_until(uint64_t deadline_ns);
 void fiber_sleep(uint64_t duration_ns);
-/* Lets everything else that is ready run first. */
+/* Lets everything else that is ready, and what has completed, run first. */
 void fiber_yield(void);
 
 /* Fibers that wait for a condition. Wake-ups are FIFO. One reactor. */

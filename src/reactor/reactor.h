@@ -7,7 +7,12 @@
  * queued is handed to the kernel at the next wait.
  *
  * Every mutable object has one home reactor. reactor_assert_home() is called on entry.
+ *
+ * Calls that belong on a reactor's own thread are also allowed from outside of every turn while the
+ * reactor has no thread: from a test around the simulated world, or from main() before
+ * reactor_start(). They take effect in the next turn.
  */
+#include "base/heap.h"
 #include "base/list.h"
 #include "world/world.h"
 
@@ -45,13 +50,14 @@ struct reactor *reactor_current(void);
 struct world *reactor_world(struct reactor *reactor);
 struct world_port *reactor_port(struct reactor *reactor);
 unsigned reactor_index(const struct reactor *reactor);
-/* Monotonic time; cached at the start of the turn by reactor_turn_ns(). */
+/* Monotonic time; reactor_turn_ns() reads the clock once a turn, where it is first asked. */
 uint64_t reactor_now_ns(struct reactor *reactor);
-uint64_t reactor_turn_ns(const struct reactor *reactor);
+uint64_t reactor_turn_ns(struct reactor *reactor);
 
 #define reactor_assert_home(r) ASSERT(reactor_current() == (r))
 
-/* Work for later in this turn or the next: never on the caller's stack. FIFO. */
+/* Work for later in this turn or the next: never on the caller's stack. FIFO. Work is not queued
+ * twice at a time. */
 struct reactor_work {
 	struct list_node link;
 	void (*run)(struct reactor_work *work);
@@ -71,11 +77,16 @@ static inline void reactor_hook_init(struct reactor_hook *hook,
 }
 /* Arming an armed hook has no effect. */
 void reactor_hook_arm(struct reactor *reactor, struct reactor_hook *hook);
+static inline void reactor_hook_disarm(struct reactor_hook *hook)
+{
+	list_remove(&hook->link);
+}
 
+/* All zeros but `run`. Runs once for each time it is armed; arming an armed timer moves it. */
 struct reactor_timer {
 	uint64_t deadline_ns;
 	uint64_t sequence; /* ties run in order of arming */
-	unsigned heap_index;
+	struct heap_node node;
 	bool armed;
 	void (*run)(struct reactor_timer *timer);
 };
@@ -85,9 +96,14 @@ void reactor_timer_cancel(struct reactor *reactor, struct reactor_timer *timer);
 /* Runs message->run on the reactor's thread. Callable from any thread. */
 void reactor_post(struct reactor *to, struct world_message *message);
 
-/* Turns over 5 ms since start, and the longest one: for stats and the watchdog's log line. */
 struct reactor_stats {
-	uint64_t turns, completions, messages, sleeps, slow_turns, longest_turn_ns;
-	unsigned fibers_in_use[FIBER_CLASS_COUNT], fibers_queued[FIBER_CLASS_COUNT];
+	uint64_t turns;
+	uint64_t events; /* completions and messages */
+	uint64_t sleeps; /* turns that were allowed to wait */
+	uint64_t slow_turns; /* over 5 ms; each is logged, at most one line a second */
+	uint64_t longest_turn_ns;
+	unsigned fibers_in_use[FIBER_CLASS_COUNT];
+	unsigned fibers_queued[FIBER_CLASS_COUNT]; /* tasks that wait for a fiber */
 };
+/* On the reactor's own thread. */
 void reactor_get_stats(const struct reactor *reactor, struct reactor_stats *ret_stats);

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fibers and their pools. The reactor's thread switches to a fiber and the fiber switches back to
+ * it, never directly to another fiber.
+ *
+ * Invariants: (1) a fiber is in its pool's free list exactly when FREE, in the reactor's ready list
+ * when READY, in its yielded list when YIELDED; (2) at most one fiber of a reactor is RUNNING, and
+ * reactor->running names it; (3) tasks wait in a pool only while none of its fibers is free.
+ *
+ * Home: the fiber's reactor. The free list is last in, first out: the warmest stack is taken first.
+ */
+#include "reactor/fiber.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "reactor/reactor_priv.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FIBER_STACK_BYTES (256 * KIB)
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FIBER_STACK_BYTES (256 * KIB)
+#endif
+#endif
+#ifndef FIBER_STACK_BYTES
+#define FIBER_STACK_BYTES (64 * KIB)
+#endif
+
+static const unsigned fiber_defaults[FIBER_CLASS_COUNT] = {
+	[FIBER_DATA] = 64,
+	[FIBER_CHECKPOINT] = 16,
+	[FIBER_RECLAIM] = 16,
+	[FIBER_CONTROL] = 64,
+};
+
+static int fiber_pool_init(struct reactor *reactor, enum fiber_class class, unsigned first_stack)
+{
+	struct fiber_pool *pool = &reactor->pools[class];
+
+	pool->fibers = calloc(pool->count, sizeof(*pool->fibers));
+	if (!pool->fibers)
+		return -ENOMEM;
+	for (unsigned i = 0; i < pool->count; i++) {
+		struct fiber *fiber = &pool->fibers[i];
+
+		fiber->reactor = reactor;
+		fiber->class = class;
+		fiber->stack_index = first_stack + i;
+		list_push_back(&pool->free, &fiber->link);
+	}
+	return 0;
+}
+
+int fiber_pools_init(struct reactor *reactor, const struct reactor_options *options)
+{
+	size_t stack_bytes = options->stack_bytes ? options->stack_bytes : FIBER_STACK_BYTES;
+	unsigned stacks = 0;
+
+	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
+		struct fiber_pool *pool = &reactor->pools[i];
+		int error;
+
+		list_init(&pool->free);
+		list_init(&pool->tasks);
+		pool->count = options->fibers[i] ? options->fibers[i] : fiber_defaults[i];
+		error = fiber_pool_init(reactor, i, stacks);
+		if (error < 0)
+			return error;
+		stacks += pool->count;
+	}
+	return stack_pool_init(&reactor->stacks, stacks, stack_bytes);
+}
+
+/* Runs `fiber` until it suspends or has finished its task. */
+static void fiber_resume(struct fiber *fiber)
+{
+	struct reactor *reactor = fiber->reactor;
+
+	fiber->state = FIBER_RUNNING;
+	reactor->running = fiber;
+	context_switch(&reactor->thread_context, &fiber->context);
+	reactor->running = NULL;
+}
+
+static void fiber_pool_done(struct reactor *reactor, struct fiber_pool *pool)
+{
+	ASSERT(pool->in_use == 0 && pool->queued == 0);
+	for (unsigned i = 0; pool->fibers && i < pool->count; i++) {
+		struct fiber *fiber = &pool->fibers[i];
+
+		if (!fiber->started)
+			continue;
+		context_init_thread(&reactor->thread_context);
+		fiber_resume(fiber);
+		context_done(&fiber->context);
+	}
+	free(pool->fibers);
+}
+
+void fiber_pools_done(struct reactor *reactor)
+{
+	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++)
+		fiber_pool_done(reactor, &reactor->pools[i]);
+	stack_pool_done(&reactor->stacks);
+}
+
+static void fiber_make_ready(struct fiber *fiber)
+{
+	fiber->state = FIBER_READY;
+	list_push_back(&fiber->reactor->ready, &fiber->link);
+}
+
+/* Hands the processor back to the reactor's thread. */
+static void fiber_leave(struct fiber *fiber)
+{
+	context_switch(&fiber->context, &fiber->reactor->thread_context);
+}
+
+static void fiber_take_next_task(struct fiber *fiber)
+{
+	struct fiber_pool *pool = &fiber->reactor->pools[fiber->class];
+	struct list_node *node = list_pop_front(&pool->tasks);
+
+	fiber->wake_pending = false;
+	if (node) {
+		pool->queued--;
+		fiber->task = LIST_ENTRY(node, struct fiber_task, link);
+		fiber_make_ready(fiber);
+	} else {
+		pool->in_use--;
+		fiber->task = NULL;
+		fiber->state = FIBER_FREE;
+		list_push_front(&pool->free, &fiber->link);
+	}
+}
+
+static void fiber_main(void *arg)
+{
+	struct fiber *fiber = arg;
+
+	context_entered(&fiber->context, &fiber->reactor->thread_context);
+	while (fiber->task) {
+		fiber->task->run(fiber->task);
+		fiber_take_next_task(fiber);
+		fiber_leave(fiber);
+	}
+	context_exit(&fiber->context, &fiber->reactor->thread_context);
+}
+
+void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_task *task)
+{
+	struct fiber_pool *pool = &reactor->pools[class];
+	struct list_node *node;
+	struct fiber *fiber;
+
+	reactor_enter(reactor);
+	task->class = class;
+	node = list_pop_front(&pool->free);
+	if (!node) {
+		list_push_back(&pool->tasks, &task->link);
+		pool->queued++;
+		return;
+	}
+	fiber = LIST_ENTRY(node, struct fiber, link);
+	pool->in_use++;
+	fiber->task = task;
+	fiber_make_ready(fiber);
+}
+
+static void fiber_start(struct fiber *fiber)
+{
+	struct stack_pool *stacks = &fiber->reactor->stacks;
+
+	context_init(&fiber->context, stack_pool_get(stacks, fiber->stack_index),
+		     stacks->stack_bytes, fiber_main, fiber);
+	fiber->started = true;
+}
+
+void fiber_run_ready(struct reactor *reactor)
+{
+	struct list batch;
+	struct list_node *node;
+
+	if (list_is_empty(&reactor->ready))
+		return;
+	list_init(&batch);
+	list_splice_back(&batch, &reactor->ready);
+	while ((node = list_pop_front(&batch))) {
+		struct fiber *fiber = LIST_ENTRY(node, struct fiber, link);
+
+		if (UNLIKELY(!fiber->started))
+			fiber_start(fiber);
+		fiber_resume(fiber);
+	}
+}
+
+struct fiber *fiber_current(void)
+{
+	return reactor_current_ ? reactor_current_->running : NULL;
+}
+
+void fiber_suspend(void)
+{
+	struct fiber *fiber = fiber_current();
+
+	ASSERT(fiber);
+	if (fiber->wake_pending) {
+		fiber->wake_pending = false;
+		return;
+	}
+	fiber->state = FIBER_SUSPENDED;
+	fiber_leave(fiber);
+}
+
+void fiber_wake(struct fiber *fiber)
+{
+	reactor_enter(fiber->reactor);
+	ASSERT(fiber->state != FIBER_FREE);
+	if (fiber->state == FIBER_SUSPENDED)
+		fiber_make_ready(fiber);
+	else if (fiber->state != FIBER_READY)
+		fiber->wake_pending = true;
+}
+
+void fiber_yield(void)
+{
+	struct fiber *fiber = fiber_current();
+
+	ASSERT(fiber);
+	fiber->state = FIBER_YIELDED;
+	list_push_back(&fiber->reactor->yielded, &fiber->link);
+	fiber_leave(fiber);
+}
+
+struct fiber_alarm {
+	struct reactor_timer timer;
+	struct fiber *fiber;
+	bool rang;
+};
+
+static void fiber_alarm_run(struct reactor_timer *timer)
+{
+	struct fiber_alarm *alarm = CONTAINER_OF(timer, struct fiber_alarm, timer);
+
+	alarm->rang = true;
+	fiber_wake(alarm->fiber);
+}
+
+void fiber_sleep_until(uint64_t deadline_ns)
+{
+	struct fiber_alarm alarm = {
+		.timer.run = fiber_alarm_run,
+		.fiber = fiber_current(),
+	};
+
+	ASSERT(alarm.fiber);
+	reactor_timer_arm(alarm.fiber->reactor, &alarm.timer, deadline_ns);
+	while (!alarm.rang)
+		fiber_suspend();
+}
+
+void fiber_sleep(uint64_t duration_ns)
+{
+	uint64_t now_ns = reactor_now_ns(reactor_current());
+
+	fiber_sleep_until(duration_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + duration_ns);
+}
+
+static void fiber_op_done(struct world_op *world_op, int64_t result)
+{
+	struct fiber_op *op = CONTAINER_OF(world_op, struct fiber_op, op);
+
+	op->result = result;
+	op->finished = true;
+	fiber_wake(op->fiber);
+}
+
+void fiber_op_init(struct fiber_op *op)
+{
+	op->op.done = fiber_op_done;
+	op->fiber = fiber_current();
+	op->finished = false;
+	ASSERT(op->fiber);
+}
+
+int64_t fiber_op_wait(struct fiber_op *op)
+{
+	ASSERT(op->fiber == fiber_current());
+	while (!op->finished)
+		fiber_suspend();
+	return op->result;
+}

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/macros.h"
+#include "fake.h"
+#include "reactor/fiber.h"
+
+static struct fake fake;
+static struct reactor *reactor;
+static char record[256];
+
+static void note(char letter)
+{
+	size_t length = strlen(record);
+
+	assert_true(length < sizeof(record) - 1);
+	record[length] = letter;
+	record[length + 1] = 0;
+}
+
+static int set_up(void **state)
+{
+	fake_init(&fake);
+	reactor = fake_reactor(&fake, 0);
+	record[0] = 0;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	reactor_free(reactor);
+	return 0;
+}
+
+struct actor {
+	struct fiber_task task;
+	char letter;
+	struct fiber *fiber;
+	unsigned times;
+};
+
+static struct fiber_queue queue;
+static struct fiber_mutex mutex;
+
+static void spawn(struct actor *actor, char letter, void (*run)(struct fiber_task *task))
+{
+	*actor = (struct actor){.letter = letter, .task.run = run};
+	fiber_spawn(reactor, FIBER_DATA, &actor->task);
+}
+
+static struct actor *actor_of(struct fiber_task *task)
+{
+	struct actor *actor = CONTAINER_OF(task, struct actor, task);
+
+	actor->fiber = fiber_current();
+	assert_non_null(actor->fiber);
+	return actor;
+}
+
+static void note_twice(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	note(actor->letter);
+	fiber_suspend();
+	note(actor->letter);
+}
+
+static void spawns_and_wakes_in_order(void **state)
+{
+	struct actor a, b;
+
+	spawn(&a, 'a', note_twice);
+	spawn(&b, 'b', note_twice);
+	assert_string_equal(record, "");
+	fake_run(&fake);
+	assert_string_equal(record, "ab");
+	fiber_wake(b.fiber);
+	fiber_wake(a.fiber);
+	fiber_wake(a.fiber); /* one pending wake at most: this one finds it ready already */
+	fake_run(&fake);
+	assert_string_equal(record, "abba");
+	assert_null(fiber_current());
+}
+
+static void wake_itself_then_suspend(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	fiber_wake(actor->fiber);
+	fiber_wake(actor->fiber);
+	fiber_suspend(); /* returns at once */
+	note('1');
+	fiber_suspend(); /* waits: two wakes counted as one */
+	note('2');
+}
+
+static void a_wake_before_the_suspend_counts_once(void **state)
+{
+	struct actor a;
+
+	spawn(&a, 'a', wake_itself_then_suspend);
+	fake_run(&fake);
+	assert_string_equal(record, "1");
+	fiber_wake(a.fiber);
+	fake_run(&fake);
+	assert_string_equal(record, "12");
+}
+
+static void finish_with_a_pending_wake(struct fiber_task *task)
+{
+	fiber_wake(actor_of(task)->fiber);
+}
+
+static void a_pending_wake_ends_with_its_task(void **state)
+{
+	struct actor a, b;
+
+	spawn(&a, 'a', finish_with_a_pending_wake);
+	fake_run(&fake);
+	spawn(&b, 'b', note_twice);
+	fake_run(&fake);
+	assert_ptr_equal(a.fiber, b.fiber);
+	assert_string_equal(record, "b");
+	fiber_wake(b.fiber);
+	fake_run(&fake);
+	assert_string_equal(record, "bb");
+}
+
+/* Every class: as many fibers as it has run at once, the rest follow in order. */
+static void tasks_queue_when_a_class_is_exhausted(void **state)
+{
+	static const unsigned sizes[FIBER_CLASS_COUNT] = {3, 2, 1, 2};
+
+	for (unsigned class = 0; class < FIBER_CLASS_COUNT; class++) {
+		struct actor actors[6] = {0};
+		struct reactor_stats stats;
+		char expected[] = "aabbccddeeff";
+
+		record[0] = 0;
+		for (unsigned i = 0; i < 6; i++) {
+			actors[i].letter = (char)('a' + i);
+			actors[i].task.run = note_twice;
+			fiber_spawn(reactor, class, &actors[i].task);
+		}
+		fake_run(&fake);
+		reactor_get_stats(reactor, &stats);
+		assert_int_equal(strlen(record), sizes[class]);
+		assert_int_equal(stats.fibers_in_use[class], sizes[class]);
+		assert_int_equal(stats.fibers_queued[class], 6 - sizes[class]);
+		for (unsigned i = 0; i < 6; i++) {
+			fiber_wake(actors[i].fiber);
+			fake_run(&fake);
+		}
+		reactor_get_stats(reactor, &stats);
+		assert_int_equal(stats.fibers_in_use[class], 0);
+		assert_int_equal(stats.fibers_queued[class], 0);
+		if (sizes[class] == 1)
+			assert_string_equal(record, expected);
+		assert_int_equal(strlen(record), 12);
+	}
+}
+
+static void full_class_leaves_others_alone(void **state)
+{
+	struct actor actors[4];
+	struct actor control = {.letter = 'C', .task.run = note_twice};
+
+	for (unsigned i = 0; i < 4; i++)
+		spawn(&actors[i], (char)('a' + i), note_twice);
+	fiber_spawn(reactor, FIBER_CONTROL, &control.task);
+	fake_run(&fake);
+	assert_string_equal(record, "abcC");
+	for (unsigned i = 0; i < 4; i++) {
+		fiber_wake(actors[i].fiber);
+		fake_run(&fake);
+	}
+	fiber_wake(control.fiber);
+	fake_run(&fake);
+	assert_string_equal(record, "abcCadbcdC");
+}
+
+static void yield_thrice(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	for (int i = 0; i < 3; i++) {
+		note(actor->letter);
+		fiber_yield();
+	}
+}
+
+static void yielding_takes_turns(void **state)
+{
+	struct actor a, b;
+
+	spawn(&a, 'a', yield_thrice);
+	spawn(&b, 'b', yield_thrice);
+	fake_run(&fake);
+	assert_string_equal(record, "ababab");
+}
+
+static void wake_while_yielding(struct fiber_task *task)
+{
+	fiber_wake(actor_of(task)->fiber);
+	fiber_yield();
+	note('y');
+	fiber_suspend(); /* the wake from before the yield still counts */
+	note('s');
+}
+
+static void a_yield_keeps_a_pending_wake(void **state)
+{
+	struct actor a;
+
+	spawn(&a, 'a', wake_while_yielding);
+	fake_run(&fake);
+	assert_string_equal(record, "ys");
+}
+
+static void sleep_and_note(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+	uint64_t start_ns = reactor_now_ns(reactor);
+	uint64_t wait_ns = (uint64_t)(actor->letter - '0') * NSEC_PER_MSEC;
+
+	fiber_wake(actor->fiber); /* a stray wake does not end a sleep */
+	fiber_sleep(wait_ns);
+	assert_int_equal(reactor_now_ns(reactor), start_ns + wait_ns);
+	note(actor->letter);
+}
+
+static void sleeps_in_virtual_time(void **state)
+{
+	struct actor actors[3];
+
+	spawn(&actors[0], '3', sleep_and_note);
+	spawn(&actors[1], '1', sleep_and_note);
+	spawn(&actors[2], '2', sleep_and_note);
+	fake_run(&fake);
+	assert_string_equal(record, "123");
+}
+
+static void wait_in_queue(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	fiber_queue_wait(&queue);
+	note(actor->letter);
+}
+
+static void wait_in_queue_briefly(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	fiber_wake(actor->fiber); /* a stray wake does not end the wait */
+	note(fiber_queue_wait_until(&queue, reactor_now_ns(reactor) + 500) ? actor->letter : '-');
+}
+
+static void a_queue_wakes_in_order(void **state)
+{
+	struct actor a, b, c;
+
+	fiber_queue_init(&queue);
+	assert_false(fiber_queue_wake_one(&queue));
+	spawn(&a, 'a', wait_in_queue);
+	spawn(&b, 'b', wait_in_queue);
+	spawn(&c, 'c', wait_in_queue);
+	fake_run(&fake);
+	assert_true(fiber_queue_wake_one(&queue));
+	fake_run(&fake);
+	assert_string_equal(record, "a");
+	fiber_queue_wake_all(&queue);
+	fake_run(&fake);
+	assert_string_equal(record, "abc");
+	assert_false(fiber_queue_wake_one(&queue));
+}
+
+static void a_queue_times_out(void **state)
+{
+	struct actor a, b;
+
+	fiber_queue_init(&queue);
+	spawn(&a, 'a', wait_in_queue_briefly);
+	spawn(&b, 'b', wait_in_queue_briefly);
+	while (fake_step(&fake))
+		;
+	assert_true(fiber_queue_wake_one(&queue));
+	fake_run(&fake);
+	assert_string_equal(record, "a-");
+	assert_false(fiber_queue_wake_one(&queue));
+}
+
+/* Locks again and again: whoever waits gets it in between. */
+static void lock_thrice(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	for (int i = 0; i < 3; i++) {
+		fiber_mutex_lock(&mutex);
+		note(actor->letter);
+		fiber_yield();
+		assert_ptr_equal(mutex.owner, actor->fiber);
+		fiber_mutex_unlock(&mutex);
+	}
+}
+
+static void a_mutex_is_fair(void **state)
+{
+	struct actor a, b, c;
+
+	fiber_mutex_init(&mutex);
+	spawn(&a, 'a', lock_thrice);
+	spawn(&b, 'b', lock_thrice);
+	spawn(&c, 'c', lock_thrice);
+	fake_run(&fake);
+	assert_string_equal(record, "abcabcabc");
+	assert_null(mutex.owner);
+}
+
+static void count_and_respawn(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	if (++actor->times < 2500)
+		fiber_spawn(reactor, FIBER_DATA, &actor->task);
+}
+
+static void survives_ten_thousand_spawns(void **state)
+{
+	struct actor actors[4];
+
+	for (unsigned i = 0; i < 4; i++)
+		spawn(&actors[i], 'x', count_and_respawn);
+	fake_run(&fake);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(actors[i].times, 2500);
+}
+
+static unsigned use_stack(unsigned depth)
+{
+	volatile char page[1024];
+
+	page[0] = (char)depth;
+	page[sizeof(page) - 1] = (char)depth;
+	if (depth == 0)
+		return 0;
+	if (depth % 8 == 0)
+		fiber_yield(); /* from deep inside */
+	return use_stack(depth - 1) + (page[0] == (char)depth);
+}
+
+static void use_much_stack(struct fiber_task *task)
+{
+	actor_of(task)->times = use_stack(32);
+}
+
+static void suspends_from_nested_calls(void **state)
+{
+	struct actor actors[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		spawn(&actors[i], 'x', use_much_stack);
+	fake_run(&fake);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(actors[i].times, 32);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(spawns_and_wakes_in_order),
+		TEST(a_wake_before_the_suspend_counts_once),
+		TEST(a_pending_wake_ends_with_its_task),
+		TEST(tasks_queue_when_a_class_is_exhausted),
+		TEST(full_class_leaves_others_alone),
+		TEST(yielding_takes_turns),
+		TEST(a_yield_keeps_a_pending_wake),
+		TEST(sleeps_in_virtual_time),
+		TEST(a_queue_wakes_in_order),
+		TEST(a_queue_times_out),
+		TEST(a_mutex_is_fair),
+		TEST(survives_ten_thousand_spawns),
+		TEST(suspends_from_nested_calls),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
