@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [log], [memory].
+ * Everything wrong in a file is reported, each with file and line: unknown sections and keys, keys
+ * given twice, values out of range, lines that are none. sarsend.conf(5) describes the keys.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/log.h"
+
+#define CONFIG_PATH_MAX     4096
+#define CONFIG_SOCKET_MAX   108 /* sun_path with its NUL, unix(7) */
+#define CONFIG_REACTORS_MAX 64
+
+struct config {
+	/* [node] */
+	char state[CONFIG_PATH_MAX];
+	char socket[CONFIG_SOCKET_MAX];
+	uint64_t reactors; /* 0 = all CPUs but one, at least one */
+	uint64_t workers;
+	bool pin;
+	uint64_t poll_us; /* busy polling before a reactor sleeps */
+	/* [iscsi] */
+	bool iscsi_enabled;
+	char iscsi_address[64];
+	char iscsi_announce[256]; /* host in URLs; empty = the address */
+	uint64_t iscsi_port;
+	bool iscsi_port_fallback;
+	uint64_t iscsi_max_sessions;
+	uint64_t iscsi_memory_bytes;
+	/* [log] */
+	enum log_level log_level;
+	enum log_format log_format;
+	/* [memory] */
+	uint64_t map_budget_bytes;
+};
+
+#define CONFIG_DEFAULT_FILE   "/etc/sarsen/sarsend.conf"
+#define CONFIG_DEFAULT_SOCKET "/run/sarsen/sarsend.sock"
+
+void config_defaults(struct config *config);
+/* Called for each fault: "FILE:LINE: what, and what to do". */
+typedef void config_fault_fn(const char *fault, void *arg);
+/* Changes `config` by the file's keys. -ENOENT and the like from opening it, -EINVAL after faults.
+ */
+int config_read_file(struct config *config, const char *path, config_fault_fn *fault, void *arg);
+int config_read_stream(struct config *config, FILE *stream, const char *name,
+		       config_fault_fn *fault, void *arg);
+/* What concerns several keys, and lengths. -EINVAL after faults. */
+int config_check(const struct config *config, config_fault_fn *fault, void *arg);

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macros.h"
+
+#define PARAMS(...) ((const struct method_param[]){__VA_ARGS__, {0}})
+#define NO_PARAMS   ((const struct method_param[]){{0}})
+#define NO_COLUMNS  ((const struct method_column[]){{0}})
+
+#define PARAM(n, t, f, h, ...)                                             \
+	{                                                                  \
+		.name = n, .type = t, .flags = f, .help = h, ##__VA_ARGS__ \
+	}
+#define METHOD(n, v, r, s, p, c, how, ...)                                                \
+	{                                                                                 \
+		.noun = n, .verb = v, .role = r, .summary = s, .params = p, .columns = c, \
+		.print = how, ##__VA_ARGS__                                               \
+	}
+
+#define GIVEN (PARAM_REQUIRED | PARAM_POSITIONAL)
+
+#define THE_POOL      PARAM("name", PARAM_NAME, GIVEN, "name of the pool")
+#define THE_CONTAINER PARAM("name", PARAM_NAME, GIVEN, "name of the container")
+#define THE_VDISK     PARAM("name", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")
+#define THE_JOB \
+	PARAM("id", PARAM_INTEGER, GIVEN, "number of the job", .minimum = 1, .maximum = INT64_MAX)
+
+static const char *const block_choices[] = {"512", "4096", NULL};
+
+static const struct method_column pool_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},
+	{"space.capacity_bytes", "CAPACITY", COLUMN_SIZE},
+	{"space.used_bytes", "USED", COLUMN_SIZE},
+	{"space.live_bytes", "LIVE", COLUMN_SIZE},
+	{"space.reclaimable_bytes", "RECLAIMABLE", COLUMN_SIZE},
+	{"space.reserve_bytes", "RESERVE", COLUMN_SIZE},
+	{"directory", "DIRECTORY", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column pool_fields[] = {
+	{"name", "name", COLUMN_TEXT},
+	{"id", "id", COLUMN_COUNT},
+	{"state", "state", COLUMN_TEXT},
+	{"error", "error", COLUMN_TEXT},
+	{"directory", "directory", COLUMN_TEXT},
+	{"space.capacity_bytes", "capacity", COLUMN_SIZE},
+	{"space.used_bytes", "used", COLUMN_SIZE},
+	{"space.live_bytes", "live", COLUMN_SIZE},
+	{"space.reclaimable_bytes", "reclaimable", COLUMN_SIZE},
+	{"space.reserve_bytes", "reserve", COLUMN_SIZE},
+	{"space.spare_bytes", "spare", COLUMN_SIZE},
+	{"space.admitted_bytes", "admitted", COLUMN_SIZE},
+	{"space.limit_bytes", "limit", COLUMN_SIZE},
+	{0},
+};
+
+static const struct method_column container_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"pool", "POOL", COLUMN_TEXT},
+	{"vdisks", "VDISKS", COLUMN_COUNT},
+	{"created", "CREATED", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column vdisk_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"size_bytes", "SIZE", COLUMN_SIZE},
+	{"live_bytes", "LIVE", COLUMN_SIZE},
+	{"state", "STATE", COLUMN_TEXT},
+	{"pool", "POOL", COLUMN_TEXT},
+	{"url", "URL", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column vdisk_fields[] = {
+	{"name", "name", COLUMN_TEXT},         {"id", "id", COLUMN_COUNT},
+	{"state", "state", COLUMN_TEXT},       {"error", "error", COLUMN_TEXT},
+	{"pool", "pool", COLUMN_TEXT},         {"size_bytes", "size", COLUMN_SIZE},
+	{"block_bytes", "block", COLUMN_SIZE}, {"live_bytes", "live", COLUMN_SIZE},
+	{"epoch", "epoch", COLUMN_COUNT},      {"created", "created", COLUMN_TEXT},
+	{"url", "url", COLUMN_TEXT},           {0},
+};
+
+static const struct method_column check_fields[] = {
+	{"pages", "pages", COLUMN_COUNT},
+	{"blocks", "blocks", COLUMN_COUNT},
+	{"bad_pages", "bad-pages", COLUMN_COUNT},
+	{"bad_blocks", "bad-blocks", COLUMN_COUNT},
+	{"leaked_blocks", "leaked-blocks", COLUMN_COUNT},
+	{"missing_live_blocks", "missing-live-blocks", COLUMN_COUNT},
+	{0},
+};
+
+static const struct method_column export_columns[] = {
+	{"url", "URL", COLUMN_TEXT},
+	{"vdisk", "VDISK", COLUMN_TEXT},
+	{"read_only", "READ-ONLY", COLUMN_BOOL},
+	{"state", "STATE", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column session_columns[] = {
+	{"initiator", "INITIATOR", COLUMN_TEXT},   {"peer", "PEER", COLUMN_TEXT},
+	{"target", "TARGET", COLUMN_TEXT},         {"created", "SINCE", COLUMN_TEXT},
+	{"commands", "COMMANDS", COLUMN_COUNT},    {"read_bytes", "READ", COLUMN_SIZE},
+	{"written_bytes", "WRITTEN", COLUMN_SIZE}, {0},
+};
+
+static const struct method_column job_columns[] = {
+	{"id", "ID", COLUMN_COUNT},
+	{"kind", "KIND", COLUMN_TEXT},
+	{"object", "OBJECT", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},
+	{"done_bytes", "DONE", COLUMN_SIZE},
+	{"total_bytes", "TOTAL", COLUMN_SIZE},
+	{"rate_bytes", "RATE", COLUMN_RATE},
+	{"eta_ns", "ETA", COLUMN_DURATION},
+	{"error.message", "ERROR", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column stats_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"read.operations", "READS", COLUMN_COUNT},
+	{"read.bytes", "READ", COLUMN_SIZE},
+	{"read.latency.p50_ns", "R-P50", COLUMN_DURATION},
+	{"read.latency.p99_ns", "R-P99", COLUMN_DURATION},
+	{"write.operations", "WRITES", COLUMN_COUNT},
+	{"write.bytes", "WRITTEN", COLUMN_SIZE},
+	{"write.latency.p50_ns", "W-P50", COLUMN_DURATION},
+	{"write.latency.p99_ns", "W-P99", COLUMN_DURATION},
+	{"in_flight", "IN-FLIGHT", COLUMN_COUNT},
+	{"live_bytes", "LIVE", COLUMN_SIZE},
+	{"write_amplification", "AMP", COLUMN_RATIO},
+	{0},
+};
+
+static const struct method_column node_fields[] = {
+	{"version", "version", COLUMN_TEXT},
+	{"pid", "pid", COLUMN_COUNT},
+	{"uptime_ns", "uptime", COLUMN_DURATION},
+	{"state_directory", "state-directory", COLUMN_TEXT},
+	{"reactor_count", "reactors", COLUMN_COUNT},
+	{"memory_budget_bytes", "memory-budget", COLUMN_SIZE},
+	{"iscsi.address", "iscsi-address", COLUMN_TEXT},
+	{"pools", "pools", COLUMN_COUNT},
+	{"vdisks", "vdisks", COLUMN_COUNT},
+	{"failed_vdisks", "failed-vdisks", COLUMN_COUNT},
+	{"jobs_running", "jobs-running", COLUMN_COUNT},
+	{0},
+};
+
+static const struct method methods[METHOD_COUNT] = {
+	[METHOD_POOL_CREATE] =
+		METHOD("pool", "create", ROLE_ADMINISTRATOR, "make a pool in a directory",
+		       PARAMS(THE_POOL,
+			      PARAM("directory", PARAM_TEXT, GIVEN,
+				    "absolute path; it or its parent exists, it is empty",
+				    .maximum = 4000),
+			      PARAM("capacity", PARAM_SIZE, 0,
+				    "room the pool may take (default: the file system's size less "
+				    "a margin)")),
+		       pool_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_POOL_LIST] = METHOD("pool", "list", ROLE_READER, "list the pools and their space",
+				    NO_PARAMS, pool_columns, METHOD_PRINT_ROWS),
+	[METHOD_POOL_SHOW] = METHOD("pool", "show", ROLE_READER, "show one pool", PARAMS(THE_POOL),
+				    pool_fields, METHOD_PRINT_FIELDS),
+	[METHOD_POOL_DELETE] =
+		METHOD("pool", "delete", ROLE_ADMINISTRATOR,
+		       "forget a pool without containers and remove its files", PARAMS(THE_POOL),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true, .destructive = true),
+	[METHOD_CONTAINER_CREATE] =
+		METHOD("container", "create", ROLE_ADMINISTRATOR, "make a container for vDisks",
+		       PARAMS(THE_CONTAINER, PARAM("pool", PARAM_NAME, 0,
+						   "pool that holds it (default: the only one)")),
+		       container_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_CONTAINER_LIST] = METHOD("container", "list", ROLE_READER, "list the containers",
+					 NO_PARAMS, container_columns, METHOD_PRINT_ROWS),
+	[METHOD_CONTAINER_SHOW] =
+		METHOD("container", "show", ROLE_READER, "show one container",
+		       PARAMS(THE_CONTAINER), container_columns, METHOD_PRINT_FIELDS),
+	[METHOD_CONTAINER_DELETE] =
+		METHOD("container", "delete", ROLE_ADMINISTRATOR,
+		       "remove a container without vDisks", PARAMS(THE_CONTAINER), NO_COLUMNS,
+		       METHOD_PRINT_NONE, .changes = true, .destructive = true),
+	[METHOD_VDISK_CREATE] = METHOD(
+		"vdisk", "create", ROLE_OPERATOR,
+		"make a vDisk, which takes space as it is written",
+		PARAMS(THE_VDISK, PARAM("size", PARAM_SIZE, GIVEN, "1M to 64T, a multiple of 4K"),
+		       PARAM("block", PARAM_ENUM, 0, "logical block in bytes (default 512)",
+			     .choices = block_choices)),
+		vdisk_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_VDISK_LIST] =
+		METHOD("vdisk", "list", ROLE_READER, "list the vDisks",
+		       PARAMS(PARAM("container", PARAM_NAME, 0, "only those in this container")),
+		       vdisk_columns, METHOD_PRINT_ROWS),
+	[METHOD_VDISK_SHOW] = METHOD("vdisk", "show", ROLE_READER, "show one vDisk",
+				     PARAMS(THE_VDISK), vdisk_fields, METHOD_PRINT_FIELDS),
+	[METHOD_VDISK_RESIZE] = METHOD(
+		"vdisk", "resize", ROLE_OPERATOR, "grow a vDisk, or shrink it with --shrink",
+		PARAMS(THE_VDISK,
+		       PARAM("size", PARAM_SIZE, GIVEN, "the new size, a multiple of 4K"),
+		       PARAM("shrink", PARAM_BOOL, 0,
+			     "allow a smaller size: what lies beyond it is lost")),
+		vdisk_columns, METHOD_PRINT_ROWS, .changes = true, .destructive_if = "shrink"),
+	[METHOD_VDISK_RENAME] = METHOD(
+		"vdisk", "rename", ROLE_OPERATOR, "give a vDisk another name in its container",
+		PARAMS(THE_VDISK, PARAM("new_name", PARAM_VDISK, GIVEN,
+					"the new name, as container/vdisk, in the same container")),
+		vdisk_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_VDISK_DELETE] = METHOD("vdisk", "delete", ROLE_OPERATOR,
+				       "delete a vDisk that is not exported, and all its data",
+				       PARAMS(THE_VDISK), NO_COLUMNS, METHOD_PRINT_NONE,
+				       .changes = true, .job = true, .destructive = true),
+	[METHOD_VDISK_CHECK] =
+		METHOD("vdisk", "check", ROLE_OPERATOR,
+		       "verify the structure of a vDisk that is not exported",
+		       PARAMS(THE_VDISK, PARAM("data", PARAM_BOOL, 0,
+					       "read and verify all stored data as well")),
+		       check_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
+	[METHOD_VDISK_FLUSH] =
+		METHOD("vdisk", "flush", ROLE_OPERATOR,
+		       "make all written data durable and write a checkpoint", PARAMS(THE_VDISK),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_EXPORT] = METHOD(
+		"iscsi", "export", ROLE_OPERATOR, "serve a vDisk over iSCSI and print its URL",
+		PARAMS(THE_VDISK, PARAM("read_only", PARAM_BOOL, 0, "refuse writes")),
+		export_columns, METHOD_PRINT_VALUE, .changes = true),
+	[METHOD_ISCSI_UNEXPORT] =
+		METHOD("iscsi", "unexport", ROLE_OPERATOR,
+		       "end the sessions on a vDisk and serve it no more", PARAMS(THE_VDISK),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_LIST] = METHOD("iscsi", "list", ROLE_READER, "list what is served over iSCSI",
+				     NO_PARAMS, export_columns, METHOD_PRINT_ROWS),
+	[METHOD_ISCSI_SESSIONS] =
+		METHOD("iscsi", "sessions", ROLE_READER, "list the initiators logged in", NO_PARAMS,
+		       session_columns, METHOD_PRINT_ROWS),
+	[METHOD_JOB_LIST] = METHOD("job", "list", ROLE_READER, "list running and recent jobs",
+				   NO_PARAMS, job_columns, METHOD_PRINT_ROWS),
+	[METHOD_JOB_SHOW] = METHOD("job", "show", ROLE_READER, "show one job", PARAMS(THE_JOB),
+				   job_columns, METHOD_PRINT_FIELDS),
+	[METHOD_JOB_CANCEL] =
+		METHOD("job", "cancel", ROLE_OPERATOR, "end a job that can be ended",
+		       PARAMS(THE_JOB), job_columns, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_JOB_WAIT] = METHOD(
+		"job", "wait", ROLE_READER, "wait until a job has ended; fail when it failed",
+		PARAMS(THE_JOB, PARAM("timeout_ms", PARAM_INTEGER, 0,
+				      "answer with the job as it is after this time (default 1000)",
+				      .minimum = 0, .maximum = 30000)),
+		job_columns, METHOD_PRINT_FIELDS),
+	[METHOD_STATS_SHOW] =
+		METHOD("stats", "show", ROLE_READER, "show what vDisks did since they were opened",
+		       PARAMS(PARAM("name", PARAM_VDISK, PARAM_POSITIONAL,
+				    "only this vDisk (default: all)")),
+		       stats_columns, METHOD_PRINT_ROWS),
+	[METHOD_NODE_SHOW] = METHOD("node", "show", ROLE_READER, "show the daemon itself",
+				    NO_PARAMS, node_fields, METHOD_PRINT_FIELDS),
+};
+
+static const struct {
+	const char *noun, *summary;
+} nouns[] = {
+	{"pool", "room on a disk"},
+	{"container", "groups of vDisks in a pool"},
+	{"vdisk", "virtual disks"},
+	{"iscsi", "vDisks served over iSCSI"},
+	{"job", "work that goes on in the background"},
+	{"stats", "operations, bytes and latencies"},
+	{"node", "the daemon"},
+};
+
+const struct method *method_get(enum method_id id)
+{
+	ASSERT(id < METHOD_COUNT);
+	return &methods[id];
+}
+
+enum method_id method_id(const struct method *method)
+{
+	ASSERT(method >= methods && method < methods + METHOD_COUNT);
+	return (enum method_id)(method - methods);
+}
+
+const struct method *method_find_words(const char *noun, const char *verb)
+{
+	for (size_t i = 0; i < METHOD_COUNT; i++)
+		if (strcmp(methods[i].noun, noun) == 0 && strcmp(methods[i].verb, verb) == 0)
+			return &methods[i];
+	return NULL;
+}
+
+const struct method *method_find(const char *name)
+{
+	char own[METHOD_NAME_MAX];
+
+	for (size_t i = 0; i < METHOD_COUNT; i++)
+		if (strcmp(method_name(&methods[i], own), name) == 0)
+			return &methods[i];
+	return NULL;
+}
+
+const char *method_name(const struct method *method, char ret_name[static METHOD_NAME_MAX])
+{
+	snprintf(ret_name, METHOD_NAME_MAX, "%s.%s", method->noun, method->verb);
+	return ret_name;
+}
+
+const char *method_noun(size_t index)
+{
+	return index < ARRAY_SIZE(nouns) ? nouns[index].noun : NULL;
+}
+
+const char *method_noun_summary(const char *noun)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(nouns); i++)
+		if (strcmp(nouns[i].noun, noun) == 0)
+			return nouns[i].summary;
+	return NULL;
+}
+
+const struct method_param *method_param_find(const struct method *method, const char *name)
+{
+	for (const struct method_param *param = method->params; param->name; param++)
+		if (strcmp(param->name, name) == 0)
+			return param;
+	return NULL;
+}
+
+const char *role_name(enum role role)
+{
+	static const char *const names[] = {"reader", "operator", "administrator"};
+
+	ASSERT(role < ARRAY_SIZE(names));
+	return names[role];
+}
+
+const char *param_type_name(enum param_type type)
+{
+	static const char *const names[] = {"NAME", "CONTAINER/VDISK", "TEXT",  "SIZE",
+					    "BOOL", "NUMBER",          "CHOICE"};
+
+	ASSERT(type < ARRAY_SIZE(names));
+	return names[type];
+}

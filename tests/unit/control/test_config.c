@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macros.h"
+#include "control/config.h"
+
+struct faults {
+	unsigned count;
+	char text[8192];
+};
+
+static void collect(const char *fault, void *arg)
+{
+	struct faults *faults = arg;
+
+	faults->count++;
+	snprintf(faults->text + strlen(faults->text), sizeof(faults->text) - strlen(faults->text),
+		 "%s\n", fault);
+}
+
+static int read_text(const char *text, struct config *config, struct faults *faults)
+{
+	FILE *stream = fmemopen((void *)text, strlen(text), "r");
+	int r;
+
+	assert_non_null(stream);
+	*faults = (struct faults){0};
+	config_defaults(config);
+	r = config_read_stream(config, stream, "x.conf", collect, faults);
+	fclose(stream);
+	assert_int_equal(r, faults->count ? -EINVAL : 0);
+	return r;
+}
+
+static void reads_all_keys(void **state)
+{
+	struct config config;
+	struct faults faults;
+
+	assert_int_equal(
+		read_text("\xEF\xBB\xBF# comment\n[node]\nstate = /srv/s\n  socket=/run/x\r\n"
+			  "reactors = 3\nworkers=2\npin = no\npoll_us = 0\n\n[iscsi]\n"
+			  "enabled=off\naddress = ::1 ; loopback\nannounce=host.example\n"
+			  "port = 0\nport_fallback = yes\nmax_sessions = 9\nmemory = 1G\n"
+			  "; another\n[log]\nlevel = Debug\nformat=json\n[memory]\nmaps=64M\n",
+			  &config, &faults),
+		0);
+	assert_string_equal(config.state, "/srv/s");
+	assert_string_equal(config.socket, "/run/x");
+	assert_int_equal(config.reactors, 3);
+	assert_int_equal(config.workers, 2);
+	assert_false(config.pin);
+	assert_int_equal(config.poll_us, 0);
+	assert_false(config.iscsi_enabled);
+	assert_string_equal(config.iscsi_address, "::1");
+	assert_string_equal(config.iscsi_announce, "host.example");
+	assert_int_equal(config.iscsi_port, 0);
+	assert_true(config.iscsi_port_fallback);
+	assert_int_equal(config.iscsi_max_sessions, 9);
+	assert_int_equal(config.iscsi_memory_bytes, GIB);
+	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
+	assert_int_equal(config.log_format, LOG_FORMAT_JSON);
+	assert_int_equal(config.map_budget_bytes, 64 * MIB);
+	assert_int_equal(config_check(&config, collect, &faults), 0);
+}
+
+static void an_empty_file_is_the_defaults(void **state)
+{
+	struct config config, defaults;
+	struct faults faults;
+
+	config_defaults(&defaults);
+	assert_int_equal(read_text("\n", &config, &faults), 0);
+	assert_memory_equal(&config, &defaults, sizeof(config));
+	assert_int_equal(config_check(&config, collect, &faults), 0);
+}
+
+static void reports_all_faults_with_their_lines(void **state)
+{
+	static const char text[] = "[node]\n"            /* 1 */
+				   "reactors = many\n"   /* 2 */
+				   "what is this\n"      /* 3 */
+				   "colour = red\n"      /* 4 */
+				   "reactors = 1\n"      /* 5: given twice */
+				   "[disk]\n"            /* 6 */
+				   "path = /x\n"         /* 7 */
+				   "[iscsi\n"            /* 8 */
+				   "[iscsi]\n"           /* 9 */
+				   "port = 65536\n"      /* 10 */
+				   "enabled = perhaps\n" /* 11 */
+				   "memory = 1X\n"       /* 12 */
+				   "memory = 1G\n"       /* 13: given twice */
+				   "address =\n"         /* 14 */
+				   "[log]\n"
+				   "level = loud\n" /* 16 */
+				   "[memory]\n"
+				   "maps = 1K\n"       /* 18 */
+				   "last line is bad"; /* 19 */
+	static const unsigned lines[] = {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 18, 19};
+	struct config config;
+	struct faults faults;
+	char start[32];
+
+	assert_int_equal(read_text(text, &config, &faults), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		snprintf(start, sizeof(start), "x.conf:%u: ", lines[i]);
+		if (!strstr(faults.text, start))
+			fail_msg("line %u was not reported in:\n%s", lines[i], faults.text);
+	}
+	assert_int_equal(faults.count, ARRAY_SIZE(lines));
+}
+
+static void refuses_long_lines_and_texts(void **state)
+{
+	char text[1024];
+	struct config config;
+	struct faults faults;
+
+	snprintf(text, sizeof(text), "[node]\nstate = /%0500d\nreactors = 2\n", 0);
+	assert_int_equal(read_text(text, &config, &faults), -EINVAL);
+	assert_int_equal(faults.count, 1);
+	assert_non_null(strstr(faults.text, "x.conf:2: line is longer"));
+	assert_int_equal(config.reactors, 2);
+	snprintf(text, sizeof(text), "[node]\nsocket = /%0107d\n", 0);
+	assert_int_equal(read_text(text, &config, &faults), -EINVAL);
+	assert_non_null(strstr(faults.text, "x.conf:2: socket is longer than 107"));
+}
+
+static void checks_what_is_left(void **state)
+{
+	struct config config;
+	struct faults faults = {0};
+
+	config_defaults(&config);
+	strcpy(config.iscsi_address, "localhost");
+	strcpy(config.iscsi_announce, "a/b");
+	strcpy(config.state, "state");
+	strcpy(config.socket, "x.sock");
+	assert_int_equal(config_check(&config, collect, &faults), -EINVAL);
+	assert_int_equal(faults.count, 4);
+}
+
+static void a_missing_file_is_an_error(void **state)
+{
+	struct config config;
+	struct faults faults = {0};
+
+	config_defaults(&config);
+	assert_int_equal(config_read_file(&config, "/nonexistent/x.conf", collect, &faults),
+			 -ENOENT);
+	assert_int_equal(config_read_file(&config, "/", collect, &faults), -EISDIR);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(reads_all_keys),
+		cmocka_unit_test(an_empty_file_is_the_defaults),
+		cmocka_unit_test(reports_all_faults_with_their_lines),
+		cmocka_unit_test(refuses_long_lines_and_texts),
+		cmocka_unit_test(checks_what_is_left),
+		cmocka_unit_test(a_missing_file_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
