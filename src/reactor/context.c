@@ -35,6 +35,18 @@
 #define CONTEXT_VALGRIND 1
 #endif
 
+/*
+ * TSan keeps a stack of calls for each fiber: a function that switches fibers must not leave by
+ * another stack than it came by.
+ */
+#if defined(CONTEXT_TSAN) && defined(__clang__)
+#define CONTEXT_SWITCHES __attribute__((disable_sanitizer_instrumentation))
+#elif defined(CONTEXT_TSAN)
+#define CONTEXT_SWITCHES __attribute__((no_sanitize("thread")))
+#else
+#define CONTEXT_SWITCHES
+#endif
+
 /* The registers as context_swap() pops them, for context_start(). */
 #if defined(__x86_64__)
 struct context_frame {
@@ -108,7 +120,7 @@ void context_init_thread(struct context *context)
 #endif
 }
 
-static void context_leaving(void **fake_stack, struct context *to)
+static CONTEXT_SWITCHES void context_leaving(void **fake_stack, struct context *to)
 {
 #ifdef CONTEXT_ASAN
 	__sanitizer_start_switch_fiber(fake_stack, to->stack, to->stack_bytes);
@@ -118,21 +130,21 @@ static void context_leaving(void **fake_stack, struct context *to)
 #endif
 }
 
-void context_entered(struct context *context, struct context *from)
+CONTEXT_SWITCHES void context_entered(struct context *context, struct context *from)
 {
 #ifdef CONTEXT_ASAN
 	__sanitizer_finish_switch_fiber(context->fake_stack, &from->stack, &from->stack_bytes);
 #endif
 }
 
-void context_switch(struct context *from, struct context *to)
+CONTEXT_SWITCHES void context_switch(struct context *from, struct context *to)
 {
 	context_leaving(&from->fake_stack, to);
 	context_swap(&from->stack_pointer, to->stack_pointer);
 	context_entered(from, to);
 }
 
-_Noreturn void context_exit(struct context *from, struct context *to)
+_Noreturn CONTEXT_SWITCHES void context_exit(struct context *from, struct context *to)
 {
 	context_leaving(NULL, to);
 	context_swap(&from->stack_pointer, to->stack_pointer);

@@ -83,17 +83,20 @@ static void fiber_resume(struct fiber *fiber)
 	reactor->running = NULL;
 }
 
-static void fiber_pool_done(struct reactor *reactor, struct fiber_pool *pool)
+/* `fiber` is free and has no task: it leaves its stack. */
+static void fiber_end(struct fiber *fiber)
+{
+	context_init_thread(&fiber->reactor->thread_context);
+	fiber_resume(fiber);
+	context_done(&fiber->context);
+}
+
+static void fiber_pool_done(struct fiber_pool *pool)
 {
 	ASSERT(pool->in_use == 0 && pool->queued == 0);
 	for (unsigned i = 0; pool->fibers && i < pool->count; i++) {
-		struct fiber *fiber = &pool->fibers[i];
-
-		if (!fiber->started)
-			continue;
-		context_init_thread(&reactor->thread_context);
-		fiber_resume(fiber);
-		context_done(&fiber->context);
+		if (pool->fibers[i].started)
+			fiber_end(&pool->fibers[i]);
 	}
 	free(pool->fibers);
 }
@@ -101,7 +104,7 @@ static void fiber_pool_done(struct reactor *reactor, struct fiber_pool *pool)
 void fiber_pools_done(struct reactor *reactor)
 {
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++)
-		fiber_pool_done(reactor, &reactor->pools[i]);
+		fiber_pool_done(&reactor->pools[i]);
 	stack_pool_done(&reactor->stacks);
 }
 
@@ -184,6 +187,7 @@ void fiber_run_ready(struct reactor *reactor)
 
 	if (list_is_empty(&reactor->ready))
 		return;
+	context_init_thread(&reactor->thread_context);
 	list_init(&batch);
 	list_splice_back(&batch, &reactor->ready);
 	while ((node = list_pop_front(&batch))) {
