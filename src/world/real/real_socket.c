@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stream sockets through the ring. Home: the port's thread.
+ *
+ * The descriptors block: the ring waits for them by poll, whereas O_NONBLOCK would make it return
+ * -EAGAIN. The object for a new connection is made before the operation starts, so that no accepted
+ * connection is lost for lack of memory.
+ */
+#include "world/real/real_priv.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "world/real/real_memory.h"
+
+#define MAX_TRANSFER (UINT64_C(1) << 30)
+
+struct world_socket {
+	int fd;
+	int family;
+	bool shut; /* by us */
+};
+
+static void socket_free(struct world_socket *socket)
+{
+	if (socket->fd >= 0)
+		(void)close(socket->fd); /* nothing is lost that the peer had acknowledged */
+	free(socket);
+}
+DEFINE_CLEANUP(struct world_socket *, socket_free)
+
+static struct world_socket *socket_alloc(int family)
+{
+	struct world_socket *socket = calloc(1, sizeof(*socket));
+
+	if (socket) {
+		socket->fd = -1;
+		socket->family = family;
+	}
+	return socket;
+}
+
+static int socket_make(const struct sockaddr *address, struct world_socket **ret_socket)
+{
+	int family = address->sa_family;
+	_cleanup_(socket_freep) struct world_socket *made = NULL;
+
+	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+		return -EAFNOSUPPORT;
+	made = socket_alloc(family);
+	if (!made)
+		return -ENOMEM;
+	made->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (made->fd < 0)
+		return -errno;
+	*ret_socket = TAKE_PTR(made);
+	return 0;
+}
+
+static int set_on(int fd, int level, int option)
+{
+	int on = 1;
+
+	return setsockopt(fd, level, option, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
+static void set_no_delay(struct world_socket *socket)
+{
+	/* Only slower when it fails, for instance because the peer has reset the connection. */
+	if (socket->family != AF_UNIX)
+		(void)set_on(socket->fd, IPPROTO_TCP, TCP_NODELAY);
+}
+
+int real_socket_listen(struct world_port *port, const struct sockaddr *address, socklen_t length,
+		       int backlog, struct world_socket **ret_socket)
+{
+	_cleanup_(socket_freep) struct world_socket *made = NULL;
+	int error = socket_make(address, &made);
+
+	if (error)
+		return error;
+	if (made->family != AF_UNIX) {
+		error = set_on(made->fd, SOL_SOCKET, SO_REUSEADDR);
+		if (error)
+			return error;
+	}
+	if (bind(made->fd, address, length) < 0 || listen(made->fd, backlog) < 0)
+		return -errno;
+	*ret_socket = TAKE_PTR(made);
+	return 0;
+}
+
+int real_socket_address(struct world_socket *socket, bool peer,
+			struct sockaddr_storage *ret_address, socklen_t *ret_length)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t length = sizeof(address);
+	int status;
+
+	if (peer)
+		status = getpeername(socket->fd, (struct sockaddr *)&address, &length);
+	else
+		status = getsockname(socket->fd, (struct sockaddr *)&address, &length);
+	if (status < 0)
+		return -errno;
+	*ret_address = address;
+	*ret_length = length;
+	return 0;
+}
+
+struct connection_op { /* accept and connect */
+	struct real_head head;
+	struct world_socket *listener;
+	const struct sockaddr *address;
+	socklen_t length;
+	struct world_socket *made;
+	struct world_socket **ret_socket;
+};
+REAL_OP_FITS(struct connection_op);
+
+static void prepare_accept(struct world_op *op, struct io_uring_sqe *sqe)
+{
+	struct connection_op *state = real_op_state(op);
+
+	io_uring_prep_accept(sqe, state->listener->fd, NULL, NULL, SOCK_CLOEXEC);
+}
+
+static void complete_accept(struct world_op *op, int result)
+{
+	struct connection_op *state = real_op_state(op);
+
+	if (result == -EINTR && !state->head.cancelled) {
+		real_port_queue(op->port, op);
+		return;
+	}
+	if (result < 0) {
+		/* A listener that was shut down answers -EINVAL. */
+		if (state->listener->shut)
+			result = -ECANCELED;
+		real_op_finish(op, result);
+		return;
+	}
+	state->made->fd = result;
+	set_no_delay(state->made);
+	*state->ret_socket = TAKE_PTR(state->made);
+	real_op_finish(op, 0);
+}
+
+static void drop_connection(struct world_op *op)
+{
+	struct connection_op *state = real_op_state(op);
+
+	if (state->made)
+		socket_free(TAKE_PTR(state->made));
+}
+
+static const struct real_kind accept_kind = {
+	.prepare = prepare_accept,
+	.complete = complete_accept,
+	.drop = drop_connection,
+};
+
+void real_socket_accept(struct world_port *port, struct world_socket *listener,
+			struct world_socket **ret_socket, struct world_op *op)
+{
+	struct connection_op *state = real_op_begin(port, op, &accept_kind);
+
+	state->listener = listener;
+	state->ret_socket = ret_socket;
+	state->made = socket_alloc(listener->family);
+	if (state->made)
+		real_port_queue(port, op);
+	else
+		real_op_finish_later(op, -ENOMEM);
+}
+
+static void prepare_connect(struct world_op *op, struct io_uring_sqe *sqe)
+{
+	struct connection_op *state = real_op_state(op);
+
+	io_uring_prep_connect(sqe, state->made->fd, state->address, state->length);
+}
+
+static void complete_connect(struct world_op *op, int result)
+{
+	struct connection_op *state = real_op_state(op);
+
+	if (result == 0)
+		*state->ret_socket = TAKE_PTR(state->made);
+	real_op_finish(op, result);
+}
+
+static const struct real_kind connect_kind = {
+	.prepare = prepare_connect,
+	.complete = complete_connect,
+	.drop = drop_connection,
+};
+
+void real_socket_connect(struct world_port *port, const struct sockaddr *address, socklen_t length,
+			 struct world_socket **ret_socket, struct world_op *op)
+{
+	struct connection_op *state = real_op_begin(port, op, &connect_kind);
+	int error = socket_make(address, &state->made);
+
+	if (error) {
+		real_op_finish_later(op, error);
+		return;
+	}
+	set_no_delay(state->made);
+	state->address = address;
+	state->length = length;
+	state->ret_socket = ret_socket;
+	real_port_queue(port, op);
+}
+
+struct transfer_op { /* receive and send */
+	struct real_head head;
+	struct world_socket *socket;
+	struct msghdr message; /* its vector is the caller's */
+};
+REAL_OP_FITS(struct transfer_op);
+
+static unsigned single_length(const struct transfer_op *state)
+{
+	return (unsigned)MIN((uint64_t)state->message.msg_iov->iov_len, MAX_TRANSFER);
+}
+
+static void prepare_receive(struct world_op *op, struct io_uring_sqe *sqe)
+{
+	struct transfer_op *state = real_op_state(op);
+	int fd = state->socket->fd;
+
+	if (state->message.msg_iovlen == 1)
+		io_uring_prep_recv(sqe, fd, state->message.msg_iov->iov_base,
+				   single_length(state), 0);
+	else
+		io_uring_prep_recvmsg(sqe, fd, &state->message, 0);
+}
+
+static void prepare_send(struct world_op *op, struct io_uring_sqe *sqe)
+{
+	struct transfer_op *state = real_op_state(op);
+	int fd = state->socket->fd;
+
+	if (state->message.msg_iovlen == 1)
+		io_uring_prep_send(sqe, fd, state->message.msg_iov->iov_base,
+				   single_length(state), MSG_NOSIGNAL);
+	else
+		io_uring_prep_sendmsg(sqe, fd, &state->message, MSG_NOSIGNAL);
+}
+
+static bool go_on(struct world_op *op, int result)
+{
+	struct transfer_op *state = real_op_state(op);
+
+	if (result != -EINTR || state->head.cancelled)
+		return false;
+	real_port_queue(op->port, op);
+	return true;
+}
+
+static void complete_receive(struct world_op *op, int result)
+{
+	struct transfer_op *state = real_op_state(op);
+
+	if (go_on(op, result))
+		return;
+	if (result > 0)
+		real_memory_written(state->message.msg_iov, (int)state->message.msg_iovlen,
+				    (uint64_t)result);
+	real_op_finish(op, result);
+}
+
+static void complete_send(struct world_op *op, int result)
+{
+	if (!go_on(op, result))
+		real_op_finish(op, result);
+}
+
+static const struct real_kind receive_kind = {prepare_receive, complete_receive, NULL};
+static const struct real_kind send_kind = {prepare_send, complete_send, NULL};
+
+static void transfer(struct world_port *port, struct world_socket *socket, const struct iovec *iov,
+		     int iov_count, struct world_op *op)
+{
+	struct transfer_op *state = real_op_state(op);
+
+	if (iov_count < 1 || iov_count > IOV_MAX) {
+		real_op_finish_later(op, -EINVAL);
+		return;
+	}
+	state->socket = socket;
+	state->message.msg_iov = (struct iovec *)iov; /* the kernel does not write it */
+	state->message.msg_iovlen = (size_t)iov_count;
+	real_port_queue(port, op);
+}
+
+void real_socket_receive(struct world_port *port, struct world_socket *socket,
+			 const struct iovec *iov, int iov_count, struct world_op *op)
+{
+	(void)real_op_begin(port, op, &receive_kind);
+	real_memory_check_target(iov, iov_count);
+	transfer(port, socket, iov, iov_count, op);
+}
+
+void real_socket_send(struct world_port *port, struct world_socket *socket,
+		      const struct iovec *iov, int iov_count, struct world_op *op)
+{
+	(void)real_op_begin(port, op, &send_kind);
+	real_memory_check_source(iov, iov_count);
+	transfer(port, socket, iov, iov_count, op);
+}
+
+void real_socket_shutdown(struct world_socket *socket)
+{
+	socket->shut = true;
+	(void)shutdown(socket->fd, SHUT_RDWR); /* fails only when the peer was faster */
+}
+
+void real_socket_close(struct world_socket *socket)
+{
+	socket_free(socket);
+}
