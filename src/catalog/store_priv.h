@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Shared by store.c (connection, reads), store_write.c (commits) and store_space.c (room). */
+#include <sqlite3.h>
+
+#include "catalog/store.h"
+
+#define STORE_PAGE_BYTES 4096u
+#define STORE_FORMAT_VERSION 1u
+
+enum store_statement {
+	STORE_BEGIN,
+	STORE_END,
+	STORE_ROLLBACK,
+	STORE_SELECT,
+	STORE_RANGE,
+	STORE_PUT,
+	STORE_DELETE,
+	STORE_DELETE_RANGE,
+	STORE_FREE_PAGES,
+	STORE_PAGES,
+	STORE_BALLAST_PUT,
+	STORE_BALLAST_DELETE,
+	STORE_STATEMENT_COUNT,
+};
+
+/* Ids reserved in the database up to `end` and given out up to `next`. */
+struct store_counter {
+	struct list_node link;
+	char name[64];
+	bool loaded;
+	uint64_t next, end;
+	bool saved_loaded; /* as before the transaction that runs */
+	uint64_t saved_next, saved_end;
+};
+
+struct store {
+	sqlite3 *db;
+	sqlite3_stmt *statements[STORE_STATEMENT_COUNT];
+	struct list counters;
+	int wal_frames;           /* in the WAL, not yet reset by a checkpoint */
+	uint64_t free_pages;      /* in the database, as of the last commit */
+	uint64_t page_count;
+	unsigned fill_countdown;  /* commits until room is asked for again after -ENOSPC */
+	bool uncertain;           /* a failed commit may still be in the WAL: see store_write.c */
+};
+
+/* Negative errno of an SQLite result code; logs what is not expected (all but a full disk). */
+int store_error(struct store *store, int rc, const char *what);
+/* Runs a prepared statement without rows or bound values. */
+int store_run(struct store *store, enum store_statement index);
+/* The integer in the first column of the only row. */
+int store_number(struct store *store, enum store_statement index, uint64_t *ret_number);
+/* One row, checked. -ENOENT, -EUCLEAN. `ret_row` may be NULL when only the version matters. */
+int store_select(struct store *store, const struct catalog_key *key, uint64_t *ret_version,
+		 struct catalog_row *ret_row);
+uint32_t store_row_crc(const struct catalog_key *key, uint64_t version, const void *value,
+		       uint32_t length);
+/* The first key after all that start with `prefix`. */
+struct catalog_key store_prefix_end(const struct catalog_key *prefix);
+int store_put(struct store *store, const struct catalog_key *key, const void *value,
+	      uint32_t length);
+void store_rollback(struct store *store);
+
+/* Makes at least `pages` free pages in the database, on the medium. -ENOSPC. */
+int store_space_fill(struct store *store, uint64_t pages);
+/* At open: removes a left-over ballast row, then fills. A full disk is not an error. */
+int store_space_init(struct store *store);
+/* -ENOSPC when the transaction that runs has taken from the room set aside for deletions. */
+int store_space_check(struct store *store, bool all_delete);
+int store_checkpoint(struct store *store);
