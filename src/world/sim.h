@@ -26,7 +26,12 @@ struct sim_faults { /* chances in parts per million for one operation */
 	uint32_t slow_ppm;         /* takes up to slow_ns */
 	uint64_t slow_ns;
 	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync: -EIO */
-	uint32_t connection_drop_ppm;
+};
+
+struct sim_network_faults { /* chances for one operation of a socket */
+	uint32_t drop_ppm; /* the connection is reset: -ECONNRESET at both ends, or -ECONNREFUSED */
+	uint32_t slow_ppm; /* takes up to slow_ns */
+	uint64_t slow_ns;
 };
 
 struct sim_options {
@@ -40,7 +45,9 @@ enum sim_crash {
 	SIM_CRASH_POWER,
 };
 
+/* -EBUSY while another simulation exists in this process. */
 int sim_new(const struct sim_options *options, struct sim **ret_sim);
+/* All ports are closed. */
 void sim_free(struct sim *sim);
 struct world *sim_world(struct sim *sim);
 
@@ -52,14 +59,28 @@ void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_
 void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);
 /* Damages the medium itself: flips bit `bit` of the byte at `offset`. -ENOENT, -ERANGE. */
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit);
+void sim_network_set_faults(struct sim *sim, const struct sim_network_faults *faults);
 
 /* Fails the n-th following file operation (1 = the next) of any kind with `error`; 0 disarms.
  * Returns nothing; sim_fault_hit() tells whether it has happened. For fault sweeps. */
 void sim_fail_nth(struct sim *sim, uint64_t n, int error);
 bool sim_fault_hit(const struct sim *sim);
+/*
+ * Crashes at the n-th following file operation (1 = the next), also in the middle of a
+ * worker's job: it fails with -ESHUTDOWN, a write may land in part. 0 disarms.
+ */
+void sim_crash_nth(struct sim *sim, uint64_t n, enum sim_crash kind);
 
-/* Runs events until `done(arg)` is true (checked after each event; true at once returns at once),
- * nothing is left to run, or `limit_ns` of virtual time have passed. 0, -EDEADLK, -ETIMEDOUT. */
+/*
+ * Runs events until `done(arg)` is true (checked after each event; true at once returns at
+ * once), nothing is left to run, or `limit_ns` of virtual time have passed. 0, -EDEADLK,
+ * -ETIMEDOUT.
+ *
+ * A port has a turn at the start, when a completion, a message or its deadline is due, and
+ * once more after each turn in which world_port_wait() ran something or its deadline had come:
+ * so the deadline that a port is known to wait for is the one it gave when it had nothing to
+ * do.
+ */
 int sim_run_until(struct sim *sim, bool (*done)(void *arg), void *arg, uint64_t limit_ns);
 
 /* The same sequence of decisions for tests' own choices, on a stream separate from the world's. */
@@ -68,9 +89,11 @@ uint64_t sim_random(struct sim *sim);
 uint64_t sim_random_below(struct sim *sim, uint64_t bound);
 
 /*
- * Kills the world: every pending operation completes with -ESHUTDOWN, later ones too. The owner
- * then runs until its fibers have unwound, frees its objects, closes its ports and calls
+ * Kills the world: every pending operation completes with -ESHUTDOWN, later ones too. The
+ * owner then runs until its fibers have unwound, frees its objects, closes its ports and calls
  * sim_restart(), which decides what survived and makes the world usable again (time goes on).
+ * Files and sockets that are still open are closed by sim_restart(). A crash of a dead world
+ * may only turn a process crash into a loss of power.
  */
 void sim_crash(struct sim *sim, enum sim_crash kind);
 bool sim_is_dead(const struct sim *sim);
