@@ -140,3 +140,12 @@ json_t *error_to_json(const struct error *error)
 			 "code", error_code_name(error->code), "message", error->message, "object",
 			 error->object, "remedy", error->remedy);
 }
+
+void error_from_json(const json_t *json, struct error *ret_error)
+{
+	const char *code = "internal", *message = "no message", *object = "", *remedy = "";
+
+	(void)json_unpack((json_t *)json, "{s?s, s?s, s?s, s?s}", "code", &code, "message",
+			  &message, "object", &object, "remedy", &remedy);
+	error_set(ret_error, error_code_by_name(code), object, remedy, "%s", message);
+}

@@ -73,5 +73,7 @@ int error_exit_code(enum error_code code);
 
 /* {"schema": N, "error": {...}}; NULL without memory. */
 json_t *error_to_json(const struct error *error);
+/* From the object under "error"; what is missing there becomes ERROR_INTERNAL and empty texts. */
+void error_from_json(const json_t *json, struct error *ret_error);
 
 #define _cleanup_json_ _cleanup_(json_decrefp)

@@ -16,14 +16,9 @@
 
 #include "reactor/reactor_priv.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(CONTEXT_ASAN) || defined(CONTEXT_TSAN)
 #define FIBER_STACK_BYTES (256 * KIB)
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FIBER_STACK_BYTES (256 * KIB)
-#endif
-#endif
-#ifndef FIBER_STACK_BYTES
+#else
 #define FIBER_STACK_BYTES (64 * KIB)
 #endif
 
@@ -138,9 +133,9 @@ static void fiber_take_next_task(struct fiber *fiber)
 	}
 }
 
-static void fiber_main(void *arg)
+static void fiber_main(struct context *context)
 {
-	struct fiber *fiber = arg;
+	struct fiber *fiber = CONTAINER_OF(context, struct fiber, context);
 
 	context_entered(&fiber->context, &fiber->reactor->thread_context);
 	while (fiber->task) {
@@ -176,7 +171,7 @@ static void fiber_start(struct fiber *fiber)
 	struct stack_pool *stacks = &fiber->reactor->stacks;
 
 	context_init(&fiber->context, stack_pool_get(stacks, fiber->stack_index),
-		     stacks->stack_bytes, fiber_main, fiber);
+		     stacks->stack_bytes, fiber_main);
 	fiber->started = true;
 }
 

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/cli_help.h"
+
+#include <string.h>
+
+#include "base/macros.h"
+#include "control/config.h"
+
+static const char options_text[] =
+	"Options:\n"
+	"  -o, --output json|table  how to print (default: table)\n"
+	"  -H, --no-header          no header; columns separated by one tab\n"
+	"  -p, --exact              exact numbers instead of 10G or 1.5ms\n"
+	"  -y, --yes                do not ask before destroying something\n"
+	"      --no-wait            print a job's number instead of waiting for its end\n"
+	"      --wait               wait for a job's end (default)\n"
+	"  -s, --socket PATH        socket of the daemon (default: $SARSEN_SOCKET, or\n"
+	"                           " CONFIG_DEFAULT_SOCKET ")\n"
+	"  -h, --help               this text, or that of a noun or verb\n"
+	"      --version            print the version\n";
+
+static void print_dashed(FILE *stream, const char *name)
+{
+	for (; *name; name++)
+		fputc(*name == '_' ? '-' : *name, stream);
+}
+
+static void print_upper(FILE *stream, const char *name)
+{
+	for (; *name; name++)
+		fputc(*name == '_'                   ? '-'
+		      : *name >= 'a' && *name <= 'z' ? *name - 32
+						     : *name,
+		      stream);
+}
+
+static void print_usage(FILE *stream, const struct method *method)
+{
+	fprintf(stream, "sarsen %s %s", method->noun, method->verb);
+	for (const struct method_param *param = method->params; param->name; param++) {
+		bool required = param->flags & PARAM_REQUIRED;
+
+		fputs(required ? " " : " [", stream);
+		if (!(param->flags & PARAM_POSITIONAL)) {
+			fputs("--", stream);
+			print_dashed(stream, param->name);
+			fputs(param->type == PARAM_BOOL ? "" : " ", stream);
+		}
+		if (param->flags & PARAM_POSITIONAL)
+			print_upper(stream, param->name);
+		else if (param->type != PARAM_BOOL)
+			fputs(param_type_name(param->type), stream);
+		fputs(required ? "" : "]", stream);
+	}
+	fputc('\n', stream);
+}
+
+static void print_param(FILE *stream, const struct method_param *param)
+{
+	char left[64];
+
+	snprintf(left, sizeof(left), "%s%s", param->flags & PARAM_POSITIONAL ? "" : "--",
+		 param->name);
+	for (char *c = left; *c; c++)
+		if (*c == '_')
+			*c = '-';
+		else if ((param->flags & PARAM_POSITIONAL) && *c >= 'a' && *c <= 'z')
+			*c -= 32;
+	fprintf(stream, "  %-16s %s", left, param->help);
+	for (const char *const *choice = param->choices; choice && *choice; choice++)
+		fprintf(stream, "%s%s", choice == param->choices ? "; one of " : ", ", *choice);
+	fputc('\n', stream);
+}
+
+static void help_method(FILE *stream, const struct method *method)
+{
+	fputs("Usage: ", stream);
+	print_usage(stream, method);
+	fprintf(stream, "\n%c%s.\n", method->summary[0] - 32, method->summary + 1);
+	if (method->params->name)
+		fputc('\n', stream);
+	for (const struct method_param *param = method->params; param->name; param++)
+		print_param(stream, param);
+	fprintf(stream, "\nRole needed: %s.%s%s\n", role_name(method->role),
+		method->job ? " Runs as a job (--wait, --no-wait)." : "",
+		method->destructive || method->destructive_if ? " Asks before it destroys (--yes)."
+							      : "");
+}
+
+static void help_noun(FILE *stream, const char *noun)
+{
+	fprintf(stream, "%s: %s\n", noun, method_noun_summary(noun));
+	for (int id = 0; id < METHOD_COUNT; id++) {
+		const struct method *method = method_get(id);
+
+		if (strcmp(method->noun, noun) != 0)
+			continue;
+		fputs("  ", stream);
+		print_usage(stream, method);
+		fprintf(stream, "      %s\n", method->summary);
+	}
+}
+
+void cli_help(FILE *stream, const char *noun, const struct method *method)
+{
+	if (method) {
+		help_method(stream, method);
+		return;
+	}
+	if (noun) {
+		help_noun(stream, noun);
+		return;
+	}
+	fputs("Usage: sarsen [OPTION...] NOUN VERB [ARGUMENT...]\n\n"
+	      "Administers the storage daemon sarsend.\n\n",
+	      stream);
+	for (size_t i = 0; method_noun(i); i++) {
+		help_noun(stream, method_noun(i));
+		fputc('\n', stream);
+	}
+	fputs(options_text, stream);
+	fputs("\nExit codes: 0 done, 1 failed, 2 wrong command line or value, 3 no answer from "
+	      "the\n"
+	      "daemon, 4 not found, 5 exists or in use, 6 no space, 7 not allowed, 8 damaged,\n"
+	      "9 cancelled, 10 timed out. See sarsen(1).\n",
+	      stream);
+}
