@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim_rig.h"
+
+void sim_rig_init_options(struct sim_rig *rig, const struct sim_options *options,
+			  unsigned reactor_count)
+{
+	ASSERT(reactor_count <= SIM_RIG_REACTORS_MAX);
+	*rig = (struct sim_rig){.reactor_count = reactor_count};
+	ASSERT(sim_new(options, &rig->sim) == 0);
+	for (unsigned i = 0; i < reactor_count; i++) {
+		struct reactor_options reactor_options = {.index = i};
+
+		ASSERT(reactor_new(sim_world(rig->sim), &reactor_options, &rig->reactors[i]) == 0);
+	}
+}
+
+void sim_rig_init(struct sim_rig *rig, uint64_t seed, unsigned reactor_count)
+{
+	struct sim_options options = {.seed = seed};
+
+	sim_rig_init_options(rig, &options, reactor_count);
+}
+
+void sim_rig_done(struct sim_rig *rig)
+{
+	for (unsigned i = 0; i < rig->reactor_count; i++)
+		reactor_free(rig->reactors[i]);
+	sim_free(rig->sim);
+	*rig = (struct sim_rig){0};
+}
+
+static void run_task(struct fiber_task *fiber_task)
+{
+	struct sim_rig_task *task = CONTAINER_OF(fiber_task, struct sim_rig_task, task);
+
+	task->run(task->arg);
+	task->finished = true;
+}
+
+static void spawn_task(struct world_message *message)
+{
+	struct sim_rig_task *task = CONTAINER_OF(message, struct sim_rig_task, message);
+
+	task->task.run = run_task;
+	fiber_spawn(task->reactor, FIBER_CONTROL, &task->task);
+}
+
+void sim_rig_start(struct sim_rig *rig, unsigned index, struct sim_rig_task *task)
+{
+	ASSERT(index < rig->reactor_count);
+	task->finished = false;
+	task->reactor = rig->reactors[index];
+	task->message.run = spawn_task;
+	reactor_post(task->reactor, &task->message);
+}
+
+struct wait {
+	const struct sim_rig_task *tasks;
+	unsigned count;
+};
+
+static bool all_finished(void *arg)
+{
+	const struct wait *wait = arg;
+
+	for (unsigned i = 0; i < wait->count; i++)
+		if (!wait->tasks[i].finished)
+			return false;
+	return true;
+}
+
+int sim_rig_wait(struct sim_rig *rig, const struct sim_rig_task *tasks, unsigned count,
+		 uint64_t limit_ns)
+{
+	struct wait wait = {tasks, count};
+
+	return sim_run_until(rig->sim, all_finished, &wait, limit_ns);
+}
+
+void sim_rig_run(struct sim_rig *rig, unsigned index, void (*run)(void *arg), void *arg)
+{
+	struct sim_rig_task task = {.run = run, .arg = arg};
+
+	sim_rig_start(rig, index, &task);
+	ASSERT(sim_rig_wait(rig, &task, 1, 3600 * NSEC_PER_SEC) == 0);
+}
