@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many requests of 4 KiB pass through the block layer into a memory volume on one core; beside it the
- * bare memcpy of random blocks of the same memory, which is the least that a memory volume has to do.
+ * How many requests of 4 KiB pass through the block layer into a memory volume on one core; beside
+ * it the bare memcpy of random blocks of the same memory, which is the least that a memory volume
+ * has to do.
  *
  *     bench_block memory|null|memcpy [--milliseconds=N] [--mib=N] [--depth=N] [--reads=PERCENT]
  */

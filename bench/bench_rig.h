@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * What benchmark programs share: one reactor in the real world, clocks, options, and a result as one
- * line of JSON for bench/run.
+ * What benchmark programs share: one reactor in the real world, clocks, options, and a result as
+ * one line of JSON for bench/run.
  */
 #include "reactor/fiber.h"
 #include "world/real.h"
@@ -30,7 +30,8 @@ struct bench_result {
 };
 void bench_print(const struct bench_result *result);
 
-/* The value of `--name=NUMBER` in the arguments, or `otherwise`; ends the process when malformed. */
+/* The value of `--name=NUMBER` in the arguments, or `otherwise`; ends the process when
+ * malformed. */
 uint64_t bench_option(int argc, char **argv, const char *name, uint64_t otherwise);
 /* Prints the message and ends the process. */
 _Noreturn void bench_fail(const char *what, int error);

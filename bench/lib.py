@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What benchmark suites share: programs of ours, fio as the reference, pairs, rows.
 
-Absolute timings of one machine drift by a factor of two, so ours and the reference alternate, five pairs
-or more, and what counts is the median of the ratios of the pairs. The spread is (largest - smallest) /
-median.
+Absolute timings of one machine drift by a factor of two, so ours and the reference alternate, five
+pairs or more, and what counts is the median of the ratios of the pairs. The spread is (largest -
+smallest) / median.
 """
 import json
 import os
@@ -43,7 +43,7 @@ def spread(values):
 
 
 def run_pairs(ours, reference, count):
-    """Calls both in turn, `count` times each; returns two lists. The order changes with each pair."""
+    """Calls both in turn, `count` times each; returns two lists. The order alternates."""
     results = ([], [])
     for index in range(count):
         for side in (0, 1) if index % 2 == 0 else (1, 0):

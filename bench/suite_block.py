@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite `block`: the block layer and a memory volume on one core, 4 KiB, half reads, 32 in flight.
 
-The rate is per second of processor time of the reactor's thread, because the machine may be shared. The
-reference is the bare memcpy of random blocks in as much memory: what no memory volume can beat. 16 MiB
-stay in the cache, so that the layer's own cost shows; 256 MiB do not.
+The rate is per second of processor time of the reactor's thread, because the machine may be
+shared. The reference is the bare memcpy of random blocks in as much memory: what no memory volume
+can beat. 16 MiB stay in the cache, so that the layer's own cost shows; 256 MiB do not.
 """
 import lib
 

@@ -130,7 +130,8 @@ static void zero_step(struct reactor_work *work)
 	struct block_request *request = block_request_of(zeroing);
 	struct memory_volume *memory = memory_of(request->volume);
 	uint64_t step = zeroing->release ? RELEASE_STEP_BYTES : CLEAR_STEP_BYTES;
-	/* Steps end between pages, else the page at the seam would be cleared twice and never go. */
+	/* Steps end between pages, else the page at the seam would be cleared twice and never
+	 * go. */
 	uint64_t stop = MIN(zeroing->end, ALIGN_DOWN(zeroing->offset + step, PAGE_BYTES));
 
 	while (zeroing->offset < stop)

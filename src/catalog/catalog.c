@@ -2,9 +2,9 @@
 /*
  * The catalog's front: takes calls from fibers of all reactors, hands them to the store in batches.
  *
- * A call lives on the stack of its fiber. It goes to the catalog's home reactor (the one that opened it)
- * as a message, waits in a queue there, is run by a worker thread with all others that wait, and
- * goes back as a message.
+ * A call lives on the stack of its fiber. It goes to the catalog's home reactor (the one that
+ * opened it) as a message, waits in a queue there, is run by a worker thread with all others that
+ * wait, and goes back as a message.
  *
  * Invariants
  *  1. At most one job runs; the store belongs to it until `done`. Only then are `running` and the
@@ -207,7 +207,9 @@ int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows)
 {
 	struct call call = {.request = {.kind = STORE_SCAN,
-					.scan = {.prefix = prefix, .after = after, .limit = limit}}};
+					.scan = {.prefix = prefix,
+						 .after = after,
+						 .limit = limit}}};
 	int r;
 
 	ASSERT(prefix->length > 0);

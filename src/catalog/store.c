@@ -6,11 +6,13 @@
  *  1. locking_mode EXCLUSIVE, synchronous EXTRA and journal_mode WAL are set in this order before
  *     anything else: no shared memory is used, no other process can be connected, and every commit
  *     is synced before it returns.
- *  2. Nothing read from the database is believed before its types, lengths and CRC were checked. A row
- *     that fails is read a second time from the disk, because SQLite caches what one bad read gave.
+ *  2. Nothing read from the database is believed before its types, lengths and CRC were checked.
+ *     A row that fails is read a second time from the disk, because SQLite caches what one bad
+ *     read gave.
  *  3. No statement stays open between calls, so that each read sees the last commit.
  *
- * Failure modes: see store_error(). Damage of SQLite's own structures gives -EUCLEAN like a bad row.
+ * Failure modes: see store_error(). Damage of SQLite's own structures gives -EUCLEAN like a bad
+ * row.
  */
 #include "catalog/store_priv.h"
 
@@ -95,7 +97,8 @@ int store_error(struct store *store, int rc, const char *what)
 	int r = error_number(rc, store->db ? sqlite3_system_errno(store->db) : 0);
 
 	if (r != -ENOSPC)
-		log_warning("catalog", "SQLite failed", "call=\"%s\" code=%d error=%d text=\"%s\"", what,
+		log_warning("catalog", "SQLite failed",
+			    "call=\"%s\" code=%d error=%d text=\"%s\"", what,
 			    rc, r, store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
 	return r;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The SQLite database below the catalog: blocking calls, for one worker thread at a time. The caller
- * orders them (catalog.c); each call happens after the one before.
+ * The SQLite database below the catalog: blocking calls, for one worker thread at a time. The
+ * caller orders them (catalog.c); each call happens after the one before.
  */
 #include "catalog/catalog.h"
 

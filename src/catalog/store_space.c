@@ -6,7 +6,8 @@
  * the WAL there. Both are given beforehand:
  *  1. The database only grows here, by store_space_fill(): max_page_count is otherwise its present
  *     size, and commits live on its free list. It is grown on the medium, by writing zeros, before
- *     SQLite is told of it, so that a checkpoint never extends the file and cannot meet a full disk.
+ *     SQLite is told of it, so that a checkpoint never extends the file and cannot meet a full
+ *     disk.
  *  2. Pages are added as one "ballast" row, which is deleted at once and leaves them on the free
  *     list. As the row goes through the WAL, the WAL's file is extended by as much, and keeps its
  *     size: journal_size_limit is off, and it is checkpointed and started over when a quarter of
@@ -88,7 +89,7 @@ static int ballast_put(struct store *store, uint64_t pages)
 
 static int fill(struct store *store, uint64_t pages)
 {
-	uint64_t growth = pages + pages / 512 + 2; /* overflow pages hold a little less than 4 KiB */
+	uint64_t growth = pages + pages / 512 + 2; /* overflow pages hold less than 4 KiB */
 	int r, r2;
 
 	r = extend_file(store, growth);

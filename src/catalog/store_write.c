@@ -5,13 +5,14 @@
  * Happy path: BEGIN; for each request check what it expects, then apply it; COMMIT.
  *
  * Invariants
- *  1. A request is applied as a whole or not at all: what can fail for one request alone (expectations,
- *     a damaged old row) is checked before its first change. Anything else rolls the transaction
- *     back; requests that shared it are then tried one by one, if the cause can be one of them.
+ *  1. A request is applied as a whole or not at all: what can fail for one request alone
+ *     (expectations, a damaged old row) is checked before its first change. Anything else rolls
+ *     the transaction back; requests that shared it are then tried one by one, if the cause can
+ *     be one of them.
  *  2. A COMMIT that failed may have left its frames in the WAL complete, and a restart would then
- *     find them committed. So after one, `uncertain` is set until a fence transaction has succeeded:
- *     SQLite writes it to the same place of the WAL, which ends the failed one for good. Only then
- *     is an error reported that says "nothing was changed and nothing will be".
+ *     find them committed. So after one, `uncertain` is set until a fence transaction has
+ *     succeeded: SQLite writes it to the same place of the WAL, which ends the failed one for
+ *     good. Only then is an error reported that says "nothing was changed and nothing will be".
  *  3. Ids are given out only from a range whose end is durable.
  */
 #include "catalog/store_priv.h"

@@ -43,7 +43,7 @@ static int connect_to(const char *path, struct error *error, int *ret_fd)
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return unreachable(error, path, "cannot reach", ENAMETOOLONG);
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
 	    connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)

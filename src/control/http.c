@@ -164,7 +164,7 @@ static int bind_and_listen(struct http *http, int fd)
 	struct stat stat;
 	int r;
 
-	strcpy(address.sun_path, http->path);
+	memcpy(address.sun_path, http->path, strlen(http->path) + 1);
 	r = make_directory_of(http->path);
 	if (r == 0)
 		r = clear_stale(&address);
@@ -228,7 +228,7 @@ int http_start(const char *socket_path, http_handler_fn *handler, void *arg, str
 		return -ENOMEM;
 	http->handler = handler;
 	http->arg = arg;
-	strcpy(http->path, socket_path);
+	memcpy(http->path, socket_path, strlen(socket_path) + 1);
 	r = start(http);
 	if (r < 0) {
 		free(http);

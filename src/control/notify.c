@@ -19,7 +19,7 @@ int notify_send(const char *message)
 		return 0;
 	if ((*path != '/' && *path != '@') || strlen(path) >= sizeof(address.sun_path))
 		return -EINVAL;
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	if (*path == '@') /* the abstract name space, unix(7) */
 		address.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Machine contexts: a stack and a place to go on at, switched by a few instructions that are inlined
- * into the caller, so that the compiler saves what it needs and nothing else. ASan, LSan, TSan and
- * Valgrind are told about every stack and switch.
+ * Machine contexts: a stack and a place to go on at, switched by a few instructions that are
+ * inlined into the caller, so that the compiler saves what it needs and nothing else. ASan, LSan,
+ * TSan and Valgrind are told about every stack and switch.
  *
- * Nothing is written to the stack that is left: its red zone stays whole. The floating-point control
- * words are not switched, and no x87 value may be live across a switch: no code here uses either.
+ * Nothing is written to the stack that is left: its red zone stays whole. The floating-point
+ * control words are not switched, and no x87 value may be live across a switch: no code here uses
+ * either.
  */
 #include <stddef.h>
 
@@ -44,7 +45,8 @@ struct context {
 	unsigned valgrind_id;
 };
 
-/* Prepares entry(context) on `stack`; entry begins with context_entered(), ends with context_exit(). */
+/* Prepares entry(context) on `stack`; entry begins with context_entered(), ends with
+ * context_exit(). */
 void context_init(struct context *context, void *stack, size_t stack_bytes,
 		  void (*entry)(struct context *context));
 /* The context was never switched to, or left its stack by context_exit(). */

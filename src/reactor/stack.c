@@ -23,7 +23,8 @@ int stack_pool_init(struct stack_pool *pool, unsigned count, size_t stack_bytes)
 		.stack_bytes = ALIGN_UP(stack_bytes, stack_guard_bytes()),
 		.count = count,
 	};
-	/* One more guard at the end keeps the neighbours of the mapping apart from the last stack. */
+	/* One more guard at the end keeps the neighbours of the mapping apart from the last
+	 * stack. */
 	size_t length = count * stack_stride(&made) + stack_guard_bytes();
 
 	made.memory = mmap(NULL, length, PROT_NONE,
@@ -32,7 +33,9 @@ int stack_pool_init(struct stack_pool *pool, unsigned count, size_t stack_bytes)
 		return -errno;
 	*pool = made;
 	for (unsigned i = 0; i < count; i++) {
-		if (mprotect(stack_pool_get(pool, i), pool->stack_bytes, PROT_READ | PROT_WRITE) < 0) {
+		void *stack = stack_pool_get(pool, i);
+
+		if (mprotect(stack, pool->stack_bytes, PROT_READ | PROT_WRITE) < 0) {
 			int error = -errno;
 
 			stack_pool_done(pool);

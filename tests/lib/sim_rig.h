@@ -34,7 +34,8 @@ struct sim_rig_task {
 
 /* Starts run(arg) in a fiber of reactor `index`; the caller keeps the task until it is finished. */
 void sim_rig_start(struct sim_rig *rig, unsigned index, struct sim_rig_task *task);
-/* Runs the world until the `count` tasks are finished, at most `limit_ns`: 0, -EDEADLK, -ETIMEDOUT. */
+/* Runs the world until the `count` tasks are finished, at most `limit_ns`: 0, -EDEADLK,
+ * -ETIMEDOUT. */
 int sim_rig_wait(struct sim_rig *rig, const struct sim_rig_task *tasks, unsigned count,
 		 uint64_t limit_ns);
 /* Both for one task, with a limit of an hour; aborts when it does not finish. */

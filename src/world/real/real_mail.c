@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages between ports. A sender pushes onto a lock-free stack, the receiver takes the whole stack
- * and turns it round, which keeps the order of each sender.
+ * Messages between ports. A sender pushes onto a lock-free stack, the receiver takes the whole
+ * stack and turns it round, which keeps the order of each sender.
  *
  * Invariant: a message is pushed before `asleep` is read, and `asleep` is set before the stack is
- * looked at for the last time, all sequentially consistent; so either the sender sees the sleeper and
- * signals wake_fd, or the sleeper sees the message.
+ * looked at for the last time, all sequentially consistent; so either the sender sees the sleeper
+ * and signals wake_fd, or the sleeper sees the message.
  */
 #include "world/real/real_priv.h"
 

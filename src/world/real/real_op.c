@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Life of an operation: begin, one of the places of enum real_place, finish. Home: its port's thread.
+ * Life of an operation: begin, one of the places of enum real_place, finish. Home: its port's
+ * thread.
  *
  * Invariant: op->port is set exactly from begin to finish, so a cancel of a finished operation is
  * recognised.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files and directories by name, and what else of a file may block: all on worker threads, one plain
- * system call or a few. The result and the outputs are written by the worker, before `done`.
+ * Files and directories by name, and what else of a file may block: all on worker threads, one
+ * plain system call or a few. The result and the outputs are written by the worker, before
+ * `done`.
  */
 #include "world/real/real_priv.h"
 

@@ -3,13 +3,14 @@
  * Registered files. A file has one slot number, the same in every ring; a port registers the file
  * there when it first uses it. When a file is closed its entry must leave every table, because a
  * registered file stays open (and an unlinked one keeps its space); only a ring's own thread can do
- * that, so the file travels as a message from port to port and the last one frees it. The close does
- * not wait for this.
+ * that, so the file travels as a message from port to port and the last one frees it. The close
+ * does not wait for this.
  *
  * Invariants
  *  1. Bit i of file->registered is set exactly while ports[i]->slots[file->slot] == file.
  *  2. A slot is reused only after no port has it registered.
- *  3. ports_lock is held while a port is chosen and posted to, so that it cannot be closed meanwhile.
+ *  3. ports_lock is held while a port is chosen and posted to, so that it cannot be closed
+ *     meanwhile.
  *
  * A file without a slot (table full, port index too high, registration failed) is used by its
  * descriptor, which is only slower.
@@ -74,7 +75,7 @@ void real_slots_forget(struct world_port *port, struct world_file *file)
 	if (!(atomic_load(&file->registered) & bit))
 		return;
 	ASSERT(port->slots[file->slot] == file);
-	/* The errors left are those of a wrong call; small allocations in the kernel do not fail. */
+	/* The errors left are those of a wrong call; small kernel allocations do not fail. */
 	count = io_uring_register_files_update(&port->ring, (unsigned)file->slot, &none, 1);
 	ASSERT(count == 1);
 	port->slots[file->slot] = NULL;

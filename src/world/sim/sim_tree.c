@@ -294,6 +294,17 @@ bool sim_tree_contains(const struct sim_node *directory, const struct sim_node *
 	return false;
 }
 
+/* How many changes there are up to the last one of `transaction`. */
+static size_t changes_up_to(const struct sim_directory *directory,
+			    const struct sim_transaction *transaction)
+{
+	size_t count = directory->change_count;
+
+	while (count > 0 && directory->changes[count - 1].transaction != transaction)
+		count--;
+	return count;
+}
+
 /* Forgets the first `count` changes, and with each rename out of another directory the changes of
  * that one up to it. */
 static void make_durable(struct sim_node *node, size_t count)
@@ -308,14 +319,9 @@ static void make_durable(struct sim_node *node, size_t count)
 			--directory->change_count * sizeof(change));
 		for (unsigned i = 0; i < 2; i++) {
 			struct sim_node *other = transaction->directories[i];
-			size_t last = 0;
 
-			if (!other || other == node)
-				continue;
-			for (size_t j = 0; j < other->directory->change_count; j++)
-				if (other->directory->changes[j].transaction == transaction)
-					last = j + 1;
-			make_durable(other, last);
+			if (other && other != node)
+				make_durable(other, changes_up_to(other->directory, transaction));
 		}
 		change_done(&change);
 	}

@@ -108,6 +108,7 @@ static void removes_anywhere(void **state)
 		items[i] = (struct item){0};
 	for (unsigned step = 0; step < 20000; step++) {
 		struct item *item = &items[next_random(&random) % ITEMS];
+		struct heap_node *front;
 
 		if (item->present) {
 			heap_remove(&heap, &item->node);
@@ -119,8 +120,8 @@ static void removes_anywhere(void **state)
 		item->present = !item->present;
 		if (step % 16 == 0)
 			check_heap(&heap);
-		assert_ptr_equal(heap_front(&heap) ? HEAP_ENTRY(heap_front(&heap), struct item, node)
-						   : NULL,
+		front = heap_front(&heap);
+		assert_ptr_equal(front ? HEAP_ENTRY(front, struct item, node) : NULL,
 				 least_present());
 	}
 }

@@ -25,7 +25,8 @@ static int split(struct model *model, uint64_t length, struct iovec *ret_iov, in
 	int count = 0;
 
 	while (length > 0) {
-		uint64_t part = count + 1 == max ? length : chance_below(&model->chance, length + 1);
+		bool last = count + 1 == max;
+		uint64_t part = last ? length : chance_below(&model->chance, length + 1);
 
 		ret_iov[count++] = (struct iovec){at, part};
 		at += part;
@@ -61,7 +62,8 @@ static void fill_random(struct model *model, unsigned char *at, uint64_t length)
 		at[i] = (unsigned char)(word >> i % 8 * 8) ^ (unsigned char)(i >> 3);
 }
 
-/* What is stored, sometimes with one byte changed. Returns the place of the change or UINT64_MAX. */
+/* What is stored, sometimes with one byte changed. Returns the place of the change or
+ * UINT64_MAX. */
 static uint64_t fill_expected(struct model *model)
 {
 	uint64_t where = chance_below(&model->chance, model->length);

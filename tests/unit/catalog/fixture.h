@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Reactors in a real or a simulated world, and a call that runs a function in a fiber of one of them.
- * Such functions check with ASSERT(): a failed cmocka check cannot leave a fiber.
+ * Reactors in a real or a simulated world, and a call that runs a function in a fiber of one of
+ * them. Such functions check with ASSERT(): a failed cmocka check cannot leave a fiber.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The smallest world a reactor runs in: ports, messages and a clock that jumps to the next deadline.
- * Everything in one fixed order, so that tests can name the exact order of what happens.
+ * The smallest world a reactor runs in: ports, messages and a clock that jumps to the next
+ * deadline. Everything in one fixed order, so that tests can name the exact order of what
+ * happens.
  */
 #include "reactor/fiber.h"
 

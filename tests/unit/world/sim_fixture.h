@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * One simulation with one disk below "/d" and one port, and operations that run the simulation until
- * they are done.
+ * One simulation with one disk below "/d" and one port, and operations that run the simulation
+ * until they are done.
  */
 #include <setjmp.h>
 #include <stdarg.h>

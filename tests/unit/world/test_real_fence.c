@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fence: a process is killed while its writes are in the kernel; whoever then takes the lock that
- * its rings held must see a file that changes no more.
+ * The fence: a process is killed while its writes are in the kernel; whoever then takes the lock
+ * that its rings held must see a file that changes no more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +66,7 @@ static struct world *fenced_world(struct world_port **ret_port)
 	return world;
 }
 
-/* Keeps DEPTH writes in the kernel until it is killed; says through the pipe when all have begun. */
+/* Keeps DEPTH writes in the kernel until it is killed; tells the pipe when all have begun. */
 _Noreturn static void write_until_killed(int started_fd)
 {
 	static struct writer writers[DEPTH];
