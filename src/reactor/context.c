@@ -67,11 +67,3 @@ void context_done(struct context *context)
 #endif
 	*context = (struct context){0};
 }
-
-void context_init_thread(struct context *context)
-{
-	*context = (struct context){0};
-#ifdef CONTEXT_TSAN
-	context->tsan_fiber = __tsan_get_current_fiber();
-#endif
-}

@@ -51,9 +51,6 @@ void context_init(struct context *context, void *stack, size_t stack_bytes,
 		  void (*entry)(struct context *context));
 /* The context was never switched to, or left its stack by context_exit(). */
 void context_done(struct context *context);
-/* Makes `context` stand for the running thread. */
-void context_init_thread(struct context *context);
-
 #define CONTEXT_INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)
@@ -95,15 +92,23 @@ CONTEXT_INLINE void context_swap(struct context *from, struct context *to)
 			 : "+r"(left), "+r"(entered)
 			 :
 			 : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12",
-			   "x13", "x14", "x15", "x16", "x17", "x19", "x20", "x21", "x22", "x23",
-			   "x24", "x25", "x26", "x27", "x28", "x30", "v0", "v1", "v2", "v3", "v4",
-			   "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15",
-			   "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25",
-			   "v26", "v27", "v28", "v29", "v30", "v31", "memory", "cc");
+			   "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22",
+			   "x23", "x24", "x25", "x26", "x27", "x28", "x30", "v0", "v1", "v2", "v3",
+			   "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14",
+			   "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24",
+			   "v25", "v26", "v27", "v28", "v29", "v30", "v31", "memory", "cc");
 }
 #else
 #error "write context_swap() for this machine"
 #endif
+
+/* Makes `context` stand for the running thread, before it switches to another. */
+CONTEXT_INLINE void context_init_thread(struct context *context)
+{
+#ifdef CONTEXT_TSAN
+	context->tsan_fiber = __tsan_get_current_fiber();
+#endif
+}
 
 /*
  * Inlined also for TSan's sake, which keeps a stack of calls for each fiber: a function must leave

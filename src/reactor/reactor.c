@@ -260,20 +260,12 @@ static void reactor_turn(struct reactor *reactor, uint64_t deadline_ns)
 	reactor->in_turn = false;
 }
 
-/*
- * The world's call for a turn when the reactor has no thread. The world knows the deadline that the
- * last wait was given; where the turn has changed it, or passed it, another turn is asked for.
- */
+/* The world's call for a turn of a reactor that has no thread. */
 static void reactor_called_turn(void *arg)
 {
 	struct reactor *reactor = arg;
-	uint64_t deadline_ns = reactor_deadline(reactor);
-	uint64_t next_ns;
 
-	reactor_turn(reactor, deadline_ns);
-	next_ns = reactor_deadline(reactor);
-	if (next_ns != deadline_ns || next_ns <= reactor_turn_ns(reactor))
-		reactor->world->ops->port_wake(reactor->port);
+	reactor_turn(reactor, reactor_deadline(reactor));
 }
 
 void reactor_loop(struct reactor *reactor)

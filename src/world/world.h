@@ -91,7 +91,9 @@ struct world_ops {
 
 	/*
 	 * Ports. In the simulated world `turn(arg)` is called for the port whenever it has
-	 * something to do; the real world leaves calling world_port_wait() to the reactor's thread.
+	 * something to do, and again after a turn whose wait ran something or was given a deadline
+	 * that had passed (the next wait may name another deadline); the real world leaves calling
+	 * world_port_wait() to the reactor's thread.
 	 */
 	int (*port_open)(struct world *world, unsigned index, void (*turn)(void *arg), void *arg,
 			 struct world_port **ret_port);

@@ -54,6 +54,8 @@ static unsigned fake_port_wait(struct world_port *port, uint64_t deadline_ns,
 		message->run(message);
 		count++;
 	}
+	if (count > 0 || deadline_ns <= port->fake->now_ns)
+		port->woken = true;
 	return count;
 }
 
