@@ -77,6 +77,14 @@ const struct world_ops sim_world_ops = {
 	.directory_list = sim_path_directory_list,
 	.directory_sync = sim_path_directory_sync,
 	.fs_stat = sim_path_fs_stat,
+	.socket_listen = sim_socket_listen,
+	.socket_address = sim_socket_address,
+	.socket_accept = sim_socket_accept,
+	.socket_connect = sim_socket_connect,
+	.socket_receive = sim_socket_receive,
+	.socket_send = sim_socket_send,
+	.socket_shutdown = sim_socket_shutdown,
+	.socket_close = sim_socket_close,
 };
 
 /* Between a microsecond and a few milliseconds, each order of magnitude as likely as the others. */
@@ -118,7 +126,7 @@ int sim_new(const struct sim_options *options, struct sim **ret_sim)
 	list_init(&sim->disks);
 	list_init(&sim->files);
 	list_init(&sim->sockets);
-	sim->next_tcp_port = 40000;
+	sim_vfs_register(sim);
 	current = sim;
 	*ret_sim = sim;
 	return 0;
@@ -136,6 +144,7 @@ static void close_all(struct sim *sim)
 {
 	while (!list_is_empty(&sim->files))
 		sim_file_free(CONTAINER_OF(list_front(&sim->files), struct world_file, link));
+	sim_socket_free_all(sim);
 }
 
 void sim_free(struct sim *sim)
@@ -146,6 +155,7 @@ void sim_free(struct sim *sim)
 	close_all(sim);
 	while (!list_is_empty(&sim->disks))
 		sim_tree_disk_free(CONTAINER_OF(list_front(&sim->disks), struct sim_disk, link));
+	sim_vfs_unregister(sim);
 	sim_event_done(&sim->heap);
 	sim_pool_done(&sim->pool);
 	free(sim);

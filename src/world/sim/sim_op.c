@@ -2,9 +2,9 @@
 /*
  * The life of an operation from its submission to the call of `done`.
  *
- * A write takes its data, and every operation its effect, at a random time between submission
- * and completion: half of them exactly at completion. So a buffer that is changed in flight,
- * or an order that nothing guarantees, is found out by some seeds.
+ * A write takes its data, and every operation its effect, at a random time between
+ * submission and completion: half of them exactly at completion. So a buffer that is changed
+ * in flight, or an order that nothing guarantees, is found out by some seeds.
  */
 #include <errno.h>
 #include <string.h>
@@ -38,6 +38,10 @@ static const struct sim_op_type *const types[SIM_OP_COUNT] = {
 	[SIM_OP_DIRECTORY_LIST] = &sim_path_directory_list_type,
 	[SIM_OP_DIRECTORY_SYNC] = &sim_path_directory_sync_type,
 	[SIM_OP_FS_STAT] = &sim_path_fs_stat_type,
+	[SIM_OP_ACCEPT] = &sim_socket_accept_type,
+	[SIM_OP_CONNECT] = &sim_socket_connect_type,
+	[SIM_OP_RECEIVE] = &sim_socket_receive_type,
+	[SIM_OP_SEND] = &sim_socket_send_type,
 };
 
 static const struct sim_op_type *type_of(const struct sim_op *op)
@@ -48,6 +52,11 @@ static const struct sim_op_type *type_of(const struct sim_op *op)
 enum sim_stage sim_op_stage(const struct sim_op *op)
 {
 	return (enum sim_stage)op->event.bytes[BYTE_STAGE];
+}
+
+enum sim_op_kind sim_op_kind(const struct sim_op *op)
+{
+	return (enum sim_op_kind)op->event.bytes[BYTE_KIND];
 }
 
 static void set_stage(struct sim_op *op, enum sim_stage stage)

@@ -209,6 +209,7 @@ struct sim {
 	uint16_t next_tcp_port;
 	struct sim_network_faults network_faults;
 	struct sim_pool pool;
+	int vfs_errno; /* of SQLite's VFS */
 };
 
 static inline struct sim *sim_of(struct world *world)
@@ -264,6 +265,7 @@ void sim_op_deliver(struct world_port *port);
 void sim_op_shutdown_all(struct world_port *port);
 void sim_op_job(struct world_port *port, void (*work)(void *arg), void *arg, struct world_op *op);
 enum sim_stage sim_op_stage(const struct sim_op *op);
+enum sim_op_kind sim_op_kind(const struct sim_op *op);
 /* Delays a completion by what the disk's faults say. */
 void sim_op_slow(struct sim_op *op, uint32_t ppm, uint64_t at_most_ns);
 
