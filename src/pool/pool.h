@@ -104,9 +104,10 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
  */
 int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
 		   struct pool_file **ret_file);
+/* -ENOENT the file is missing or not of this pool, -EBUSY it is open. */
 int pool_file_open(struct pool *pool, uint64_t file_id, struct pool_file **ret_file);
-/* Grows the allocation to at least size_bytes: doubled when there is room, at most to
- * POOL_GROUP_BYTES (-EFBIG). */
+/* Grows the allocation to at least size_bytes: doubled where there is room, up to
+ * pool_group_bytes(). -EFBIG over POOL_GROUP_BYTES. */
 int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes);
 /* Gives back all beyond size_bytes (a multiple of 4 KiB). */
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes);
@@ -137,3 +138,12 @@ void pool_set_pressure_hook(struct pool *pool, void (*hook)(void *arg), void *ar
 unsigned pool_pressure(const struct pool *pool);
 /* Waits (fiber, any reactor) until a file was discarded or the deadline passes. */
 bool pool_wait_space(struct pool *pool, uint64_t deadline_ns);
+
+/* How many spare files of POOL_GROUP_BYTES are written ahead while the pool is idle; 0 at first.
+ * Only in pools whose groups are that large; they pay for streams that take such a file at once.
+ * On the home reactor. */
+#define POOL_SPARES_AHEAD_MAX 16
+void pool_set_spares_ahead(struct pool *pool, unsigned count);
+
+/* Aborts when an invariant of the pool's account is broken. On the home reactor. */
+void pool_check(const struct pool *pool);

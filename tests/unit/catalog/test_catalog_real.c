@@ -1,26 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The catalog on a real disk: SQLite's own VFS, worker threads, two reactors. */
-#include "fixture.h"
+#include "real_rig.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmocka.h>
+
 #include "catalog/catalog.h"
 
-static struct catalog *open_catalog(struct fixture *f, bool create)
+static struct catalog *open_catalog(struct real_rig *rig, bool create)
 {
 	struct catalog_options options = {
-		.path = fixture_path(f, "catalog.db"),
+		.path = real_rig_path(rig, "catalog.db"),
 		.create = create,
 	};
 	struct catalog *catalog;
 
-	ASSERT(catalog_open(f->world, &options, &catalog) == 0);
+	ASSERT(catalog_open(rig->world, &options, &catalog) == 0);
 	return catalog;
 }
 
@@ -62,13 +67,13 @@ static void expect(struct catalog *catalog, uint64_t number, const char *text, u
 
 static int run_basic(void *arg)
 {
-	struct fixture *f = arg;
-	struct catalog_options options = {.path = fixture_path(f, "catalog.db")};
+	struct real_rig *rig = arg;
+	struct catalog_options options = {.path = real_rig_path(rig, "catalog.db")};
 	struct catalog *catalog;
 	uint64_t first;
 
-	ASSERT(catalog_open(f->world, &options, &catalog) == -ENOENT);
-	catalog = open_catalog(f, true);
+	ASSERT(catalog_open(rig->world, &options, &catalog) == -ENOENT);
+	catalog = open_catalog(rig, true);
 	ASSERT(put(catalog, 1, "one") == 0);
 	ASSERT(put(catalog, 1, "uno") == 0);
 	ASSERT(put(catalog, 2, "") == 0);
@@ -76,10 +81,10 @@ static int run_basic(void *arg)
 	ASSERT(catalog_reserve_ids(catalog, "x", 100, &first) == 0 && first == 4);
 	ASSERT(catalog_reserve_ids(catalog, "y", 1, &first) == 0 && first == 1);
 	/* A second process would see the same: SQLite tells connections of one process apart. */
-	ASSERT(catalog_open(f->world, &options, &(struct catalog *){0}) == -EBUSY);
+	ASSERT(catalog_open(rig->world, &options, &(struct catalog *){0}) == -EBUSY);
 	catalog_close(catalog);
 
-	catalog = open_catalog(f, false);
+	catalog = open_catalog(rig, false);
 	expect(catalog, 1, "uno", 2);
 	expect(catalog, 2, "", 1);
 	expect(catalog, 3, NULL, 0);
@@ -90,12 +95,12 @@ static int run_basic(void *arg)
 
 static void basic(void **state)
 {
-	struct fixture f;
+	struct real_rig rig;
 
 	(void)state;
-	fixture_new_real(&f);
-	assert_int_equal(fixture_run(&f, 0, run_basic), 0);
-	fixture_free_real(&f);
+	real_rig_init(&rig);
+	assert_int_equal(real_rig_run(&rig, 0, run_basic, &rig), 0);
+	real_rig_done(&rig);
 }
 
 #define SCAN_ROWS 100000u
@@ -103,8 +108,8 @@ static void basic(void **state)
 
 static int run_scan(void *arg)
 {
-	struct fixture *f = arg;
-	struct catalog *catalog = open_catalog(f, true);
+	struct real_rig *rig = arg;
+	struct catalog *catalog = open_catalog(rig, true);
 	static struct catalog_change changes[SCAN_BATCH];
 	struct catalog_key prefix = catalog_key(CATALOG_JOB);
 	struct catalog_rows rows;
@@ -122,10 +127,10 @@ static int run_scan(void *arg)
 		if (i % SCAN_BATCH == SCAN_BATCH - 1)
 			ASSERT(catalog_commit(catalog, changes, SCAN_BATCH) == 0);
 	}
-	start = world_now_ns(f->world);
+	start = world_now_ns(rig->world);
 	ASSERT(catalog_scan(catalog, &prefix, NULL, 0, &rows) == 0);
 	print_message("scan of %u rows: %.1f ms\n", SCAN_ROWS,
-		      (double)(world_now_ns(f->world) - start) / NSEC_PER_MSEC);
+		      (double)(world_now_ns(rig->world) - start) / NSEC_PER_MSEC);
 	ASSERT(rows.count == SCAN_ROWS);
 	for (uint64_t i = 0; i < SCAN_ROWS; i++)
 		ASSERT(catalog_key_number(&rows.rows[i].key, 0) == i);
@@ -136,12 +141,12 @@ static int run_scan(void *arg)
 
 static void scans_many_rows(void **state)
 {
-	struct fixture f;
+	struct real_rig rig;
 
 	(void)state;
-	fixture_new_real(&f);
-	assert_int_equal(fixture_run(&f, 0, run_scan), 0);
-	fixture_free_real(&f);
+	real_rig_init(&rig);
+	assert_int_equal(real_rig_run(&rig, 0, run_scan, &rig), 0);
+	real_rig_done(&rig);
 }
 
 /* Fibers of both reactors count one row up by compare-and-swap. */
@@ -151,7 +156,7 @@ static void scans_many_rows(void **state)
 
 struct counting {
 	struct fiber_task task;
-	struct fixture *fixture;
+	struct real_rig *rig;
 	struct catalog *catalog;
 	struct reactor *home;
 	int *running; /* on reactor 0 */
@@ -213,8 +218,8 @@ static int counting_spawn(void *arg)
 
 static int run_counting(void *arg)
 {
-	struct fixture *f = arg;
-	struct catalog *catalog = open_catalog(f, true);
+	struct real_rig *rig = arg;
+	struct catalog *catalog = open_catalog(rig, true);
 	struct counting all[COUNTERS];
 	int running = COUNTERS;
 	uint64_t zero = 0;
@@ -224,11 +229,11 @@ static int run_counting(void *arg)
 
 	ASSERT(catalog_commit(catalog, &change, 1) == 0);
 	for (unsigned i = 0; i < COUNTERS; i++) {
-		all[i] = (struct counting){.fixture = f, .catalog = catalog,
+		all[i] = (struct counting){.rig = rig, .catalog = catalog,
 					   .home = reactor_current(), .running = &running,
 					   .parent = fiber_current()};
-		ASSERT(fiber_call(f->reactors[i % FIXTURE_REACTORS], FIBER_CONTROL, counting_spawn,
-				  &all[i]) == 0);
+		ASSERT(fiber_call(rig->reactors[i % REAL_RIG_REACTORS], FIBER_CONTROL,
+				  counting_spawn, &all[i]) == 0);
 	}
 	while (running > 0)
 		fiber_suspend();
@@ -242,40 +247,40 @@ static int run_counting(void *arg)
 
 static void shares_transactions(void **state)
 {
-	struct fixture f;
+	struct real_rig rig;
 
 	(void)state;
-	fixture_new_real(&f);
-	assert_int_equal(fixture_run(&f, 0, run_counting), 0);
-	fixture_free_real(&f);
+	real_rig_init(&rig);
+	assert_int_equal(real_rig_run(&rig, 0, run_counting, &rig), 0);
+	real_rig_done(&rig);
 }
 
 static int run_not_a_catalog(void *arg)
 {
-	struct fixture *f = arg;
-	struct catalog_options options = {.path = fixture_path(f, "catalog.db"), .create = true};
+	struct real_rig *rig = arg;
+	struct catalog_options options = {.path = real_rig_path(rig, "catalog.db"), .create = true};
 	struct catalog *catalog;
 
-	return catalog_open(f->world, &options, &catalog);
+	return catalog_open(rig->world, &options, &catalog);
 }
 
 static void refuses_other_files(void **state)
 {
-	struct fixture f;
+	struct real_rig rig;
 	FILE *file;
 
 	(void)state;
-	fixture_new_real(&f);
-	file = fopen(fixture_path(&f, "catalog.db"), "w");
+	real_rig_init(&rig);
+	file = fopen(real_rig_path(&rig, "catalog.db"), "w");
 	assert_non_null(file);
 	for (int i = 0; i < 1000; i++)
 		fprintf(file, "this is not a database %d\n", i);
 	assert_int_equal(fclose(file), 0);
-	assert_int_equal(fixture_run(&f, 0, run_not_a_catalog), -EUCLEAN);
-	assert_int_equal(unlink(fixture_path(&f, "catalog.db")), 0);
-	assert_int_equal(mkdir(fixture_path(&f, "catalog.db"), 0700), 0);
-	assert_true(fixture_run(&f, 0, run_not_a_catalog) < 0);
-	fixture_free_real(&f);
+	assert_int_equal(real_rig_run(&rig, 0, run_not_a_catalog, &rig), -EUCLEAN);
+	assert_int_equal(unlink(real_rig_path(&rig, "catalog.db")), 0);
+	assert_int_equal(mkdir(real_rig_path(&rig, "catalog.db"), 0700), 0);
+	assert_true(real_rig_run(&rig, 0, run_not_a_catalog, &rig) < 0);
+	real_rig_done(&rig);
 }
 
 int main(void)

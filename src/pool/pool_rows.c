@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool/pool_rows.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/log.h"
+#include "base/macros.h"
+#include "pool/pool_name.h"
+
+#define ROW_VERSION 1
+
+/* docs/format.md, "Pool row". */
+struct pool_value {
+	uint8_t version;
+	uint8_t zero[7];
+	uint8_t capacity_bytes[8];
+	uint8_t created_wall_ns[8];
+	uint8_t name[POOL_NAME_MAX + 1];
+};
+_Static_assert(sizeof(struct pool_value) == POOL_ROW_BYTES, "on disk");
+_Static_assert(offsetof(struct pool_value, capacity_bytes) == 8, "on disk");
+_Static_assert(offsetof(struct pool_value, created_wall_ns) == 16, "on disk");
+_Static_assert(offsetof(struct pool_value, name) == 24, "on disk");
+
+/* docs/format.md, "Disk row". */
+struct disk_value {
+	uint8_t version;
+	uint8_t zero[5];
+	uint8_t directory_length[2];
+	uint8_t created_wall_ns[8];
+	uint8_t uuid[POOL_UUID_BYTES];
+	uint8_t directory[];
+};
+_Static_assert(sizeof(struct disk_value) == POOL_DISK_ROW_BYTES, "on disk");
+_Static_assert(offsetof(struct disk_value, directory_length) == 6, "on disk");
+_Static_assert(offsetof(struct disk_value, created_wall_ns) == 8, "on disk");
+_Static_assert(offsetof(struct disk_value, uuid) == 16, "on disk");
+
+struct catalog_key pool_rows_pool_key(uint64_t pool_id)
+{
+	struct catalog_key key = catalog_key(CATALOG_POOL);
+
+	catalog_key_add(&key, pool_id);
+	return key;
+}
+
+struct catalog_key pool_rows_disk_key(uint64_t pool_id, uint64_t disk_id)
+{
+	struct catalog_key key = catalog_key(CATALOG_DISK);
+
+	catalog_key_add(&key, pool_id);
+	catalog_key_add(&key, disk_id);
+	return key;
+}
+
+struct catalog_key pool_rows_files_prefix(uint64_t pool_id)
+{
+	struct catalog_key key = catalog_key(CATALOG_EGFILE);
+
+	catalog_key_add(&key, pool_id);
+	return key;
+}
+
+void pool_rows_encode_pool(const struct pool_row *row, uint8_t ret_value[POOL_ROW_BYTES])
+{
+	struct pool_value value = {.version = ROW_VERSION};
+
+	put_le64(value.capacity_bytes, row->capacity_bytes);
+	put_le64(value.created_wall_ns, row->created_wall_ns);
+	memcpy(value.name, row->name, strnlen(row->name, POOL_NAME_MAX));
+	memcpy(ret_value, &value, sizeof(value));
+}
+
+uint32_t pool_rows_encode_disk(const struct pool_disk_row *row,
+			       uint8_t ret_value[POOL_DISK_ROW_BYTES + POOL_DIRECTORY_MAX])
+{
+	struct disk_value value = {.version = ROW_VERSION};
+	size_t length = strnlen(row->directory, POOL_DIRECTORY_MAX);
+
+	put_le16(value.directory_length, (uint16_t)length);
+	put_le64(value.created_wall_ns, row->created_wall_ns);
+	memcpy(value.uuid, row->uuid, sizeof(value.uuid));
+	memcpy(ret_value, &value, sizeof(value));
+	memcpy(ret_value + sizeof(value), row->directory, length);
+	return (uint32_t)(sizeof(value) + length);
+}
+
+static int damaged(const char *what, const struct catalog_row *row)
+{
+	unsigned numbers = (row->key.length - 1u) / 8;
+
+	log_error("pool", "a catalog row is damaged",
+		  "row=%s first=%" PRIu64 " second=%" PRIu64 " length=%u", what,
+		  numbers > 0 ? catalog_key_number(&row->key, 0) : 0,
+		  numbers > 1 ? catalog_key_number(&row->key, 1) : 0, row->length);
+	return -EUCLEAN;
+}
+
+int pool_rows_decode_pool(const struct catalog_row *row, struct pool_row *ret_row)
+{
+	const struct pool_value *value = (const struct pool_value *)row->value;
+
+	if (row->key.length != 1 + 8 || row->length != sizeof(*value) ||
+	    value->version != ROW_VERSION || !memchr(value->name, 0, sizeof(value->name)) ||
+	    !pool_name_is_valid((const char *)value->name))
+		return damaged("pool", row);
+	*ret_row = (struct pool_row){
+		.capacity_bytes = get_le64(value->capacity_bytes),
+		.created_wall_ns = get_le64(value->created_wall_ns),
+	};
+	memcpy(ret_row->name, value->name, sizeof(value->name));
+	return 0;
+}
+
+int pool_rows_decode_disk(const struct catalog_row *row, struct pool_disk_row *ret_row)
+{
+	const struct disk_value *value = (const struct disk_value *)row->value;
+	size_t length;
+
+	if (row->key.length != 1 + 16 || row->length < sizeof(*value) ||
+	    value->version != ROW_VERSION)
+		return damaged("disk", row);
+	length = get_le16(value->directory_length);
+	if (length == 0 || length > POOL_DIRECTORY_MAX || row->length != sizeof(*value) + length ||
+	    value->directory[0] != '/' || memchr(value->directory, 0, length))
+		return damaged("disk", row);
+	ret_row->created_wall_ns = get_le64(value->created_wall_ns);
+	memcpy(ret_row->uuid, value->uuid, sizeof(value->uuid));
+	memcpy(ret_row->directory, value->directory, length);
+	ret_row->directory[length] = '\0';
+	return 0;
+}
+
+int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint64_t *ret_size_bytes)
+{
+	uint64_t id, size;
+
+	if (row->key.length != 1 + 24 || row->length < POOL_FILE_ROW_BYTES_MIN)
+		return damaged("file", row);
+	id = catalog_key_number(&row->key, 2);
+	size = get_le64(row->value);
+	if (id == 0 || size > POOL_GROUP_BYTES || !IS_ALIGNED(size, 4 * KIB))
+		return damaged("file", row);
+	*ret_id = id;
+	*ret_size_bytes = size;
+	return 0;
+}
+
+int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,
+		       struct pool_row *ret_row)
+{
+	struct catalog_key key = pool_rows_pool_key(pool_id);
+	struct catalog_row raw;
+	int r = catalog_get(catalog, &key, &raw);
+
+	if (r)
+		return r;
+	r = pool_rows_decode_pool(&raw, ret_row);
+	if (r) {
+		catalog_row_done(&raw);
+		return r;
+	}
+	*ret_raw = raw;
+	return 0;
+}
+
+int pool_rows_get_disk(struct catalog *catalog, uint64_t pool_id, uint64_t *ret_disk_id,
+		       struct pool_disk_row *ret_row)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	struct catalog_key prefix = catalog_key(CATALOG_DISK);
+	int r;
+
+	catalog_key_add(&prefix, pool_id);
+	r = catalog_scan(catalog, &prefix, NULL, 2, &rows);
+	if (r)
+		return r;
+	if (rows.count != 1) {
+		log_error("pool", "a pool has one disk", "pool=%" PRIu64 " disks=%zu", pool_id,
+			  rows.count);
+		return -EUCLEAN;
+	}
+	r = pool_rows_decode_disk(&rows.rows[0], ret_row);
+	if (r == 0)
+		*ret_disk_id = catalog_key_number(&rows.rows[0].key, 1);
+	return r;
+}
+
+int pool_find(struct catalog *catalog, const char *name, uint64_t *ret_id)
+{
+	return catalog_name_find(catalog, CATALOG_NAME_POOL, 0, name, ret_id);
+}
+
+static int info_fill(struct catalog *catalog, const struct catalog_row *raw,
+		     struct pool_info *ret_info)
+{
+	struct pool_row row;
+	struct pool_disk_row disk;
+	uint64_t disk_id, id;
+	int r = pool_rows_decode_pool(raw, &row);
+
+	if (r)
+		return r;
+	id = catalog_key_number(&raw->key, 0);
+	r = pool_rows_get_disk(catalog, id, &disk_id, &disk);
+	if (r)
+		return r;
+	*ret_info = (struct pool_info){
+		.id = id,
+		.space.capacity = row.capacity_bytes,
+		.state = "",
+	};
+	memcpy(ret_info->name, row.name, sizeof(row.name));
+	memcpy(ret_info->directory, disk.directory, strlen(disk.directory));
+	return 0;
+}
+
+int pool_list(struct catalog *catalog, struct pool_info **ret_infos, size_t *ret_count)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	_cleanup_free_ struct pool_info *infos = NULL;
+	struct catalog_key prefix = catalog_key(CATALOG_POOL);
+	int r = catalog_scan(catalog, &prefix, NULL, 0, &rows);
+
+	if (r)
+		return r;
+	infos = calloc(rows.count + 1, sizeof(*infos));
+	if (!infos)
+		return -ENOMEM;
+	for (size_t i = 0; i < rows.count; i++) {
+		r = info_fill(catalog, &rows.rows[i], &infos[i]);
+		if (r)
+			return r;
+	}
+	*ret_count = rows.count;
+	*ret_infos = TAKE_PTR(infos);
+	return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The catalog rows of pools and their disks (docs/format.md): keys, encoding, and decoding with
+ * every field checked. -EUCLEAN where a row is damaged, with its key in the log.
+ */
+#include "pool/pool.h"
+#include "pool/pool_label.h"
+
+#define POOL_DIRECTORY_MAX 3900 /* leaves room for the names below it */
+
+struct pool_row {
+	uint64_t capacity_bytes; /* 0 = the file system's */
+	uint64_t created_wall_ns;
+	char name[POOL_NAME_MAX + 1];
+};
+
+struct pool_disk_row {
+	uint64_t created_wall_ns;
+	uint8_t uuid[POOL_UUID_BYTES];
+	char directory[POOL_DIRECTORY_MAX + 1];
+};
+
+#define POOL_ROW_BYTES      88u
+#define POOL_DISK_ROW_BYTES 32u /* and the directory's name */
+#define POOL_FILE_ROW_BYTES_MIN 8u
+
+struct catalog_key pool_rows_pool_key(uint64_t pool_id);
+struct catalog_key pool_rows_disk_key(uint64_t pool_id, uint64_t disk_id);
+/* All rows of group files of a pool start with it. */
+struct catalog_key pool_rows_files_prefix(uint64_t pool_id);
+
+void pool_rows_encode_pool(const struct pool_row *row, uint8_t ret_value[POOL_ROW_BYTES]);
+/* Returns the length. */
+uint32_t pool_rows_encode_disk(const struct pool_disk_row *row,
+			       uint8_t ret_value[POOL_DISK_ROW_BYTES + POOL_DIRECTORY_MAX]);
+
+int pool_rows_decode_pool(const struct catalog_row *row, struct pool_row *ret_row);
+int pool_rows_decode_disk(const struct catalog_row *row, struct pool_disk_row *ret_row);
+/* Only what the pool needs of a CATALOG_EGFILE row. */
+int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id,
+			  uint64_t *ret_size_bytes);
+
+/* From fibers. */
+int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,
+		       struct pool_row *ret_row);
+/* The only disk of a pool. */
+int pool_rows_get_disk(struct catalog *catalog, uint64_t pool_id, uint64_t *ret_disk_id,
+		       struct pool_disk_row *ret_row);

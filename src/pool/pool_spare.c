@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Spare files: written once, without content that counts.
+ *
+ * Invariants
+ *  1. `spare` = the sizes of the files in the list; each is spare/ID.sp.
+ *  2. used + spare <= capacity, but for moments in which room is being made.
+ * A spare file that is lost is no harm, so errors here are logged and the file is forgotten; the
+ * next opening of the pool finds it again.
+ */
+#include "pool/pool_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "reactor/io.h"
+
+#define SPARE_BYTES_MAX (2 * GIB)
+/* A file that is asked for small stays small: it may belong to one of thousands of idle vDisks. */
+#define SPARE_FIT_FACTOR 4
+
+static uint64_t bytes_max(const struct pool *pool)
+{
+	return MIN(SPARE_BYTES_MAX, MAX(pool->capacity / 16, 2 * POOL_GROUP_BYTES));
+}
+
+bool pool_spare_wants(const struct pool *pool, uint64_t size_bytes)
+{
+	return size_bytes >= POOL_GROUP_BYTES_MIN && pool->spare_count < POOL_SPARES_MAX &&
+	       atomic_load(&((struct pool *)pool)->spare) + size_bytes <= bytes_max(pool);
+}
+
+bool pool_spare_add(struct pool *pool, uint64_t id, uint64_t size_bytes)
+{
+	struct pool_spare *spare = malloc(sizeof(*spare));
+
+	if (!spare)
+		return false;
+	*spare = (struct pool_spare){.id = id, .size_bytes = size_bytes};
+	list_push_back(&pool->spares, &spare->link);
+	pool->spare_count++;
+	atomic_fetch_add(&pool->spare, size_bytes);
+	return true;
+}
+
+static void take_out(struct pool *pool, struct pool_spare *spare)
+{
+	list_remove(&spare->link);
+	pool->spare_count--;
+	atomic_fetch_sub(&pool->spare, spare->size_bytes);
+}
+
+struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t size_bytes)
+{
+	struct pool_spare *spare, *best = NULL;
+
+	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link) {
+		if (spare->size_bytes < size_bytes ||
+		    spare->size_bytes > size_bytes * SPARE_FIT_FACTOR)
+			continue;
+		if (!best || spare->size_bytes < best->size_bytes)
+			best = spare;
+	}
+	if (best)
+		take_out(pool, best);
+	return best;
+}
+
+/* The oldest one, from the list and the disk. Suspends. */
+static void drop_one(struct pool *pool)
+{
+	_cleanup_free_ struct pool_spare *spare =
+		LIST_ENTRY(list_front(&pool->spares), struct pool_spare, link);
+	struct pool_path path;
+	int r;
+
+	take_out(pool, spare);
+	pool_path_spare(pool, spare->id, ".sp", &path);
+	r = io_unlink(path.text);
+	if (r && r != -ENOENT)
+		log_warning("pool", "cannot remove a spare file",
+			    "pool=%s file=%016" PRIx64 " error=%d", pool->name, spare->id, r);
+}
+
+void pool_spare_make_room(struct pool *pool)
+{
+	while (!list_is_empty(&pool->spares) &&
+	       atomic_load(&pool->used) + atomic_load(&pool->spare) > pool->capacity)
+		drop_one(pool);
+}
+
+bool pool_spare_drop_all(struct pool *pool)
+{
+	bool dropped = false;
+
+	while (!list_is_empty(&pool->spares)) {
+		drop_one(pool);
+		dropped = true;
+	}
+	return dropped;
+}
+
+void pool_spare_done(struct pool *pool)
+{
+	struct pool_spare *spare;
+
+	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link) {
+		take_out(pool, spare);
+		free(spare);
+	}
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is on the disk when a pool opens, against what the catalog names.
+ *
+ *   named and there      counts as used, by the size in its row
+ *   named, not there     counts as used and is reported; opening it gives -ENOENT
+ *   there, not named     a crash came before its row, or after the row's removal: to spare/
+ *   anything else        is not ours: left alone, logged
+ *
+ * On a read-only file system nothing is moved.
+ */
+#include "pool/pool_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "pool/pool_rows.h"
+#include "reactor/io.h"
+
+#define SCAN_ROWS 4096
+#define MISSING_LOGGED_MAX 16
+
+static int add_row(struct pool *pool, const struct catalog_row *row)
+{
+	struct pool_table_entry *entry;
+	uint64_t id, size;
+	int r = pool_rows_decode_file(row, &id, &size);
+
+	if (r == 0)
+		r = pool_table_reserve(&pool->files);
+	if (r)
+		return r;
+	if (pool_table_find(&pool->files, id)) {
+		log_error("pool", "two rows name one file", "pool=%s file=%016" PRIx64, pool->name,
+			  id);
+		return -EUCLEAN;
+	}
+	entry = pool_table_insert(&pool->files, id);
+	entry->pages = (uint32_t)(size / POOL_PAGE_BYTES);
+	atomic_fetch_add(&pool->used, size);
+	return 0;
+}
+
+static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	struct catalog_key prefix = pool_rows_files_prefix(pool->id);
+	int r = catalog_scan(pool->catalog, &prefix, after->length ? after : NULL, SCAN_ROWS,
+			     &rows);
+
+	for (size_t i = 0; r == 0 && i < rows.count; i++)
+		r = add_row(pool, &rows.rows[i]);
+	if (r)
+		return r;
+	*ret_more = rows.count == SCAN_ROWS;
+	if (*ret_more)
+		*after = rows.rows[rows.count - 1].key;
+	return 0;
+}
+
+static int read_rows(struct pool *pool)
+{
+	struct catalog_key after = {0};
+	bool more = true;
+	int r = 0;
+
+	while (r == 0 && more)
+		r = add_rows(pool, &after, &more);
+	return r;
+}
+
+static void warn_foreign(const struct pool *pool, const char *directory, const char *name)
+{
+	log_warning("pool", "a file that is not the pool's", "pool=%s directory=\"%s\" name=\"%s\"",
+		    pool->name, directory, name);
+}
+
+static int move_unnamed(struct pool *pool, const char *path, uint64_t id)
+{
+	struct pool_path to;
+	struct world_stat stat;
+	int r = io_stat(path, &stat);
+
+	if (r)
+		return r;
+	pool_path_spare(pool, id, ".sp", &to);
+	/* Whether it is kept is decided when spare/ is looked at. */
+	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES)
+		return io_unlink(path);
+	return io_rename(path, to.text);
+}
+
+static int sweep_name(struct pool *pool, const char *directory, unsigned index, const char *name,
+		      bool read_only)
+{
+	struct pool_table_entry *entry;
+	struct pool_path path;
+	uint64_t id;
+
+	if (!pool_path_parse(name, ".eg", &id) || (uint8_t)id != index) {
+		warn_foreign(pool, directory, name);
+		return 0;
+	}
+	entry = pool_table_find(&pool->files, id);
+	if (entry) {
+		entry->seen = 1;
+		return 0;
+	}
+	if (read_only)
+		return 0;
+	pool_path_group(pool, id, &path);
+	return move_unnamed(pool, path.text, id);
+}
+
+static int sweep_directory(struct pool *pool, unsigned index, bool read_only)
+{
+	struct pool_path path;
+	struct world_names names;
+	int r;
+
+	pool_path_group_directory(pool, index, &path);
+	r = io_directory_list(path.text, &names);
+	if (r) {
+		log_error("pool", "cannot list a directory", "path=\"%s\" error=%d", path.text, r);
+		return r;
+	}
+	for (size_t i = 0; r == 0 && i < names.count; i++)
+		r = sweep_name(pool, path.text, index, names.names[i], read_only);
+	world_names_free(&names);
+	return r;
+}
+
+static void report_missing(struct pool *pool)
+{
+	size_t missing = 0;
+
+	for (size_t i = 0; i < pool->files.capacity; i++) {
+		const struct pool_table_entry *entry = &pool->files.entries[i];
+
+		if (entry->id == 0 || entry->seen)
+			continue;
+		if (missing++ < MISSING_LOGGED_MAX)
+			log_error("pool", "a group file is missing",
+				  "pool=%s file=%016" PRIx64, pool->name, entry->id);
+	}
+	if (missing > 0)
+		log_error("pool", "group files are missing", "pool=%s files=%zu", pool->name,
+			  missing);
+}
+
+static bool spare_is_good(struct pool *pool, const struct world_stat *stat)
+{
+	uint64_t taken = atomic_load(&pool->used) + atomic_load(&pool->spare);
+
+	return stat->size_bytes <= POOL_GROUP_BYTES &&
+	       IS_ALIGNED(stat->size_bytes, POOL_PAGE_BYTES) &&
+	       pool_spare_wants(pool, stat->size_bytes) &&
+	       taken + stat->size_bytes <= pool->capacity;
+}
+
+static int sweep_spare(struct pool *pool, const char *directory, const char *name)
+{
+	struct pool_path path;
+	struct world_stat stat;
+	uint64_t id;
+	int r;
+
+	if (pool_path_parse(name, ".new", &id)) { /* was being written ahead */
+		pool_path_spare(pool, id, ".new", &path);
+		return io_unlink(path.text);
+	}
+	if (!pool_path_parse(name, ".sp", &id)) {
+		warn_foreign(pool, directory, name);
+		return 0;
+	}
+	pool_path_spare(pool, id, ".sp", &path);
+	r = io_stat(path.text, &stat);
+	if (r)
+		return r;
+	if (spare_is_good(pool, &stat) && pool_spare_add(pool, id, stat.size_bytes))
+		return 0;
+	return io_unlink(path.text);
+}
+
+static int sweep_spares(struct pool *pool)
+{
+	struct pool_path path;
+	struct world_names names;
+	int r;
+
+	pool_path_of(pool->directory, "spare", &path);
+	r = io_directory_list(path.text, &names);
+	if (r) {
+		log_error("pool", "cannot list a directory", "path=\"%s\" error=%d", path.text, r);
+		return r;
+	}
+	for (size_t i = 0; r == 0 && i < names.count; i++)
+		r = sweep_spare(pool, path.text, names.names[i]);
+	world_names_free(&names);
+	return r;
+}
+
+int pool_sweep(struct pool *pool, bool read_only)
+{
+	int r = read_rows(pool);
+
+	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++)
+		r = sweep_directory(pool, i, read_only);
+	if (r)
+		return r;
+	report_missing(pool);
+	return read_only ? 0 : sweep_spares(pool);
+}
