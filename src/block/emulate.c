@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/reached.h"
 #include "block/iov.h"
 #include "block/range_lock.h"
 #include "block/sub.h"
@@ -193,12 +194,14 @@ static void run_fiber(struct fiber_task *task)
 /* The claim, if any, is held. */
 static void proceed(struct emulate_volume *emulate, struct block_request *request)
 {
-	if (is_native(emulate, request->op))
+	if (is_native(emulate, request->op)) {
 		sub_pool_submit(&emulate->pool, request);
-	else if (list_is_empty(&emulate->free_slots))
-		list_push_back(&emulate->waiting, &request->link);
-	else
+	} else if (!list_is_empty(&emulate->free_slots)) {
 		spawn(emulate, request);
+	} else {
+		REACHED("block.emulate.wait");
+		list_push_back(&emulate->waiting, &request->link);
+	}
 }
 
 static void claim_granted(struct range_claim *claim)

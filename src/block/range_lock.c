@@ -8,6 +8,8 @@
  */
 #include "block/range_lock.h"
 
+#include "base/reached.h"
+
 void range_lock_init(struct range_lock *lock)
 {
 	list_init(&lock->claims);
@@ -43,6 +45,8 @@ bool range_lock_take(struct range_lock *lock, struct range_claim *claim)
 	if (claim->mode == RANGE_LOCK_EXCLUSIVE)
 		lock->exclusive_count++;
 	claim->held = lock->exclusive_count == 0 || !must_wait(lock, claim);
+	if (!claim->held)
+		REACHED("block.range_lock.wait");
 	return claim->held;
 }
 

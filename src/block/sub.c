@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "base/reached.h"
+
 int sub_pool_init(struct sub_pool *pool, unsigned count, void (*start)(struct sub *sub))
 {
 	struct sub *subs;
@@ -58,10 +60,12 @@ void sub_pool_submit(struct sub_pool *pool, struct block_request *parent)
 {
 	/* A free sub-request means that nobody waits: each one given back goes to the first in
 	 * line. */
-	if (pool->free_count == 0)
-		list_push_back(&pool->waiting, &parent->link);
-	else
+	if (pool->free_count > 0) {
 		start(pool, parent);
+		return;
+	}
+	REACHED("block.sub.wait");
+	list_push_back(&pool->waiting, &parent->link);
 }
 
 struct block_request *sub_release(struct sub *sub)
