@@ -61,7 +61,7 @@ struct reading {
 
 void config_defaults(struct config *config)
 {
-	*config = (struct config){
+	static const struct config defaults = {
 		.state = "/var/lib/sarsen",
 		.socket = CONFIG_DEFAULT_SOCKET,
 		.workers = 4,
@@ -76,6 +76,9 @@ void config_defaults(struct config *config)
 		.log_format = LOG_FORMAT_TEXT,
 		.map_budget_bytes = 256 * MIB,
 	};
+
+	/* With its padding, so that two configurations can be compared as bytes. */
+	memcpy(config, &defaults, sizeof(*config));
 }
 
 __attribute__((format(printf, 2, 3))) static void fault(struct reading *reading, const char *format,

@@ -140,6 +140,10 @@ static void start(struct world_port *port, struct file_io *io, struct world_op *
 		real_op_finish_later(op, -EINVAL);
 		return;
 	}
+	if (io->write)
+		real_memory_check_source(io->iov, io->iov_count);
+	else
+		real_memory_check_target(io->iov, io->iov_count);
 	real_port_queue(port, op);
 }
 
@@ -148,7 +152,6 @@ void real_file_read(struct world_port *port, struct world_file *file, const stru
 {
 	struct file_io *io = real_op_begin(port, op, &io_kind);
 
-	real_memory_check_target(iov, iov_count);
 	io->file = file;
 	io->iov = iov;
 	io->iov_count = iov_count;
@@ -161,7 +164,6 @@ void real_file_write(struct world_port *port, struct world_file *file, const str
 {
 	struct file_io *io = real_op_begin(port, op, &io_kind);
 
-	real_memory_check_source(iov, iov_count);
 	io->file = file;
 	io->iov = iov;
 	io->iov_count = iov_count;

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -123,6 +124,9 @@ int real_port_open(struct world *world, unsigned index, void (*turn)(void *arg),
 void real_port_close(struct world_port *port)
 {
 	ASSERT(port->in_flight == 0);
+	/* The last job's message was received, but its worker may be about to look at `asleep`. */
+	while (atomic_load(&port->workers_posting) > 0)
+		sched_yield();
 	real_slots_port_gone(port);
 	io_uring_queue_exit(&port->ring);
 	(void)close(port->wake_fd); /* an eventfd loses nothing */

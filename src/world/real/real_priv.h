@@ -54,6 +54,7 @@ struct world_port {
 	_Alignas(64) _Atomic(struct world_message *) mail; /* newest first */
 	atomic_bool asleep;
 	atomic_bool woken;
+	atomic_uint workers_posting; /* worker threads that may still touch the port */
 };
 
 struct world_file {
