@@ -130,6 +130,8 @@ static void forget_changes(struct sim_node *node, uint64_t mark)
 
 	while (done < node->change_count && node->changes[done].completed < mark)
 		done++;
+	if (done == 0)
+		return;
 	node->change_base += done;
 	node->change_count -= done;
 	memmove(node->changes, node->changes + done, node->change_count * sizeof(*node->changes));

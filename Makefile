@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# For people; Meson does the work. `make help` lists the targets.
+.PHONY: all run check quick bench format tidy install clean help
+
+BUILD = build
+CC = gcc
+
+all: ## build; the programs are build/sarsend and build/sarsen
+	@tools/install-deps build
+	@[ -e $(BUILD)/build.ninja ] || CC="$$(command -v ccache) $(CC)" meson setup $(BUILD)
+	@ninja -C $(BUILD)
+
+run: all ## start the daemon on a pool below run/, with one disk served over iSCSI
+	@exec tools/run $(BUILD)
+
+check: ## everything that must pass before a change lands (under 20 minutes)
+	@tools/install-deps build check
+	@tools/check
+
+quick: all ## the fast tests only (under a minute)
+	@meson test -C $(BUILD) --suite fast
+
+bench: ## measure against the raw disk and peers
+	@tools/install-deps build bench
+	@$(MAKE) --no-print-directory all
+	@bench/run
+
+format: ## lay the C code out with clang-format
+	@tools/install-deps format
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+tidy: ## rules of the house that no compiler checks, with notes
+	@tools/tidy --notes
+
+install: all ## programs and pages to the system (DESTDIR=... to stage)
+	@meson install -C $(BUILD)
+
+clean: ## remove the builds; run/ holds data and stays
+	@rm -rf build build-asan build-tsan
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
