@@ -35,6 +35,15 @@ static inline bool list_is_empty(const struct list *list)
 	return list->head.next == &list->head;
 }
 
+static inline size_t list_count(const struct list *list)
+{
+	size_t count = 0;
+
+	for (const struct list_node *at = list->head.next; at != &list->head; at = at->next)
+		count++;
+	return count;
+}
+
 static inline bool list_is_linked(const struct list_node *node)
 {
 	return node->next != node;

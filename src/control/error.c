@@ -134,11 +134,16 @@ int error_exit_code(enum error_code code)
 	return kinds[code].exit_code;
 }
 
+json_t *error_to_object(const struct error *error)
+{
+	return json_pack("{s:s, s:s, s:s, s:s}", "code", error_code_name(error->code), "message",
+			 error->message, "object", error->object, "remedy", error->remedy);
+}
+
 json_t *error_to_json(const struct error *error)
 {
-	return json_pack("{s:i, s:{s:s, s:s, s:s, s:s}}", "schema", API_SCHEMA_VERSION, "error",
-			 "code", error_code_name(error->code), "message", error->message, "object",
-			 error->object, "remedy", error->remedy);
+	return json_pack("{s:i, s:o}", "schema", API_SCHEMA_VERSION, "error",
+			 error_to_object(error));
 }
 
 void error_from_json(const json_t *json, struct error *ret_error)

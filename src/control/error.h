@@ -71,6 +71,8 @@ enum error_code error_code_by_name(const char *name);
 unsigned error_http_status(enum error_code code);
 int error_exit_code(enum error_code code);
 
+/* {"code":, "message":, "object":, "remedy":}; NULL without memory. */
+json_t *error_to_object(const struct error *error);
 /* {"schema": N, "error": {...}}; NULL without memory. */
 json_t *error_to_json(const struct error *error);
 /* From the object under "error"; what is missing there becomes ERROR_INTERNAL and empty texts. */

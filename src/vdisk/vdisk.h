@@ -76,6 +76,8 @@ void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats);
 /* Completed-request latencies in ns of reads and of writes (struct histogram, base/histogram.h). */
 const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op);
 
+/* The first step of vdisk_delete() alone: durable when it returns. */
+int vdisk_mark_deleting(struct pool *pool, uint64_t id);
 /* Marks as deleting, then removes groups and rows, in steps; goes on after a crash when called
  * again. The vDisk is closed. `progress` (may be NULL) is called between steps on this fiber. */
 int vdisk_delete(struct pool *pool, uint64_t id,

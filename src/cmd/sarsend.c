@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon. The main thread sets everything up, then waits for a signal, then takes everything
+ * down in the opposite order; the work is done by the reactors, and HTTP by threads of its own.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cmd/daemon_args.h"
+#include "control/lock.h"
+#include "control/node.h"
+#include "control/notify.h"
+#include "control/service.h"
+#include "control/version.h"
+#include "reactor/fiber.h"
+#include "world/real.h"
+
+#define LOCK_TIMEOUT_MS 60000
+/* API calls, jobs and log-ins at once; each is a fiber, and costs memory only when it was used. */
+#define CONTROL_FIBERS 512
+
+struct daemon {
+	struct config config;
+	int lock_fd;
+	struct world *world;
+	struct reactor *reactors[CONFIG_REACTORS_MAX];
+	unsigned reactor_count, started_count;
+	char host[256]; /* announced when iSCSI listens on all addresses */
+	struct node *node;
+	struct service *service;
+	struct error error;
+};
+
+static void print_fault(const char *fault, void *arg)
+{
+	fprintf(stderr, "sarsend: %s\n", fault);
+}
+
+static int fail(const char *what, const char *object, int error, const char *remedy)
+{
+	log_error("sarsend", what, "object=%s error=\"%s\" remedy=\"%s\"", object, strerror(-error),
+		  remedy);
+	return error;
+}
+
+static void waiting_for_lock(const struct lock_owner *owner, void *arg)
+{
+	log_warning("sarsend", "waiting until the kernel has finished the I/O of a dead daemon",
+		    "pid=%d", (int)owner->pid);
+}
+
+static int take_lock(struct daemon *daemon)
+{
+	const char *state = daemon->config.state;
+	struct lock_owner owner = {0};
+	char text[CONFIG_PATH_MAX + 64];
+	int r;
+
+	if (mkdir(state, 0750) < 0 && errno != EEXIST)
+		return fail("cannot make the state directory", state, -errno,
+			    "make the directory above it, or choose another with --state");
+	r = lock_take(state, LOCK_TIMEOUT_MS, waiting_for_lock, NULL, &owner);
+	if (r >= 0) {
+		daemon->lock_fd = r;
+		return 0;
+	}
+	snprintf(text, sizeof(text), "%s pid=%d", state, (int)owner.pid);
+	if (r == -EBUSY)
+		return fail("another sarsend uses this state directory", text, r,
+			    "stop that one first, or choose another with --state");
+	if (r == -ETIMEDOUT)
+		return fail("I/O of a dead daemon does not end", text, r,
+			    "check the disks; then start again");
+	return fail("cannot lock the state directory", state, r, "it must be a writable directory");
+}
+
+static unsigned choose_reactor_count(const struct config *config)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (config->reactors)
+		return (unsigned)config->reactors;
+	return (unsigned)MAX(1L, MIN(cpus - 1, (long)CONFIG_REACTORS_MAX));
+}
+
+static int start_reactors(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+	unsigned count = choose_reactor_count(config);
+	int r;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct reactor_options options = {
+			.index = i,
+			.fibers = {[FIBER_CONTROL] = CONTROL_FIBERS},
+			/* A single reactor shares its CPU with everything else. */
+			.pin = config->pin && count > 1,
+			.poll_ns = config->poll_us * NSEC_PER_USEC};
+
+		r = reactor_new(daemon->world, &options, &daemon->reactors[i]);
+		if (r < 0)
+			return fail(
+				"cannot set up a reactor", "io_uring", r,
+				"raise the limits on memory and files, or give fewer --reactors");
+		daemon->reactor_count++;
+		r = reactor_start(daemon->reactors[i]);
+		if (r < 0)
+			return fail("cannot start a reactor", "thread", r,
+				    "raise the thread limit");
+		daemon->started_count++;
+	}
+	return 0;
+}
+
+static int start_world(struct daemon *daemon)
+{
+	const struct world_real_options options = {.workers = (unsigned)daemon->config.workers,
+						   .fence_fd = daemon->lock_fd};
+	int r = world_real_new(&options, &daemon->world);
+
+	if (r < 0)
+		return fail("cannot use io_uring", "kernel", r,
+			    "Linux 6.1 or newer is needed, with kernel.io_uring_disabled = 0");
+	return start_reactors(daemon);
+}
+
+/* The host in URLs: as configured, or this machine's name when every address is served. */
+static const char *announce(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+
+	if (config->iscsi_announce[0])
+		return config->iscsi_announce;
+	if ((strcmp(config->iscsi_address, "0.0.0.0") == 0 ||
+	     strcmp(config->iscsi_address, "::") == 0) &&
+	    gethostname(daemon->host, sizeof(daemon->host) - 1) == 0)
+		return daemon->host;
+	return "";
+}
+
+static int start_node(void *arg)
+{
+	struct daemon *daemon = arg;
+	const struct config *config = &daemon->config;
+	const struct node_options options = {
+		.world = daemon->world,
+		.reactors = daemon->reactors,
+		.reactor_count = daemon->reactor_count,
+		.state_directory = config->state,
+		.map_budget_bytes = config->map_budget_bytes,
+		.iscsi_enabled = config->iscsi_enabled,
+		.iscsi = {.address = config->iscsi_address,
+			  .port = (uint16_t)config->iscsi_port,
+			  .port_fallback = config->iscsi_port_fallback,
+			  .max_sessions = (unsigned)config->iscsi_max_sessions,
+			  .memory_bytes = config->iscsi_memory_bytes},
+		.iscsi_announce = announce(daemon),
+		.process_id = (uint64_t)getpid()};
+
+	return node_start(&options, &daemon->node, &daemon->error);
+}
+
+static int begin_stop(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	node_begin_stop(daemon->node);
+	return 0;
+}
+
+static int stop_node(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	node_stop(daemon->node);
+	return 0;
+}
+
+static int start(struct daemon *daemon)
+{
+	int r = take_lock(daemon);
+
+	if (r == 0)
+		r = start_world(daemon);
+	if (r < 0)
+		return r;
+	r = fiber_call_blocking(daemon->reactors[0], FIBER_CONTROL, start_node, daemon);
+	if (r < 0) {
+		log_error("sarsend", daemon->error.message, "code=%s object=\"%s\" remedy=\"%s\"",
+			  error_code_name(daemon->error.code), daemon->error.object,
+			  daemon->error.remedy);
+		return r;
+	}
+	r = service_start(daemon->node, daemon->reactors[0], daemon->config.socket,
+			  &daemon->service);
+	if (r < 0)
+		return fail("cannot open the socket of the API", daemon->config.socket, r,
+			    "choose another with --socket, or remove what is there");
+	return 0;
+}
+
+static void stop(struct daemon *daemon)
+{
+	struct reactor *home = daemon->reactors[0];
+
+	if (daemon->node)
+		(void)fiber_call_blocking(home, FIBER_CONTROL, begin_stop, daemon); /* is 0 */
+	service_stop(daemon->service);
+	if (daemon->node)
+		(void)fiber_call_blocking(home, FIBER_CONTROL, stop_node, daemon); /* is 0 */
+	for (unsigned i = 0; i < daemon->started_count; i++)
+		reactor_stop(daemon->reactors[i]);
+	for (unsigned i = 0; i < daemon->reactor_count; i++)
+		reactor_free(daemon->reactors[i]);
+	if (daemon->world)
+		world_real_free(daemon->world);
+	if (daemon->lock_fd >= 0)
+		lock_release(daemon->lock_fd);
+}
+
+/* Before any thread exists, so that all have it: signals are taken by wait_for_signal() alone. */
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("sarsend", "the limit on open files stays low", "errno=%d", errno);
+}
+
+static void notify(const char *message)
+{
+	int r = notify_send(message);
+
+	if (r < 0)
+		log_warning("sarsend", "the service manager cannot be notified", "error=%d", r);
+}
+
+static int run(struct daemon *daemon)
+{
+	sigset_t signals;
+	int number, r;
+
+	block_signals(&signals);
+	raise_file_limit();
+	log_set_level(daemon->config.log_level);
+	log_set_format(daemon->config.log_format);
+	r = start(daemon);
+	if (r == 0) {
+		log_info("sarsend", "ready", "version=%s pid=%d socket=%s state=%s reactors=%u",
+			 version_text(), (int)getpid(), daemon->config.socket, daemon->config.state,
+			 daemon->reactor_count);
+		notify("READY=1");
+		do
+			r = sigwait(&signals, &number);
+		while (r == EINTR);
+		log_info("sarsend", "stopping", "signal=%s", strsignal(number));
+		notify("STOPPING=1");
+	}
+	stop(daemon);
+	if (r == 0)
+		log_info("sarsend", "stopped", "");
+	return r == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	static struct daemon daemon = {.lock_fd = -1};
+	enum daemon_action action;
+
+	if (daemon_args_parse(argc, argv, &daemon.config, &action, print_fault, NULL) < 0)
+		return 2;
+	if (action == DAEMON_HELP)
+		fputs(daemon_help_text, stdout);
+	else if (action == DAEMON_VERSION)
+		printf("sarsend %s\n", version_text());
+	else if (action == DAEMON_CHECK_CONFIG)
+		puts("the configuration is good");
+	else
+		return run(&daemon);
+	return 0;
+}

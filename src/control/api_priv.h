@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+#include "control/api.h"
+#include "control/node_priv.h"
+
+/* One call. A handler finds its parameters checked; it sets `result` and returns 0, or returns what
+ * api_fail() or api_fail_errno() returned. */
+struct api_request {
+	struct node *node;
+	const struct method *method;
+	const json_t *params;
+	json_t *result;
+	struct error error;
+};
+
+typedef int api_handler(struct api_request *request);
+
+/* Negative, always. */
+int api_fail(struct api_request *request, enum error_code code, const char *object,
+	     const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* "cannot WHAT 'OBJECT': why". */
+int api_fail_errno(struct api_request *request, int error, const char *what, const char *object);
+int api_fail_unknown(struct api_request *request, const char *noun, const char *object);
+
+/* Begins an operation that changes the vDisk `name`, or fails with the right error. */
+int api_begin(struct api_request *request, const char *name, bool is_job,
+	      struct node_vdisk **ret_vdisk);
+/* The same for one that must be open. */
+int api_begin_open(struct api_request *request, const char *name, bool is_job,
+		   struct node_vdisk **ret_vdisk);
+
+/* What went wrong with an object, in a few words: "its structure on disk is damaged". */
+const char *api_error_text(int error);
+
+api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
+api_handler api_container_create, api_container_list, api_container_show, api_container_delete;
+api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,
+	api_vdisk_delete, api_vdisk_check, api_vdisk_flush;
+api_handler api_iscsi_export, api_iscsi_unexport, api_iscsi_list, api_iscsi_sessions;
+api_handler api_job_list, api_job_show, api_job_cancel, api_job_wait;
+api_handler api_stats_show, api_node_show;

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/node_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+
+struct reactor *node_next_reactor(struct node *node)
+{
+	return node->options.reactors[node->next_reactor++ % node->options.reactor_count];
+}
+
+static int stats_at_home(void *arg)
+{
+	reactor_get_stats(reactor_current(), arg);
+	return 0;
+}
+
+void node_get_reactor_stats(struct node *node, unsigned index, struct reactor_stats *ret_stats)
+{
+	(void)fiber_call(node->options.reactors[index], FIBER_CONTROL, stats_at_home,
+			 ret_stats); /* is 0 */
+}
+
+static int open_catalog(struct node *node, struct error *error)
+{
+	char path[4200];
+	const struct catalog_options options = {
+		.path = path, .vfs = node->options.catalog_vfs, .create = true};
+	int r;
+
+	if (snprintf(path, sizeof(path), "%s/catalog.db", node->options.state_directory) >=
+	    (int)sizeof(path))
+		r = -ENAMETOOLONG;
+	else
+		r = catalog_open(node->options.world, &options, &node->catalog);
+	if (r == -EUCLEAN)
+		error_set(error, ERROR_DAMAGED, path, "restore it from a copy, or rebuild it",
+			  "the catalog %s is damaged", path);
+	else if (r == -EPROTONOSUPPORT)
+		error_set(error, ERROR_DAMAGED, path,
+			  "start the version that wrote it, or a newer one",
+			  "the catalog %s was written by a newer version of Sarsen", path);
+	else if (r < 0)
+		error_set(error, error_code_of(r), path,
+			  "see the log; the state directory must be writable and in no other use",
+			  "the catalog %s cannot be opened (error %d)", path, -r);
+	return r;
+}
+
+struct cache_call {
+	struct node *node;
+	unsigned index;
+};
+
+static int new_cache_at_home(void *arg)
+{
+	struct cache_call *call = arg;
+	struct node *node = call->node;
+
+	return vdisk_cache_new(reactor_current(),
+			       node->options.map_budget_bytes / node->options.reactor_count,
+			       &node->caches[call->index]);
+}
+
+static int free_cache_at_home(void *arg)
+{
+	struct cache_call *call = arg;
+
+	vdisk_cache_free(call->node->caches[call->index]);
+	return 0;
+}
+
+static int open_caches(struct node *node)
+{
+	int r = 0;
+
+	node->caches = calloc(node->options.reactor_count, sizeof(struct vdisk_cache *));
+	if (!node->caches)
+		return -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < node->options.reactor_count; i++) {
+		struct cache_call call = {node, i};
+
+		r = fiber_call(node->options.reactors[i], FIBER_CONTROL, new_cache_at_home, &call);
+	}
+	return r;
+}
+
+static void close_caches(struct node *node)
+{
+	for (unsigned i = 0; node->caches && i < node->options.reactor_count; i++) {
+		struct cache_call call = {node, i};
+
+		if (node->caches[i]) /* always 0 */
+			(void)fiber_call(node->options.reactors[i], FIBER_CONTROL,
+					 free_cache_at_home, &call);
+	}
+	free(node->caches);
+}
+
+static int open_iscsi(struct node *node, struct error *error)
+{
+	const struct iscsi_server_options *options = &node->options.iscsi;
+	char where[100];
+	int r;
+
+	if (!node->options.iscsi_enabled)
+		return 0;
+	r = iscsi_server_new(node->home, options, &node->iscsi);
+	if (r == 0)
+		return 0;
+	snprintf(where, sizeof(where), "%s port %u", options->address, options->port);
+	error_set(error, error_code_of(r), where,
+		  "choose another [iscsi] port or address, or set port_fallback = true",
+		  "iSCSI cannot listen on %s: %s", where,
+		  r == -EADDRINUSE                      ? "the port is in use"
+		  : r == -EADDRNOTAVAIL || r == -EINVAL ? "not an address of this machine"
+		  : r == -EACCES                        ? "ports below 1024 need a privilege"
+							: "see the log");
+	return r;
+}
+
+/* What the catalog names. Only its own errors end the start. */
+static int open_objects(struct node *node)
+{
+	int r = node_pools_open(node);
+
+	if (r == 0)
+		r = node_vdisks_load(node);
+	if (r == 0)
+		r = jobs_open(node->home, node->catalog, &node->jobs);
+	if (r < 0)
+		return r;
+	node_delete_mark(node);
+	node_vdisks_open(node);
+	return 0;
+}
+
+static int open_all(struct node *node, struct error *error)
+{
+	int r = open_catalog(node, error);
+
+	if (r == 0)
+		r = open_caches(node);
+	if (r == 0)
+		r = open_objects(node);
+	/* The port opens last but for the exports: whoever connects finds its target soon. */
+	if (r == 0)
+		r = open_iscsi(node, error);
+	if (r == 0)
+		r = node_exports_open(node);
+	if (r < 0 && error->code == ERROR_NONE)
+		error_set(error, error_code_of(r), node->options.state_directory, "see the log",
+			  "the node cannot start (error %d)", -r);
+	return r;
+}
+
+int node_start(const struct node_options *options, struct node **ret_node, struct error *ret_error)
+{
+	struct node *node = calloc(1, sizeof(*node));
+	struct node_vdisk *vdisk;
+	unsigned vdisks = 0, failed = 0;
+	int r;
+
+	ASSERT(options->reactor_count > 0 && reactor_current() == options->reactors[0]);
+	if (!node) {
+		error_set(ret_error, ERROR_INTERNAL, NULL, NULL, "out of memory");
+		return -ENOMEM;
+	}
+	node->options = *options;
+	node->home = options->reactors[0];
+	list_init(&node->pools);
+	list_init(&node->vdisks);
+	fiber_mutex_init(&node->lock);
+	fiber_queue_init(&node->changed);
+	node->started_ns = reactor_now_ns(node->home);
+	r = open_all(node, ret_error);
+	if (r < 0) {
+		node_stop(node);
+		return r;
+	}
+	node_delete_resume(node);
+	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
+		vdisks++;
+		failed += !vdisk->vdisk && !vdisk->info.deleting;
+	}
+	log_info("node", "started", "vdisks=%u failed=%u milliseconds=%" PRIu64, vdisks, failed,
+		 (reactor_now_ns(node->home) - node->started_ns) / NSEC_PER_MSEC);
+	*ret_node = node;
+	return 0;
+}
+
+void node_begin_stop(struct node *node)
+{
+	reactor_assert_home(node->home);
+	node->stopping = true;
+	jobs_begin_close(node->jobs);
+	fiber_queue_wake_all(&node->changed);
+}
+
+void node_stop(struct node *node)
+{
+	reactor_assert_home(node->home);
+	node->stopping = true;
+	if (node->iscsi)
+		iscsi_server_free(node->iscsi);
+	jobs_close(node->jobs);
+	node_vdisks_close(node);
+	node_pools_close(node);
+	close_caches(node);
+	if (node->catalog)
+		catalog_close(node->catalog);
+	free(node);
+}

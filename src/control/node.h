@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The node: what one daemon consists of. It opens the catalog, the pools, the vDisks and the
+ * exports that the catalog names, keeps them until it is stopped, and gives api.h something to work
+ * on.
+ *
+ * All functions are called from fibers of reactors[0], the node's home. World, reactors and all
+ * strings of the options belong to the caller and outlive the node.
+ */
+#include "control/error.h"
+#include "frontend/iscsi/iscsi.h"
+
+struct node;
+
+struct node_options {
+	struct world *world;
+	struct reactor **reactors;
+	unsigned reactor_count;
+	const char *state_directory; /* exists; holds catalog.db */
+	const char *catalog_vfs;     /* NULL = the system's */
+	uint64_t map_budget_bytes;   /* for the maps of all vDisks */
+	bool iscsi_enabled;
+	struct iscsi_server_options iscsi;
+	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */
+	uint64_t process_id;        /* shown */
+};
+
+/* A pool, vDisk or export that cannot be opened does not prevent the start: it is logged, and shown
+ * as failed. Fails, with `ret_error` filled, when there is no usable catalog or iSCSI cannot
+ * listen. */
+int node_start(const struct node_options *options, struct node **ret_node, struct error *ret_error);
+/* From here on calls are refused and waiting ones are answered. */
+void node_begin_stop(struct node *node);
+/* Drops sessions, waits for jobs, closes all. No API call is running. */
+void node_stop(struct node *node);

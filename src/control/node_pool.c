@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/node_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* To a pool's home and back; entries of the list are not touched there. */
+struct call {
+	struct node *node;
+	uint64_t id;
+	struct pool *pool;
+	struct pool_info *ret_info;
+	struct pool_space *ret_space;
+};
+
+struct node_pool *node_pool_find(struct node *node, const char *name)
+{
+	struct node_pool *pool;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (strcmp(pool->name, name) == 0)
+			return pool;
+	return NULL;
+}
+
+struct node_pool *node_pool_by_id(struct node *node, uint64_t id)
+{
+	struct node_pool *pool;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (pool->id == id)
+			return pool;
+	return NULL;
+}
+
+static int open_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct node *node = call->node;
+
+	return pool_open(node->options.world, node->catalog, call->id, &call->pool);
+}
+
+int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool)
+{
+	struct node_pool *pool = calloc(1, sizeof(*pool));
+	struct call call = {.node = node, .id = info->id};
+
+	reactor_assert_home(node->home);
+	if (pool)
+		pool->directory = strdup(info->directory);
+	if (!pool || !pool->directory) {
+		free(pool);
+		return -ENOMEM;
+	}
+	pool->id = info->id;
+	snprintf(pool->name, sizeof(pool->name), "%s", info->name);
+	pool->home = node_next_reactor(node);
+	pool->error = fiber_call(pool->home, FIBER_CONTROL, open_at_home, &call);
+	pool->pool = call.pool;
+	if (pool->error < 0)
+		log_error("node", "a pool cannot be opened, its vDisks are not served",
+			  "pool=%s directory=%s error=%d", pool->name, pool->directory,
+			  pool->error);
+	list_push_back(&node->pools, &pool->link);
+	*ret_pool = pool;
+	return 0;
+}
+
+int node_pools_open(struct node *node)
+{
+	_cleanup_free_ struct pool_info *infos = NULL;
+	struct node_pool *pool;
+	size_t count;
+	int r = pool_list(node->catalog, &infos, &count);
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = node_pool_add(node, &infos[i], &pool);
+	return r;
+}
+
+static int close_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	pool_close(call->pool);
+	return 0;
+}
+
+static void remove_entry(struct node_pool *pool)
+{
+	list_remove(&pool->link);
+	free(pool->directory);
+	free(pool);
+}
+
+void node_pools_close(struct node *node)
+{
+	struct node_pool *pool;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link) {
+		struct call call = {.pool = TAKE_PTR(pool->pool)};
+
+		if (call.pool)
+			(void)fiber_call(pool->home, FIBER_CONTROL, close_at_home,
+					 &call); /* is 0 */
+		remove_entry(pool);
+	}
+}
+
+static int delete_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	return pool_delete(call->pool);
+}
+
+int node_pool_delete(struct node *node, struct node_pool *pool)
+{
+	struct call call = {.pool = pool->pool};
+	struct node_vdisk *vdisk;
+	int r;
+
+	ASSERT(pool->pool && node->lock.owner == fiber_current());
+	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
+		if (vdisk->info.pool_id == pool->id)
+			return -EBUSY;
+	r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
+	if (r == 0)
+		remove_entry(pool);
+	return r;
+}
+
+static int info_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	pool_get_info(call->pool, call->ret_info);
+	return 0;
+}
+
+void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info)
+{
+	struct call call = {.pool = pool->pool, .ret_info = ret_info};
+
+	ASSERT(pool->pool);
+	(void)fiber_call(pool->home, FIBER_CONTROL, info_at_home, &call); /* is 0 */
+}
+
+static int space_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	pool_get_space(call->pool, call->ret_space);
+	return 0;
+}
+
+void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space)
+{
+	struct call call = {.pool = pool->pool, .ret_space = ret_space};
+
+	ASSERT(pool->pool);
+	(void)fiber_call(pool->home, FIBER_CONTROL, space_at_home, &call); /* is 0 */
+}

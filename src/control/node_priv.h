@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Inside of the node, for control/ only. All of it lives on the node's home reactor, reactors[0];
+ * pools and vDisks are objects of other reactors and are called there through fiber_call().
+ *
+ * Invariants.
+ *  1. Every pool, vDisk and export that the catalog names is in its list, opened or with the error
+ *     that prevented it.
+ *  2. A vDisk has one operation at a time that changes it (node_vdisk_begin()). It is closed only
+ * within one, and only when nobody reads it (node_vdisk_use()).
+ *  3. What adds or removes pools, containers and vDisks holds `lock`.
+ *  4. An entry of a list is freed only by the operation that deleted the object, so those who look
+ *     it up again after each suspension, or use it, are safe.
+ */
+#include "base/histogram.h"
+#include "control/job.h"
+#include "control/node.h"
+#include "control/params.h"
+#include "pool/container.h"
+#include "reactor/fiber.h"
+#include "vdisk/vdisk.h"
+
+#define NODE_NAME_MAX (CONTAINER_NAME_MAX + 1 + VDISK_NAME_MAX) /* container/vdisk */
+
+struct node_pool {
+	struct list_node link;
+	uint64_t id;
+	char name[POOL_NAME_MAX + 1];
+	char *directory;
+	struct reactor *home;
+	struct pool *pool; /* NULL: `error` tells why */
+	int error;
+};
+
+struct node_export {
+	char target[ISCSI_NAME_MAX + 1];
+	uint16_t lun;
+	bool read_only;
+	int error; /* why it is not served, or 0 */
+};
+
+struct node_vdisk {
+	struct list_node link;
+	struct vdisk_info info;
+	char name[NODE_NAME_MAX + 1];
+	struct reactor *home;
+	struct vdisk *vdisk; /* NULL: `error` tells why, or it is being deleted */
+	int error;
+	const char *operation; /* that changes it now, or NULL */
+	bool operation_is_job;
+	unsigned users;             /* that read it now */
+	struct node_export *export; /* NULL = not exported */
+};
+
+struct node {
+	struct node_options options;
+	struct reactor *home;
+	struct catalog *catalog;
+	struct vdisk_cache **caches; /* one a reactor */
+	struct list pools, vdisks;   /* in order of id */
+	unsigned next_reactor;       /* for the next pool or vDisk */
+	struct iscsi_server *iscsi;  /* NULL when disabled */
+	struct jobs *jobs;
+	struct fiber_mutex lock;
+	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */
+	uint64_t started_ns;
+	bool stopping;
+};
+
+struct reactor *node_next_reactor(struct node *node);
+void node_get_reactor_stats(struct node *node, unsigned index, struct reactor_stats *ret_stats);
+
+/* node_pool.c */
+struct node_pool *node_pool_find(struct node *node, const char *name);
+struct node_pool *node_pool_by_id(struct node *node, uint64_t id);
+/* Adds the pool to the list and tries to open it. -ENOMEM, or 0 with pool->error set. */
+int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool);
+int node_pools_open(struct node *node);
+void node_pools_close(struct node *node);
+/* Deletes an open pool and frees the entry. -EBUSY while it has vDisks, also such as are being
+ * deleted. */
+int node_pool_delete(struct node *node, struct node_pool *pool);
+/* Of an open pool, asked at its home. */
+void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);
+void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
+
+/* node_vdisk.c */
+/* One that is being deleted only when no other has the name. */
+struct node_vdisk *node_vdisk_find(struct node *node, const char *name);
+struct node_vdisk *node_vdisk_by_id(struct node *node, uint64_t id);
+/* The one with the next greater id, or NULL: for loops that suspend meanwhile. */
+struct node_vdisk *node_vdisk_after(struct node *node, uint64_t id);
+int node_vdisk_add(struct node *node, const struct vdisk_info *info, const char *container,
+		   struct node_vdisk **ret_vdisk);                   /* -ENOMEM */
+void node_vdisk_remove(struct node *node, struct node_vdisk *vdisk); /* from the list, and frees */
+/* Opens on the vDisk's home; the result is in vdisk->error too. */
+int node_vdisk_open(struct node *node, struct node_vdisk *vdisk);
+/* Waits for those who use it. */
+int node_vdisk_close(struct node *node, struct node_vdisk *vdisk);
+int node_vdisks_load(struct node *node);
+/* Those that are to be opened, many at a time. */
+void node_vdisks_open(struct node *node);
+void node_vdisks_close(struct node *node);
+void node_vdisk_set_name(struct node_vdisk *vdisk, const char *container, const char *name);
+
+/*
+ * Begins an operation that changes the vDisk; waits for a short one to end. -ENOENT; -EBUSY while a
+ * job works on it, whose name is in *ret_blocker then.
+ */
+int node_vdisk_begin(struct node *node, const char *name, const char *operation, bool is_job,
+		     struct node_vdisk **ret_vdisk, const char **ret_blocker);
+void node_vdisk_end(struct node *node, struct node_vdisk *vdisk);
+/* Keeps it open meanwhile; false when it is not open. */
+bool node_vdisk_use(struct node_vdisk *vdisk);
+void node_vdisk_unuse(struct node *node, struct node_vdisk *vdisk);
+/* Calls fn(arg) on the vDisk's home. */
+int node_vdisk_call(struct node_vdisk *vdisk, int (*fn)(void *arg), void *arg);
+
+struct node_vdisk_stats {
+	struct vdisk_stats stats;
+	struct histogram read, write;
+};
+/* -ENODEV when it is not open. `ret_stats` is large: not for a fiber's stack. */
+int node_vdisk_get_stats(struct node *node, struct node_vdisk *vdisk,
+			 struct node_vdisk_stats *ret_stats);
+/* Bytes that went to disk for each byte written to the vDisk; 0 before the first. */
+double node_write_amplification(const struct vdisk_stats *stats);
+
+/* node_export.c. Within an operation on the vDisk. */
+int node_export_add(struct node *node, struct node_vdisk *vdisk, bool read_only);
+int node_export_remove(struct node *node, struct node_vdisk *vdisk);
+int node_exports_open(struct node *node);
+void node_export_resized(struct node *node, struct node_vdisk *vdisk);
+#define NODE_URL_MAX 600
+const char *node_export_url(const struct node *node, const struct node_export *export,
+			    char ret_url[static NODE_URL_MAX]);
+
+/* node_delete.c: the durable job that deletes a vDisk. */
+int node_delete_start(struct node *node, struct node_vdisk *vdisk, uint64_t *ret_job);
+/* At start, before vDisks are opened: marks those that an unfinished job deletes. */
+void node_delete_mark(struct node *node);
+/* Afterwards: begins the unfinished deletions again. */
+void node_delete_resume(struct node *node);
