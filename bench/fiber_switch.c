@@ -62,12 +62,9 @@ static struct world bench_world = {&bench_ops};
 enum measure { SWITCH, WAKE, SPAWN, DEFER, TURN, CLOCK, MEASURES };
 
 static const char *const measure_names[MEASURES] = {
-	[SWITCH] = "context switch",
-	[WAKE] = "defer, wake, run, suspend",
-	[SPAWN] = "spawn, run, finish",
-	[DEFER] = "defer, run",
-	[TURN] = "empty turn that may sleep",
-	[CLOCK] = "(reading the clock)",
+	[SWITCH] = "context switch",          [WAKE] = "defer, wake, run, suspend",
+	[SPAWN] = "spawn, run, finish",       [DEFER] = "defer, run",
+	[TURN] = "empty turn that may sleep", [CLOCK] = "(reading the clock)",
 };
 static double best_ns[MEASURES];
 

@@ -7,10 +7,10 @@
 #include "base/macros.h"
 
 /* Declares `op`, `port` and `ops` for a call in the running fiber. */
-#define IO_BEGIN()                                                                 \
-	struct fiber_op op;                                                        \
-	struct world_port *port = reactor_port(reactor_current());                 \
-	const struct world_ops *ops = reactor_world(reactor_current())->ops;       \
+#define IO_BEGIN()                                                           \
+	struct fiber_op op;                                                  \
+	struct world_port *port = reactor_port(reactor_current());           \
+	const struct world_ops *ops = reactor_world(reactor_current())->ops; \
 	fiber_op_init(&op)
 
 int io_open(const char *path, unsigned flags, struct world_file **ret_file)

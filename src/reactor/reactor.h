@@ -20,11 +20,12 @@ struct reactor;
 
 #define REACTOR_COMPLETIONS 8 /* completions handled before the next submit */
 
-enum fiber_class { /* pools of their own, so that one class cannot starve another */
-	FIBER_DATA,       /* guest requests that need more than one I/O */
+/* Pools of their own, so that one class cannot starve another. */
+enum fiber_class {
+	FIBER_DATA, /* guest requests that need more than one I/O */
 	FIBER_CHECKPOINT,
 	FIBER_RECLAIM,
-	FIBER_CONTROL,    /* API calls, log-in, recovery */
+	FIBER_CONTROL, /* API calls, log-in, recovery */
 	FIBER_CLASS_COUNT,
 };
 
@@ -33,7 +34,7 @@ struct reactor_options {
 	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64 */
 	uint32_t stack_bytes;               /* 0 = 64 KiB (256 KiB under a sanitizer) */
 	bool pin;                           /* bind the thread to CPU `index` modulo the CPUs */
-	uint64_t poll_ns; /* busy polling before the thread sleeps; 0 = none */
+	uint64_t poll_ns;                   /* busy polling before the thread sleeps; 0 = none */
 };
 
 int reactor_new(struct world *world, const struct reactor_options *options,
@@ -98,8 +99,8 @@ void reactor_post(struct reactor *to, struct world_message *message);
 
 struct reactor_stats {
 	uint64_t turns;
-	uint64_t events; /* completions and messages */
-	uint64_t sleeps; /* turns that were allowed to wait */
+	uint64_t events;     /* completions and messages */
+	uint64_t sleeps;     /* turns that were allowed to wait */
 	uint64_t slow_turns; /* over 5 ms; each is logged, at most one line a second */
 	uint64_t longest_turn_ns;
 	unsigned fibers_in_use[FIBER_CLASS_COUNT];

@@ -49,9 +49,9 @@ struct reactor {
 	struct heap timers;
 	uint64_t timer_sequence;
 
-	uint64_t turn_ns; /* 0 = not yet read in this turn */
+	uint64_t turn_ns;    /* 0 = not yet read in this turn */
 	uint64_t checked_ns; /* the watchdog's last look; 0 = none since start */
-	uint64_t logged_ns; /* the watchdog's last line */
+	uint64_t logged_ns;  /* the watchdog's last line */
 	bool in_turn;
 	bool in_timers;
 

@@ -90,8 +90,7 @@ static const struct item *least_present(void)
 	const struct item *least = NULL;
 
 	for (unsigned i = 0; i < ITEMS; i++) {
-		if (items[i].present &&
-		    (!least || item_is_before(&items[i].node, &least->node)))
+		if (items[i].present && (!least || item_is_before(&items[i].node, &least->node)))
 			least = &items[i];
 	}
 	return least;

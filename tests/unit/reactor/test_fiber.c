@@ -138,7 +138,7 @@ static void tasks_queue_when_a_class_is_exhausted(void **state)
 {
 	static const unsigned sizes[FIBER_CLASS_COUNT] = {3, 2, 1, 2};
 
-	for (unsigned class = 0; class < FIBER_CLASS_COUNT; class++) {
+	for (unsigned class = 0; class < FIBER_CLASS_COUNT; class ++) {
 		struct actor actors[6] = {0};
 		struct reactor_stats stats;
 		char expected[] = "aabbccddeeff";

@@ -62,13 +62,13 @@ static int look_around(void *arg)
 	sigset_t blocked;
 
 	reactor_assert_home(reactor);
-	assert_non_null(fiber_current());
+	ASSERT(fiber_current());
 	snprintf(expected, sizeof(expected), "sarsen-r%u", reactor_index(reactor));
-	assert_int_equal(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
-	assert_string_equal(name, expected);
-	assert_int_equal(pthread_sigmask(SIG_BLOCK, NULL, &blocked), 0);
-	assert_true(sigismember(&blocked, SIGINT));
-	assert_false(sigismember(&blocked, SIGSEGV));
+	ASSERT(pthread_getname_np(pthread_self(), name, sizeof(name)) == 0);
+	ASSERT(strcmp(name, expected) == 0);
+	ASSERT(pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0);
+	ASSERT(sigismember(&blocked, SIGINT));
+	ASSERT(!sigismember(&blocked, SIGSEGV));
 	return 40 + (int)reactor_index(reactor);
 }
 
@@ -76,9 +76,9 @@ static void calls_from_a_thread_without_reactor(void **state)
 {
 	assert_null(reactor_current());
 	for (unsigned i = 0; i < REACTORS; i++)
-		assert_int_equal(fiber_call_blocking(reactors[i], FIBER_CONTROL, look_around,
-						     reactors[i]),
-				 40 + (int)i);
+		assert_int_equal(
+			fiber_call_blocking(reactors[i], FIBER_CONTROL, look_around, reactors[i]),
+			40 + (int)i);
 }
 
 static int count_up(void *arg)
@@ -150,7 +150,7 @@ static int burst(void *arg)
 
 		(void)fiber_call(target, FIBER_DATA, count_up, target);
 	}
-	assert_ptr_equal(reactor_current(), self);
+	ASSERT(reactor_current() == self);
 	return 0;
 }
 
@@ -165,9 +165,8 @@ static void calls_in_all_directions_at_once(void **state)
 	pthread_t threads[2 * REACTORS];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, burst_thread,
-						reactors[i % REACTORS]),
-				 0);
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, burst_thread, reactors[i % REACTORS]), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
 		pthread_join(threads[i], NULL);
 	for (unsigned i = 0; i < REACTORS; i++)
@@ -179,7 +178,7 @@ static int sleep_a_little(void *arg)
 	uint64_t start_ns = reactor_now_ns(reactor_current());
 
 	fiber_sleep(5 * NSEC_PER_MSEC);
-	assert_true(reactor_now_ns(reactor_current()) >= start_ns + 5 * NSEC_PER_MSEC);
+	ASSERT(reactor_now_ns(reactor_current()) >= start_ns + 5 * NSEC_PER_MSEC);
 	return 0;
 }
 
@@ -229,7 +228,7 @@ static int get_affinity(void *arg)
 {
 	cpu_set_t set;
 
-	assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+	ASSERT(sched_getaffinity(0, sizeof(set), &set) == 0);
 	return CPU_COUNT(&set);
 }
 
