@@ -1,17 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim_rig.h"
 
+static void make_reactors(struct sim_rig *rig)
+{
+	for (unsigned i = 0; i < rig->reactor_count; i++) {
+		struct reactor_options options = {.index = i};
+
+		ASSERT(reactor_new(sim_world(rig->sim), &options, &rig->reactors[i]) == 0);
+	}
+}
+
 void sim_rig_init_options(struct sim_rig *rig, const struct sim_options *options,
 			  unsigned reactor_count)
 {
 	ASSERT(reactor_count <= SIM_RIG_REACTORS_MAX);
 	*rig = (struct sim_rig){.reactor_count = reactor_count};
 	ASSERT(sim_new(options, &rig->sim) == 0);
-	for (unsigned i = 0; i < reactor_count; i++) {
-		struct reactor_options reactor_options = {.index = i};
+	make_reactors(rig);
+}
 
-		ASSERT(reactor_new(sim_world(rig->sim), &reactor_options, &rig->reactors[i]) == 0);
-	}
+void sim_rig_restart(struct sim_rig *rig)
+{
+	for (unsigned i = 0; i < rig->reactor_count; i++)
+		reactor_free(rig->reactors[i]);
+	sim_restart(rig->sim);
+	make_reactors(rig);
 }
 
 void sim_rig_init(struct sim_rig *rig, uint64_t seed, unsigned reactor_count)

@@ -21,6 +21,10 @@ void sim_rig_init_options(struct sim_rig *rig, const struct sim_options *options
 			  unsigned reactor_count);
 void sim_rig_done(struct sim_rig *rig);
 
+/* After sim_crash(), when every fiber has ended: frees the reactors, lets the simulator decide what
+ * survived, and makes new ones. */
+void sim_rig_restart(struct sim_rig *rig);
+
 /* A piece of work for a fiber. */
 struct sim_rig_task {
 	void (*run)(void *arg);

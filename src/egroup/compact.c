@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Compaction of one choice of files. Steps, and what a crash after each leaves:
+ *  1. the live slots are written to a new file behind room for its index: nobody names it; swept at open;
+ *  2. the index is written and the file synced: the same;
+ *  3. one transaction names the new file in its groups' rows and deletes the old files' rows: old files are
+ *     swept at open;
+ *  4. memory is switched; old files go to the pool when their last reader is done.
+ * Slots that die meanwhile are copied for nothing, and stay dead: liveness is not stored in the file.
+ */
+#include "egroup/compact.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/log.h"
+#include "base/reached.h"
+#include "codec/crc32c.h"
+#include "egroup/index.h"
+#include "egroup/store_priv.h"
+#include "reactor/io.h"
+
+#define CHUNK_BLOCKS 256u /* copied at a time: 1 MiB */
+#define GAP_BLOCKS   8u   /* dead slots read along rather than starting another read */
+
+struct move { /* one group that goes along */
+	struct egroup *group;
+	uint32_t base;
+	struct slotset slots; /* live at the start */
+};
+
+struct compaction {
+	struct egroup_store *store;
+	const struct compact_choice *choice;
+	struct move *moves;
+	uint32_t move_count;
+	uint32_t total_slots;
+	uint32_t blocks; /* of the index */
+	void *index;
+	char *buffer; /* CHUNK_BLOCKS */
+	uint32_t buffered;
+	uint64_t write_offset;
+	struct pool_file *target;
+	int (*pause)(void *arg, uint64_t bytes);
+	void *arg;
+};
+
+static uint32_t live_slots(const struct egroup_file *file)
+{
+	struct egroup *group;
+	uint32_t live = 0;
+
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		live += group->live.count;
+	return live;
+}
+
+static bool may_compact(const struct egroup_file *file)
+{
+	struct egroup *group;
+
+	if (file->busy || file->dying || file->group_count == 0 ||
+	    file->group_count > INDEX_GROUPS_MAX / 2)
+		return false;
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		if (!group->sealed || group->pinned)
+			return false;
+	return true;
+}
+
+unsigned compact_file_use(const struct egroup_file *file)
+{
+	if (!may_compact(file))
+		return 101;
+	if (file->allocated_bytes == 0)
+		return 100;
+	return (unsigned)MIN((uint64_t)live_slots(file) * BLOCK_BYTES * 100 /
+				     file->allocated_bytes,
+			     UINT64_C(100));
+}
+
+static struct egroup_file *emptiest(struct egroup_store *store, unsigned max_use,
+				    const struct compact_choice *choice)
+{
+	struct egroup_file *file, *best = NULL;
+	unsigned best_use = max_use + 1;
+
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+		bool chosen = false;
+		unsigned use = compact_file_use(file);
+
+		for (uint32_t i = 0; i < choice->count; i++)
+			chosen |= choice->files[i] == file;
+		if (!chosen && use < best_use) {
+			best = file;
+			best_use = use;
+		}
+	}
+	return best;
+}
+
+static uint64_t target_bytes(uint32_t groups, uint32_t slots)
+{
+	return ((uint64_t)index_blocks(MAX(groups, 1u), slots) + slots) << BLOCK_SHIFT;
+}
+
+bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact_choice *ret_choice)
+{
+	struct compact_choice choice = {0};
+	uint32_t groups = 0;
+
+	if (!store->liveness_known)
+		return false;
+	while (choice.count < ARRAY_SIZE(choice.files)) {
+		struct egroup_file *file = emptiest(store, max_use, &choice);
+		uint32_t live;
+
+		if (!file)
+			break;
+		live = live_slots(file);
+		if (groups + file->group_count > INDEX_GROUPS_MAX ||
+		    target_bytes(groups + file->group_count, choice.live_slots + live) >
+			    pool_group_bytes(store->pool))
+			break;
+		choice.files[choice.count++] = file;
+		choice.live_slots += live;
+		choice.allocated_bytes += file->allocated_bytes;
+		groups += file->group_count;
+	}
+	/* Worth it when at least an eighth of what is moved comes back. */
+	if (choice.count == 0 || target_bytes(groups, choice.live_slots) + choice.allocated_bytes / 8 >
+					 choice.allocated_bytes)
+		return false;
+	*ret_choice = choice;
+	return true;
+}
+
+static int copy_set(struct slotset *to, const struct slotset *from)
+{
+	slotset_init(to);
+	for (uint32_t slot = slotset_next(from, 0); slot < SLOTS_PER_GROUP;
+	     slot = slotset_next(from, slot + 1))
+		if (slotset_add(to, slot) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static int add_moves(struct compaction *compaction, struct egroup_file *file)
+{
+	struct egroup *group;
+
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link) {
+		struct move *move = &compaction->moves[compaction->move_count];
+
+		if (group->live.count == 0)
+			continue;
+		if (copy_set(&move->slots, &group->live) < 0)
+			return -ENOMEM;
+		move->group = group;
+		move->base = compaction->total_slots;
+		compaction->total_slots += move->slots.count;
+		compaction->move_count++;
+	}
+	return 0;
+}
+
+static int plan(struct compaction *compaction)
+{
+	const struct compact_choice *choice = compaction->choice;
+	size_t groups = 0;
+	int r;
+
+	for (uint32_t i = 0; i < choice->count; i++)
+		groups += choice->files[i]->group_count;
+	compaction->moves = calloc(groups, sizeof(struct move));
+	if (!compaction->moves)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < choice->count; i++) {
+		r = add_moves(compaction, choice->files[i]);
+		if (r < 0)
+			return r;
+	}
+	compaction->blocks =
+		index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
+	compaction->index = aligned_alloc(BLOCK_BYTES, (size_t)compaction->blocks * BLOCK_BYTES);
+	compaction->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	return compaction->index && compaction->buffer ? 0 : -ENOMEM;
+}
+
+static void fill_index(struct compaction *compaction)
+{
+	const struct index_id id = {.pool = pool_id(compaction->store->pool),
+				    .vdisk = compaction->store->vdisk,
+				    .file = pool_file_id(compaction->target)};
+	struct index_group_disk *groups;
+	uint16_t *slots;
+
+	index_begin(compaction->index, &id, compaction->move_count, compaction->total_slots);
+	groups = index_groups(compaction->index);
+	slots = index_slots(compaction->index);
+	for (uint32_t i = 0; i < compaction->move_count; i++) {
+		const struct move *move = &compaction->moves[i];
+		uint32_t n = move->base;
+
+		groups[i].group = htole64(move->group->id);
+		groups[i].base = htole32(move->base);
+		groups[i].count = htole32(move->slots.count);
+		for (uint32_t slot = slotset_next(&move->slots, 0); slot < SLOTS_PER_GROUP;
+		     slot = slotset_next(&move->slots, slot + 1))
+			slots[n++] = htole16((uint16_t)slot);
+	}
+}
+
+static int write_buffer(struct compaction *compaction)
+{
+	uint64_t bytes = (uint64_t)compaction->buffered * BLOCK_BYTES;
+	int r;
+
+	if (bytes == 0)
+		return 0;
+	r = io_write(pool_file_handle(compaction->target), compaction->buffer, bytes,
+		     compaction->write_offset);
+	if (r < 0)
+		return r;
+	compaction->write_offset += bytes;
+	compaction->buffered = 0;
+	compaction->store->written_bytes += bytes;
+	return compaction->pause ? compaction->pause(compaction->arg, bytes) : 0;
+}
+
+/* Takes one stored block over into the buffer and its CRC into the index. */
+static void take_block(struct compaction *compaction, const char *block, uint32_t position)
+{
+	index_crcs(compaction->index)[position] = htole32(crc32c(block, BLOCK_BYTES));
+	memcpy(compaction->buffer + (size_t)compaction->buffered * BLOCK_BYTES, block, BLOCK_BYTES);
+	compaction->buffered++;
+}
+
+struct run { /* live slots that one read brings */
+	uint32_t first, blocks; /* in blocks of the source file */
+	uint32_t slots[CHUNK_BLOCKS], at[CHUNK_BLOCKS];
+	uint32_t count;
+};
+
+/* Gathers slots from *slot on whose places lie close enough together. */
+static void next_run(const struct move *move, uint32_t *slot, struct run *run)
+{
+	const struct egroup *group = move->group;
+
+	run->count = 0;
+	for (; *slot < SLOTS_PER_GROUP; *slot = slotset_next(&move->slots, *slot + 1)) {
+		struct egroup_file *file;
+		uint64_t offset = 0;
+		uint32_t place;
+
+		if (egroup_resolve(group->file->store, group->id, *slot, &file, &offset) < 0)
+			return;
+		place = (uint32_t)(offset >> BLOCK_SHIFT);
+		if (run->count == 0)
+			run->first = place;
+		else if (place - run->first >= CHUNK_BLOCKS ||
+			 place - (run->first + run->blocks) > GAP_BLOCKS)
+			return;
+		run->at[run->count] = place - run->first;
+		run->slots[run->count++] = *slot;
+		run->blocks = place - run->first + 1;
+	}
+}
+
+static int copy_run(struct compaction *compaction, const struct move *move, const struct run *run,
+		    char *source)
+{
+	uint32_t rank;
+	int r;
+
+	r = io_read_exactly(egroup_file_handle(move->group->file), source,
+			    (size_t)run->blocks * BLOCK_BYTES, (uint64_t)run->first << BLOCK_SHIFT);
+	if (r < 0)
+		return r;
+	compaction->store->read_bytes += (uint64_t)run->blocks * BLOCK_BYTES;
+	for (uint32_t i = 0; i < run->count; i++) {
+		rank = slotset_rank(&move->slots, run->slots[i]);
+		take_block(compaction, source + (size_t)run->at[i] * BLOCK_BYTES,
+			   move->base + rank);
+		if (compaction->buffered == CHUNK_BLOCKS) {
+			r = write_buffer(compaction);
+			if (r < 0)
+				return r;
+		}
+	}
+	return 0;
+}
+
+static int copy_group(struct compaction *compaction, const struct move *move, char *source)
+{
+	_cleanup_free_ struct run *run = malloc(sizeof(*run));
+	uint32_t slot = slotset_next(&move->slots, 0);
+	int r;
+
+	if (!run)
+		return -ENOMEM;
+	while (slot < SLOTS_PER_GROUP) {
+		next_run(move, &slot, run);
+		if (run->count == 0)
+			return -EUCLEAN;
+		r = copy_run(compaction, move, run, source);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int copy_all(struct compaction *compaction)
+{
+	_cleanup_free_ char *source =
+		aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	int r;
+
+	if (!source)
+		return -ENOMEM;
+	compaction->write_offset = (uint64_t)compaction->blocks << BLOCK_SHIFT;
+	for (uint32_t i = 0; i < compaction->move_count; i++) {
+		r = copy_group(compaction, &compaction->moves[i], source);
+		if (r < 0)
+			return r;
+	}
+	r = write_buffer(compaction);
+	if (r < 0)
+		return r;
+	index_seal(compaction->index);
+	r = io_write(pool_file_handle(compaction->target), compaction->index,
+		     (size_t)compaction->blocks * BLOCK_BYTES, 0);
+	return r < 0 ? r : io_sync(pool_file_handle(compaction->target));
+}
+
+/* The rows as they shall be: the new file, its groups in it; old files and empty groups gone. */
+static int commit(struct compaction *compaction, struct egroup_file *target)
+{
+	const struct compact_choice *choice = compaction->choice;
+	_cleanup_free_ struct catalog_change *changes = NULL;
+	_cleanup_free_ uint8_t(*values)[EGROUP_ROW_BYTES] = NULL;
+	struct egroup_store *store = compaction->store;
+	struct egroup *group;
+	size_t n = 0, most = 1;
+
+	for (uint32_t i = 0; i < choice->count; i++)
+		most += choice->files[i]->group_count + 1;
+	most += compaction->move_count;
+	changes = calloc(most, sizeof(*changes));
+	values = calloc(most, EGROUP_ROW_BYTES);
+	if (!changes || !values)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < choice->count; i++) {
+		changes[n].kind = CATALOG_DELETE;
+		changes[n++].key = egroup_key(CATALOG_EGFILE, store, choice->files[i]->id);
+		LIST_FOR_EACH (&choice->files[i]->groups, group, struct egroup, link) {
+			changes[n].kind = CATALOG_DELETE;
+			changes[n++].key = egroup_key(CATALOG_EGROUP, store, group->id);
+		}
+	}
+	for (uint32_t i = 0; i < compaction->move_count; i++) {
+		struct egroup row = *compaction->moves[i].group;
+
+		row.file = target;
+		row.base = compaction->moves[i].base;
+		row.stored_count = compaction->moves[i].slots.count;
+		egroup_row(&row, values[n]);
+		changes[n] = (struct catalog_change){
+			.kind = CATALOG_PUT,
+			.key = egroup_key(CATALOG_EGROUP, store, row.id),
+			.value = values[n],
+			.length = EGROUP_ROW_BYTES};
+		n++;
+	}
+	if (compaction->move_count > 0) {
+		egroup_file_row(target, values[n]);
+		changes[n] = (struct catalog_change){
+			.kind = CATALOG_PUT,
+			.key = egroup_key(CATALOG_EGFILE, store, target->id),
+			.value = values[n],
+			.length = EGROUP_ROW_BYTES};
+		n++;
+	}
+	ASSERT(n <= most);
+	return catalog_commit(store->catalog, changes, n);
+}
+
+static void switch_memory(struct compaction *compaction, struct egroup_file *target)
+{
+	const struct compact_choice *choice = compaction->choice;
+	struct egroup_store *store = compaction->store;
+	struct egroup *group;
+
+	for (uint32_t i = 0; i < compaction->move_count; i++) {
+		struct move *move = &compaction->moves[i];
+
+		group = move->group;
+		egroup_move(group, target);
+		group->base = move->base;
+		group->stored_count = move->slots.count;
+		slotset_done(&group->stored);
+		group->stored = move->slots;
+		slotset_init(&move->slots);
+	}
+	for (uint32_t i = 0; i < choice->count; i++) {
+		struct egroup_file *file = choice->files[i];
+
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			egroup_free(store, group);
+		file->busy = false;
+		egroup_file_discard(file);
+		egroup_file_unref(file);
+	}
+}
+
+static int write_target(struct compaction *compaction)
+{
+	struct egroup_store *store = compaction->store;
+	uint64_t bytes = ((uint64_t)compaction->blocks + compaction->total_slots) << BLOCK_SHIFT;
+	int r;
+
+	r = pool_file_take(store->pool, POOL_USE_INTERNAL, bytes, &compaction->target);
+	if (r < 0)
+		return r;
+	fill_index(compaction);
+	r = copy_all(compaction);
+	if (r == 0 && pool_file_size(compaction->target) > bytes)
+		r = pool_file_trim(compaction->target, bytes);
+	return r;
+}
+
+static int adopt_target(struct compaction *compaction)
+{
+	struct egroup_store *store = compaction->store;
+	struct egroup_file *target = egroup_file_new(store, pool_file_id(compaction->target));
+	int r;
+
+	if (!target)
+		return -ENOMEM;
+	target->allocated_bytes = pool_file_size(compaction->target);
+	target->compacted = true;
+	target->index_loaded = true;
+	target->index_blocks = compaction->blocks;
+	target->total_slots = compaction->total_slots;
+	target->references = 1;
+	r = commit(compaction, target);
+	if (r < 0) {
+		target->references = 0;
+		egroup_file_free(target);
+		/* Where the commit may have happened all the same, both files must stay. */
+		if (r == -ENOTRECOVERABLE)
+			pool_file_close(TAKE_PTR(compaction->target));
+		return r;
+	}
+	target->file = TAKE_PTR(compaction->target);
+	store->open_count++;
+	switch_memory(compaction, target);
+	egroup_file_unref(target);
+	return 0;
+}
+
+/* Nothing was live any more: the files simply go. */
+static int drop_all(struct compaction *compaction)
+{
+	int r = commit(compaction, NULL);
+
+	if (r == 0)
+		switch_memory(compaction, NULL);
+	return r;
+}
+
+static int open_sources(const struct compact_choice *choice, uint32_t *ret_opened)
+{
+	for (uint32_t i = 0; i < choice->count; i++) {
+		int r = egroup_file_open(choice->files[i]);
+
+		*ret_opened = i;
+		if (r < 0)
+			return r;
+	}
+	*ret_opened = choice->count;
+	return 0;
+}
+
+static void compaction_done(struct compaction *compaction)
+{
+	if (compaction->target)
+		pool_file_discard(compaction->target);
+	for (uint32_t i = 0; i < compaction->move_count; i++)
+		slotset_done(&compaction->moves[i].slots);
+	free(compaction->moves);
+	free(compaction->index);
+	free(compaction->buffer);
+}
+
+int compact_run(struct egroup_store *store, const struct compact_choice *choice,
+		int (*pause)(void *arg, uint64_t bytes), void *arg)
+{
+	struct compaction compaction = {
+		.store = store, .choice = choice, .pause = pause, .arg = arg};
+	uint32_t opened = 0;
+	int r;
+
+	for (uint32_t i = 0; i < choice->count; i++)
+		choice->files[i]->busy = true;
+	r = open_sources(choice, &opened);
+	if (r == 0)
+		r = plan(&compaction);
+	if (r == 0 && compaction.move_count > 0)
+		r = write_target(&compaction);
+	if (r == 0)
+		r = compaction.move_count > 0 ? adopt_target(&compaction) : drop_all(&compaction);
+	if (r == 0)
+		REACHED("compact.done");
+	for (uint32_t i = 0; r < 0 && i < choice->count; i++) {
+		choice->files[i]->busy = false;
+		if (i < opened)
+			egroup_file_unref(choice->files[i]);
+	}
+	compaction_done(&compaction);
+	return r;
+}
+
+static int fill_stored(struct egroup_store *store, struct egroup_file *file,
+		       const struct index_view *view)
+{
+	for (uint32_t i = 0; i < view->group_count; i++) {
+		struct egroup *group = egroup_find(store, le64toh(view->groups[i].group));
+		uint32_t base = le32toh(view->groups[i].base);
+		uint32_t count = le32toh(view->groups[i].count);
+
+		/* A group that was dropped since is still in the index. */
+		if (!group || group->file != file)
+			continue;
+		if (group->base != base || group->stored_count != count)
+			return -EUCLEAN;
+		slotset_done(&group->stored);
+		for (uint32_t n = 0; n < count; n++)
+			if (slotset_add(&group->stored, le16toh(view->slots[base + n])) < 0)
+				return -ENOMEM;
+	}
+	return 0;
+}
+
+int egroup_index_load(struct egroup_file *file)
+{
+	struct egroup_store *store = file->store;
+	size_t bytes = (size_t)file->index_blocks * BLOCK_BYTES;
+	_cleanup_free_ void *memory = aligned_alloc(BLOCK_BYTES, bytes);
+	const struct index_id id = {
+		.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id};
+	struct index_view view;
+	struct egroup *group;
+	int r;
+
+	if (!memory)
+		return -ENOMEM;
+	r = io_read_exactly(pool_file_handle(file->file), memory, bytes, 0);
+	if (r < 0)
+		return r == -ENODATA ? -EUCLEAN : r;
+	store->read_bytes += bytes;
+	r = index_check(memory, file->index_blocks, &id, &view);
+	if (r == 0)
+		r = fill_stored(store, file, &view);
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		if (r == 0 && group->stored.count != group->stored_count)
+			r = -EUCLEAN;
+	if (r == 0)
+		file->index_loaded = true;
+	return r;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files of extent groups: opened on demand, kept while referenced, closed when idle and too many, given
+ * back to the pool when nobody uses them any more. Home: the vDisk's reactor.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "egroup/store_priv.h"
+#include "reactor/io.h"
+
+struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id)
+{
+	struct egroup_file *file = calloc(1, sizeof(*file));
+
+	if (!file)
+		return NULL;
+	file->id = id;
+	file->store = store;
+	list_init(&file->groups);
+	list_node_init(&file->lru_link);
+	list_push_back(&store->files, &file->link);
+	store->file_count++;
+	return file;
+}
+
+void egroup_file_free(struct egroup_file *file)
+{
+	struct egroup_store *store = file->store;
+
+	ASSERT(file->references == 0 && file->group_count == 0);
+	list_remove(&file->link);
+	list_remove(&file->lru_link);
+	store->file_count--;
+	if (file->file) {
+		store->open_count--;
+		pool_file_close(file->file);
+	}
+	free(file);
+}
+
+struct world_file *egroup_file_handle(const struct egroup_file *file)
+{
+	return pool_file_handle(file->file);
+}
+
+void egroup_file_ref(struct egroup_file *file)
+{
+	ASSERT(file->file);
+	if (file->references++ == 0)
+		list_remove(&file->lru_link);
+}
+
+/* Runs when the last user of a dying file is gone: pool_file_discard() suspends. */
+struct discard_task {
+	struct fiber_task task;
+	struct egroup_file *file;
+};
+
+static void discard_run(struct fiber_task *task)
+{
+	struct discard_task *discard = CONTAINER_OF(task, struct discard_task, task);
+	struct egroup_file *file = discard->file;
+	struct egroup_store *store = file->store;
+	struct pool_file *pool_file = TAKE_PTR(file->file);
+
+	free(discard);
+	if (pool_file)
+		store->open_count--;
+	if (pool_file && file->forgotten) {
+		pool_file_close(pool_file);
+	} else if (pool_file) {
+		pool_file_discard(pool_file);
+	} else if (!file->forgotten) {
+		int r = pool_file_discard_id(store->pool, file->id);
+
+		if (r < 0)
+			log_warning("egroup", "cannot give a file back", "file=%" PRIx64 " error=%d",
+				    file->id, r);
+	}
+	egroup_file_free(file);
+	store->discards--;
+	fiber_queue_wake_all(&store->released);
+}
+
+static void discard_now(struct egroup_file *file)
+{
+	struct discard_task *discard = calloc(1, sizeof(*discard));
+
+	/* Without memory the file stays on disk unnamed; opening the pool sweeps it away. */
+	if (!discard) {
+		log_warning("egroup", "file is left for the next start's sweep", "file=%" PRIx64,
+			    file->id);
+		return;
+	}
+	discard->task.run = discard_run;
+	discard->file = file;
+	file->store->discards++;
+	fiber_spawn(file->store->reactor, FIBER_RECLAIM, &discard->task);
+}
+
+void egroup_file_discard(struct egroup_file *file)
+{
+	ASSERT(file->group_count == 0 && !file->dying);
+	file->dying = true;
+	list_remove(&file->lru_link);
+	if (file->references == 0)
+		discard_now(file);
+}
+
+void egroup_file_forget(struct egroup_file *file)
+{
+	file->forgotten = true;
+	egroup_file_discard(file);
+}
+
+void egroup_file_unref(struct egroup_file *file)
+{
+	ASSERT(file->references > 0);
+	if (--file->references > 0)
+		return;
+	if (file->dying)
+		discard_now(file);
+	else
+		list_push_back(&file->store->idle, &file->lru_link);
+}
+
+/* Closes the longest idle files above the limit. They are off the list before the close suspends. */
+static void close_idle(struct egroup_store *store)
+{
+	while (store->open_count > EGROUP_OPEN_FILES_MAX) {
+		struct list_node *node = list_pop_front(&store->idle);
+		struct egroup_file *file;
+		struct pool_file *pool_file;
+
+		if (!node)
+			return;
+		file = LIST_ENTRY(node, struct egroup_file, lru_link);
+		pool_file = TAKE_PTR(file->file);
+		store->open_count--;
+		pool_file_close(pool_file);
+	}
+}
+
+static int open_now(struct egroup_file *file)
+{
+	struct egroup_store *store = file->store;
+	int r;
+
+	file->opening = true;
+	if (!file->file) {
+		r = pool_file_open(store->pool, file->id, &file->file);
+		if (r == 0)
+			store->open_count++;
+	} else {
+		list_remove(&file->lru_link);
+		r = 0;
+	}
+	/* Referenced while its index is read, so that nobody closes it. */
+	file->references++;
+	if (r == 0 && !file->index_loaded)
+		r = egroup_index_load(file);
+	file->opening = false;
+	fiber_queue_wake_all(&store->opened);
+	if (r == 0)
+		return 0;
+	if (file->open_error != r)
+		log_error("egroup", "cannot open a file",
+			  "vdisk=%" PRIu64 " file=%" PRIx64 " error=%d", store->vdisk, file->id, r);
+	file->open_error = r;
+	if (file->file)
+		egroup_file_unref(file);
+	else
+		file->references--;
+	return r;
+}
+
+int egroup_file_open(struct egroup_file *file)
+{
+	int r;
+
+	while (file->opening)
+		fiber_queue_wait(&file->store->opened);
+	if (file->file && file->index_loaded) {
+		egroup_file_ref(file);
+		return 0;
+	}
+	r = open_now(file);
+	if (r == 0)
+		close_idle(file->store);
+	return r;
+}
+
+int egroup_prepare(struct egroup_store *store, uint64_t id)
+{
+	struct egroup *group = egroup_find(store, id);
+	struct egroup_file *file;
+	int r;
+
+	if (!group)
+		return -EUCLEAN;
+	file = group->file;
+	r = egroup_file_open(file);
+	if (r == 0)
+		egroup_file_unref(file);
+	return r;
+}

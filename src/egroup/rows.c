@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog rows of extent groups and of their files (docs/format.md), and reading them at open. Every
+ * value is checked: a row that cannot be true makes the vDisk -EUCLEAN, with the key in the log.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/log.h"
+#include "egroup/store_priv.h"
+
+#define ROW_VERSION 1
+
+/* Offsets in a CATALOG_EGROUP value. */
+enum {
+	GROUP_VERSION = 0,
+	GROUP_STREAM = 1,
+	GROUP_SEALED = 2,
+	GROUP_COMPACTED = 3,
+	GROUP_SLOTS = 4,
+	GROUP_EPOCH = 8,
+	GROUP_LAST_LSN = 16,
+	GROUP_FILE = 24,
+	GROUP_BASE = 32,
+	GROUP_STORED = 36,
+};
+
+/* Offsets in a CATALOG_EGFILE value. */
+enum {
+	FILE_ALLOCATED = 0,
+	FILE_VERSION = 8,
+	FILE_COMPACTED = 9,
+	FILE_INDEX_BLOCKS = 12,
+	FILE_TOTAL_SLOTS = 16,
+};
+
+struct catalog_key egroup_prefix(enum catalog_table table, uint64_t pool, uint64_t vdisk)
+{
+	struct catalog_key key = catalog_key(table);
+
+	catalog_key_add(&key, pool);
+	catalog_key_add(&key, vdisk);
+	return key;
+}
+
+struct catalog_key egroup_key(enum catalog_table table, const struct egroup_store *store,
+			      uint64_t id)
+{
+	struct catalog_key key = egroup_prefix(table, pool_id(store->pool), store->vdisk);
+
+	catalog_key_add(&key, id);
+	return key;
+}
+
+void egroup_row(const struct egroup *group, uint8_t value[EGROUP_ROW_BYTES])
+{
+	memset(value, 0, EGROUP_ROW_BYTES);
+	value[GROUP_VERSION] = ROW_VERSION;
+	value[GROUP_STREAM] = (uint8_t)group->stream;
+	value[GROUP_SEALED] = group->sealed;
+	value[GROUP_COMPACTED] = group->file->compacted;
+	put_le32(value + GROUP_SLOTS, group->slots);
+	put_le64(value + GROUP_EPOCH, group->epoch);
+	put_le64(value + GROUP_LAST_LSN, group->last_lsn);
+	put_le64(value + GROUP_FILE, group->file->id);
+	put_le32(value + GROUP_BASE, group->base);
+	put_le32(value + GROUP_STORED, group->stored_count);
+}
+
+void egroup_file_row(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BYTES])
+{
+	memset(value, 0, EGROUP_ROW_BYTES);
+	put_le64(value + FILE_ALLOCATED, file->allocated_bytes);
+	value[FILE_VERSION] = ROW_VERSION;
+	value[FILE_COMPACTED] = file->compacted;
+	put_le32(value + FILE_INDEX_BLOCKS, file->index_blocks);
+	put_le32(value + FILE_TOTAL_SLOTS, file->total_slots);
+}
+
+static int damaged(const struct egroup_store *store, const char *what, uint64_t id)
+{
+	log_error("egroup", "catalog row is damaged", "vdisk=%" PRIu64 " row=%s id=%" PRIu64,
+		  store->vdisk, what, id);
+	return -EUCLEAN;
+}
+
+static int load_file_row(struct egroup_store *store, const struct catalog_row *row)
+{
+	uint64_t id = catalog_key_number(&row->key, 2);
+	struct egroup_file *file;
+
+	if (row->length != EGROUP_ROW_BYTES || row->value[FILE_VERSION] != ROW_VERSION)
+		return damaged(store, "file", id);
+	file = egroup_file_new(store, id);
+	if (!file)
+		return -ENOMEM;
+	file->allocated_bytes = get_le64(row->value + FILE_ALLOCATED);
+	file->compacted = row->value[FILE_COMPACTED];
+	file->index_loaded = !file->compacted;
+	file->index_blocks = get_le32(row->value + FILE_INDEX_BLOCKS);
+	file->total_slots = get_le32(row->value + FILE_TOTAL_SLOTS);
+	if (file->total_slots > SLOTS_PER_GROUP || file->index_blocks > SLOTS_PER_GROUP ||
+	    file->compacted != (file->index_blocks > 0))
+		return damaged(store, "file", id);
+	return 0;
+}
+
+struct file_index { /* sorted by id, as the rows come */
+	struct egroup_file **files;
+	size_t count;
+};
+
+static struct egroup_file *find_file(const struct file_index *index, uint64_t id)
+{
+	size_t low = 0, high = index->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (index->files[middle]->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < index->count && index->files[low]->id == id ? index->files[low] : NULL;
+}
+
+static bool group_is_sound(const struct egroup *group)
+{
+	const struct egroup_file *file = group->file;
+
+	if (group->stream != RECORD_STREAM_LOG && group->stream != RECORD_STREAM_PAGES)
+		return false;
+	if (group->sealed && group->slots > SLOTS_PER_GROUP)
+		return false;
+	if (!file->compacted)
+		return file->group_count == 1;
+	return group->sealed && group->stored_count <= file->total_slots &&
+	       group->base <= file->total_slots - group->stored_count;
+}
+
+static int load_group_row(struct egroup_store *store, const struct file_index *index,
+			  const struct catalog_row *row)
+{
+	uint64_t id = catalog_key_number(&row->key, 2);
+	struct egroup_file *file;
+	struct egroup *group;
+
+	if (row->length != EGROUP_ROW_BYTES || row->value[GROUP_VERSION] != ROW_VERSION ||
+	    id >> EGROUP_ID_BITS)
+		return damaged(store, "group", id);
+	file = find_file(index, get_le64(row->value + GROUP_FILE));
+	if (!file)
+		return damaged(store, "group", id);
+	group = egroup_new(store, id, file);
+	if (!group)
+		return -ENOMEM;
+	group->stream = row->value[GROUP_STREAM];
+	group->sealed = row->value[GROUP_SEALED];
+	group->pinned = !group->sealed;
+	group->slots = get_le32(row->value + GROUP_SLOTS);
+	group->epoch = get_le64(row->value + GROUP_EPOCH);
+	group->last_lsn = get_le64(row->value + GROUP_LAST_LSN);
+	group->base = get_le32(row->value + GROUP_BASE);
+	group->stored_count = get_le32(row->value + GROUP_STORED);
+	if (row->value[GROUP_COMPACTED] != file->compacted || !group_is_sound(group))
+		return damaged(store, "group", id);
+	return 0;
+}
+
+static int load_groups(struct egroup_store *store, const struct file_index *index)
+{
+	struct catalog_key prefix =
+		egroup_prefix(CATALOG_EGROUP, pool_id(store->pool), store->vdisk);
+	struct catalog_rows rows = {0};
+	int r;
+
+	r = catalog_scan(store->catalog, &prefix, NULL, 0, &rows);
+	for (size_t i = 0; r == 0 && i < rows.count; i++)
+		r = load_group_row(store, index, &rows.rows[i]);
+	catalog_rows_done(&rows);
+	return r;
+}
+
+static int load_files(struct egroup_store *store)
+{
+	struct catalog_key prefix =
+		egroup_prefix(CATALOG_EGFILE, pool_id(store->pool), store->vdisk);
+	struct catalog_rows rows = {0};
+	int r;
+
+	r = catalog_scan(store->catalog, &prefix, NULL, 0, &rows);
+	for (size_t i = 0; r == 0 && i < rows.count; i++)
+		r = load_file_row(store, &rows.rows[i]);
+	catalog_rows_done(&rows);
+	return r;
+}
+
+int egroup_rows_load(struct egroup_store *store)
+{
+	_cleanup_free_ struct egroup_file **files = NULL;
+	struct file_index index = {0};
+	struct egroup_file *file;
+	int r;
+
+	r = load_files(store);
+	if (r < 0)
+		return r;
+	files = calloc(store->file_count + 1, sizeof(*files));
+	if (!files)
+		return -ENOMEM;
+	index.files = files;
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+		files[index.count++] = file;
+	return load_groups(store, &index);
+}

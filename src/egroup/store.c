@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Groups of one vDisk in memory. Invariants:
+ *  1. A group is in exactly one file's list and in the hash table under its id.
+ *  2. live_slots is the sum over all groups of live.count.
+ *  3. A file is on the idle list exactly when it is open, has no reference and is not dying.
+ *  4. A change of the catalog comes before the change in memory that depends on it.
+ * Home: the vDisk's reactor. Failure: a failed commit leaves memory as it was.
+ */
+#include "egroup/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "egroup/store_priv.h"
+#include "reactor/io.h"
+
+#define REAP_FILES_MAX 32
+
+static uint32_t bucket_of(const struct egroup_store *store, uint64_t id)
+{
+	return (uint32_t)(id * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (store->bucket_count - 1);
+}
+
+/* Doubling at a load of 2. Without memory the chains grow longer, no more. */
+static void rehash(struct egroup_store *store)
+{
+	uint32_t old_count = store->bucket_count;
+	struct egroup **old = store->buckets, **fresh;
+
+	if (store->group_count < old_count * 2)
+		return;
+	fresh = calloc((size_t)old_count * 2, sizeof(struct egroup *));
+	if (!fresh)
+		return;
+	store->buckets = fresh;
+	store->bucket_count = old_count * 2;
+	for (uint32_t i = 0; i < old_count; i++)
+		for (struct egroup *group = old[i], *next; group; group = next) {
+			uint32_t at = bucket_of(store, group->id);
+
+			next = group->hash_next;
+			group->hash_next = fresh[at];
+			fresh[at] = group;
+		}
+	free(old);
+}
+
+struct egroup *egroup_find(const struct egroup_store *store, uint64_t id)
+{
+	struct egroup *group = store->buckets[bucket_of(store, id)];
+
+	while (group && group->id != id)
+		group = group->hash_next;
+	return group;
+}
+
+struct egroup *egroup_new(struct egroup_store *store, uint64_t id, struct egroup_file *file)
+{
+	struct egroup *group = calloc(1, sizeof(*group));
+	uint32_t at;
+
+	if (!group)
+		return NULL;
+	group->id = id;
+	group->slots = UINT32_MAX;
+	slotset_init(&group->stored);
+	slotset_init(&group->live);
+	group->file = file;
+	list_push_back(&file->groups, &group->link);
+	file->group_count++;
+	rehash(store);
+	at = bucket_of(store, id);
+	group->hash_next = store->buckets[at];
+	store->buckets[at] = group;
+	store->group_count++;
+	return group;
+}
+
+void egroup_free(struct egroup_store *store, struct egroup *group)
+{
+	struct egroup **at = &store->buckets[bucket_of(store, group->id)];
+
+	while (*at != group)
+		at = &(*at)->hash_next;
+	*at = group->hash_next;
+	store->group_count--;
+	store->live_slots -= group->live.count;
+	list_remove(&group->link);
+	group->file->group_count--;
+	slotset_done(&group->stored);
+	slotset_done(&group->live);
+	free(group);
+}
+
+void egroup_move(struct egroup *group, struct egroup_file *to)
+{
+	list_remove(&group->link);
+	group->file->group_count--;
+	group->file = to;
+	list_push_back(&to->groups, &group->link);
+	to->group_count++;
+}
+
+static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk)
+{
+	struct egroup_store *store = calloc(1, sizeof(*store));
+
+	if (!store)
+		return NULL;
+	store->bucket_count = 16;
+	store->buckets = calloc(store->bucket_count, sizeof(struct egroup *));
+	if (!store->buckets) {
+		free(store);
+		return NULL;
+	}
+	store->pool = pool;
+	store->catalog = pool_catalog(pool);
+	store->reactor = reactor_current();
+	store->vdisk = vdisk;
+	list_init(&store->files);
+	list_init(&store->idle);
+	fiber_queue_init(&store->opened);
+	fiber_queue_init(&store->released);
+	return store;
+}
+
+int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **ret_store)
+{
+	struct egroup_store *store = store_new(pool, vdisk);
+	int r;
+
+	if (!store)
+		return -ENOMEM;
+	r = egroup_rows_load(store);
+	if (r < 0) {
+		egroup_store_close(store);
+		return r;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+void egroup_store_close(struct egroup_store *store)
+{
+	struct egroup_file *file;
+	struct egroup *group;
+
+	if (!store)
+		return;
+	while (store->discards > 0)
+		fiber_queue_wait(&store->released);
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+		ASSERT(file->references == 0);
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			egroup_free(store, group);
+		egroup_file_free(file);
+	}
+	ASSERT(store->group_count == 0 && store->live_slots == 0);
+	free(store->buckets);
+	free(store);
+}
+
+static int reserve_id(struct egroup_store *store, uint64_t *ret_id)
+{
+	char counter[64];
+	int r;
+
+	snprintf(counter, sizeof(counter), "egroup/%016" PRIx64, pool_id(store->pool));
+	r = catalog_reserve_ids(store->catalog, counter, 1, ret_id);
+	if (r < 0)
+		return r;
+	return *ret_id >> EGROUP_ID_BITS ? -EOVERFLOW : 0;
+}
+
+/* The file's directory entry is durable already (pool_file_take); now the rows. */
+static int commit_new_group(struct egroup_store *store, const struct egroup *group)
+{
+	uint8_t group_value[EGROUP_ROW_BYTES], file_value[EGROUP_ROW_BYTES];
+	struct catalog_change changes[] = {
+		{.kind = CATALOG_PUT,
+		 .key = egroup_key(CATALOG_EGROUP, store, group->id),
+		 .value = group_value,
+		 .length = sizeof(group_value)},
+		{.kind = CATALOG_PUT,
+		 .key = egroup_key(CATALOG_EGFILE, store, group->file->id),
+		 .value = file_value,
+		 .length = sizeof(file_value)},
+	};
+
+	egroup_row(group, group_value);
+	egroup_file_row(group->file, file_value);
+	return catalog_commit(store->catalog, changes, ARRAY_SIZE(changes));
+}
+
+static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
+			  struct egroup_file **ret_file)
+{
+	struct egroup_file *file = egroup_file_new(store, pool_file_id(taken));
+
+	if (!file)
+		return -ENOMEM;
+	file->file = taken;
+	file->allocated_bytes = pool_file_size(taken);
+	file->index_loaded = true;
+	file->references = 1;
+	store->open_count++;
+	*ret_file = file;
+	return 0;
+}
+
+int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
+		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group)
+{
+	struct pool_file *taken;
+	struct egroup_file *file;
+	struct egroup *group;
+	uint64_t id;
+	int r;
+
+	r = reserve_id(store, &id);
+	if (r < 0)
+		return r;
+	r = pool_file_take(store->pool, use, size_bytes, &taken);
+	if (r < 0)
+		return r;
+	r = adopt_new_file(store, taken, &file);
+	if (r < 0) {
+		pool_file_discard(taken);
+		return r;
+	}
+	group = egroup_new(store, id, file);
+	if (!group) {
+		egroup_file_discard(file);
+		egroup_file_unref(file);
+		return -ENOMEM;
+	}
+	group->stream = stream;
+	group->epoch = epoch;
+	group->pinned = true;
+	r = commit_new_group(store, group);
+	if (r < 0) {
+		egroup_free(store, group);
+		/* Where the commit may have happened all the same, the file must stay for its row. */
+		if (r == -ENOTRECOVERABLE)
+			egroup_file_forget(file);
+		else
+			egroup_file_discard(file);
+		egroup_file_unref(file);
+		return r;
+	}
+	*ret_group = group;
+	return 0;
+}
+
+int egroup_resolve(struct egroup_store *store, uint64_t id, uint32_t slot,
+		   struct egroup_file **ret_file, uint64_t *ret_offset)
+{
+	struct egroup *group = egroup_find(store, id);
+	uint64_t at = slot;
+
+	if (UNLIKELY(!group))
+		return -EUCLEAN;
+	if (UNLIKELY(!group->file->file || !group->file->index_loaded))
+		return -EAGAIN;
+	if (group->file->compacted) {
+		if (!slotset_has(&group->stored, slot))
+			return -EUCLEAN;
+		at = group->file->index_blocks + group->base + slotset_rank(&group->stored, slot);
+	}
+	*ret_file = group->file;
+	*ret_offset = at << BLOCK_SHIFT;
+	return 0;
+}
+
+void egroup_seal_change(const struct egroup_store *store, const struct egroup *group,
+			uint32_t slots, uint64_t last_lsn, uint8_t value[EGROUP_ROW_BYTES],
+			struct catalog_change *ret_change)
+{
+	struct egroup sealed = *group;
+
+	sealed.slots = slots;
+	sealed.last_lsn = last_lsn;
+	sealed.sealed = true;
+	egroup_row(&sealed, value);
+	*ret_change = (struct catalog_change){
+		.kind = CATALOG_PUT,
+		.key = egroup_key(CATALOG_EGROUP, store, group->id),
+		.value = value,
+		.length = EGROUP_ROW_BYTES,
+	};
+}
+
+void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn)
+{
+	group->slots = slots;
+	group->last_lsn = last_lsn;
+	group->sealed = true;
+	group->pinned = false;
+}
+
+int egroup_trim(struct egroup_store *store, struct egroup *group)
+{
+	struct egroup_file *file = group->file;
+	uint64_t length = MAX((uint64_t)group->slots << BLOCK_SHIFT, (uint64_t)BLOCK_BYTES);
+	uint8_t value[EGROUP_ROW_BYTES];
+	struct catalog_change change = {
+		.kind = CATALOG_PUT,
+		.key = egroup_key(CATALOG_EGFILE, store, file->id),
+		.value = value,
+		.length = sizeof(value),
+	};
+	int r;
+
+	ASSERT(group->sealed);
+	if (file->compacted || file->dying || file->busy || file->allocated_bytes <= length)
+		return 0;
+	r = egroup_file_open(file);
+	if (r < 0)
+		return r;
+	r = pool_file_trim(file->file, length);
+	if (r == 0) {
+		file->allocated_bytes = pool_file_size(file->file);
+		egroup_file_row(file, value);
+		r = catalog_commit(store->catalog, &change, 1);
+	}
+	egroup_file_unref(file);
+	return r;
+}
+
+int egroup_set_live(struct egroup_store *store, uint64_t id, uint32_t slot)
+{
+	struct egroup *group = egroup_find(store, id);
+	int r;
+
+	if (!group)
+		return -EUCLEAN;
+	r = slotset_add(&group->live, slot);
+	if (r > 0)
+		store->live_slots++;
+	return r < 0 ? r : 0;
+}
+
+void egroup_set_dead(struct egroup_store *store, uint64_t id, uint32_t slot)
+{
+	struct egroup *group = egroup_find(store, id);
+
+	if (group && slotset_remove(&group->live, slot))
+		store->live_slots--;
+}
+
+static bool file_is_garbage(const struct egroup_file *file)
+{
+	struct egroup *group;
+
+	if (file->busy || file->dying || file->references > 0)
+		return false;
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		if (!group->sealed || group->pinned || group->live.count > 0)
+			return false;
+	return true;
+}
+
+static int commit_removal(struct egroup_store *store, struct egroup_file *const *files,
+			  uint32_t count)
+{
+	_cleanup_free_ struct catalog_change *changes = NULL;
+	struct egroup *group;
+	size_t n = 0, most = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		most += files[i]->group_count + 1;
+	changes = calloc(most, sizeof(*changes));
+	if (!changes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		changes[n].kind = CATALOG_DELETE;
+		changes[n++].key = egroup_key(CATALOG_EGFILE, store, files[i]->id);
+		LIST_FOR_EACH (&files[i]->groups, group, struct egroup, link) {
+			changes[n].kind = CATALOG_DELETE;
+			changes[n++].key = egroup_key(CATALOG_EGROUP, store, group->id);
+		}
+	}
+	return catalog_commit(store->catalog, changes, n);
+}
+
+static int remove_files(struct egroup_store *store, struct egroup_file *const *files,
+			uint32_t count)
+{
+	struct egroup *group;
+	int r;
+
+	/* Nobody else may take them while the commit is under way. */
+	for (uint32_t i = 0; i < count; i++)
+		files[i]->busy = true;
+	r = commit_removal(store, files, count);
+	for (uint32_t i = 0; i < count; i++) {
+		files[i]->busy = false;
+		if (r < 0)
+			continue;
+		LIST_FOR_EACH (&files[i]->groups, group, struct egroup, link)
+			egroup_free(store, group);
+		egroup_file_discard(files[i]);
+	}
+	return r;
+}
+
+int egroup_reap(struct egroup_store *store)
+{
+	struct egroup_file *files[REAP_FILES_MAX], *file;
+	int total = 0, r;
+
+	if (!store->liveness_known)
+		return 0;
+	for (;;) {
+		uint32_t count = 0;
+
+		LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+			if (count < REAP_FILES_MAX && file_is_garbage(file))
+				files[count++] = file;
+		if (count == 0)
+			return total;
+		r = remove_files(store, files, count);
+		if (r < 0)
+			return r;
+		total += (int)count;
+	}
+}
+
+int egroup_drop(struct egroup_store *store, struct egroup *group)
+{
+	struct egroup_file *file = group->file;
+
+	ASSERT(file->group_count == 1 && group->live.count == 0);
+	return remove_files(store, &file, 1);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The extent groups of one vDisk: which there are, in which file each of their slots lies, and which
+ * slots are live. Lives on the vDisk's home reactor; suspending functions are marked "fiber".
+ *
+ * A group is logical: (group, slot) names 4 KiB for ever. It is stored in a file, at first one of its
+ * own, where slot n lies at block n. Compaction (compact.h) moves the live slots of several groups
+ * into one file; the place is then base + rank of the slot among the stored ones.
+ *
+ * Liveness. A slot is live when the committed map names it. Only egroup_set_live() and
+ * egroup_set_dead() change it, at the end of a checkpoint. A group that is sealed, not pinned and
+ * without live slots is dropped by egroup_reap().
+ */
+#include "catalog/catalog.h"
+#include "egroup/record.h"
+#include "egroup/slotset.h"
+#include "pool/pool.h"
+#include "reactor/fiber.h"
+
+#define EGROUP_ID_BITS 40
+#define EGROUP_OPEN_FILES_MAX 512 /* of one vDisk; idle ones above are closed */
+
+struct egroup_file {
+	uint64_t id;
+	uint64_t allocated_bytes;
+	struct pool_file *file; /* NULL while closed */
+	struct list groups;     /* of struct egroup */
+	uint32_t group_count;
+	uint32_t index_blocks; /* of a compacted file, else 0 */
+	uint32_t total_slots;  /* stored in a compacted file */
+	uint32_t references;   /* reads under way and other users */
+	bool compacted;
+	bool index_loaded; /* always true for a plain file */
+	bool busy;         /* a compaction reads it */
+	bool dying;        /* discarded when the last reference goes */
+	bool forgotten;    /* only closed then: the next start decides about it */
+	bool opening;
+	int open_error; /* of the last attempt; for the log's sake */
+	struct list_node link;     /* of store->files */
+	struct list_node lru_link; /* of store->idle, when open and without references */
+	struct egroup_store *store;
+};
+
+struct egroup {
+	uint64_t id;
+	enum record_stream stream;
+	uint64_t epoch;
+	uint64_t last_lsn; /* sealed groups of the log */
+	uint32_t slots;    /* length, once sealed; else UINT32_MAX */
+	bool sealed;       /* the catalog says so: synced, and never written again */
+	bool pinned;       /* in use by its writer, or needed by recovery */
+	struct egroup_file *file;
+	uint32_t base;
+	uint32_t stored_count;
+	struct slotset stored; /* with a compacted, loaded file */
+	struct slotset live;
+	struct egroup *hash_next;
+	struct list_node link; /* of file->groups */
+};
+
+struct egroup_store {
+	struct pool *pool;
+	struct catalog *catalog;
+	struct reactor *reactor;
+	uint64_t vdisk;
+	struct list files; /* in order of file id */
+	struct egroup **buckets;
+	uint32_t bucket_count;
+	uint32_t group_count;
+	uint32_t file_count;
+	struct list idle; /* open files without references, least recently used first */
+	uint32_t open_count;
+	struct fiber_queue opened;   /* waiters for a file that another fiber opens */
+	struct fiber_queue released; /* a reference count fell to 0 */
+	uint64_t live_slots;
+	uint64_t read_bytes, written_bytes; /* by compaction and index reads */
+	bool liveness_known; /* false until it was recounted or loaded after an open */
+	bool discarding;
+	uint32_t discards; /* running discard tasks */
+};
+
+/* Reads the rows of the vDisk. Fiber. -EUCLEAN where they contradict each other. */
+int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **ret_store);
+/* No user of any file is left. Fiber. */
+void egroup_store_close(struct egroup_store *store);
+
+/* A new group with a file of its own, `size_bytes` allocated, durable in the catalog, pinned. The caller has
+ * a reference to its file. Fiber. */
+int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
+		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group);
+struct egroup *egroup_find(const struct egroup_store *store, uint64_t id); /* NULL: there is none */
+
+/* Where a slot lies. 0, -EAGAIN: egroup_prepare() first, -EUCLEAN: no such group or slot. */
+int egroup_resolve(struct egroup_store *store, uint64_t group, uint32_t slot,
+		   struct egroup_file **ret_file, uint64_t *ret_offset);
+/* Opens the group's file and reads its index. Fiber. -EUCLEAN, -ENOENT (file missing), -EIO ... */
+int egroup_prepare(struct egroup_store *store, uint64_t group);
+struct world_file *egroup_file_handle(const struct egroup_file *file);
+/* The file stays open and keeps its content while it is referenced. It must be open. */
+void egroup_file_ref(struct egroup_file *file);
+void egroup_file_unref(struct egroup_file *file);
+/* Opens (if needed) and references. Fiber. */
+int egroup_file_open(struct egroup_file *file);
+
+/* The change that records a seal, for a transaction of the caller's; `value` has room for it. */
+#define EGROUP_ROW_BYTES 64
+void egroup_seal_change(const struct egroup_store *store, const struct egroup *group,
+			uint32_t slots, uint64_t last_lsn, uint8_t value[EGROUP_ROW_BYTES],
+			struct catalog_change *ret_change);
+/* After that transaction: the group is sealed and no longer pinned. */
+void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn);
+/* Gives back what a sealed plain file has beyond its length. Fiber. */
+int egroup_trim(struct egroup_store *store, struct egroup *group);
+
+/* -ENOMEM. */
+int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);
+void egroup_set_dead(struct egroup_store *store, uint64_t group, uint32_t slot);
+
+/* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many, or
+ * an error. Fiber. */
+int egroup_reap(struct egroup_store *store);
+/* Drops one group that never held anything (found by recovery). Fiber. */
+int egroup_drop(struct egroup_store *store, struct egroup *group);
+
+/* Rows, shared inside the folder and with vdisk_delete(). */
+struct catalog_key egroup_prefix(enum catalog_table table, uint64_t pool, uint64_t vdisk);
+void egroup_file_row(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BYTES]);
+void egroup_row(const struct egroup *group, uint8_t value[EGROUP_ROW_BYTES]);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Shared between store.c, file.c, rows.c and compact.c. */
+#include "egroup/store.h"
+
+struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id);
+void egroup_file_free(struct egroup_file *file);
+struct egroup *egroup_new(struct egroup_store *store, uint64_t id, struct egroup_file *file);
+void egroup_free(struct egroup_store *store, struct egroup *group);
+/* Moves a group to another file's list. */
+void egroup_move(struct egroup *group, struct egroup_file *to);
+struct catalog_key egroup_key(enum catalog_table table, const struct egroup_store *store,
+			      uint64_t id);
+/* Marks as dying; the file goes to the pool's spare files once nobody uses it. */
+void egroup_file_discard(struct egroup_file *file);
+/* The same, but leaves the file where it is: whether a row names it is unknown until the next start. */
+void egroup_file_forget(struct egroup_file *file);
+/* Reads the index of a compacted file into its groups. Fiber. */
+int egroup_index_load(struct egroup_file *file);
+int egroup_rows_load(struct egroup_store *store);

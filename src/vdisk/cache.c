@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vdisk/cache.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "vdisk/record_buffer.h"
+#include "vdisk/read_part.h"
+
+static const size_t class_bytes[CACHE_CLASSES] = {64, 128, 256, 512, 1024, 2048, 3200, 5632};
+
+static unsigned class_of(size_t bytes)
+{
+	unsigned class = 0;
+
+	while (class_bytes[class] < bytes)
+		class++;
+	ASSERT(class < CACHE_CLASSES);
+	return class;
+}
+
+void *cache_pop(struct cache_free_item **list)
+{
+	struct cache_free_item *item = *list;
+
+	if (item)
+		*list = item->next;
+	return item;
+}
+
+void cache_push(struct cache_free_item **list, void *memory)
+{
+	struct cache_free_item *item = memory;
+
+	item->next = *list;
+	*list = item;
+}
+
+static void *map_memory(size_t bytes)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+bool cache_reserve(struct vdisk_cache *cache)
+{
+	while (cache->spare_count < CACHE_CHUNKS_SPARE) {
+		struct list_node *chunk = map_memory(CACHE_CHUNK_BYTES);
+
+		if (!chunk)
+			return false;
+		list_push_back(&cache->spare_chunks, chunk);
+		cache->spare_count++;
+	}
+	return true;
+}
+
+/* The first bytes of a chunk link it. */
+#define CHUNK_HEADER 64
+
+static bool next_chunk(struct vdisk_cache *cache)
+{
+	struct list_node *chunk;
+
+	if (cache->spare_count == 0 && !cache_reserve(cache) && cache->spare_count == 0)
+		return false;
+	chunk = list_pop_front(&cache->spare_chunks);
+	cache->spare_count--;
+	list_push_back(&cache->chunks, chunk);
+	cache->carve = (char *)chunk + CHUNK_HEADER;
+	cache->carve_bytes = CACHE_CHUNK_BYTES - CHUNK_HEADER;
+	return true;
+}
+
+void *cache_alloc(struct vdisk_cache *cache, size_t bytes)
+{
+	unsigned class = class_of(bytes);
+	void *memory = cache_pop(&cache->free[class]);
+
+	if (!memory) {
+		if (cache->carve_bytes < class_bytes[class] && !next_chunk(cache))
+			return NULL;
+		memory = cache->carve;
+		cache->carve += class_bytes[class];
+		cache->carve_bytes -= class_bytes[class];
+	}
+	cache->used_bytes += class_bytes[class];
+	return memory;
+}
+
+void cache_free(struct vdisk_cache *cache, void *memory, size_t bytes)
+{
+	unsigned class = class_of(bytes);
+
+	if (!memory)
+		return;
+	cache->used_bytes -= class_bytes[class];
+	cache_push(&cache->free[class], memory);
+}
+
+void cache_item_add(struct vdisk_cache *cache, struct cache_item *item)
+{
+	item->used = true;
+	list_push_back(&cache->items, &item->link);
+}
+
+/* Cached pages may fill three quarters; the rest is for deltas, which cannot be dropped. */
+void cache_trim(struct vdisk_cache *cache)
+{
+	unsigned looked = 0;
+
+	while (cache->used_bytes > cache->budget_bytes / 4 * 3 && looked++ < 64) {
+		struct list_node *node = list_pop_front(&cache->items);
+		struct cache_item *item;
+
+		if (!node)
+			return;
+		item = LIST_ENTRY(node, struct cache_item, link);
+		if (item->used) {
+			item->used = false;
+			list_push_back(&cache->items, node);
+		} else {
+			item->drop(item);
+		}
+	}
+}
+
+static int make_pools(struct vdisk_cache *cache)
+{
+	cache->record_memory = map_memory(CACHE_RECORDS * RECORD_BUFFER_BYTES);
+	cache->part_memory = map_memory(CACHE_READ_PARTS * sizeof(struct read_part));
+	cache->bounce_memory = map_memory(CACHE_BOUNCE_BLOCKS * (size_t)BLOCK_BYTES);
+	if (!cache->record_memory || !cache->part_memory || !cache->bounce_memory)
+		return -ENOMEM;
+	for (unsigned i = CACHE_RECORDS; i-- > 0;)
+		cache_push(&cache->records,
+			   (char *)cache->record_memory + i * RECORD_BUFFER_BYTES);
+	for (unsigned i = CACHE_READ_PARTS; i-- > 0;)
+		cache_push(&cache->parts, (struct read_part *)cache->part_memory + i);
+	for (unsigned i = CACHE_BOUNCE_BLOCKS; i-- > 0;)
+		cache_push(&cache->bounces, (char *)cache->bounce_memory + i * (size_t)BLOCK_BYTES);
+	return 0;
+}
+
+int vdisk_cache_new(struct reactor *reactor, uint64_t budget_bytes, struct vdisk_cache **ret_cache)
+{
+	struct vdisk_cache *cache = calloc(1, sizeof(*cache));
+	int r;
+
+	if (!cache)
+		return -ENOMEM;
+	cache->reactor = reactor;
+	cache->budget_bytes = budget_bytes;
+	list_init(&cache->chunks);
+	list_init(&cache->spare_chunks);
+	list_init(&cache->items);
+	list_init(&cache->record_waiters);
+	list_init(&cache->part_waiters);
+	r = make_pools(cache);
+	if (r < 0) {
+		vdisk_cache_free(cache);
+		return r;
+	}
+	*ret_cache = cache;
+	return 0;
+}
+
+static void unmap_chunks(struct list *chunks)
+{
+	struct list_node *chunk;
+
+	while ((chunk = list_pop_front(chunks)))
+		munmap(chunk, CACHE_CHUNK_BYTES);
+}
+
+void vdisk_cache_free(struct vdisk_cache *cache)
+{
+	if (!cache)
+		return;
+	ASSERT(cache->used_bytes == 0);
+	unmap_chunks(&cache->chunks);
+	unmap_chunks(&cache->spare_chunks);
+	if (cache->record_memory)
+		munmap(cache->record_memory, CACHE_RECORDS * RECORD_BUFFER_BYTES);
+	if (cache->part_memory)
+		munmap(cache->part_memory, CACHE_READ_PARTS * sizeof(struct read_part));
+	if (cache->bounce_memory)
+		munmap(cache->bounce_memory, CACHE_BOUNCE_BLOCKS * (size_t)BLOCK_BYTES);
+	free(cache);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The memory that the vDisks of one reactor share: pieces for maps from a slab under a budget, and fixed
+ * pools of record buffers, read parts and bounce blocks. Lives on that reactor.
+ *
+ * The budget is soft: a write that was acknowledged must enter the map, so cache_alloc() goes above it, and
+ * writers are held back by cache_is_full() until a checkpoint has made room. cache_reserve() makes sure that
+ * the allocations of all records in flight cannot fail.
+ */
+#include "base/list.h"
+#include "vdisk/vdisk.h"
+
+#define CACHE_CLASSES        8
+#define CACHE_RECORDS        32  /* record buffers */
+#define CACHE_RECORD_BLOCKS  64u /* payload of one: 256 KiB */
+#define CACHE_READ_PARTS     1024
+#define CACHE_BOUNCE_BLOCKS  512
+#define CACHE_CHUNK_BYTES    (1 * MIB)
+#define CACHE_CHUNKS_SPARE   6
+
+struct cache_free_item {
+	struct cache_free_item *next;
+};
+
+/* Something that may be dropped when room is needed. Second chance: used pieces get another round. */
+struct cache_item {
+	struct list_node link;
+	bool used;
+	void (*drop)(struct cache_item *item);
+};
+
+struct vdisk_cache {
+	struct reactor *reactor;
+	uint64_t budget_bytes;
+	uint64_t used_bytes;
+	struct cache_free_item *free[CACHE_CLASSES];
+	struct list chunks;       /* all, to be unmapped at the end */
+	struct list spare_chunks; /* not carved yet */
+	unsigned spare_count;
+	char *carve; /* rest of the current chunk */
+	size_t carve_bytes;
+	struct list items; /* droppable, the next to be looked at first */
+
+	void *record_memory;
+	struct cache_free_item *records;
+	struct list record_waiters; /* hooks of logs that found none */
+	void *part_memory;
+	struct cache_free_item *parts;
+	struct list part_waiters; /* block requests that found none */
+	void *bounce_memory;
+	struct cache_free_item *bounces;
+	void (*resume)(struct block_request *request);
+};
+
+/* Never fails after a successful cache_reserve() for the same record; else NULL without memory. */
+void *cache_alloc(struct vdisk_cache *cache, size_t bytes);
+void cache_free(struct vdisk_cache *cache, void *memory, size_t bytes);
+/* False: no memory; try again later. */
+bool cache_reserve(struct vdisk_cache *cache);
+static inline bool cache_is_full(const struct vdisk_cache *cache)
+{
+	return cache->used_bytes > cache->budget_bytes;
+}
+void cache_item_add(struct vdisk_cache *cache, struct cache_item *item);
+static inline void cache_item_remove(struct cache_item *item)
+{
+	list_remove(&item->link);
+}
+/* Drops items until the budget's share for cached pages is kept. */
+void cache_trim(struct vdisk_cache *cache);
+
+void *cache_pop(struct cache_free_item **list);
+void cache_push(struct cache_free_item **list, void *memory);

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checkpoints: the log up to an LSN goes into the map on disk, so that the log before it is no longer needed.
+ *
+ * Order, which a crash at any point leaves consistent:
+ *  1. freeze: the active layer of the map is what the log up to fold_lsn made;
+ *  2. the log up to there is synced: no root may name data that could be lost;
+ *  3. the fold writes new pages, leaves first, and syncs them;
+ *  4. one transaction: the row with the new root and log position, and the seals of groups that are done;
+ *  5. memory follows; groups without live slots are dropped (not before: the old root named them).
+ * A failure before 4 leaves the frozen layer, and the next try folds it again. One at a time, in one fiber.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reached.h"
+#include "vdisk/vdisk_priv.h"
+
+uint64_t vdisk_tail_limit(const struct vdisk *vdisk)
+{
+	struct pool_space space;
+
+	pool_get_space(vdisk->pool, &space);
+	return MIN(MAX(space.capacity / 32, VDISK_TAIL_MIN_BYTES), VDISK_TAIL_MAX_BYTES);
+}
+
+static int commit_row_locked(struct vdisk *vdisk, const struct vdisk_row *row,
+			     const struct catalog_change *more, size_t count)
+{
+	_cleanup_free_ struct catalog_change *changes = calloc(count + 2, sizeof(*changes));
+	uint8_t value[VDISK_ROW_BYTES];
+	struct vdisk_row there, merged = *row;
+	int r;
+
+	if (!changes)
+		return -ENOMEM;
+	if (count)
+		memcpy(changes + 2, more, count * sizeof(*changes));
+	do {
+		r = vdisk_row_get(vdisk->catalog, row->id, &there);
+		if (r < 0)
+			return r;
+		memcpy(merged.name, there.name, sizeof(merged.name));
+		vdisk_row_encode(&merged, value);
+		changes[0] = (struct catalog_change){.kind = CATALOG_EXPECT,
+						     .key = vdisk_row_key(row->id),
+						     .version = there.version};
+		changes[1] = (struct catalog_change){.kind = CATALOG_PUT,
+						     .key = vdisk_row_key(row->id),
+						     .value = value,
+						     .length = sizeof(value)};
+		r = catalog_commit(vdisk->catalog, changes, count + 2);
+	} while (r == -ESTALE);
+	if (r == 0) {
+		/* The page stream may have gone on meanwhile. */
+		merged.page_lsn = MAX(merged.page_lsn, vdisk->row.page_lsn);
+		vdisk->row = merged;
+	}
+	return r;
+}
+
+int vdisk_commit_row(struct vdisk *vdisk, const struct vdisk_row *row,
+		     const struct catalog_change *more, size_t count)
+{
+	int r;
+
+	fiber_mutex_lock(&vdisk->row_mutex);
+	r = commit_row_locked(vdisk, row, more, count);
+	fiber_mutex_unlock(&vdisk->row_mutex);
+	return r;
+}
+
+int vdisk_raise_epoch(struct vdisk *vdisk)
+{
+	int r = 0;
+
+	if (vdisk->epoch_raised)
+		return 0;
+	fiber_mutex_lock(&vdisk->row_mutex);
+	if (!vdisk->epoch_raised) {
+		struct vdisk_row row = vdisk->row;
+
+		row.epoch++;
+		r = commit_row_locked(vdisk, &row, NULL, 0);
+		vdisk->epoch_raised = r == 0;
+	}
+	fiber_mutex_unlock(&vdisk->row_mutex);
+	return r;
+}
+
+/* The seals that go with a checkpoint. */
+struct seals {
+	struct catalog_change *changes;
+	uint8_t (*values)[EGROUP_ROW_BYTES];
+	struct egroup **groups;
+	size_t count;
+};
+
+static void seals_done(struct seals *seals)
+{
+	free(seals->changes);
+	free(seals->values);
+	free(seals->groups);
+}
+
+static int seals_new(struct vdisk *vdisk, struct seals *ret_seals)
+{
+	struct seals seals = {0};
+	size_t most = list_count(&vdisk->log.groups) + list_count(&vdisk->old_page_groups) + 1;
+
+	seals.changes = calloc(most, sizeof(*seals.changes));
+	seals.values = calloc(most, EGROUP_ROW_BYTES);
+	seals.groups = calloc(most, sizeof(struct egroup *));
+	*ret_seals = seals;
+	return seals.changes && seals.values && seals.groups ? 0 : -ENOMEM;
+}
+
+static void seals_add(struct vdisk *vdisk, struct seals *seals, struct egroup *group,
+		      uint32_t slots, uint64_t last_lsn)
+{
+	size_t n = seals->count++;
+
+	egroup_seal_change(vdisk->store, group, slots, last_lsn, seals->values[n],
+			   &seals->changes[n]);
+	seals->groups[n] = group;
+}
+
+static void collect_seals(struct vdisk *vdisk, struct seals *seals)
+{
+	struct page_group *page;
+	struct log_group *group;
+
+	LIST_FOR_EACH (&vdisk->log.groups, group, struct log_group, link)
+		if (log_group_is_done(&vdisk->log, group, vdisk->fold_lsn) && !group->group->sealed)
+			seals_add(vdisk, seals, group->group, group->acked_slots, group->last_lsn);
+	LIST_FOR_EACH (&vdisk->old_page_groups, page, struct page_group, link)
+		seals_add(vdisk, seals, page->group, page->slots, page->last_lsn);
+}
+
+/* After the commit: sealed groups are let go. Under the log's sync mutex. */
+static void apply_seals(struct vdisk *vdisk, struct seals *seals)
+{
+	struct page_group *page;
+	struct log_group *group;
+
+	LIST_FOR_EACH (&vdisk->old_page_groups, page, struct page_group, link) {
+		egroup_sealed(page->group, page->slots, page->last_lsn);
+		egroup_file_unref(page->group->file);
+		list_remove(&page->link);
+		free(page);
+	}
+	LIST_FOR_EACH (&vdisk->log.groups, group, struct log_group, link) {
+		if (!log_group_is_done(&vdisk->log, group, vdisk->fold_lsn))
+			continue;
+		if (!group->group->sealed)
+			egroup_sealed(group->group, group->acked_slots, group->last_lsn);
+		group->group->pinned = false;
+		log_group_release(&vdisk->log, group);
+	}
+	(void)seals;
+}
+
+static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded)
+{
+	struct vdisk_row row = vdisk->row;
+	struct seals seals = {0};
+	int r;
+
+	fiber_mutex_lock(&vdisk->log.sync_mutex);
+	r = seals_new(vdisk, &seals);
+	if (r == 0) {
+		collect_seals(vdisk, &seals);
+		if (folded) {
+			row.root = result->root;
+			row.root_level = map_root_level(&vdisk->map);
+		}
+		row.checkpoint_lsn = vdisk->fold_lsn;
+		row.log_group = vdisk->fold_group;
+		row.log_slot = vdisk->fold_slot;
+		row.live_slots = vdisk->accounted_slots;
+		r = vdisk_commit_row(vdisk, &row, seals.changes, seals.count);
+	}
+	if (r == 0)
+		apply_seals(vdisk, &seals);
+	fiber_mutex_unlock(&vdisk->log.sync_mutex);
+	seals_done(&seals);
+	return r;
+}
+
+static void after_commit(struct vdisk *vdisk, struct fold_result *result, bool folded)
+{
+	unsigned frozen = !vdisk->map.active;
+
+	if (folded) {
+		vdisk_fold_apply(vdisk, result);
+		vdisk->stats.checkpoints++;
+		if (vdisk->admitted[frozen])
+			pool_admit_return(vdisk->pool, vdisk->admitted[frozen]);
+		vdisk->admitted[frozen] = 0;
+	}
+	vdisk->fold_tail_bytes = 0;
+}
+
+static void freeze(struct vdisk *vdisk)
+{
+	struct log *log = &vdisk->log;
+
+	vdisk->fold_lsn = log->acked_lsn;
+	log_position(log, log->acked_lsn + 1, &vdisk->fold_group, &vdisk->fold_slot);
+	vdisk->fold_tail_bytes += log->tail_bytes;
+	log->tail_bytes = 0;
+}
+
+static int fold(struct vdisk *vdisk, struct fold_result *result)
+{
+	int r;
+
+	map_pin(&vdisk->map);
+	r = vdisk_fold(vdisk, result);
+	if (r < 0)
+		vdisk_fold_undo(vdisk);
+	map_unpin(&vdisk->map);
+	return r;
+}
+
+static int checkpoint_once(struct vdisk *vdisk)
+{
+	struct fold_result result = {0};
+	bool folded = vdisk->map.frozen;
+	int r;
+
+	if (!folded) {
+		folded = map_freeze(&vdisk->map);
+		freeze(vdisk);
+	}
+	r = log_sync(&vdisk->log);
+	if (r == 0 && folded)
+		r = fold(vdisk, &result);
+	if (r == 0)
+		r = commit_checkpoint(vdisk, &result, folded);
+	if (r == 0)
+		after_commit(vdisk, &result, folded);
+	else if (folded)
+		vdisk_fold_undo(vdisk);
+	fold_result_done(&result);
+	return r;
+}
+
+static void report(struct vdisk *vdisk, int r)
+{
+	if (r < 0 && r != vdisk->checkpoint_error && r != -ESHUTDOWN) {
+		log_warning("vdisk", "checkpoint failed; it is tried again",
+			    "vdisk=%" PRIu64 " error=%d", vdisk->row.id, r);
+		pool_report_error(vdisk->pool, r);
+	}
+	vdisk->checkpoint_error = r;
+}
+
+static void checkpoint_run(struct fiber_task *task)
+{
+	struct vdisk *vdisk = CONTAINER_OF(task, struct vdisk, checkpoint_task);
+
+	vdisk->checkpoint_wanted = false;
+	report(vdisk, checkpoint_once(vdisk));
+	if (vdisk->checkpoint_error < 0)
+		REACHED("checkpoint.failed");
+	else
+		vdisk_reclaim_soon(vdisk);
+	vdisk->checkpointing = false;
+	if (vdisk->checkpoint_wanted && vdisk->checkpoint_error == 0)
+		vdisk_checkpoint_soon(vdisk);
+	vdisk_space_changed(vdisk);
+	/* Writers that it holds back must hear that it does not work. */
+	if (vdisk->checkpoint_error < 0 && vdisk_must_checkpoint(vdisk))
+		log_fail_pending(&vdisk->log, vdisk->checkpoint_error);
+	fiber_queue_wake_all(&vdisk->checkpoint_done);
+	log_kick(&vdisk->log);
+}
+
+void vdisk_checkpoint_soon(struct vdisk *vdisk)
+{
+	if (vdisk->checkpointing) {
+		vdisk->checkpoint_wanted = true;
+		return;
+	}
+	vdisk->checkpointing = true;
+	vdisk->checkpoint_task.run = checkpoint_run;
+	fiber_spawn(vdisk->reactor, FIBER_CHECKPOINT, &vdisk->checkpoint_task);
+}
+
+/* Called for each record that is cut: cheap. True: no more records before a checkpoint has made room. */
+bool vdisk_must_checkpoint(struct vdisk *vdisk)
+{
+	uint64_t tail = vdisk->log.tail_bytes + vdisk->fold_tail_bytes;
+
+	if (UNLIKELY(cache_is_full(vdisk->cache)) && map_is_dirty(&vdisk->map)) {
+		cache_trim(vdisk->cache);
+		REACHED("checkpoint.for-memory");
+		if (!vdisk->checkpointing)
+			vdisk_checkpoint_soon(vdisk);
+		return cache_is_full(vdisk->cache);
+	}
+	if (LIKELY(tail < vdisk->tail_limit))
+		return false;
+	if (!vdisk->checkpointing && vdisk->log.tail_bytes >= vdisk->tail_limit / 2)
+		vdisk_checkpoint_soon(vdisk);
+	return tail > 2 * vdisk->tail_limit && map_is_dirty(&vdisk->map);
+}
+
+int vdisk_checkpoint(struct vdisk *vdisk)
+{
+	/* One that runs may have frozen before: a whole one must follow. */
+	while (vdisk->checkpointing)
+		fiber_queue_wait(&vdisk->checkpoint_done);
+	vdisk_checkpoint_soon(vdisk);
+	while (vdisk->checkpointing)
+		fiber_queue_wait(&vdisk->checkpoint_done);
+	return vdisk->checkpoint_error;
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fold: what the frozen layer of the map holds becomes new pages, from the leaves up, written to the vDisk's page
+ * stream. Nothing in memory changes but the nodes' `fresh` entries until vdisk_fold_apply(), after the commit; until
+ * then lookups go on seeing the frozen layer above the old tree. A fold that fails is undone and can be made again.
+ *
+ * Which slots die: blocks and pages that the old tree names and the new one does not. Subtrees below a hole are
+ * detached whole (orphans); reclaim walks them later.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/reached.h"
+#include "reactor/io.h"
+#include "vdisk/vdisk_priv.h"
+
+#define WRITER_BLOCKS 63u /* pages of one record: 256 KiB with the header */
+
+struct fold {
+	struct vdisk *vdisk;
+	struct fold_result *result;
+	char *buffer; /* header and WRITER_BLOCKS pages */
+	uint32_t count;
+	struct map_entry scratch[MAP_FANOUT];
+};
+
+void fold_result_done(struct fold_result *result)
+{
+	free(result->dead.items);
+	free(result->pages.items);
+	free(result->orphans.items);
+}
+
+static struct record_header_disk *writer_header(struct fold *fold)
+{
+	return (struct record_header_disk *)fold->buffer;
+}
+
+/* The page group is full: the next checkpoint seals it. */
+static int retire_page_group(struct vdisk *vdisk)
+{
+	struct page_group *old = calloc(1, sizeof(*old));
+
+	if (!old)
+		return -ENOMEM;
+	old->group = TAKE_PTR(vdisk->page_group);
+	old->slots = vdisk->page_slot;
+	old->last_lsn = vdisk->row.page_lsn;
+	list_push_back(&vdisk->old_page_groups, &old->link);
+	return 0;
+}
+
+static uint64_t page_group_bytes(const struct vdisk *vdisk)
+{
+	uint64_t wanted = vdisk->row.live_slots * BLOCK_BYTES / 64;
+
+	wanted = MIN(MAX(wanted, LOG_FIRST_GROUP_BYTES), pool_group_bytes(vdisk->pool));
+	return UINT64_C(1) << (63 - __builtin_clzll(wanted));
+}
+
+/* Room for a record in the page group. */
+static int writer_prepare(struct fold *fold)
+{
+	struct vdisk *vdisk = fold->vdisk;
+	struct egroup *group = vdisk->page_group;
+	uint32_t slots = group ? (uint32_t)(group->file->allocated_bytes >> BLOCK_SHIFT) : 0;
+	int r;
+
+	if (group && vdisk->page_slot + 1 + WRITER_BLOCKS <= slots)
+		return 0;
+	if (group) {
+		r = retire_page_group(vdisk);
+		if (r < 0)
+			return r;
+	}
+	r = vdisk_raise_epoch(vdisk);
+	if (r < 0)
+		return r;
+	r = egroup_create(vdisk->store, RECORD_STREAM_PAGES, vdisk->row.epoch, POOL_USE_INTERNAL,
+			  page_group_bytes(vdisk), &vdisk->page_group);
+	vdisk->page_slot = 0;
+	return r;
+}
+
+static int writer_flush(struct fold *fold)
+{
+	struct vdisk *vdisk = fold->vdisk;
+	uint32_t count = fold->count;
+	struct record_seal seal;
+	int r;
+
+	if (count == 0)
+		return 0;
+	seal = (struct record_seal){
+		.id = {.pool = vdisk->row.pool,
+		       .vdisk = vdisk->row.id,
+		       .group = vdisk->page_group->id,
+		       .slot = vdisk->page_slot,
+		       .stream = RECORD_STREAM_PAGES},
+		.epoch = vdisk->row.epoch,
+		.lsn = ++vdisk->row.page_lsn,
+	};
+	record_seal(writer_header(fold), &seal);
+	r = io_write(egroup_file_handle(vdisk->page_group->file), fold->buffer,
+		     (size_t)(1 + count) * BLOCK_BYTES, (uint64_t)vdisk->page_slot * BLOCK_BYTES);
+	/* The slots are spent either way. */
+	vdisk->page_slot += 1 + count;
+	vdisk->stats.device_written_bytes += (uint64_t)(1 + count) * BLOCK_BYTES;
+	fold->count = 0;
+	return r;
+}
+
+/* Adds a page to the record being built; tells its address and CRC. */
+static int writer_add(struct fold *fold, unsigned level, uint64_t index,
+		      const struct map_entry *entries, struct map_entry *ret_entry)
+{
+	struct vdisk *vdisk = fold->vdisk;
+	const struct page_id id = {.vdisk = vdisk->row.id, .index = index, .level = level};
+	struct record_header_disk *header = writer_header(fold);
+	uint32_t crc;
+	int r;
+
+	if (fold->count == 0) {
+		r = writer_prepare(fold);
+		if (r < 0)
+			return r;
+		record_begin(header);
+	}
+	crc = page_encode((struct page_disk *)(fold->buffer +
+					       (size_t)(1 + fold->count) * BLOCK_BYTES),
+			  &id, vdisk->fold_lsn, entries);
+	/* One extent for all: pages name themselves. */
+	record_add(header, RECORD_EXTENT_PAGES, fold->count, 1);
+	record_add_block(header, crc);
+	ret_entry->crc = crc;
+	ret_entry->address =
+		address_make(vdisk->page_group->id, vdisk->page_slot + 1 + fold->count);
+	r = address_list_add(&fold->result->pages, ret_entry->address);
+	if (r < 0)
+		return r;
+	return ++fold->count == WRITER_BLOCKS ? writer_flush(fold) : 0;
+}
+
+static bool any_present(const struct map_entry *entries)
+{
+	for (unsigned i = 0; i < MAP_FANOUT; i++)
+		if (entries[i].address)
+			return true;
+	return false;
+}
+
+/* Writes the page, or nothing when it would be empty. */
+static int emit(struct fold *fold, unsigned level, uint64_t index, const struct map_entry *entries,
+		struct map_entry *ret_entry)
+{
+	*ret_entry = (struct map_entry){0};
+	return any_present(entries) ? writer_add(fold, level, index, entries, ret_entry) : 0;
+}
+
+static void delta_apply(const struct map_delta *delta, struct map_entry *entries)
+{
+	unsigned n = 0;
+
+	for (unsigned i = map_bit_next(delta->present, 0); i < MAP_FANOUT;
+	     i = map_bit_next(delta->present, i + 1))
+		entries[i] = delta->entries[n++];
+}
+
+/* The old tree's entries of a leaf, from the cache or from disk, into scratch. */
+static int leaf_base(struct fold *fold, struct map_leaf *leaf, uint64_t index)
+{
+	struct map_entry entry = leaf->parent->entries[leaf->slot];
+
+	if (leaf->page) {
+		memcpy(fold->scratch, leaf->page->entries, sizeof(fold->scratch));
+		return 0;
+	}
+	return vdisk_read_page(fold->vdisk, 0, index, &entry, fold->scratch);
+}
+
+static int note_replaced(struct fold *fold, const struct map_delta *delta)
+{
+	for (unsigned i = map_bit_next(delta->present, 0); i < MAP_FANOUT;
+	     i = map_bit_next(delta->present, i + 1)) {
+		uint64_t address = fold->scratch[i].address;
+		int r = address ? address_list_add(&fold->result->dead, address) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* `masked`: the old tree does not count here. */
+static int fold_leaf(struct fold *fold, struct map_leaf *leaf, uint64_t index, bool masked,
+		     struct map_entry *ret_entry)
+{
+	unsigned frozen = !fold->vdisk->map.active;
+	const struct map_delta *delta = leaf->delta[frozen];
+	bool has_base = !masked && leaf->parent->entries[leaf->slot].address;
+	int r = 0;
+
+	memset(fold->scratch, 0, sizeof(fold->scratch));
+	if (has_base) {
+		r = leaf_base(fold, leaf, index);
+		if (r == 0)
+			r = note_replaced(fold, delta);
+		if (r == 0)
+			r = address_list_add(&fold->result->dead,
+					     leaf->parent->entries[leaf->slot].address);
+		if (r < 0)
+			return r;
+	}
+	delta_apply(delta, fold->scratch);
+	return emit(fold, 0, index, fold->scratch, ret_entry);
+}
+
+static int detach(struct fold *fold, const struct map_index *node, unsigned child)
+{
+	const struct orphan orphan = {
+		.level = node->level - 1u,
+		.index = map_index_number(node) * MAP_FANOUT + child,
+		.entry = node->entries[child],
+	};
+
+	REACHED("fold.orphan");
+	return orphan_list_add(&fold->result->orphans, &orphan);
+}
+
+static bool has_frozen(const struct map *map, const struct map_index *node, unsigned child)
+{
+	const struct map_leaf *leaf = node->child[child];
+	const struct map_index *index = node->child[child];
+
+	if (!node->child[child])
+		return false;
+	return node->level == 1 ? leaf->delta[!map->active] != NULL
+				: map_bits_any(index->dirty[!map->active]);
+}
+
+static int fold_index(struct fold *fold, struct map_index *node, bool masked,
+		      struct map_entry *ret_entry);
+
+static int fold_child(struct fold *fold, struct map_index *node, unsigned child, bool masked)
+{
+	struct map *map = &fold->vdisk->map;
+	bool hole = map_bit(node->hole[!map->active], child);
+	struct map_entry *fresh = &node->fresh[child];
+	uint64_t number = map_index_number(node) * MAP_FANOUT + child;
+	int r = 0;
+
+	if (hole && !masked && node->entries[child].address)
+		r = detach(fold, node, child);
+	if (hole)
+		*fresh = (struct map_entry){0};
+	if (r < 0 || !has_frozen(map, node, child))
+		return r;
+	if (node->level == 1)
+		return fold_leaf(fold, node->child[child], number, masked || hole, fresh);
+	return fold_index(fold, node->child[child], masked || hole, fresh);
+}
+
+static int fold_index(struct fold *fold, struct map_index *node, bool masked,
+		      struct map_entry *ret_entry)
+{
+	struct vdisk *vdisk = fold->vdisk;
+	unsigned frozen = !vdisk->map.active;
+	struct map_entry old;
+	int r = 0;
+
+	if (!masked)
+		r = vdisk_load_index(vdisk, node);
+	if (r < 0)
+		return r;
+	if (!node->fresh && cache_reserve(vdisk->cache))
+		node->fresh = cache_alloc(vdisk->cache, sizeof(node->entries));
+	if (!node->fresh)
+		return -ENOMEM;
+	if (masked)
+		memset(node->fresh, 0, sizeof(node->entries));
+	else
+		memcpy(node->fresh, node->entries, sizeof(node->entries));
+	for (unsigned i = map_bit_next(node->dirty[frozen], 0); i < MAP_FANOUT;
+	     i = map_bit_next(node->dirty[frozen], i + 1)) {
+		r = fold_child(fold, node, i, masked);
+		if (r < 0)
+			return r;
+	}
+	old = map_index_entry(&vdisk->map, node);
+	if (!masked && old.address) {
+		r = address_list_add(&fold->result->dead, old.address);
+		if (r < 0)
+			return r;
+	}
+	return emit(fold, node->level, map_index_number(node), node->fresh, ret_entry);
+}
+
+static int sync_pages(struct vdisk *vdisk)
+{
+	struct page_group *old;
+	int r;
+
+	for (struct list_node *node = vdisk->old_page_groups.head.next;
+	     node != &vdisk->old_page_groups.head; node = node->next) {
+		old = LIST_ENTRY(node, struct page_group, link);
+		r = io_sync(egroup_file_handle(old->group->file));
+		if (r < 0)
+			return r;
+	}
+	return vdisk->page_group ? io_sync(egroup_file_handle(vdisk->page_group->file)) : 0;
+}
+
+int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result)
+{
+	struct fold *fold = calloc(1, sizeof(*fold));
+	int r;
+
+	if (!fold)
+		return -ENOMEM;
+	ASSERT(vdisk->map.frozen);
+	fold->vdisk = vdisk;
+	fold->result = ret_result;
+	fold->buffer = aligned_alloc(BLOCK_BYTES, (size_t)(1 + WRITER_BLOCKS) * BLOCK_BYTES);
+	r = fold->buffer ? fold_index(fold, vdisk->map.root, false, &ret_result->root) : -ENOMEM;
+	if (r == 0)
+		r = writer_flush(fold);
+	if (r == 0)
+		r = sync_pages(vdisk);
+	free(fold->buffer);
+	free(fold);
+	return r;
+}
+
+static void undo_index(struct map *map, struct map_index *node)
+{
+	if (!node->fresh)
+		return;
+	cache_free(map->cache, node->fresh, sizeof(node->entries));
+	node->fresh = NULL;
+	for (unsigned i = 0; node->level > 1 && i < MAP_FANOUT; i++)
+		if (node->child[i])
+			undo_index(map, node->child[i]);
+}
+
+void vdisk_fold_undo(struct vdisk *vdisk)
+{
+	undo_index(&vdisk->map, vdisk->map.root);
+}

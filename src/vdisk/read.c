@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads. A request is cut into parts, each contiguous in one file; whole, aligned blocks are read straight into the
+ * caller's memory, others into a bounce block. Every block is verified against the map's CRC. The common hit runs in
+ * callbacks; where a map page or a file is missing, a fiber fetches it and goes on with the same loop.
+ *
+ * A mismatch in the caller's memory is read once more into memory of ours before it counts as damage: the caller
+ * may have changed its memory meanwhile, or a bit may have flipped on the way.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/reached.h"
+#include "block/iov.h"
+#include "codec/crc32c.h"
+#include "reactor/io.h"
+#include "vdisk/read_part.h"
+#include "vdisk/vdisk_priv.h"
+
+static bool read_loop(struct vdisk *vdisk, struct block_request *request);
+
+/* The bytes of `block` that the request wants: [*ret_skip, + *ret_bytes) of the block. */
+static void wanted_bytes(const struct block_request *request, uint64_t block, uint32_t *ret_skip,
+			 uint32_t *ret_bytes)
+{
+	uint64_t start = MAX(block * BLOCK_BYTES, request->offset);
+	uint64_t end = MIN((block + 1) * BLOCK_BYTES, request->offset + request->length);
+
+	*ret_skip = (uint32_t)(start - block * BLOCK_BYTES);
+	*ret_bytes = (uint32_t)(end - start);
+}
+
+static uint64_t data_offset(const struct block_request *request, uint64_t block)
+{
+	return MAX(block * BLOCK_BYTES, request->offset) - request->offset;
+}
+
+/* How many whole blocks from `block` on lie in whole, aligned pages of the caller, up to `limit`. */
+static uint32_t direct_blocks(const struct block_request *request, uint64_t block, uint32_t limit)
+{
+	uint64_t skip = data_offset(request, block), left;
+	const struct iovec *iov = request->iov;
+	uint32_t count = 0;
+
+	if (block * BLOCK_BYTES < request->offset)
+		return 0;
+	left = request->offset + request->length - block * BLOCK_BYTES;
+	limit = (uint32_t)MIN((uint64_t)limit, left / BLOCK_BYTES);
+	while (count < limit) {
+		while (skip >= iov->iov_len && skip > 0) {
+			skip -= iov->iov_len;
+			iov++;
+		}
+		if (!IS_ALIGNED((uintptr_t)iov->iov_base + skip, (uintptr_t)BLOCK_BYTES) ||
+		    iov->iov_len - skip < BLOCK_BYTES)
+			break;
+		skip += BLOCK_BYTES;
+		count++;
+	}
+	return count;
+}
+
+static void finish_if_done(struct vdisk *vdisk, struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+
+	if (state->outstanding > 0 || state->working)
+		return;
+	if (state->error || state->cursor == state->end)
+		vdisk_finish(vdisk, request, state->error);
+}
+
+static void free_part(struct vdisk *vdisk, struct read_part *part)
+{
+	struct vdisk_cache *cache = vdisk->cache;
+	struct list_node *waiter;
+
+	if (part->file)
+		egroup_file_unref(part->file);
+	if (part->bounce)
+		cache_push(&cache->bounces, part->bounce);
+	cache_push(&cache->parts, part);
+	waiter = list_pop_front(&cache->part_waiters);
+	if (waiter)
+		vdisk_read_resume(LIST_ENTRY(waiter, struct block_request, link));
+}
+
+static void part_ends(struct vdisk *vdisk, struct read_part *part, int result)
+{
+	struct block_request *request = part->request;
+	struct vdisk_request *state = vdisk_request(request);
+
+	if (result < 0)
+		state->error = result;
+	state->outstanding--;
+	free_part(vdisk, part);
+	finish_if_done(vdisk, request);
+}
+
+static bool part_is_intact(const struct read_part *part)
+{
+	const struct iovec *iov = part->iov;
+	size_t skip = 0;
+
+	for (uint32_t i = 0; i < part->count; i++) {
+		if (crc32c((const char *)iov->iov_base + skip, BLOCK_BYTES) != part->crcs[i])
+			return false;
+		skip += BLOCK_BYTES;
+		if (skip == iov->iov_len) {
+			skip = 0;
+			iov++;
+		}
+	}
+	return true;
+}
+
+/* 0, -EAGAIN: the block was moved or overwritten meanwhile, or an error. */
+static int read_once(struct vdisk *vdisk, uint64_t block, char *buffer)
+{
+	struct map_entry entry, again;
+	int r;
+
+	r = vdisk_lookup(vdisk, block, &entry);
+	if (r < 0)
+		return r;
+	if (entry.address == 0) {
+		memset(buffer, 0, BLOCK_BYTES);
+		return 0;
+	}
+	r = vdisk_read_address(vdisk, entry.address, buffer);
+	if (r == 0 && crc32c(buffer, BLOCK_BYTES) != entry.crc)
+		r = -EBADMSG;
+	if (r < 0 && vdisk_lookup(vdisk, block, &again) == 0 && again.address != entry.address)
+		return -EAGAIN;
+	return r;
+}
+
+static int read_verified(struct vdisk *vdisk, uint64_t block, char *buffer)
+{
+	int r = 0;
+
+	for (unsigned tries = 0; tries < 2;) {
+		r = read_once(vdisk, block, buffer);
+		if (r == 0 || r == -ESHUTDOWN)
+			return r;
+		if (r != -EAGAIN)
+			tries++;
+	}
+	vdisk_report_damage(vdisk, "a block cannot be read", block, r);
+	return r;
+}
+
+int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void *buffer)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		int r = read_verified(vdisk, block + i, (char *)buffer + i * BLOCK_BYTES);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Block by block into memory of ours, then to the caller. */
+static void second_try(struct fiber_task *task)
+{
+	struct read_part *part = CONTAINER_OF(task, struct read_part, task);
+	struct block_request *request = part->request;
+	struct vdisk *vdisk = vdisk_request(request)->vdisk;
+	_cleanup_free_ char *buffer = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	int r = buffer ? 0 : -ENOMEM;
+
+	REACHED("read.second-try");
+	for (uint32_t i = 0; r == 0 && i < part->count; i++) {
+		uint32_t skip, bytes;
+
+		r = read_verified(vdisk, part->block + i, buffer);
+		wanted_bytes(request, part->block + i, &skip, &bytes);
+		if (r == 0)
+			iov_write(request->iov, data_offset(request, part->block + i),
+				  buffer + skip, bytes);
+	}
+	part_ends(vdisk, part, r);
+	vdisk_fiber_ends(vdisk);
+}
+
+static void part_done(struct world_op *op, int64_t result)
+{
+	struct read_part *part = CONTAINER_OF(op, struct read_part, op);
+	struct block_request *request = part->request;
+	struct vdisk *vdisk = vdisk_request(request)->vdisk;
+
+	if (UNLIKELY(result == -ESHUTDOWN)) {
+		part_ends(vdisk, part, -ESHUTDOWN);
+		return;
+	}
+	if (UNLIKELY(result != (int64_t)part->count * BLOCK_BYTES || !part_is_intact(part))) {
+		vdisk_spawn(vdisk, &part->task, second_try);
+		return;
+	}
+	if (part->bounce)
+		iov_write(request->iov, part->data_offset, part->bounce + part->skip, part->bytes);
+	part_ends(vdisk, part, 0);
+}
+
+static void issue_part(struct vdisk *vdisk, struct read_part *part, uint64_t offset)
+{
+	vdisk_request(part->request)->outstanding++;
+	vdisk->stats.device_read_bytes += (uint64_t)part->count * BLOCK_BYTES;
+	part->op.done = part_done;
+	vdisk->world->ops->file_read(reactor_port(vdisk->reactor), egroup_file_handle(part->file),
+				     part->iov, part->iov_count, offset, &part->op);
+}
+
+struct placed { /* a run of blocks at one place */
+	struct egroup_file *file;
+	uint64_t offset;
+	uint32_t count;
+	uint32_t crcs[READ_PART_BLOCKS];
+};
+
+/* The longest run from the cursor on, at least one block. 0, -EAGAIN, or an error. count 0: zeros. */
+static int place_run(struct vdisk *vdisk, uint64_t block, uint32_t limit, struct placed *run)
+{
+	struct egroup_file *file;
+	struct map_entry entry;
+	uint64_t offset;
+	int r;
+
+	run->count = 0;
+	while (run->count < limit) {
+		r = map_lookup(&vdisk->map, block + run->count, &entry);
+		if (r == 0 && entry.address == 0)
+			return 0;
+		if (r == 0)
+			r = egroup_resolve(vdisk->store, address_group(entry.address),
+					   address_slot(entry.address), &file, &offset);
+		if (r < 0)
+			return run->count ? 0 : r;
+		if (run->count == 0) {
+			run->file = file;
+			run->offset = offset;
+		} else if (file != run->file ||
+			   offset != run->offset + (uint64_t)run->count * BLOCK_BYTES) {
+			return 0;
+		}
+		run->crcs[run->count++] = entry.crc;
+	}
+	return 0;
+}
+
+/* Builds and issues the part for a run; `direct` blocks of it may go straight to the caller. False:
+ * no memory for a part now. */
+static bool start_part(struct vdisk *vdisk, struct block_request *request, struct placed *run,
+		       uint32_t direct)
+{
+	struct vdisk_cache *cache = vdisk->cache;
+	struct vdisk_request *state = vdisk_request(request);
+	struct read_part *part = cache_pop(&cache->parts);
+
+	if (!part)
+		return false;
+	part->bounce = NULL;
+	part->request = request;
+	part->block = state->cursor;
+	part->file = NULL;
+	part->data_offset = data_offset(request, state->cursor);
+	if (direct == 0) {
+		part->bounce = cache_pop(&cache->bounces);
+		if (!part->bounce) {
+			cache_push(&cache->parts, part);
+			return false;
+		}
+		wanted_bytes(request, state->cursor, &part->skip, &part->bytes);
+		part->count = 1;
+		part->iov[0] = (struct iovec){part->bounce, BLOCK_BYTES};
+		part->iov_count = 1;
+	} else {
+		part->count = MIN(run->count, direct);
+		part->iov_count = iov_slice(request->iov, part->data_offset,
+					    (size_t)part->count * BLOCK_BYTES, part->iov);
+	}
+	memcpy(part->crcs, run->crcs, part->count * sizeof(part->crcs[0]));
+	part->file = run->file;
+	egroup_file_ref(part->file);
+	state->cursor += part->count;
+	issue_part(vdisk, part, run->offset);
+	return true;
+}
+
+static void zero_block(struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+	uint32_t skip, bytes;
+
+	wanted_bytes(request, state->cursor, &skip, &bytes);
+	iov_clear(request->iov, data_offset(request, state->cursor), bytes);
+	state->cursor++;
+}
+
+static void read_fiber(struct fiber_task *task)
+{
+	struct vdisk_request *state = CONTAINER_OF(task, struct vdisk_request, task);
+	struct block_request *request = block_request_of(state);
+	struct vdisk *vdisk = state->vdisk;
+	struct map_entry entry;
+	int r;
+
+	REACHED("read.load");
+	r = vdisk_lookup(vdisk, state->cursor, &entry);
+	if (r == 0 && entry.address)
+		r = egroup_prepare(vdisk->store, address_group(entry.address));
+	if (r < 0) {
+		state->error = r;
+		vdisk_report_damage(vdisk, "a block cannot be found", state->cursor, r);
+	}
+	state->working = false;
+	if (r < 0)
+		finish_if_done(vdisk, request);
+	else
+		vdisk_read_resume(request);
+	vdisk_fiber_ends(vdisk);
+}
+
+/* Cuts parts from the cursor on. False: something else goes on with the request later. */
+static bool read_loop(struct vdisk *vdisk, struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+	struct placed run;
+
+	while (state->cursor < state->end && !state->error) {
+		uint32_t direct, limit = (uint32_t)MIN(state->end - state->cursor,
+						       (uint64_t)READ_PART_BLOCKS);
+		int r;
+
+		direct = direct_blocks(request, state->cursor, limit);
+		r = place_run(vdisk, state->cursor, direct ? direct : 1, &run);
+		if (r == -EAGAIN) {
+			vdisk_spawn(vdisk, &state->task, read_fiber);
+			return false;
+		}
+		if (r < 0) {
+			vdisk_report_damage(vdisk, "the map names a slot that is not there",
+					    state->cursor, r);
+			state->error = r;
+		} else if (run.count == 0) {
+			zero_block(request);
+		} else if (!start_part(vdisk, request, &run, direct)) {
+			REACHED("read.no-part");
+			list_push_back(&vdisk->cache->part_waiters, &request->link);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* `working` stays set while something else will go on with the request. */
+void vdisk_read_resume(struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+	struct vdisk *vdisk = state->vdisk;
+
+	state->working = true;
+	if (!read_loop(vdisk, request))
+		return;
+	state->working = false;
+	finish_if_done(vdisk, request);
+}
+
+void vdisk_read_start(struct vdisk *vdisk, struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+
+	state->working = true;
+	if (!read_loop(vdisk, request))
+		return;
+	state->working = false;
+	/* Nothing had to be read: not on the submitter's stack. */
+	if (state->outstanding == 0)
+		vdisk_finish_later(vdisk, request, state->error);
+}

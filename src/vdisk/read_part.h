@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* One contiguous read of a request: blocks that lie next to each other in one file. */
+#include "egroup/store.h"
+#include "vdisk/cache.h"
+
+#define READ_PART_BLOCKS 32
+
+struct read_part {
+	struct world_op op;
+	struct block_request *request;
+	struct egroup_file *file;
+	uint64_t block; /* first, of the vDisk */
+	uint32_t count;
+	uint32_t bytes;       /* wanted; with a bounce block, from `skip` on */
+	uint32_t skip;        /* bytes of the bounce block before what is wanted */
+	uint64_t data_offset; /* in the request's data */
+	int64_t result;
+	char *bounce;
+	struct fiber_task task; /* second try after a mismatch */
+	int iov_count;
+	struct iovec iov[READ_PART_BLOCKS];
+	uint32_t crcs[READ_PART_BLOCKS];
+};

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reclaim of one vDisk, in one fiber: recounting liveness after an open, freeing detached subtrees, dropping files
+ * without live slots, compacting sparse ones. It works harder as the pool fills, and yields to the guest otherwise.
+ *
+ * Liveness is not stored: after an open, a walk over the committed tree finds it. Until it is done nothing is
+ * dropped, so the pages of the root it started from stay whatever checkpoints do meanwhile; what dies meanwhile is
+ * noted and taken out again at the end.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reached.h"
+#include "egroup/compact.h"
+#include "vdisk/vdisk_priv.h"
+
+#define TRIM_SLACK (256 * KIB) /* less is not worth a transaction */
+
+int address_list_add(struct address_list *list, uint64_t address)
+{
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity ? list->capacity * 2 : 256;
+		uint64_t *items = realloc(list->items, capacity * sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->capacity = capacity;
+	}
+	list->items[list->count++] = address;
+	return 0;
+}
+
+int orphan_list_add(struct orphan_list *list, const struct orphan *orphan)
+{
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity ? list->capacity * 2 : 16;
+		struct orphan *items = realloc(list->items, capacity * sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->capacity = capacity;
+	}
+	list->items[list->count++] = *orphan;
+	return 0;
+}
+
+static void account(struct vdisk *vdisk, int64_t slots)
+{
+	/* The account of a vDisk whose live count on disk was wrong must not wrap. */
+	if (slots < 0 && (uint64_t)-slots > vdisk->accounted_slots)
+		slots = -(int64_t)vdisk->accounted_slots;
+	vdisk->accounted_slots += (uint64_t)slots;
+	pool_account_live(vdisk->pool, slots * (int64_t)BLOCK_BYTES);
+}
+
+/* Without memory for the note, or for the set, only another count can tell the truth. */
+static void liveness_lost(struct vdisk *vdisk)
+{
+	REACHED("reclaim.liveness-lost");
+	vdisk->store->liveness_known = false;
+	vdisk->count_spoilt = true;
+}
+
+void vdisk_slot_live(struct vdisk *vdisk, uint64_t address)
+{
+	if (egroup_set_live(vdisk->store, address_group(address), address_slot(address)) < 0)
+		liveness_lost(vdisk);
+	account(vdisk, 1);
+}
+
+void vdisk_slot_dead(struct vdisk *vdisk, uint64_t address)
+{
+	egroup_set_dead(vdisk->store, address_group(address), address_slot(address));
+	if (vdisk->counting && address_list_add(&vdisk->dead_while_counting, address) < 0)
+		liveness_lost(vdisk);
+	account(vdisk, -1);
+}
+
+struct walk {
+	struct vdisk *vdisk;
+	int (*slot)(void *arg, uint64_t address, int level, uint64_t block);
+	void *arg;
+};
+
+static int walk_page(const struct walk *walk, const struct orphan *page)
+{
+	_cleanup_free_ struct map_entry *entries = NULL;
+	uint64_t span = UINT64_C(1) << (MAP_FANOUT_BITS * (page->level + 1));
+	int r;
+
+	if (walk->vdisk->closing)
+		return -ECANCELED;
+	entries = malloc(MAP_FANOUT * sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	r = walk->slot(walk->arg, page->entry.address, (int)page->level, page->index * span);
+	if (r == 0)
+		r = vdisk_read_page(walk->vdisk, page->level, page->index, &page->entry, entries);
+	for (unsigned i = 0; r == 0 && i < MAP_FANOUT; i++) {
+		const struct orphan child = {.level = page->level - 1,
+					     .index = page->index * MAP_FANOUT + i,
+					     .entry = entries[i]};
+
+		if (entries[i].address == 0)
+			continue;
+		r = page->level > 0
+			    ? walk_page(walk, &child)
+			    : walk->slot(walk->arg, entries[i].address, -1, child.index);
+	}
+	return r;
+}
+
+int vdisk_walk(struct vdisk *vdisk, const struct orphan *top,
+	       int (*slot)(void *arg, uint64_t address, int level, uint64_t block), void *arg)
+{
+	const struct walk walk = {.vdisk = vdisk, .slot = slot, .arg = arg};
+
+	return top->entry.address ? walk_page(&walk, top) : 0;
+}
+
+static int count_slot(void *arg, uint64_t address, int level, uint64_t block)
+{
+	struct vdisk *vdisk = arg;
+
+	(void)level;
+	(void)block;
+	return egroup_set_live(vdisk->store, address_group(address), address_slot(address));
+}
+
+static int recount(struct vdisk *vdisk)
+{
+	const struct orphan top = {.level = vdisk->row.root_level, .entry = vdisk->row.root};
+	struct address_list *dead = &vdisk->dead_while_counting;
+	int r;
+
+	REACHED("reclaim.recount");
+	vdisk->counting = true;
+	vdisk->count_spoilt = false;
+	r = vdisk_walk(vdisk, &top, count_slot, vdisk);
+	vdisk->counting = false;
+	for (size_t i = 0; i < dead->count; i++)
+		egroup_set_dead(vdisk->store, address_group(dead->items[i]),
+				address_slot(dead->items[i]));
+	dead->count = 0;
+	if (r < 0 || vdisk->count_spoilt)
+		return r;
+	vdisk->store->liveness_known = true;
+	account(vdisk, (int64_t)vdisk->store->live_slots - (int64_t)vdisk->accounted_slots);
+	return 0;
+}
+
+static int free_slot(void *arg, uint64_t address, int level, uint64_t block)
+{
+	(void)level;
+	(void)block;
+	vdisk_slot_dead(arg, address);
+	return 0;
+}
+
+/* Slots of a page that cannot be read stay live until the next count. */
+static void free_orphans(struct vdisk *vdisk)
+{
+	while (vdisk->orphans.count > 0 && !vdisk->closing) {
+		struct orphan orphan = vdisk->orphans.items[--vdisk->orphans.count];
+		int r = vdisk_walk(vdisk, &orphan, free_slot, vdisk);
+
+		if (r < 0)
+			vdisk_report_damage(vdisk, "a detached part of the map cannot be read",
+					    orphan.index
+						    << (MAP_FANOUT_BITS * (orphan.level + 1)),
+					    r);
+		vdisk_space_changed(vdisk);
+	}
+}
+
+/* The share of live data, in percent, up to which a file is worth compacting. */
+static unsigned use_limit(const struct vdisk *vdisk)
+{
+	unsigned pressure = pool_pressure(vdisk->pool);
+
+	if (pressure == 0)
+		return 25;
+	if (pressure < 50)
+		return 60;
+	return pressure < 90 ? 80 : 90;
+}
+
+/* Between steps of a compaction: a pause where there is time, a turn for others in any case. */
+static int yield_to_guest(void *arg, uint64_t bytes)
+{
+	struct vdisk *vdisk = arg;
+	unsigned pressure = pool_pressure(vdisk->pool);
+
+	vdisk->stats.compacted_bytes += bytes;
+	vdisk->stats.device_written_bytes += bytes;
+	if (vdisk->closing)
+		return -ECANCELED;
+	if (pressure == 0)
+		fiber_sleep(bytes * 10); /* about 100 MB/s */
+	else if (pressure < 50)
+		fiber_sleep(bytes * 3);
+	else
+		fiber_yield();
+	return 0;
+}
+
+static int compact_once(struct vdisk *vdisk)
+{
+	_cleanup_free_ struct compact_choice *choice = malloc(sizeof(*choice));
+	int r;
+
+	if (!choice)
+		return -ENOMEM;
+	if (!compact_choose(vdisk->store, use_limit(vdisk), choice))
+		return -ENODATA;
+	r = compact_run(vdisk->store, choice, yield_to_guest, vdisk);
+	if (r == 0)
+		vdisk->stats.compacted_groups += choice->count;
+	return r;
+}
+
+/* What a sealed group's file has beyond its length goes back. */
+static int trim_groups(struct vdisk *vdisk)
+{
+	struct egroup_file *file;
+	struct egroup *group;
+	int r = 0;
+
+	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link) {
+		if (file->compacted || file->busy || file->dying || file->group_count != 1)
+			continue;
+		group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
+		if (!group->sealed || group->pinned ||
+		    file->allocated_bytes < ((uint64_t)group->slots << BLOCK_SHIFT) + TRIM_SLACK)
+			continue;
+		/* The list may change meanwhile: one file, then look again from the start. */
+		r = egroup_trim(vdisk->store, group);
+		return r < 0 ? r : 1;
+	}
+	return r;
+}
+
+static int reclaim(struct vdisk *vdisk)
+{
+	int r = 0;
+
+	if (!vdisk->store->liveness_known)
+		r = recount(vdisk);
+	if (r < 0)
+		return r;
+	free_orphans(vdisk);
+	r = egroup_reap(vdisk->store);
+	if (r > 0)
+		vdisk_space_changed(vdisk);
+	do {
+		r = r < 0 ? r : trim_groups(vdisk);
+	} while (r > 0 && !vdisk->closing);
+	while (r >= 0 && !vdisk->closing) {
+		r = compact_once(vdisk);
+		vdisk_space_changed(vdisk);
+		log_kick(&vdisk->log);
+	}
+	return r == -ENODATA || r == -ECANCELED ? 0 : r;
+}
+
+static void reclaim_run(struct fiber_task *task)
+{
+	struct vdisk *vdisk = CONTAINER_OF(task, struct vdisk, reclaim_task);
+	int r;
+
+	vdisk->reclaim_wanted = false;
+	r = reclaim(vdisk);
+	if (r < 0 && r != -ESHUTDOWN && r != vdisk->reclaim_error)
+		log_warning("vdisk", "reclaim failed; it is tried again",
+			    "vdisk=%" PRIu64 " error=%d", vdisk->row.id, r);
+	vdisk->reclaim_error = r;
+	vdisk->reclaiming = false;
+	if (vdisk->reclaim_wanted && r == 0)
+		vdisk_reclaim_soon(vdisk);
+	fiber_queue_wake_all(&vdisk->reclaim_done);
+}
+
+void vdisk_reclaim_soon(struct vdisk *vdisk)
+{
+	if (vdisk->closing)
+		return;
+	if (vdisk->reclaiming) {
+		vdisk->reclaim_wanted = true;
+		return;
+	}
+	vdisk->reclaiming = true;
+	vdisk->reclaim_task.run = reclaim_run;
+	fiber_spawn(vdisk->reactor, FIBER_RECLAIM, &vdisk->reclaim_task);
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The open vDisk as an object: opening, closing, resizing, the tick that looks after idle ones, figures. Home: the
+ * reactor it was opened on.
+ */
+#include "vdisk/vdisk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reached.h"
+#include "vdisk/vdisk_priv.h"
+
+static void volume_free(struct block_volume *volume)
+{
+	(void)volume; /* belongs to the vDisk: vdisk_close() */
+}
+
+static const struct block_volume_ops volume_ops = {
+	.kind = "vdisk",
+	.submit = vdisk_submit,
+	.free = volume_free,
+};
+
+static void tick(struct reactor_timer *timer);
+
+static void arm_tick(struct vdisk *vdisk, uint64_t after_ns)
+{
+	vdisk->tick.run = tick;
+	reactor_timer_arm(vdisk->reactor, &vdisk->tick, reactor_now_ns(vdisk->reactor) + after_ns);
+}
+
+void vdisk_tick_soon(struct vdisk *vdisk)
+{
+	if (!vdisk->closing)
+		arm_tick(vdisk, 10 * NSEC_PER_MSEC);
+}
+
+static uint64_t writes_so_far(const struct vdisk *vdisk)
+{
+	return vdisk->log.next_lsn;
+}
+
+/* Nothing was written for a while: fold the log, so that a restart has nothing to replay, and give back what the
+ * groups have beyond their ends. */
+static void look_after_idle(struct vdisk *vdisk)
+{
+	if (vdisk->writes_at_tick != writes_so_far(vdisk)) {
+		vdisk->writes_at_tick = writes_so_far(vdisk);
+		vdisk->idle_ticks = 0;
+		return;
+	}
+	if (++vdisk->idle_ticks < VDISK_IDLE_TICKS || list_is_empty(&vdisk->log.groups) ||
+	    vdisk->log.failed)
+		return;
+	REACHED("vdisk.idle-checkpoint");
+	vdisk->idle_ticks = 0;
+	if (list_is_empty(&vdisk->log.pending) && vdisk->log.in_flight_count == 0 &&
+	    !vdisk->log.rerouting)
+		log_close_current(&vdisk->log);
+	vdisk_checkpoint_soon(vdisk);
+}
+
+static bool wants_tick(const struct vdisk *vdisk)
+{
+	return !list_is_empty(&vdisk->log.groups) || map_is_dirty(&vdisk->map) ||
+	       !list_is_empty(&vdisk->space_waiters) || !list_is_empty(&vdisk->log.pending) ||
+	       !vdisk->store->liveness_known || vdisk->orphans.count > 0 ||
+	       pool_pressure(vdisk->pool) > 0;
+}
+
+/* Once a second while there is something to look after; an idle vDisk sleeps longer. */
+static void tick(struct reactor_timer *timer)
+{
+	struct vdisk *vdisk = CONTAINER_OF(timer, struct vdisk, tick);
+	bool pressed = pool_pressure(vdisk->pool) > 0;
+
+	if (vdisk->closing)
+		return;
+	look_after_idle(vdisk);
+	vdisk_space_changed(vdisk);
+	cache_trim(vdisk->cache);
+	if (pressed && vdisk->log.tail_bytes > VDISK_TAIL_MIN_BYTES / 2)
+		vdisk_checkpoint_soon(vdisk);
+	if (pressed || !vdisk->store->liveness_known || vdisk->orphans.count > 0)
+		vdisk_reclaim_soon(vdisk);
+	log_kick(&vdisk->log);
+	arm_tick(vdisk, wants_tick(vdisk) ? VDISK_TICK_NS : 10 * VDISK_TICK_NS);
+}
+
+static struct vdisk *vdisk_new(struct pool *pool, struct vdisk_cache *cache)
+{
+	struct vdisk *vdisk = calloc(1, sizeof(*vdisk));
+
+	if (!vdisk)
+		return NULL;
+	vdisk->reactor = reactor_current();
+	vdisk->world = reactor_world(vdisk->reactor);
+	vdisk->pool = pool;
+	vdisk->catalog = pool_catalog(pool);
+	vdisk->cache = cache;
+	fiber_mutex_init(&vdisk->row_mutex);
+	range_lock_init(&vdisk->locks);
+	list_init(&vdisk->space_waiters);
+	list_init(&vdisk->old_page_groups);
+	fiber_queue_init(&vdisk->checkpoint_done);
+	fiber_queue_init(&vdisk->reclaim_done);
+	fiber_queue_init(&vdisk->loaded);
+	fiber_queue_init(&vdisk->fibers_done);
+	histogram_init(&vdisk->read_latency);
+	histogram_init(&vdisk->write_latency);
+	log_init(&vdisk->log, vdisk);
+	return vdisk;
+}
+
+static void release_page_groups(struct vdisk *vdisk)
+{
+	struct page_group *old;
+
+	LIST_FOR_EACH (&vdisk->old_page_groups, old, struct page_group, link) {
+		egroup_file_unref(old->group->file);
+		list_remove(&old->link);
+		free(old);
+	}
+	if (vdisk->page_group)
+		egroup_file_unref(vdisk->page_group->file);
+	vdisk->page_group = NULL;
+}
+
+/* Frees a vDisk in whatever state opening it got to. */
+static void vdisk_free(struct vdisk *vdisk)
+{
+	reactor_timer_cancel(vdisk->reactor, &vdisk->tick);
+	log_done(&vdisk->log);
+	release_page_groups(vdisk);
+	for (unsigned layer = 0; layer < 2; layer++)
+		if (vdisk->admitted[layer])
+			pool_admit_return(vdisk->pool, vdisk->admitted[layer]);
+	pool_account_live(vdisk->pool, -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+	map_done(&vdisk->map);
+	egroup_store_close(vdisk->store);
+	free(vdisk->orphans.items);
+	free(vdisk->dead_while_counting.items);
+	free(vdisk);
+}
+
+static void init_volume(struct vdisk *vdisk)
+{
+	block_volume_init(&vdisk->volume, &volume_ops, vdisk->reactor, vdisk->row.size_bytes,
+			  vdisk->row.block_bytes);
+	vdisk->volume.physical_block_bytes = BLOCK_BYTES;
+}
+
+static int open_parts(struct vdisk *vdisk)
+{
+	int r;
+
+	if (vdisk->row.deleting)
+		return -ENOENT;
+	if (vdisk->row.pool != pool_id(vdisk->pool))
+		return -ENODEV;
+	vdisk->accounted_slots = vdisk->row.live_slots;
+	pool_account_live(vdisk->pool, (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+	vdisk->tail_limit = vdisk_tail_limit(vdisk);
+	r = egroup_store_open(vdisk->pool, vdisk->row.id, &vdisk->store);
+	if (r < 0)
+		return r;
+	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,
+		     vdisk->row.root_level);
+	if (r == 0)
+		r = map_grow(&vdisk->map, vdisk->row.size_bytes / BLOCK_BYTES);
+	return r < 0 ? r : vdisk_recover(vdisk);
+}
+
+int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct vdisk **ret_vdisk)
+{
+	struct vdisk *vdisk = vdisk_new(pool, cache);
+	int r;
+
+	if (!vdisk)
+		return -ENOMEM;
+	cache->resume = vdisk_read_resume;
+	r = vdisk_row_get(vdisk->catalog, id, &vdisk->row);
+	if (r == 0)
+		r = open_parts(vdisk);
+	if (r < 0) {
+		if (r != -ENOENT && r != -ESHUTDOWN)
+			log_error("vdisk", "cannot open", "vdisk=%" PRIu64 " error=%d", id, r);
+		vdisk_free(vdisk);
+		return r;
+	}
+	init_volume(vdisk);
+	vdisk_reclaim_soon(vdisk);
+	arm_tick(vdisk, VDISK_TICK_NS);
+	*ret_vdisk = vdisk;
+	return 0;
+}
+
+static void stop_background(struct vdisk *vdisk)
+{
+	vdisk->closing = true;
+	log_drain(&vdisk->log);
+	while (vdisk->reclaiming)
+		fiber_queue_wait(&vdisk->reclaim_done);
+	while (vdisk->checkpointing)
+		fiber_queue_wait(&vdisk->checkpoint_done);
+	while (vdisk->fibers > 0)
+		fiber_queue_wait(&vdisk->fibers_done);
+}
+
+/* Nothing is left to replay, and every group is sealed. */
+static int checkpoint_for_good(struct vdisk *vdisk)
+{
+	if (vdisk->log.failed)
+		return vdisk->log.failed;
+	log_close_current(&vdisk->log);
+	if (list_is_empty(&vdisk->log.groups) && !map_is_dirty(&vdisk->map))
+		return 0;
+	return vdisk_checkpoint(vdisk);
+}
+
+int vdisk_close(struct vdisk *vdisk)
+{
+	int r;
+
+	reactor_assert_home(vdisk->reactor);
+	ASSERT(vdisk->volume.in_flight == 0);
+	stop_background(vdisk);
+	r = checkpoint_for_good(vdisk);
+	log_drop_ready(&vdisk->log);
+	vdisk_free(vdisk);
+	return r;
+}
+
+struct block_volume *vdisk_volume(struct vdisk *vdisk)
+{
+	return &vdisk->volume;
+}
+
+uint64_t vdisk_id(const struct vdisk *vdisk)
+{
+	return vdisk->row.id;
+}
+
+static int shrink(struct vdisk *vdisk, uint64_t size_bytes)
+{
+	struct block_volume *volume = &vdisk->volume;
+	uint64_t old = volume->size_bytes;
+	int r;
+
+	/* What is cut off reads as zeros if the vDisk grows again, and its space comes back. The size in the
+	 * row follows only when no record beyond it is left to replay. */
+	r = block_io(volume, BLOCK_UNMAP, 0, NULL, old - size_bytes, size_bytes);
+	if (r < 0)
+		return r;
+	volume->size_bytes = size_bytes;
+	r = vdisk_checkpoint(vdisk);
+	if (r < 0)
+		volume->size_bytes = old;
+	return r;
+}
+
+int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
+{
+	struct vdisk_row row;
+	int r;
+
+	reactor_assert_home(vdisk->reactor);
+	if (vdisk_check_size(size_bytes) < 0)
+		return -EINVAL;
+	r = size_bytes < vdisk->volume.size_bytes ? shrink(vdisk, size_bytes) : 0;
+	/* The tree must not become higher while a fold is on its way through it. */
+	while (r == 0 && vdisk->checkpointing)
+		fiber_queue_wait(&vdisk->checkpoint_done);
+	if (r == 0 && vdisk->map.frozen)
+		r = vdisk->checkpoint_error ? vdisk->checkpoint_error : -EAGAIN;
+	if (r == 0)
+		r = map_grow(&vdisk->map, size_bytes / BLOCK_BYTES);
+	if (r < 0)
+		return r;
+	row = vdisk->row;
+	row.size_bytes = size_bytes;
+	r = vdisk_commit_row(vdisk, &row, NULL, 0);
+	if (r == 0)
+		vdisk->volume.size_bytes = size_bytes;
+	return r;
+}
+
+void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats)
+{
+	*ret_stats = vdisk->stats;
+	ret_stats->in_flight = vdisk->volume.in_flight;
+	ret_stats->live_bytes = vdisk->accounted_slots * BLOCK_BYTES;
+	ret_stats->log_tail_bytes = vdisk->log.tail_bytes + vdisk->fold_tail_bytes;
+	ret_stats->map_memory_bytes = vdisk->cache->used_bytes;
+	ret_stats->groups = vdisk->store->group_count;
+	ret_stats->device_read_bytes += vdisk->store->read_bytes;
+}
+
+const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op)
+{
+	return op == BLOCK_READ ? &vdisk->read_latency : &vdisk->write_latency;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* The open vDisk, shared inside the folder. */
+#include "base/histogram.h"
+#include "block/range_lock.h"
+#include "egroup/store.h"
+#include "vdisk/log.h"
+#include "vdisk/map.h"
+#include "vdisk/rows.h"
+#include "vdisk/vdisk.h"
+
+#define VDISK_TICK_NS        (1 * NSEC_PER_SEC)
+#define VDISK_IDLE_TICKS     5 /* without a write, before the log is folded and its groups are trimmed */
+#define VDISK_TAIL_MIN_BYTES (8 * MIB)
+#define VDISK_TAIL_MAX_BYTES (512 * MIB)
+
+struct orphan { /* a detached subtree whose slots die one by one */
+	unsigned level;
+	uint64_t index;
+	struct map_entry entry;
+};
+
+/* A growing array of addresses or orphans. */
+struct address_list {
+	uint64_t *items;
+	size_t count, capacity;
+};
+
+struct orphan_list {
+	struct orphan *items;
+	size_t count, capacity;
+};
+
+struct page_writer; /* fold.c */
+
+struct vdisk {
+	struct block_volume volume;
+	struct reactor *reactor;
+	struct world *world;
+	struct pool *pool;
+	struct catalog *catalog;
+	struct vdisk_cache *cache;
+	struct vdisk_row row; /* as committed, but for the name */
+	bool epoch_raised;
+	struct fiber_mutex row_mutex;
+
+	struct map map;
+	struct egroup_store *store;
+	struct log log;
+	struct range_lock locks;
+	bool closing;
+
+	/* Space: bytes admitted for growth, by layer of the map. */
+	uint64_t admitted[2];
+	struct list space_waiters; /* writes that were not admitted */
+	uint64_t accounted_slots;  /* what the pool's account says is live of this vDisk */
+
+	/* Checkpoint. */
+	bool checkpointing, checkpoint_wanted;
+	int checkpoint_error; /* of the last one */
+	uint64_t fold_lsn; /* what the frozen layer holds: the log up to it */
+	uint64_t fold_group;
+	uint32_t fold_slot;
+	uint64_t fold_tail_bytes;
+	uint64_t tail_limit; /* of the log above the last checkpoint */
+	struct fiber_task checkpoint_task;
+	struct fiber_queue checkpoint_done;
+	struct egroup *page_group; /* where the page stream goes on */
+	uint32_t page_slot;
+	struct list old_page_groups; /* of struct page_group: full, to be sealed by the next checkpoint */
+
+	/* Reclaim. */
+	bool reclaiming, reclaim_wanted;
+	struct fiber_task reclaim_task;
+	struct fiber_queue reclaim_done;
+	struct orphan_list orphans;
+	struct address_list dead_while_counting;
+	bool counting, count_spoilt;
+	int reclaim_error;
+
+	struct reactor_timer tick;
+	unsigned idle_ticks;
+	uint64_t writes_at_tick;
+	struct fiber_queue loaded; /* waiters for a page that another fiber reads */
+	unsigned fibers;           /* request fibers running */
+	struct fiber_queue fibers_done;
+
+	struct vdisk_stats stats;
+	struct histogram read_latency, write_latency;
+	uint64_t last_damage_log_ns;
+};
+
+/* The state of a request while it is the vDisk's; lives in its space. */
+struct vdisk_request {
+	struct range_claim claim;
+	bool claimed;
+	bool internal; /* made by the vDisk itself: not counted, completes to its maker */
+	uint64_t first, end, cursor; /* blocks of the vDisk */
+	uint32_t outstanding;        /* records or read parts */
+	int error;
+	uint64_t lsn;
+	uint64_t admitted; /* bytes not yet given to a layer of the map */
+	uint64_t deadline_ns;
+	bool working; /* its loop is on the stack: the last part must not complete it */
+	struct fiber_task task;
+	struct vdisk *vdisk;
+};
+_Static_assert(sizeof(struct vdisk_request) <= BLOCK_SPACE_BYTES, "fits into the request");
+
+static inline struct vdisk_request *vdisk_request(struct block_request *request)
+{
+	return (struct vdisk_request *)request->space;
+}
+static inline struct vdisk *vdisk_of(struct block_volume *volume)
+{
+	return CONTAINER_OF(volume, struct vdisk, volume);
+}
+
+/* request.c: start and end of requests. */
+void vdisk_submit(struct block_volume *volume, struct block_request *request);
+void vdisk_finish(struct vdisk *vdisk, struct block_request *request, int result);
+void vdisk_finish_later(struct vdisk *vdisk, struct block_request *request, int result);
+/* A write, write-zeroes or unmap of the vDisk's own, whole blocks, whose range is claimed by another request. */
+void vdisk_write_unclaimed(struct vdisk *vdisk, struct block_request *request);
+/* The log is done with a write: durable as far as asked for, or failed. */
+void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int result);
+/* Puts an acknowledged record's extents into the map. */
+void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header, uint64_t group,
+			uint32_t slot);
+/* Admits writes that wait for space, as far as there is some; fails those that waited too long. */
+void vdisk_space_changed(struct vdisk *vdisk);
+/* Spawns a fiber that belongs to a request; counted, so that closing can wait. */
+void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struct fiber_task *task));
+void vdisk_fiber_ends(struct vdisk *vdisk);
+
+/* read.c */
+void vdisk_read_start(struct vdisk *vdisk, struct block_request *request);
+void vdisk_read_resume(struct block_request *request);
+/* Reads whole blocks into memory, verified. Fiber. */
+int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void *buffer);
+/* Fiber; `entry` is looked up, its page read where needed. */
+int vdisk_lookup(struct vdisk *vdisk, uint64_t block, struct map_entry *ret_entry);
+
+/* modify.c: what reads before it writes; runs in fibers. */
+void vdisk_modify_start(struct vdisk *vdisk, struct block_request *request);
+void vdisk_compare_start(struct vdisk *vdisk, struct block_request *request);
+void vdisk_status_start(struct vdisk *vdisk, struct block_request *request);
+
+/* load.c. Fibers. */
+/* The 4 KiB at an address, its CRC not checked. */
+int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer);
+int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,
+		    const struct map_entry *entry, struct map_entry *ret_entries);
+/* Reads what map_lookup(block) misses. */
+int vdisk_load(struct vdisk *vdisk, uint64_t block);
+int vdisk_load_index(struct vdisk *vdisk, struct map_index *index);
+uint64_t map_index_number(const struct map_index *index);
+/* Logs damage, at most once a second and vDisk. */
+void vdisk_report_damage(struct vdisk *vdisk, const char *what, uint64_t block, int error);
+
+/* checkpoint.c */
+bool vdisk_must_checkpoint(struct vdisk *vdisk);
+void vdisk_checkpoint_soon(struct vdisk *vdisk);
+/* Brings vdisk->row to disk with other changes, keeping the name that is there. Fiber. */
+int vdisk_commit_row(struct vdisk *vdisk, const struct vdisk_row *row,
+		     const struct catalog_change *more, size_t count);
+int vdisk_raise_epoch(struct vdisk *vdisk);
+uint64_t vdisk_tail_limit(const struct vdisk *vdisk);
+
+/* fold.c: the frozen layer into new pages. Fiber. */
+struct fold_result {
+	struct map_entry root;
+	struct address_list dead;  /* slots that no longer are in the tree */
+	struct address_list pages; /* new pages */
+	struct orphan_list orphans;
+};
+int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result);
+void fold_result_done(struct fold_result *result);
+/* After the commit: the frozen layer becomes the tree. Liveness follows. */
+void vdisk_fold_apply(struct vdisk *vdisk, struct fold_result *result);
+/* Forgets what a failed fold prepared; the frozen layer stays. */
+void vdisk_fold_undo(struct vdisk *vdisk);
+
+struct page_group { /* a full group of the page stream */
+	struct list_node link;
+	struct egroup *group;
+	uint32_t slots;
+	uint64_t last_lsn;
+};
+
+/* recover.c. Fiber. */
+int vdisk_recover(struct vdisk *vdisk);
+
+/* reclaim.c */
+void vdisk_reclaim_soon(struct vdisk *vdisk);
+int address_list_add(struct address_list *list, uint64_t address);
+int orphan_list_add(struct orphan_list *list, const struct orphan *orphan);
+/* These keep the pool's account, too. */
+void vdisk_slot_dead(struct vdisk *vdisk, uint64_t address);
+void vdisk_slot_live(struct vdisk *vdisk, uint64_t address);
+/* Calls `slot` for every address in the tree below an entry: pages and, from leaves, blocks. */
+int vdisk_walk(struct vdisk *vdisk, const struct orphan *top,
+	       int (*slot)(void *arg, uint64_t address, int level, uint64_t block), void *arg);
+
+/* vdisk.c */
+void vdisk_tick_soon(struct vdisk *vdisk);

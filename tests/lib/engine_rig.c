@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine_rig.h"
+
+#include "pool/container.h"
+
+#define CATALOG_PATH ENGINE_RIG_DISK "/catalog.db"
+#define POOL_PATH    ENGINE_RIG_DISK "/pool"
+
+void engine_rig_init(struct engine_rig *rig, uint64_t seed, uint64_t capacity_bytes)
+{
+	*rig = (struct engine_rig){.capacity_bytes = capacity_bytes, .budget_bytes = 64 * MIB};
+	sim_rig_init(&rig->sim, seed, 1);
+	ASSERT(sim_disk_add(rig->sim.sim, ENGINE_RIG_DISK, capacity_bytes + GIB) == 0);
+}
+
+void engine_rig_done(struct engine_rig *rig)
+{
+	vdisk_cache_free(rig->cache);
+	sim_rig_done(&rig->sim);
+}
+
+static int open_catalog(struct engine_rig *rig, bool create)
+{
+	const struct catalog_options options = {
+		.path = CATALOG_PATH, .vfs = SIM_VFS_NAME, .create = create};
+
+	return catalog_open(sim_world(rig->sim.sim), &options, &rig->catalog);
+}
+
+int engine_rig_start(struct engine_rig *rig)
+{
+	int r = open_catalog(rig, false);
+
+	if (r == 0)
+		r = pool_open(sim_world(rig->sim.sim), rig->catalog, rig->pool_id, &rig->pool);
+	if (r == 0 && !rig->cache)
+		r = vdisk_cache_new(reactor_current(), rig->budget_bytes, &rig->cache);
+	return r;
+}
+
+void engine_rig_stop(struct engine_rig *rig)
+{
+	if (rig->pool)
+		pool_close(rig->pool);
+	if (rig->catalog)
+		catalog_close(rig->catalog);
+	rig->pool = NULL;
+	rig->catalog = NULL;
+}
+
+int engine_rig_create(struct engine_rig *rig)
+{
+	const struct pool_spec spec = {
+		.name = "p", .directory = POOL_PATH, .capacity_bytes = rig->capacity_bytes};
+	int r = open_catalog(rig, true);
+
+	if (r == 0)
+		r = pool_create(sim_world(rig->sim.sim), rig->catalog, &spec, &rig->pool_id);
+	if (r == 0)
+		r = container_create(rig->catalog, sim_world(rig->sim.sim), rig->pool_id, "c",
+				     &rig->container_id);
+	engine_rig_stop(rig);
+	return r;
+}
+
+int engine_rig_create_vdisk(struct engine_rig *rig, const char *name, uint64_t size_bytes)
+{
+	const struct vdisk_spec spec = {.name = name,
+					.container_id = rig->container_id,
+					.size_bytes = size_bytes,
+					.block_bytes = 512};
+
+	return vdisk_create(rig->pool, &spec, &rig->vdisk_id);
+}
+
+int engine_rig_open_vdisk(struct engine_rig *rig)
+{
+	int r = vdisk_open(rig->pool, rig->cache, rig->vdisk_id, &rig->vdisk);
+
+	if (r == 0)
+		rig->volume = vdisk_volume(rig->vdisk);
+	return r;
+}
+
+int engine_rig_close_vdisk(struct engine_rig *rig)
+{
+	struct vdisk *vdisk = TAKE_PTR(rig->vdisk);
+
+	rig->volume = NULL;
+	return vdisk ? vdisk_close(vdisk) : 0;
+}
+
+struct call {
+	struct engine_rig *rig;
+	int (*fn)(struct engine_rig *rig);
+	int result;
+};
+
+static void run_call(void *arg)
+{
+	struct call *call = arg;
+
+	call->result = call->fn(call->rig);
+}
+
+int engine_rig_call(struct engine_rig *rig, int (*fn)(struct engine_rig *rig))
+{
+	struct call call = {.rig = rig, .fn = fn};
+
+	sim_rig_run(&rig->sim, 0, run_call, &call);
+	return call.result;
+}
+
+static int close_dead(struct engine_rig *rig)
+{
+	(void)engine_rig_close_vdisk(rig);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind)
+{
+	sim_crash(rig->sim.sim, kind);
+	engine_rig_call(rig, close_dead);
+	vdisk_cache_free(TAKE_PTR(rig->cache));
+	sim_rig_restart(&rig->sim);
+}

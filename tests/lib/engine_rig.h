@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * An engine in a simulated world, for tests: one disk, a catalog, a pool, a container, and one vDisk. All calls but
+ * init and done are made in fibers of reactor 0.
+ */
+#include "sim_rig.h"
+#include "vdisk/vdisk.h"
+
+struct engine_rig {
+	struct sim_rig sim;
+	uint64_t capacity_bytes; /* of the pool */
+	uint64_t budget_bytes;   /* of the cache */
+	struct catalog *catalog;
+	struct pool *pool;
+	uint64_t pool_id, container_id, vdisk_id;
+	struct vdisk_cache *cache;
+	struct vdisk *vdisk;
+	struct block_volume *volume;
+};
+
+#define ENGINE_RIG_DISK "/disk0"
+
+void engine_rig_init(struct engine_rig *rig, uint64_t seed, uint64_t capacity_bytes);
+void engine_rig_done(struct engine_rig *rig);
+/* Makes catalog, pool and container. */
+int engine_rig_create(struct engine_rig *rig);
+/* Opens catalog and pool. */
+int engine_rig_start(struct engine_rig *rig);
+/* Closes whatever is open. */
+void engine_rig_stop(struct engine_rig *rig);
+int engine_rig_create_vdisk(struct engine_rig *rig, const char *name, uint64_t size_bytes);
+int engine_rig_open_vdisk(struct engine_rig *rig);
+/* Closes; the error of the last checkpoint. */
+int engine_rig_close_vdisk(struct engine_rig *rig);
+/* Crashes, closes everything, and restarts the world. Not from a fiber. */
+void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind);
+/* Runs fn(rig) in a fiber of reactor 0 until it returns. */
+int engine_rig_call(struct engine_rig *rig, int (*fn)(struct engine_rig *rig));

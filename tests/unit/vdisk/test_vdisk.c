@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The main paths of a vDisk in the simulated world; tests/sim/ goes at it at random. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "engine_rig.h"
+
+#define SIZE (256 * MIB)
+
+static void *pages(size_t bytes, unsigned char fill)
+{
+	void *memory = aligned_alloc(4096, bytes);
+
+	assert_non_null(memory);
+	memset(memory, fill, bytes);
+	return memory;
+}
+
+static int bring_up(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "disk", SIZE), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	return 0;
+}
+
+static int shut_down(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void expect(struct engine_rig *rig, uint64_t offset, size_t length, unsigned char value)
+{
+	unsigned char *buffer = pages(ALIGN_UP(length, 4096ul), 0xEE);
+
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, buffer, length, offset), 0);
+	for (size_t i = 0; i < length; i++)
+		if (buffer[i] != value)
+			fail_msg("offset %zu: %#x, not %#x", (size_t)offset + i, buffer[i], value);
+	free(buffer);
+}
+
+static void put(struct engine_rig *rig, uint64_t offset, size_t length, unsigned char value)
+{
+	void *buffer = pages(ALIGN_UP(length, 4096ul), value);
+
+	assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, buffer, length, offset), 0);
+	free(buffer);
+}
+
+static int write_and_read(struct engine_rig *rig)
+{
+	bring_up(rig);
+	expect(rig, 0, 4096, 0);
+	put(rig, 0, 4096, 1);
+	put(rig, 8192, 1 * MIB, 2);
+	expect(rig, 0, 4096, 1);
+	expect(rig, 4096, 4096, 0);
+	expect(rig, 8192, 1 * MIB, 2);
+	put(rig, 512, 512, 3);
+	expect(rig, 0, 512, 1);
+	expect(rig, 512, 512, 3);
+	expect(rig, 1024, 3072, 1);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	expect(rig, 512, 512, 3);
+	expect(rig, 8192, 1 * MIB, 2);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 512 * KIB, 16 * KIB + 512), 0);
+	expect(rig, 16 * KIB + 512, 512 * KIB, 0);
+	expect(rig, 16 * KIB, 512, 2);
+	return shut_down(rig);
+}
+
+static int survives_restart(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+
+	bring_up(rig);
+	for (unsigned i = 0; i < 64; i++)
+		put(rig, i * 3 * MIB, 128 * KIB, (unsigned char)(i + 1));
+	shut_down(rig);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (unsigned i = 0; i < 64; i++) {
+		expect(rig, i * 3 * MIB, 128 * KIB, (unsigned char)(i + 1));
+		expect(rig, i * 3 * MIB + 128 * KIB, 4096, 0);
+	}
+	assert_int_equal(vdisk_check(rig->vdisk, true, &report), 0);
+	assert_int_equal(report.blocks, 64 * 32);
+	assert_int_equal(report.bad_blocks + report.bad_pages, 0);
+	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
+	return shut_down(rig);
+}
+
+static int write_much(struct engine_rig *rig)
+{
+	bring_up(rig);
+	for (unsigned i = 0; i < 200; i++)
+		put(rig, (i * 7 % 250) * MIB, 64 * KIB, (unsigned char)(i + 1));
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	return 0;
+}
+
+static int read_much(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (unsigned i = 0; i < 200; i++)
+		expect(rig, (i * 7 % 250) * MIB, 64 * KIB, (unsigned char)(i + 1));
+	assert_int_equal(vdisk_check(rig->vdisk, true, &report), 0);
+	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
+	return shut_down(rig);
+}
+
+static int overwrite_for_long(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+	struct vdisk_stats stats;
+
+	bring_up(rig);
+	/* 200 MiB in a pool of 512 MiB, three times over, at random places. */
+	for (uint64_t i = 0; i < 9600; i++)
+		put(rig, i * 7919 % 3200 * 64 * KIB, 64 * KIB, (unsigned char)(i / 3200 + 1));
+	vdisk_get_stats(rig->vdisk, &stats);
+	assert_true(stats.checkpoints > 0);
+	for (uint64_t i = 0; i < 3200; i += 13)
+		expect(rig, i * 64 * KIB, 64 * KIB, 3);
+	assert_int_equal(vdisk_check(rig->vdisk, false, &report), 0);
+	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
+	return shut_down(rig);
+}
+
+static int delete_it(struct engine_rig *rig)
+{
+	struct pool_space space;
+
+	bring_up(rig);
+	for (unsigned i = 0; i < 100; i++)
+		put(rig, i * MIB, 1 * MIB, 1);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(vdisk_delete(rig->pool, rig->vdisk_id, NULL, NULL), 0);
+	pool_get_space(rig->pool, &space);
+	assert_int_equal(space.used, 0);
+	assert_int_equal(space.live, 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), -ENOENT);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void run(int (*fn)(struct engine_rig *rig))
+{
+	struct engine_rig rig;
+
+	engine_rig_init(&rig, 1, 512 * MIB);
+	engine_rig_call(&rig, fn);
+	engine_rig_done(&rig);
+}
+
+static void test_write_and_read(void **state)
+{
+	(void)state;
+	run(write_and_read);
+}
+
+static void test_survives_restart(void **state)
+{
+	(void)state;
+	run(survives_restart);
+}
+
+static void test_overwrite(void **state)
+{
+	(void)state;
+	run(overwrite_for_long);
+}
+
+static void test_delete(void **state)
+{
+	(void)state;
+	run(delete_it);
+}
+
+static void test_crash(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	for (unsigned seed = 1; seed <= 10; seed++) {
+		engine_rig_init(&rig, seed, 512 * MIB);
+		engine_rig_call(&rig, write_much);
+		engine_rig_crash(&rig, seed % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+		engine_rig_call(&rig, read_much);
+		engine_rig_done(&rig);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_survives_restart),
+		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
+		cmocka_unit_test(test_delete),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
