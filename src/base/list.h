@@ -94,16 +94,6 @@ static inline struct list_node *list_pop_front(struct list *list)
 	return node;
 }
 
-/* Walks the whole list. */
-static inline size_t list_count(const struct list *list)
-{
-	size_t count = 0;
-
-	for (const struct list_node *node = list->head.next; node != &list->head; node = node->next)
-		count++;
-	return count;
-}
-
 /* Moves all of `from` to the end of `to`; `from` is empty afterwards. */
 static inline void list_splice_back(struct list *to, struct list *from)
 {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compaction of one choice of files. Steps, and what a crash after each leaves:
- *  1. the live slots are written to a new file behind room for its index: nobody names it; swept at open;
+ *  1. the live slots are written to a new file behind room for its index: nobody names it; swept at
+ * open;
  *  2. the index is written and the file synced: the same;
- *  3. one transaction names the new file in its groups' rows and deletes the old files' rows: old files are
- *     swept at open;
+ *  3. one transaction names the new file in its groups' rows and deletes the old files' rows: old
+ * files are swept at open;
  *  4. memory is switched; old files go to the pool when their last reader is done.
- * Slots that die meanwhile are copied for nothing, and stay dead: liveness is not stored in the file.
+ * Slots that die meanwhile are copied for nothing, and stay dead: liveness is not stored in the
+ * file.
  */
 #include "egroup/compact.h"
 
@@ -77,8 +79,7 @@ unsigned compact_file_use(const struct egroup_file *file)
 		return 101;
 	if (file->allocated_bytes == 0)
 		return 100;
-	return (unsigned)MIN((uint64_t)live_slots(file) * BLOCK_BYTES * 100 /
-				     file->allocated_bytes,
+	return (unsigned)MIN((uint64_t)live_slots(file) * BLOCK_BYTES * 100 / file->allocated_bytes,
 			     UINT64_C(100));
 }
 
@@ -131,8 +132,9 @@ bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact
 		groups += file->group_count;
 	}
 	/* Worth it when at least an eighth of what is moved comes back. */
-	if (choice.count == 0 || target_bytes(groups, choice.live_slots) + choice.allocated_bytes / 8 >
-					 choice.allocated_bytes)
+	if (choice.count == 0 ||
+	    target_bytes(groups, choice.live_slots) + choice.allocated_bytes / 8 >
+		    choice.allocated_bytes)
 		return false;
 	*ret_choice = choice;
 	return true;
@@ -183,8 +185,7 @@ static int plan(struct compaction *compaction)
 		if (r < 0)
 			return r;
 	}
-	compaction->blocks =
-		index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
+	compaction->blocks = index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
 	compaction->index = aligned_alloc(BLOCK_BYTES, (size_t)compaction->blocks * BLOCK_BYTES);
 	compaction->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
 	return compaction->index && compaction->buffer ? 0 : -ENOMEM;
@@ -239,7 +240,7 @@ static void take_block(struct compaction *compaction, const char *block, uint32_
 	compaction->buffered++;
 }
 
-struct run { /* live slots that one read brings */
+struct run {                    /* live slots that one read brings */
 	uint32_t first, blocks; /* in blocks of the source file */
 	uint32_t slots[CHUNK_BLOCKS], at[CHUNK_BLOCKS];
 	uint32_t count;
@@ -368,11 +369,11 @@ static int commit(struct compaction *compaction, struct egroup_file *target)
 		row.base = compaction->moves[i].base;
 		row.stored_count = compaction->moves[i].slots.count;
 		egroup_row(&row, values[n]);
-		changes[n] = (struct catalog_change){
-			.kind = CATALOG_PUT,
-			.key = egroup_key(CATALOG_EGROUP, store, row.id),
-			.value = values[n],
-			.length = EGROUP_ROW_BYTES};
+		changes[n] =
+			(struct catalog_change){.kind = CATALOG_PUT,
+						.key = egroup_key(CATALOG_EGROUP, store, row.id),
+						.value = values[n],
+						.length = EGROUP_ROW_BYTES};
 		n++;
 	}
 	if (compaction->move_count > 0) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Compaction: the live slots of several sparse files become one dense file. Addresses do not change, so no map
- * is touched; readers under way keep the old files until the last of them is done.
+ * Compaction: the live slots of several sparse files become one dense file. Addresses do not
+ * change, so no map is touched; readers under way keep the old files until the last of them is
+ * done.
  */
 #include "egroup/store.h"
 
@@ -15,10 +16,12 @@ struct compact_choice {
 
 /* Live share of what the file takes, in percent; 101 when it may not be compacted. */
 unsigned compact_file_use(const struct egroup_file *file);
-/* Chooses files with at most `max_use` percent live, the emptiest first, to fill one target. False when
- * compacting would gain nothing. */
-bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact_choice *ret_choice);
-/* Fiber. `pause` is called between steps of 1 MiB with the bytes moved, and may suspend; non-zero stops. The
- * files of the choice must be as compact_choose() returned them: no suspension in between. */
+/* Chooses files with at most `max_use` percent live, the emptiest first, to fill one target. False
+ * when compacting would gain nothing. */
+bool compact_choose(struct egroup_store *store, unsigned max_use,
+		    struct compact_choice *ret_choice);
+/* Fiber. `pause` is called between steps of 1 MiB with the bytes moved, and may suspend; non-zero
+ * stops. The files of the choice must be as compact_choose() returned them: no suspension in
+ * between. */
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,
 		int (*pause)(void *arg, uint64_t bytes), void *arg);

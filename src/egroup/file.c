@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of extent groups: opened on demand, kept while referenced, closed when idle and too many, given
- * back to the pool when nobody uses them any more. Home: the vDisk's reactor.
+ * Files of extent groups: opened on demand, kept while referenced, closed when idle and too many,
+ * given back to the pool when nobody uses them any more. Home: the vDisk's reactor.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -76,8 +76,8 @@ static void discard_run(struct fiber_task *task)
 		int r = pool_file_discard_id(store->pool, file->id);
 
 		if (r < 0)
-			log_warning("egroup", "cannot give a file back", "file=%" PRIx64 " error=%d",
-				    file->id, r);
+			log_warning("egroup", "cannot give a file back",
+				    "file=%" PRIx64 " error=%d", file->id, r);
 	}
 	egroup_file_free(file);
 	store->discards--;
@@ -126,7 +126,8 @@ void egroup_file_unref(struct egroup_file *file)
 		list_push_back(&file->store->idle, &file->lru_link);
 }
 
-/* Closes the longest idle files above the limit. They are off the list before the close suspends. */
+/* Closes the longest idle files above the limit. They are off the list before the close suspends.
+ */
 static void close_idle(struct egroup_store *store)
 {
 	while (store->open_count > EGROUP_OPEN_FILES_MAX) {

@@ -83,11 +83,11 @@ static bool header_is_sound(const struct index_header_disk *header, uint32_t blo
 {
 	uint32_t groups = le32toh(header->group_count), slots = le32toh(header->total_slots);
 
-	return le64toh(header->magic) == INDEX_MAGIC &&
-	       le32toh(header->version) == INDEX_VERSION && le64toh(header->pool) == id->pool &&
-	       le64toh(header->vdisk) == id->vdisk && le64toh(header->file) == id->file &&
-	       groups > 0 && groups <= INDEX_GROUPS_MAX && slots <= SLOTS_PER_GROUP &&
-	       le32toh(header->index_blocks) == blocks && index_blocks(groups, slots) == blocks;
+	return le64toh(header->magic) == INDEX_MAGIC && le32toh(header->version) == INDEX_VERSION &&
+	       le64toh(header->pool) == id->pool && le64toh(header->vdisk) == id->vdisk &&
+	       le64toh(header->file) == id->file && groups > 0 && groups <= INDEX_GROUPS_MAX &&
+	       slots <= SLOTS_PER_GROUP && le32toh(header->index_blocks) == blocks &&
+	       index_blocks(groups, slots) == blocks;
 }
 
 static bool slots_are_sorted(const uint16_t *slots, uint32_t count)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The index at the head of a compacted file: which slots of which groups are stored in it, in order, and
- * the CRC-32C of each. Pure functions over memory; docs/format.md shows the bytes.
+ * The index at the head of a compacted file: which slots of which groups are stored in it, in
+ * order, and the CRC-32C of each. Pure functions over memory; docs/format.md shows the bytes.
  */
 #include <stdint.h>
 

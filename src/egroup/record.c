@@ -108,8 +108,7 @@ static bool extent_is_sound(const struct record_extent_disk *extent)
 
 	if (count == 0 || kind < RECORD_EXTENT_DATA || kind > RECORD_EXTENT_PAGES)
 		return false;
-	return kind == RECORD_EXTENT_PAGES ||
-	       le64toh(extent->block) <= (UINT64_C(1) << 40) - count;
+	return kind == RECORD_EXTENT_PAGES || le64toh(extent->block) <= (UINT64_C(1) << 40) - count;
 }
 
 /* The extents must account for the payload exactly, whatever the CRC says. */

@@ -94,7 +94,8 @@ void record_seal(struct record_header_disk *header, const struct record_seal *se
 /* A header that was read: 0 when it is well-formed, its CRC is right and it is `id`. -ENODATA: no
  * record (magic or version), -ESTALE: a record of something else, -EBADMSG: damaged or torn. */
 int record_check(const struct record_header_disk *header, const struct record_id *id);
-/* 0 when all payload blocks match their CRCs, else -EBADMSG. `payload` has payload_blocks blocks. */
+/* 0 when all payload blocks match their CRCs, else -EBADMSG. `payload` has payload_blocks blocks.
+ */
 int record_check_payload(const struct record_header_disk *header, const void *payload);
 
 struct record_extent {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalog rows of extent groups and of their files (docs/format.md), and reading them at open. Every
- * value is checked: a row that cannot be true makes the vDisk -EUCLEAN, with the key in the log.
+ * The catalog rows of extent groups and of their files (docs/format.md), and reading them at open.
+ * Every value is checked: a row that cannot be true makes the vDisk -EUCLEAN, with the key in the
+ * log.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -97,8 +97,7 @@ int slotset_add(struct slotset *set, uint32_t slot)
 		set->bitmap[slot / 64] |= UINT64_C(1) << (slot % 64);
 	} else {
 		at = lower_bound(set, slot);
-		memmove(&set->array[at + 1], &set->array[at],
-			(set->count - at) * sizeof(uint16_t));
+		memmove(&set->array[at + 1], &set->array[at], (set->count - at) * sizeof(uint16_t));
 		set->array[at] = (uint16_t)slot;
 	}
 	set->count++;

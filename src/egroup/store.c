@@ -243,7 +243,8 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 	r = commit_new_group(store, group);
 	if (r < 0) {
 		egroup_free(store, group);
-		/* Where the commit may have happened all the same, the file must stay for its row. */
+		/* Where the commit may have happened all the same, the file must stay for its row.
+		 */
 		if (r == -ENOTRECOVERABLE)
 			egroup_file_forget(file);
 		else

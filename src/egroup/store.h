@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The extent groups of one vDisk: which there are, in which file each of their slots lies, and which
- * slots are live. Lives on the vDisk's home reactor; suspending functions are marked "fiber".
+ * The extent groups of one vDisk: which there are, in which file each of their slots lies, and
+ * which slots are live. Lives on the vDisk's home reactor; suspending functions are marked "fiber".
  *
- * A group is logical: (group, slot) names 4 KiB for ever. It is stored in a file, at first one of its
- * own, where slot n lies at block n. Compaction (compact.h) moves the live slots of several groups
- * into one file; the place is then base + rank of the slot among the stored ones.
+ * A group is logical: (group, slot) names 4 KiB for ever. It is stored in a file, at first one of
+ * its own, where slot n lies at block n. Compaction (compact.h) moves the live slots of several
+ * groups into one file; the place is then base + rank of the slot among the stored ones.
  *
  * Liveness. A slot is live when the committed map names it. Only egroup_set_live() and
  * egroup_set_dead() change it, at the end of a checkpoint. A group that is sealed, not pinned and
@@ -18,7 +18,7 @@
 #include "pool/pool.h"
 #include "reactor/fiber.h"
 
-#define EGROUP_ID_BITS 40
+#define EGROUP_ID_BITS        40
 #define EGROUP_OPEN_FILES_MAX 512 /* of one vDisk; idle ones above are closed */
 
 struct egroup_file {
@@ -36,7 +36,7 @@ struct egroup_file {
 	bool dying;        /* discarded when the last reference goes */
 	bool forgotten;    /* only closed then: the next start decides about it */
 	bool opening;
-	int open_error; /* of the last attempt; for the log's sake */
+	int open_error;            /* of the last attempt; for the log's sake */
 	struct list_node link;     /* of store->files */
 	struct list_node lru_link; /* of store->idle, when open and without references */
 	struct egroup_store *store;
@@ -85,8 +85,8 @@ int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **r
 /* No user of any file is left. Fiber. */
 void egroup_store_close(struct egroup_store *store);
 
-/* A new group with a file of its own, `size_bytes` allocated, durable in the catalog, pinned. The caller has
- * a reference to its file. Fiber. */
+/* A new group with a file of its own, `size_bytes` allocated, durable in the catalog, pinned. The
+ * caller has a reference to its file. Fiber. */
 int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group);
 struct egroup *egroup_find(const struct egroup_store *store, uint64_t id); /* NULL: there is none */
@@ -117,8 +117,8 @@ int egroup_trim(struct egroup_store *store, struct egroup *group);
 int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);
 void egroup_set_dead(struct egroup_store *store, uint64_t group, uint32_t slot);
 
-/* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many, or
- * an error. Fiber. */
+/* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many,
+ * or an error. Fiber. */
 int egroup_reap(struct egroup_store *store);
 /* Drops one group that never held anything (found by recovery). Fiber. */
 int egroup_drop(struct egroup_store *store, struct egroup *group);

@@ -13,7 +13,8 @@ struct catalog_key egroup_key(enum catalog_table table, const struct egroup_stor
 			      uint64_t id);
 /* Marks as dying; the file goes to the pool's spare files once nobody uses it. */
 void egroup_file_discard(struct egroup_file *file);
-/* The same, but leaves the file where it is: whether a row names it is unknown until the next start. */
+/* The same, but leaves the file where it is: whether a row names it is unknown until the next
+ * start. */
 void egroup_file_forget(struct egroup_file *file);
 /* Reads the index of a compacted file into its groups. Fiber. */
 int egroup_index_load(struct egroup_file *file);

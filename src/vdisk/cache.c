@@ -15,7 +15,7 @@ static unsigned class_of(size_t bytes)
 	unsigned class = 0;
 
 	while (class_bytes[class] < bytes)
-		class++;
+		class ++;
 	ASSERT(class < CACHE_CLASSES);
 	return class;
 }
@@ -39,7 +39,8 @@ void cache_push(struct cache_free_item **list, void *memory)
 
 static void *map_memory(size_t bytes)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
@@ -135,8 +136,7 @@ static int make_pools(struct vdisk_cache *cache)
 	if (!cache->record_memory || !cache->part_memory || !cache->bounce_memory)
 		return -ENOMEM;
 	for (unsigned i = CACHE_RECORDS; i-- > 0;)
-		cache_push(&cache->records,
-			   (char *)cache->record_memory + i * RECORD_BUFFER_BYTES);
+		cache_push(&cache->records, (char *)cache->record_memory + i * RECORD_BUFFER_BYTES);
 	for (unsigned i = CACHE_READ_PARTS; i-- > 0;)
 		cache_push(&cache->parts, (struct read_part *)cache->part_memory + i);
 	for (unsigned i = CACHE_BOUNCE_BLOCKS; i-- > 0;)

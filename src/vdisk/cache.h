@@ -1,29 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * The memory that the vDisks of one reactor share: pieces for maps from a slab under a budget, and fixed
- * pools of record buffers, read parts and bounce blocks. Lives on that reactor.
+ * The memory that the vDisks of one reactor share: pieces for maps from a slab under a budget, and
+ * fixed pools of record buffers, read parts and bounce blocks. Lives on that reactor.
  *
- * The budget is soft: a write that was acknowledged must enter the map, so cache_alloc() goes above it, and
- * writers are held back by cache_is_full() until a checkpoint has made room. cache_reserve() makes sure that
- * the allocations of all records in flight cannot fail.
+ * The budget is soft: a write that was acknowledged must enter the map, so cache_alloc() goes above
+ * it, and writers are held back by cache_is_full() until a checkpoint has made room.
+ * cache_reserve() makes sure that the allocations of all records in flight cannot fail.
  */
 #include "base/list.h"
 #include "vdisk/vdisk.h"
 
-#define CACHE_CLASSES        8
-#define CACHE_RECORDS        32  /* record buffers */
-#define CACHE_RECORD_BLOCKS  64u /* payload of one: 256 KiB */
-#define CACHE_READ_PARTS     1024
-#define CACHE_BOUNCE_BLOCKS  512
-#define CACHE_CHUNK_BYTES    (1 * MIB)
-#define CACHE_CHUNKS_SPARE   6
+#define CACHE_CLASSES       8
+#define CACHE_RECORDS       32  /* record buffers */
+#define CACHE_RECORD_BLOCKS 64u /* payload of one: 256 KiB */
+#define CACHE_READ_PARTS    1024
+#define CACHE_BOUNCE_BLOCKS 512
+#define CACHE_CHUNK_BYTES   (1 * MIB)
+#define CACHE_CHUNKS_SPARE  6
 
 struct cache_free_item {
 	struct cache_free_item *next;
 };
 
-/* Something that may be dropped when room is needed. Second chance: used pieces get another round. */
+/* Something that may be dropped when room is needed. Second chance: used pieces get another round.
+ */
 struct cache_item {
 	struct list_node link;
 	bool used;

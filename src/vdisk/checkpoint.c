@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checkpoints: the log up to an LSN goes into the map on disk, so that the log before it is no longer needed.
+ * Checkpoints: the log up to an LSN goes into the map on disk, so that the log before it is no
+ * longer needed.
  *
  * Order, which a crash at any point leaves consistent:
  *  1. freeze: the active layer of the map is what the log up to fold_lsn made;
  *  2. the log up to there is synced: no root may name data that could be lost;
  *  3. the fold writes new pages, leaves first, and syncs them;
- *  4. one transaction: the row with the new root and log position, and the seals of groups that are done;
+ *  4. one transaction: the row with the new root and log position, and the seals of groups that are
+ * done;
  *  5. memory follows; groups without live slots are dropped (not before: the old root named them).
- * A failure before 4 leaves the frozen layer, and the next try folds it again. One at a time, in one fiber.
+ * A failure before 4 leaves the frozen layer, and the next try folds it again. One at a time, in
+ * one fiber.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -290,7 +293,8 @@ void vdisk_checkpoint_soon(struct vdisk *vdisk)
 	fiber_spawn(vdisk->reactor, FIBER_CHECKPOINT, &vdisk->checkpoint_task);
 }
 
-/* Called for each record that is cut: cheap. True: no more records before a checkpoint has made room. */
+/* Called for each record that is cut: cheap. True: no more records before a checkpoint has made
+ * room. */
 bool vdisk_must_checkpoint(struct vdisk *vdisk)
 {
 	uint64_t tail = vdisk->log.tail_bytes + vdisk->fold_tail_bytes;

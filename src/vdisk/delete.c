@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Deleting a vDisk. Steps, each a transaction, so that a crash in between only means calling it again:
+ * Deleting a vDisk. Steps, each a transaction, so that a crash in between only means calling it
+ * again:
  *  1. the row says "deleting", the name is free: from now on it cannot be opened;
  *  2. its groups' rows go; 3. file by file, row and file; 4. the row goes.
  * A file that is missing already does not stop it.

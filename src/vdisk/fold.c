@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fold: what the frozen layer of the map holds becomes new pages, from the leaves up, written to the vDisk's page
- * stream. Nothing in memory changes but the nodes' `fresh` entries until vdisk_fold_apply(), after the commit; until
- * then lookups go on seeing the frozen layer above the old tree. A fold that fails is undone and can be made again.
+ * The fold: what the frozen layer of the map holds becomes new pages, from the leaves up, written
+ * to the vDisk's page stream. Nothing in memory changes but the nodes' `fresh` entries until
+ * vdisk_fold_apply(), after the commit; until then lookups go on seeing the frozen layer above the
+ * old tree. A fold that fails is undone and can be made again.
  *
- * Which slots die: blocks and pages that the old tree names and the new one does not. Subtrees below a hole are
- * detached whole (orphans); reclaim walks them later.
+ * Which slots die: blocks and pages that the old tree names and the new one does not. Subtrees
+ * below a hole are detached whole (orphans); reclaim walks them later.
  */
 #include <errno.h>
 #include <string.h>
@@ -127,9 +128,9 @@ static int writer_add(struct fold *fold, unsigned level, uint64_t index,
 			return r;
 		record_begin(header);
 	}
-	crc = page_encode((struct page_disk *)(fold->buffer +
-					       (size_t)(1 + fold->count) * BLOCK_BYTES),
-			  &id, vdisk->fold_lsn, entries);
+	crc = page_encode(
+		(struct page_disk *)(fold->buffer + (size_t)(1 + fold->count) * BLOCK_BYTES), &id,
+		vdisk->fold_lsn, entries);
 	/* One extent for all: pages name themselves. */
 	record_add(header, RECORD_EXTENT_PAGES, fold->count, 1);
 	record_add_block(header, crc);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * After a fold was committed: the frozen layer becomes the tree, in memory, in one go (nothing here suspends), and
- * liveness follows: what the new pages name is born, what only the old ones named is dead.
+ * After a fold was committed: the frozen layer becomes the tree, in memory, in one go (nothing here
+ * suspends), and liveness follows: what the new pages name is born, what only the old ones named is
+ * dead.
  */
 #include <string.h>
 

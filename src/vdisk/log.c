@@ -116,8 +116,9 @@ void log_fail(struct log *log, int error)
 	ASSERT(error < 0);
 	if (log->failed == 0) {
 		log->failed = error;
-		log_error("vdisk", "the log has failed; the vDisk takes no more writes until it is "
-				   "opened again",
+		log_error("vdisk",
+			  "the log has failed; the vDisk takes no more writes until it is "
+			  "opened again",
 			  "vdisk=%" PRIu64 " error=%d", log->vdisk->row.id, error);
 	}
 	LIST_FOR_EACH (&log->in_flight, record, struct record_buffer, link)
@@ -230,14 +231,13 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 }
 
 /* Copies up to `room` blocks of the request into the record. Returns how many; 0: header full. */
-static uint32_t cut_data(struct record_buffer *record, struct block_request *request,
-			 uint32_t room)
+static uint32_t cut_data(struct record_buffer *record, struct block_request *request, uint32_t room)
 {
 	struct record_header_disk *header = record_buffer_header(record);
 	struct vdisk_request *state = vdisk_request(request);
 	uint32_t count = (uint32_t)MIN((uint64_t)room, state->end - state->cursor);
-	char *to = record_buffer_payload(record) +
-		   (size_t)record_payload_blocks(header) * BLOCK_BYTES;
+	char *to =
+		record_buffer_payload(record) + (size_t)record_payload_blocks(header) * BLOCK_BYTES;
 	uint64_t skip = state->cursor * BLOCK_BYTES - request->offset;
 
 	if (!record_add(header, RECORD_EXTENT_DATA, state->cursor, count))
@@ -325,8 +325,7 @@ static bool find_room(struct log *log)
 		LIST_ENTRY(list_front(&log->pending), struct block_request, link);
 	int64_t need = is_data(request) ? 1 : 0;
 
-	if (room_in(log->current) >= need &&
-	    (!need || log_group_takes_data(log, log->current)))
+	if (room_in(log->current) >= need && (!need || log_group_takes_data(log, log->current)))
 		return true;
 	if (log->ready && (!need || log_group_takes_data(log, log->ready))) {
 		log->current = TAKE_PTR(log->ready);

@@ -4,16 +4,19 @@
  * The log of a vDisk: guest writes are copied into records, records are appended to extent groups.
  *
  * Invariants:
- *  1. LSNs are given in the order in which records are cut; records in flight are a list in that order.
- *  2. A record is acknowledged (its extents enter the map, its requests complete) when it and all earlier ones are
- *     on disk: acked_lsn only grows, one by one.
- *  3. durable_lsn <= acked_lsn < next_lsn. A group takes no record before its rows and directory entry are durable.
- *  4. A group that failed gets no more records. What was not acknowledged goes, in order and under the same LSNs,
- *     into a new group, once; if that fails, too, the log has failed and takes no more writes until it is opened
- *     again (log_fail()).
+ *  1. LSNs are given in the order in which records are cut; records in flight are a list in that
+ * order.
+ *  2. A record is acknowledged (its extents enter the map, its requests complete) when it and all
+ * earlier ones are on disk: acked_lsn only grows, one by one.
+ *  3. durable_lsn <= acked_lsn < next_lsn. A group takes no record before its rows and directory
+ * entry are durable.
+ *  4. A group that failed gets no more records. What was not acknowledged goes, in order and under
+ * the same LSNs, into a new group, once; if that fails, too, the log has failed and takes no more
+ * writes until it is opened again (log_fail()).
  *  5. A failed sync is never repeated: the log has failed.
- * Home: the vDisk's reactor. The happy path runs in callbacks: log_add(), the turn-end hook cuts and issues, the
- * world completes, log_acknowledge. Fibers make groups ready, sync, and issue again after a failure.
+ * Home: the vDisk's reactor. The happy path runs in callbacks: log_add(), the turn-end hook cuts
+ * and issues, the world completes, log_acknowledge. Fibers make groups ready, sync, and issue again
+ * after a failure.
  */
 #include "egroup/store.h"
 #include "vdisk/record_buffer.h"
@@ -29,10 +32,12 @@ struct log_group {
 	struct list_node link; /* of log->groups */
 	uint32_t slots;        /* that are allocated */
 	uint32_t next_slot;
-	uint32_t acked_slots;      /* end of the last acknowledged record: the length when it is sealed */
-	uint64_t last_lsn;         /* of the last record issued to it */
-	uint64_t written, synced;  /* completed writes; how many of them the last good sync covered */
-	bool internal; /* taken out of the reserve: for records without payload only */
+	uint32_t
+		acked_slots; /* end of the last acknowledged record: the length when it is sealed */
+	uint64_t last_lsn;   /* of the last record issued to it */
+	uint64_t written,
+		synced; /* completed writes; how many of them the last good sync covered */
+	bool internal;  /* taken out of the reserve: for records without payload only */
 };
 
 struct log {
@@ -90,7 +95,8 @@ void log_fail(struct log *log, int error);
 /* Requests that wait to be cut complete with `error`; with -ENOSPC only those that need space. */
 void log_fail_pending(struct log *log, int error);
 
-/* Where record `lsn` starts, or would start next: the position that a checkpoint at lsn - 1 commits. */
+/* Where record `lsn` starts, or would start next: the position that a checkpoint at lsn - 1
+ * commits. */
 void log_position(const struct log *log, uint64_t lsn, uint64_t *ret_group, uint32_t *ret_slot);
 /* Stops using the current group, so that it can be sealed. */
 void log_close_current(struct log *log);

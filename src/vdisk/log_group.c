@@ -8,10 +8,10 @@
 #include "vdisk/log.h"
 #include "vdisk/vdisk_priv.h"
 
-#define SPACE_WAIT_NS      (10 * NSEC_PER_SEC) /* of a write for reclaim */
-#define SPACE_POLL_NS      (200 * NSEC_PER_MSEC)
-#define REROUTE_MIN_BYTES  (4 * MIB) /* holds every record in flight */
-_Static_assert(LOG_IN_FLIGHT_MAX * (1 + CACHE_RECORD_BLOCKS) * BLOCK_BYTES <= REROUTE_MIN_BYTES,
+#define SPACE_WAIT_NS     (10 * NSEC_PER_SEC) /* of a write for reclaim */
+#define SPACE_POLL_NS     (200 * NSEC_PER_MSEC)
+#define REROUTE_MIN_BYTES (4 * MIB) /* holds every record in flight */
+_Static_assert(LOG_IN_FLIGHT_MAX *(1 + CACHE_RECORD_BLOCKS) * BLOCK_BYTES <= REROUTE_MIN_BYTES,
 	       "a new group must hold what is issued again");
 
 static struct log_group *log_group_new(struct egroup *group)
@@ -172,8 +172,8 @@ static void space_retry(struct reactor_timer *timer)
 	log_kick(CONTAINER_OF(timer, struct log, space_timer));
 }
 
-/* No room for a group: somebody's reclaim must make it. Looks again soon, for a bounded time; no fiber is
- * held meanwhile. */
+/* No room for a group: somebody's reclaim must make it. Looks again soon, for a bounded time; no
+ * fiber is held meanwhile. */
 static void wait_for_space(struct log *log)
 {
 	struct vdisk *vdisk = log->vdisk;
@@ -267,8 +267,8 @@ static void issue_again(struct log *log, struct log_group *group)
 	}
 }
 
-/* Recovery goes through groups in the order of their ids: the one made ahead is older than the one that
- * takes over, so it must not be used any more. */
+/* Recovery goes through groups in the order of their ids: the one made ahead is older than the one
+ * that takes over, so it must not be used any more. */
 void log_drop_ready(struct log *log)
 {
 	struct log_group *ready = TAKE_PTR(log->ready);

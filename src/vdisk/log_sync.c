@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Flush and FUA: syncing every group that has writes since its last sync, many requests at a time. */
+/* Flush and FUA: syncing every group that has writes since its last sync, many requests at a time.
+ */
 #include <errno.h>
 
 #include "base/reached.h"

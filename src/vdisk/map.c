@@ -74,8 +74,8 @@ static int add_level(struct map *map)
 	root->child_count = 1;
 	if (map_bits_any(old->dirty[map->active]))
 		map_bit_set(root->dirty[map->active], 0);
-	/* In the committed tree there is no page of this level: the entry of the old root stands in it
-	 * until the next fold writes one. */
+	/* In the committed tree there is no page of this level: the entry of the old root stands in
+	 * it until the next fold writes one. */
 	root->entries[0] = map->root_entry;
 	map->root_entry = (struct map_entry){0};
 	old->parent = root;

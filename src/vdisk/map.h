@@ -3,18 +3,20 @@
 /*
  * The map of a vDisk: block number to stable address and checksum.
  *
- * On disk: a copy-on-write radix tree of immutable pages with 256 entries each (page.h). A leaf (level 0) covers
- * 1 MiB, each level above 256 times as much. An absent entry reads as zeros.
+ * On disk: a copy-on-write radix tree of immutable pages with 256 entries each (page.h). A leaf
+ * (level 0) covers 1 MiB, each level above 256 times as much. An absent entry reads as zeros.
  *
  * In memory, the same tree with three layers at every place, read top-down:
  *   active delta    what was acknowledged since the last freeze
  *   frozen delta    what a checkpoint is folding into new pages
  *   tree            the committed pages, cached as far as memory goes
- * A layer hides those below it where it has an entry for a block, and, in whole subtrees, where a parent's `hole` bit
- * is set: the subtree was unmapped, and entries of the same layer were made later.
+ * A layer hides those below it where it has an entry for a block, and, in whole subtrees, where a
+ * parent's `hole` bit is set: the subtree was unmapped, and entries of the same layer were made
+ * later.
  *
  * Invariants:
- *  1. dirty[layer] of an index node has a bit for each child below which the layer has an entry or a hole.
+ *  1. dirty[layer] of an index node has a bit for each child below which the layer has an entry or
+ * a hole.
  *  2. A child that is absent in memory has no delta; then the tree's entry decides.
  *  3. `entries` of an index node are valid when `loaded`. They are those of the committed tree.
  *  4. Freezing is a swap of the layers' roles; the new active layer is empty.
@@ -86,11 +88,11 @@ static inline unsigned map_root_level(const struct map *map)
 
 /* 0 with the entry (absent = zeros), or -EAGAIN when a page must be read first (map_load.h). */
 int map_lookup(struct map *map, uint64_t block, struct map_entry *ret_entry);
-/* How many blocks from `block` on, at most `limit`, are known to be absent without looking at each; 0 when the
- * block is mapped or it is not known. */
+/* How many blocks from `block` on, at most `limit`, are known to be absent without looking at each;
+ * 0 when the block is mapped or it is not known. */
 uint64_t map_absent_run(struct map *map, uint64_t block, uint64_t limit);
-/* Blocks [block, block + count) are at consecutive slots. crcs[i] is block i's, in little-endian. Must be preceded
- * by cache_reserve(). */
+/* Blocks [block, block + count) are at consecutive slots. crcs[i] is block i's, in little-endian.
+ * Must be preceded by cache_reserve(). */
 void map_set(struct map *map, uint64_t block, uint32_t count, uint64_t address,
 	     const uint32_t *crcs);
 /* The range reads as zeros. */
@@ -137,7 +139,8 @@ struct map_leaf *map_leaf_new(struct map *map, struct map_index *parent, unsigne
 void map_delta_free(struct map *map, struct map_delta *delta);
 int map_leaf_attach_page(struct map *map, struct map_leaf *leaf, const struct map_entry *entries);
 void map_leaf_drop_page(struct map *map, struct map_leaf *leaf);
-/* Frees a leaf or index node without content, and its parents where they become so. Not while pinned. */
+/* Frees a leaf or index node without content, and its parents where they become so. Not while
+ * pinned. */
 void map_leaf_release(struct map *map, struct map_leaf *leaf);
 void map_index_release(struct map *map, struct map_index *index);
 static inline void map_pin(struct map *map)
@@ -150,8 +153,7 @@ static inline void map_unpin(struct map *map)
 	map->pins--;
 }
 /* The committed tree's entry of a node; absent when the parent says so. The parent is loaded. */
-static inline struct map_entry map_index_entry(const struct map *map,
-					       const struct map_index *index)
+static inline struct map_entry map_index_entry(const struct map *map, const struct map_index *index)
 {
 	return index->parent ? index->parent->entries[index->slot] : map->root_entry;
 }

@@ -97,8 +97,7 @@ static struct map_entry *delta_place(struct map *map, struct map_delta **delta, 
 	return &old->entries[rank];
 }
 
-void map_delta_put(struct map *map, struct map_delta **delta, unsigned slot,
-		   struct map_entry entry)
+void map_delta_put(struct map *map, struct map_delta **delta, unsigned slot, struct map_entry entry)
 {
 	*delta_place(map, delta, slot) = entry;
 }

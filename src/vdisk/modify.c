@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests that read before they write, or only read and compare: partial blocks, compare, compare-and-write, status
- * of a range. Each runs in a fiber. Those that write hold their blocks exclusively from before they read until
- * they are acknowledged, so every earlier write to these blocks is in the map and no other comes between. A bad old
- * block fails the write: it is not laundered under a new checksum.
+ * Requests that read before they write, or only read and compare: partial blocks, compare,
+ * compare-and-write, status of a range. Each runs in a fiber. Those that write hold their blocks
+ * exclusively from before they read until they are acknowledged, so every earlier write to these
+ * blocks is in the map and no other comes between. A bad old block fails the write: it is not
+ * laundered under a new checksum.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 #include "block/iov.h"
 #include "vdisk/vdisk_priv.h"
 
-#define COMPARE_BLOCKS 64u /* at a time */
+#define COMPARE_BLOCKS 64u                 /* at a time */
 #define STATUS_BLOCKS  (UINT64_C(1) << 18) /* looked at for one answer: 1 GiB */
 
 /* A write that stands for the guest's: whole blocks, memory of its own. */
@@ -33,7 +34,8 @@ static void inner_done(struct block_request *request, int result)
 	fiber_wake(inner->fiber);
 }
 
-/* Through the ordinary path, but for the claim: the outer request holds the blocks. Only whole blocks. */
+/* Through the ordinary path, but for the claim: the outer request holds the blocks. Only whole
+ * blocks. */
 static int write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
 		       void *buffer)
 {
@@ -99,7 +101,8 @@ static int write_merged(struct vdisk *vdisk, struct block_request *request, uint
 	return r < 0 ? r : write_inner(vdisk, BLOCK_WRITE, first, end - first, buffer);
 }
 
-/* Zeroes what the request covers of a block at its edge; nothing to do where it reads as zeros already. */
+/* Zeroes what the request covers of a block at its edge; nothing to do where it reads as zeros
+ * already. */
 static int zero_edge(struct vdisk *vdisk, struct block_request *request, uint64_t block)
 {
 	struct map_entry entry;
@@ -140,8 +143,8 @@ static int compare_range(struct vdisk *vdisk, struct block_request *request)
 	for (uint64_t block = state->first; block < state->end; block += COMPARE_BLOCKS) {
 		uint64_t count = MIN((uint64_t)COMPARE_BLOCKS, state->end - block);
 		uint64_t start = MAX(block * BLOCK_BYTES, request->offset);
-		uint64_t end = MIN((block + count) * BLOCK_BYTES,
-				   request->offset + request->length);
+		uint64_t end =
+			MIN((block + count) * BLOCK_BYTES, request->offset + request->length);
 		uint64_t skip = start - request->offset, same;
 		int r = vdisk_read_blocks(vdisk, block, count, buffer);
 
@@ -199,7 +202,8 @@ static void modify_granted(struct range_claim *claim)
 	vdisk_spawn(state->vdisk, &state->task, modify_fiber);
 }
 
-/* The fiber is taken only once the blocks are held: fibers that wait for each other's could use them up. */
+/* The fiber is taken only once the blocks are held: fibers that wait for each other's could use
+ * them up. */
 void vdisk_modify_start(struct vdisk *vdisk, struct block_request *request)
 {
 	struct vdisk_request *state = vdisk_request(request);
@@ -227,7 +231,8 @@ void vdisk_compare_start(struct vdisk *vdisk, struct block_request *request)
 	vdisk_spawn(vdisk, &vdisk_request(request)->task, compare_fiber);
 }
 
-/* Extends the run of blocks that share the first one's state; subtrees that are absent are skipped whole. */
+/* Extends the run of blocks that share the first one's state; subtrees that are absent are skipped
+ * whole. */
 static int status_run(struct vdisk *vdisk, uint64_t first, uint64_t end, bool *ret_mapped,
 		      uint64_t *ret_blocks)
 {

@@ -14,7 +14,8 @@
 #define PAGE_MAGIC      UINT32_C(0x50414D53) /* "SMAP" */
 #define PAGE_VERSION    1
 
-/* 12 bytes. `crc` of the plain 4 KiB that the address names; address = group (40 bits), slot (14), type (10). */
+/* 12 bytes. `crc` of the plain 4 KiB that the address names; address = group (40 bits), slot (14),
+ * type (10). */
 struct map_entry {
 	uint32_t crc;     /* in memory: host order */
 	uint64_t address; /* 0: absent */
@@ -66,7 +67,7 @@ struct page_id {
 /* Fills a page; returns the CRC-32C of its 4096 bytes. */
 uint32_t page_encode(struct page_disk *page, const struct page_id *id, uint64_t lsn,
 		     const struct map_entry *entries);
-/* `crc` is what the parent says. -EBADMSG when the bytes differ from it; -EUCLEAN when they are another page or
- * hold an impossible entry. */
+/* `crc` is what the parent says. -EBADMSG when the bytes differ from it; -EUCLEAN when they are
+ * another page or hold an impossible entry. */
 int page_decode(const struct page_disk *page, const struct page_id *id, uint32_t crc,
 		struct map_entry *ret_entries);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads. A request is cut into parts, each contiguous in one file; whole, aligned blocks are read straight into the
- * caller's memory, others into a bounce block. Every block is verified against the map's CRC. The common hit runs in
- * callbacks; where a map page or a file is missing, a fiber fetches it and goes on with the same loop.
+ * Reads. A request is cut into parts, each contiguous in one file; whole, aligned blocks are read
+ * straight into the caller's memory, others into a bounce block. Every block is verified against
+ * the map's CRC. The common hit runs in callbacks; where a map page or a file is missing, a fiber
+ * fetches it and goes on with the same loop.
  *
- * A mismatch in the caller's memory is read once more into memory of ours before it counts as damage: the caller
- * may have changed its memory meanwhile, or a bit may have flipped on the way.
+ * A mismatch in the caller's memory is read once more into memory of ours before it counts as
+ * damage: the caller may have changed its memory meanwhile, or a bit may have flipped on the way.
  */
 #include <errno.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static uint64_t data_offset(const struct block_request *request, uint64_t block)
 	return MAX(block * BLOCK_BYTES, request->offset) - request->offset;
 }
 
-/* How many whole blocks from `block` on lie in whole, aligned pages of the caller, up to `limit`. */
+/* How many whole blocks from `block` on lie in whole, aligned pages of the caller, up to `limit`.
+ */
 static uint32_t direct_blocks(const struct block_request *request, uint64_t block, uint32_t limit)
 {
 	uint64_t skip = data_offset(request, block), left;
@@ -219,7 +221,8 @@ struct placed { /* a run of blocks at one place */
 	uint32_t crcs[READ_PART_BLOCKS];
 };
 
-/* The longest run from the cursor on, at least one block. 0, -EAGAIN, or an error. count 0: zeros. */
+/* The longest run from the cursor on, at least one block. 0, -EAGAIN, or an error. count 0: zeros.
+ */
 static int place_run(struct vdisk *vdisk, uint64_t block, uint32_t limit, struct placed *run)
 {
 	struct egroup_file *file;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reclaim of one vDisk, in one fiber: recounting liveness after an open, freeing detached subtrees, dropping files
- * without live slots, compacting sparse ones. It works harder as the pool fills, and yields to the guest otherwise.
+ * Reclaim of one vDisk, in one fiber: recounting liveness after an open, freeing detached subtrees,
+ * dropping files without live slots, compacting sparse ones. It works harder as the pool fills, and
+ * yields to the guest otherwise.
  *
- * Liveness is not stored: after an open, a walk over the committed tree finds it. Until it is done nothing is
- * dropped, so the pages of the root it started from stay whatever checkpoints do meanwhile; what dies meanwhile is
- * noted and taken out again at the end.
+ * Liveness is not stored: after an open, a walk over the committed tree finds it. Until it is done
+ * nothing is dropped, so the pages of the root it started from stay whatever checkpoints do
+ * meanwhile; what dies meanwhile is noted and taken out again at the end.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -107,9 +108,8 @@ static int walk_page(const struct walk *walk, const struct orphan *page)
 
 		if (entries[i].address == 0)
 			continue;
-		r = page->level > 0
-			    ? walk_page(walk, &child)
-			    : walk->slot(walk->arg, entries[i].address, -1, child.index);
+		r = page->level > 0 ? walk_page(walk, &child)
+				    : walk->slot(walk->arg, entries[i].address, -1, child.index);
 	}
 	return r;
 }
@@ -170,8 +170,7 @@ static void free_orphans(struct vdisk *vdisk)
 
 		if (r < 0)
 			vdisk_report_damage(vdisk, "a detached part of the map cannot be read",
-					    orphan.index
-						    << (MAP_FANOUT_BITS * (orphan.level + 1)),
+					    orphan.index << (MAP_FANOUT_BITS * (orphan.level + 1)),
 					    r);
 		vdisk_space_changed(vdisk);
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Recovery: from the checkpoint's position in the log, the longest contiguous run of valid records is put into the
- * map; then the groups they are in are synced and sealed where the run ends, under the next epoch. Nothing is ever
- * appended to a group that was found.
+ * Recovery: from the checkpoint's position in the log, the longest contiguous run of valid records
+ * is put into the map; then the groups they are in are synced and sealed where the run ends, under
+ * the next epoch. Nothing is ever appended to a group that was found.
  *
- * Where the run ends: at a record that is missing, torn or out of sequence in a group that was not sealed. The next
- * group continues it when its first record does not leave a gap; it may repeat records that were issued a second
- * time. A bad record in a sealed group, or one that a later header calls durable, is damage and never the end.
- * A read that gives a bad record is made again: a flipped bit on the way must not cut the log.
+ * Where the run ends: at a record that is missing, torn or out of sequence in a group that was not
+ * sealed. The next group continues it when its first record does not leave a gap; it may repeat
+ * records that were issued a second time. A bad record in a sealed group, or one that a later
+ * header calls durable, is damage and never the end. A read that gives a bad record is made again:
+ * a flipped bit on the way must not cut the log.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -115,12 +116,12 @@ static int view(struct recovery *recovery, struct egroup *group, uint32_t slot, 
 			return r;
 	}
 	if (slot + blocks <= recovery->window_slot + recovery->window_blocks)
-		*ret_view = recovery->window +
-			    (size_t)(slot - recovery->window_slot) * BLOCK_BYTES;
+		*ret_view = recovery->window + (size_t)(slot - recovery->window_slot) * BLOCK_BYTES;
 	return 0;
 }
 
-/* 0 with the record (header and payload checked), -ENODATA: there is none, or an error of reading. */
+/* 0 with the record (header and payload checked), -ENODATA: there is none, or an error of reading.
+ */
 static int read_record_once(struct recovery *recovery, struct egroup *group, uint32_t slot,
 			    struct record_header_disk **ret_header)
 {
@@ -313,7 +314,8 @@ static size_t open_page_groups(struct egroup_store *store, struct egroup **ret_g
 	return count;
 }
 
-/* One transaction: the seals and the next epoch. Pages end where nobody knows: their groups keep their size. */
+/* One transaction: the seals and the next epoch. Pages end where nobody knows: their groups keep
+ * their size. */
 static int commit_seals(struct recovery *recovery)
 {
 	struct vdisk *vdisk = recovery->vdisk;

@@ -2,9 +2,9 @@
 /*
  * Requests of an open vDisk: from submit to completion. Home: the vDisk's reactor.
  *
- * A write claims its range (shared; exclusively where it must read first), is admitted to the pool, goes to the
- * log, and when the log acknowledges it, its blocks are in the map. Reads take no claim: one that overlaps a write
- * in flight may see the old or the new block, each whole.
+ * A write claims its range (shared; exclusively where it must read first), is admitted to the pool,
+ * goes to the log, and when the log acknowledges it, its blocks are in the map. Reads take no
+ * claim: one that overlaps a write in flight may see the old or the new block, each whole.
  */
 #include <errno.h>
 #include <string.h>
@@ -97,8 +97,8 @@ void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int r
 	vdisk_finish(vdisk, request, 0);
 }
 
-void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header, uint64_t group,
-			uint32_t slot)
+void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header,
+			uint64_t group, uint32_t slot)
 {
 	uint32_t count = record_extent_count(header), cursor = 0;
 	struct record_extent extent;
@@ -180,7 +180,8 @@ static void wait_for_space(struct vdisk *vdisk, struct block_request *request)
 	vdisk_tick_soon(vdisk);
 }
 
-/* Has its claim: on to the log, in order of arrival. Unmapping makes room: it must not wait for it. */
+/* Has its claim: on to the log, in order of arrival. Unmapping makes room: it must not wait for it.
+ */
 static void write_claimed(struct vdisk *vdisk, struct block_request *request)
 {
 	int r = -ENOSPC;

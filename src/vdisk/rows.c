@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vDisks as the catalog knows them: rows, names, create, list, rename. What an open vDisk writes into its row
- * goes through vdisk_row_encode(), too; renaming an open vDisk is safe because both expect the version they read.
+ * vDisks as the catalog knows them: rows, names, create, list, rename. What an open vDisk writes
+ * into its row goes through vdisk_row_encode(), too; renaming an open vDisk is safe because both
+ * expect the version they read.
  */
 #include "vdisk/rows.h"
 
@@ -18,23 +19,23 @@
 #define RENAME_TRIES 8
 
 enum { /* offsets */
-	ROW_AT_VERSION = 0,
-	ROW_AT_FLAGS = 1,
-	ROW_AT_ROOT_LEVEL = 2,
-	ROW_AT_BLOCK_BYTES = 4,
-	ROW_AT_POOL = 8,
-	ROW_AT_CONTAINER = 16,
-	ROW_AT_SIZE = 24,
-	ROW_AT_CREATED = 32,
-	ROW_AT_EPOCH = 40,
-	ROW_AT_ROOT_CRC = 48,
-	ROW_AT_ROOT_ADDRESS = 56,
-	ROW_AT_CHECKPOINT_LSN = 64,
-	ROW_AT_LOG_GROUP = 72,
-	ROW_AT_LOG_SLOT = 80,
-	ROW_AT_LIVE = 88,
-	ROW_AT_PAGE_LSN = 96,
-	ROW_AT_NAME = 128,
+       ROW_AT_VERSION = 0,
+       ROW_AT_FLAGS = 1,
+       ROW_AT_ROOT_LEVEL = 2,
+       ROW_AT_BLOCK_BYTES = 4,
+       ROW_AT_POOL = 8,
+       ROW_AT_CONTAINER = 16,
+       ROW_AT_SIZE = 24,
+       ROW_AT_CREATED = 32,
+       ROW_AT_EPOCH = 40,
+       ROW_AT_ROOT_CRC = 48,
+       ROW_AT_ROOT_ADDRESS = 56,
+       ROW_AT_CHECKPOINT_LSN = 64,
+       ROW_AT_LOG_GROUP = 72,
+       ROW_AT_LOG_SLOT = 80,
+       ROW_AT_LIVE = 88,
+       ROW_AT_PAGE_LSN = 96,
+       ROW_AT_NAME = 128,
 };
 
 #define ROW_FLAG_DELETING 1
@@ -225,8 +226,7 @@ static int commit_new(struct catalog *catalog, const struct vdisk_row *row,
 		      const struct catalog_row *container)
 {
 	uint8_t value[VDISK_ROW_BYTES], id[8];
-	struct catalog_key name =
-		catalog_name_key(CATALOG_NAME_VDISK, row->container, row->name);
+	struct catalog_key name = catalog_name_key(CATALOG_NAME_VDISK, row->container, row->name);
 	struct catalog_change changes[5] = {
 		{.kind = CATALOG_EXPECT, .key = name, .version = 0},
 		{.kind = CATALOG_PUT, .key = name, .value = id, .length = sizeof(id)},

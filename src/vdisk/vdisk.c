@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The open vDisk as an object: opening, closing, resizing, the tick that looks after idle ones, figures. Home: the
- * reactor it was opened on.
+ * The open vDisk as an object: opening, closing, resizing, the tick that looks after idle ones,
+ * figures. Home: the reactor it was opened on.
  */
 #include "vdisk/vdisk.h"
 
@@ -43,8 +43,8 @@ static uint64_t writes_so_far(const struct vdisk *vdisk)
 	return vdisk->log.next_lsn;
 }
 
-/* Nothing was written for a while: fold the log, so that a restart has nothing to replay, and give back what the
- * groups have beyond their ends. */
+/* Nothing was written for a while: fold the log, so that a restart has nothing to replay, and give
+ * back what the groups have beyond their ends. */
 static void look_after_idle(struct vdisk *vdisk)
 {
 	if (vdisk->writes_at_tick != writes_so_far(vdisk)) {
@@ -250,8 +250,8 @@ static int shrink(struct vdisk *vdisk, uint64_t size_bytes)
 	uint64_t old = volume->size_bytes;
 	int r;
 
-	/* What is cut off reads as zeros if the vDisk grows again, and its space comes back. The size in the
-	 * row follows only when no record beyond it is left to replay. */
+	/* What is cut off reads as zeros if the vDisk grows again, and its space comes back. The
+	 * size in the row follows only when no record beyond it is left to replay. */
 	r = block_io(volume, BLOCK_UNMAP, 0, NULL, old - size_bytes, size_bytes);
 	if (r < 0)
 		return r;

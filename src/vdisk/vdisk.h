@@ -13,7 +13,7 @@
 struct vdisk;
 struct vdisk_cache;
 
-#define VDISK_NAME_MAX 63
+#define VDISK_NAME_MAX  63
 #define VDISK_MAX_BYTES (64 * TIB)
 #define VDISK_MIN_BYTES (1 * MIB)
 

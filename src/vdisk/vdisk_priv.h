@@ -9,8 +9,9 @@
 #include "vdisk/rows.h"
 #include "vdisk/vdisk.h"
 
-#define VDISK_TICK_NS        (1 * NSEC_PER_SEC)
-#define VDISK_IDLE_TICKS     5 /* without a write, before the log is folded and its groups are trimmed */
+#define VDISK_TICK_NS (1 * NSEC_PER_SEC)
+#define VDISK_IDLE_TICKS \
+	5 /* without a write, before the log is folded and its groups are trimmed */
 #define VDISK_TAIL_MIN_BYTES (8 * MIB)
 #define VDISK_TAIL_MAX_BYTES (512 * MIB)
 
@@ -58,7 +59,7 @@ struct vdisk {
 	/* Checkpoint. */
 	bool checkpointing, checkpoint_wanted;
 	int checkpoint_error; /* of the last one */
-	uint64_t fold_lsn; /* what the frozen layer holds: the log up to it */
+	uint64_t fold_lsn;    /* what the frozen layer holds: the log up to it */
 	uint64_t fold_group;
 	uint32_t fold_slot;
 	uint64_t fold_tail_bytes;
@@ -67,7 +68,8 @@ struct vdisk {
 	struct fiber_queue checkpoint_done;
 	struct egroup *page_group; /* where the page stream goes on */
 	uint32_t page_slot;
-	struct list old_page_groups; /* of struct page_group: full, to be sealed by the next checkpoint */
+	struct list old_page_groups; /* of struct page_group: full, to be sealed by the next
+					checkpoint */
 
 	/* Reclaim. */
 	bool reclaiming, reclaim_wanted;
@@ -120,17 +122,19 @@ static inline struct vdisk *vdisk_of(struct block_volume *volume)
 void vdisk_submit(struct block_volume *volume, struct block_request *request);
 void vdisk_finish(struct vdisk *vdisk, struct block_request *request, int result);
 void vdisk_finish_later(struct vdisk *vdisk, struct block_request *request, int result);
-/* A write, write-zeroes or unmap of the vDisk's own, whole blocks, whose range is claimed by another request. */
+/* A write, write-zeroes or unmap of the vDisk's own, whole blocks, whose range is claimed by
+ * another request. */
 void vdisk_write_unclaimed(struct vdisk *vdisk, struct block_request *request);
 /* The log is done with a write: durable as far as asked for, or failed. */
 void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int result);
 /* Puts an acknowledged record's extents into the map. */
-void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header, uint64_t group,
-			uint32_t slot);
+void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header,
+			uint64_t group, uint32_t slot);
 /* Admits writes that wait for space, as far as there is some; fails those that waited too long. */
 void vdisk_space_changed(struct vdisk *vdisk);
 /* Spawns a fiber that belongs to a request; counted, so that closing can wait. */
-void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struct fiber_task *task));
+void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task,
+		 void (*run)(struct fiber_task *task));
 void vdisk_fiber_ends(struct vdisk *vdisk);
 
 /* read.c */

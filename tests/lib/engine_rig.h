@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * An engine in a simulated world, for tests: one disk, a catalog, a pool, a container, and one vDisk. All calls but
- * init and done are made in fibers of reactor 0.
+ * An engine in a simulated world, for tests: one disk, a catalog, a pool, a container, and one
+ * vDisk. All calls but init and done are made in fibers of reactor 0.
  */
 #include "sim_rig.h"
 #include "vdisk/vdisk.h"
