@@ -54,6 +54,9 @@ struct world *sim_world(struct sim *sim);
 /* A disk with `capacity_bytes`, all directories and files under `root`. root itself exists,
  * durable. */
 int sim_disk_add(struct sim *sim, const char *root, uint64_t capacity_bytes);
+/* A mix for this run, from the tests' stream: each kind is absent in half of the runs, else up to
+ * `most_ppm` frequent; slow operations take up to 50 ms. */
+void sim_draw_faults(struct sim *sim, uint32_t most_ppm, struct sim_faults *ret_faults);
 void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults);
 void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_bytes);
 void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);

@@ -212,6 +212,26 @@ static struct sim_disk *disk_of(struct sim *sim, const char *root)
 	return disk;
 }
 
+static uint32_t draw_ppm(struct sim *sim, uint32_t most_ppm)
+{
+	if (sim_random_coin(&sim->tests))
+		return 0;
+	return (uint32_t)sim_random_upto(&sim->tests, (uint64_t)most_ppm + 1);
+}
+
+void sim_draw_faults(struct sim *sim, uint32_t most_ppm, struct sim_faults *ret_faults)
+{
+	*ret_faults = (struct sim_faults){
+		.read_error_ppm = draw_ppm(sim, most_ppm),
+		.write_error_ppm = draw_ppm(sim, most_ppm),
+		.sync_error_ppm = draw_ppm(sim, most_ppm),
+		.bit_flip_ppm = draw_ppm(sim, most_ppm),
+		.metadata_error_ppm = draw_ppm(sim, most_ppm),
+		.slow_ppm = draw_ppm(sim, most_ppm),
+		.slow_ns = sim_random_upto(&sim->tests, 50 * NSEC_PER_MSEC),
+	};
+}
+
 void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults)
 {
 	disk_of(sim, root)->faults = *faults;

@@ -242,7 +242,12 @@ static void open_crash(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_file_open_type = {
-	.name = "open", .effect = open_effect, .finish = open_finish, .crash = open_crash};
+	.name = "open",
+	.delay = sim_path_delay,
+	.effect = open_effect,
+	.finish = open_finish,
+	.crash = open_crash,
+};
 
 void sim_file_open(struct world_port *port, const char *path, unsigned flags,
 		   struct world_file **ret_file, struct world_op *op)
@@ -292,7 +297,7 @@ static void io_finish(struct sim *sim, struct sim_op *op)
 	sim_undo_completed(file->node, op->io.change, ++sim->stamp);
 }
 
-static void io_slow(struct sim_op *op)
+static void io_delay(struct sim *sim, struct sim_op *op)
 {
 	const struct sim_faults *faults = &op->io.file->node->disk->faults;
 
@@ -318,13 +323,17 @@ static int64_t read_effect(struct sim *sim, struct sim_op *op)
 {
 	int64_t result = sim_file_do_read(op->io.file, io_cursor(op), op->io.offset);
 
-	io_slow(op);
 	io_trace(sim, "read at", op, result);
 	return result;
 }
 
 const struct sim_op_type sim_file_read_type = {
-	.name = "read", .effect = read_effect, .finish = io_finish, .cancel = io_cancel};
+	.name = "read",
+	.delay = io_delay,
+	.effect = read_effect,
+	.finish = io_finish,
+	.cancel = io_cancel,
+};
 
 void sim_file_read(struct world_port *port, struct world_file *file, const struct iovec *iov,
 		   int iov_count, uint64_t offset, struct world_op *op)
@@ -342,7 +351,6 @@ static int64_t write_effect(struct sim *sim, struct sim_op *op)
 	int64_t result = sim_file_do_write(op->io.file, io_cursor(op), op->io.offset,
 					   &op->io.change);
 
-	io_slow(op);
 	io_trace(sim, "write at", op, result);
 	return result;
 }
@@ -357,11 +365,14 @@ static void write_crash(struct sim *sim, struct sim_op *op)
 	sim_undo_completed(op->io.file->node, op->io.change, ++sim->stamp);
 }
 
-const struct sim_op_type sim_file_write_type = {.name = "write",
-						.effect = write_effect,
-						.finish = io_finish,
-						.crash = write_crash,
-						.cancel = io_cancel};
+const struct sim_op_type sim_file_write_type = {
+	.name = "write",
+	.delay = io_delay,
+	.effect = write_effect,
+	.finish = io_finish,
+	.crash = write_crash,
+	.cancel = io_cancel,
+};
 
 void sim_file_write(struct world_port *port, struct world_file *file, const struct iovec *iov,
 		    int iov_count, uint64_t offset, struct world_op *op)
@@ -378,7 +389,6 @@ static int64_t sync_effect(struct sim *sim, struct sim_op *op)
 {
 	int64_t result = sim_file_do_sync(op->io.file, op->io.mark);
 
-	io_slow(op);
 	io_trace(sim, "sync of", op, result);
 	return result;
 }
@@ -389,11 +399,14 @@ static void sync_crash(struct sim *sim, struct sim_op *op)
 		sim_undo_sync(op->io.file->node, op->io.mark);
 }
 
-const struct sim_op_type sim_file_sync_type = {.name = "sync",
-					       .effect = sync_effect,
-					       .finish = io_finish,
-					       .crash = sync_crash,
-					       .cancel = io_cancel};
+const struct sim_op_type sim_file_sync_type = {
+	.name = "sync",
+	.delay = io_delay,
+	.effect = sync_effect,
+	.finish = io_finish,
+	.crash = sync_crash,
+	.cancel = io_cancel,
+};
 
 void sim_file_sync(struct world_port *port, struct world_file *file, struct world_op *op)
 {
@@ -405,7 +418,6 @@ static int64_t resize_effect(struct sim *sim, struct sim_op *op)
 	int64_t result = sim_file_do_resize(op->io.file, op->io.offset, op->io.reserve,
 					    &op->io.change);
 
-	io_slow(op);
 	io_trace(sim, "resize to", op, result);
 	return result;
 }
@@ -418,10 +430,13 @@ static void resize_crash(struct sim *sim, struct sim_op *op)
 	sim_undo_completed(op->io.file->node, op->io.change, ++sim->stamp);
 }
 
-const struct sim_op_type sim_file_resize_type = {.name = "resize",
-						 .effect = resize_effect,
-						 .finish = io_finish,
-						 .crash = resize_crash};
+const struct sim_op_type sim_file_resize_type = {
+	.name = "resize",
+	.delay = io_delay,
+	.effect = resize_effect,
+	.finish = io_finish,
+	.crash = resize_crash,
+};
 
 void sim_file_resize(struct world_port *port, struct world_file *file, uint64_t size_bytes,
 		     enum world_resize how, struct world_op *op)
@@ -451,7 +466,11 @@ static void stat_finish(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_file_stat_type = {
-	.name = "file-stat", .effect = stat_effect, .finish = stat_finish};
+	.name = "file-stat",
+	.delay = io_delay,
+	.effect = stat_effect,
+	.finish = stat_finish,
+};
 
 void sim_file_stat(struct world_port *port, struct world_file *file, struct world_stat *ret_stat,
 		   struct world_op *op)

@@ -163,6 +163,8 @@ void sim_op_run(struct sim *sim, struct sim_op *op)
 	}
 	ASSERT(sim_op_stage(op) == SIM_QUEUED);
 	set_stage(op, SIM_RUNNING);
+	if (type_of(op)->delay)
+		type_of(op)->delay(sim, op);
 	result = type_of(op)->effect(sim, op);
 	if (result == SIM_PARK)
 		set_stage(op, SIM_PARKED);

@@ -16,6 +16,14 @@ static int enter(struct sim *sim, const char *path, bool faulty, struct sim_plac
 	return gate < 0 ? gate : r;
 }
 
+void sim_path_delay(struct sim *sim, struct sim_op *op)
+{
+	const struct sim_disk *disk = sim_tree_disk(sim, op->path.path, NULL);
+
+	if (disk)
+		sim_op_slow(op, disk->faults.slow_ppm, disk->faults.slow_ns);
+}
+
 static struct sim_op *submit(struct world_port *port, struct world_op *op, enum sim_op_kind kind,
 			     const char *path, void *ret)
 {
@@ -52,7 +60,11 @@ static void path_stat_finish(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_path_stat_type = {
-	.name = "path-stat", .effect = path_stat_effect, .finish = path_stat_finish};
+	.name = "path-stat",
+	.delay = sim_path_delay,
+	.effect = path_stat_effect,
+	.finish = path_stat_finish,
+};
 
 void sim_path_stat(struct world_port *port, const char *path, struct world_stat *ret_stat,
 		   struct world_op *op)
@@ -113,7 +125,11 @@ static void rename_crash(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_path_rename_type = {
-	.name = "rename", .effect = rename_effect, .crash = rename_crash};
+	.name = "rename",
+	.delay = sim_path_delay,
+	.effect = rename_effect,
+	.crash = rename_crash,
+};
 
 void sim_path_rename(struct world_port *port, const char *from, const char *to,
 		     struct world_op *op)
@@ -149,7 +165,11 @@ static void unlink_crash(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_path_unlink_type = {
-	.name = "unlink", .effect = unlink_effect, .crash = unlink_crash};
+	.name = "unlink",
+	.delay = sim_path_delay,
+	.effect = unlink_effect,
+	.crash = unlink_crash,
+};
 
 void sim_path_unlink(struct world_port *port, const char *path, struct world_op *op)
 {
@@ -181,9 +201,12 @@ static void directory_make_crash(struct sim *sim, struct sim_op *op)
 	crash_coin(sim, op, directory_make_effect);
 }
 
-const struct sim_op_type sim_path_directory_make_type = {.name = "directory-make",
-							 .effect = directory_make_effect,
-							 .crash = directory_make_crash};
+const struct sim_op_type sim_path_directory_make_type = {
+	.name = "directory-make",
+	.delay = sim_path_delay,
+	.effect = directory_make_effect,
+	.crash = directory_make_crash,
+};
 
 void sim_path_directory_make(struct world_port *port, const char *path, struct world_op *op)
 {
@@ -229,9 +252,12 @@ static void directory_list_finish(struct sim *sim, struct sim_op *op)
 		world_names_free(&op->path.out.names);
 }
 
-const struct sim_op_type sim_path_directory_list_type = {.name = "directory-list",
-							 .effect = directory_list_effect,
-							 .finish = directory_list_finish};
+const struct sim_op_type sim_path_directory_list_type = {
+	.name = "directory-list",
+	.delay = sim_path_delay,
+	.effect = directory_list_effect,
+	.finish = directory_list_finish,
+};
 
 void sim_path_directory_list(struct world_port *port, const char *path,
 			     struct world_names *ret_names, struct world_op *op)
@@ -262,9 +288,12 @@ static void directory_sync_crash(struct sim *sim, struct sim_op *op)
 	crash_coin(sim, op, directory_sync_effect);
 }
 
-const struct sim_op_type sim_path_directory_sync_type = {.name = "directory-sync",
-							 .effect = directory_sync_effect,
-							 .crash = directory_sync_crash};
+const struct sim_op_type sim_path_directory_sync_type = {
+	.name = "directory-sync",
+	.delay = sim_path_delay,
+	.effect = directory_sync_effect,
+	.crash = directory_sync_crash,
+};
 
 void sim_path_directory_sync(struct world_port *port, const char *path, struct world_op *op)
 {
@@ -297,7 +326,11 @@ static void fs_stat_finish(struct sim *sim, struct sim_op *op)
 }
 
 const struct sim_op_type sim_path_fs_stat_type = {
-	.name = "fs-stat", .effect = fs_stat_effect, .finish = fs_stat_finish};
+	.name = "fs-stat",
+	.delay = sim_path_delay,
+	.effect = fs_stat_effect,
+	.finish = fs_stat_finish,
+};
 
 void sim_path_fs_stat(struct world_port *port, const char *path, struct world_fs_stat *ret_stat,
 		      struct world_op *op)

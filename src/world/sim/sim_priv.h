@@ -137,6 +137,8 @@ _Static_assert(sizeof(struct sim_op) <= sizeof(((struct world_op *)0)->private_w
 
 struct sim_op_type {
 	const char *name;
+	/* Before it takes effect: may put off its completion. NULL = no. */
+	void (*delay)(struct sim *sim, struct sim_op *op);
 	/* Takes effect; returns the result or SIM_PARK. */
 	int64_t (*effect)(struct sim *sim, struct sim_op *op);
 	/* Just before the caller is told: writes outputs, or drops them when result < 0. */
@@ -317,6 +319,7 @@ extern const struct sim_op_type sim_file_open_type, sim_file_close_type, sim_fil
 	sim_file_write_type, sim_file_sync_type, sim_file_resize_type, sim_file_stat_type;
 
 /* sim_path.c */
+void sim_path_delay(struct sim *sim, struct sim_op *op);
 void sim_path_stat(struct world_port *port, const char *path, struct world_stat *ret_stat,
 		   struct world_op *op);
 void sim_path_rename(struct world_port *port, const char *from, const char *to,

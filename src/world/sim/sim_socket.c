@@ -312,11 +312,13 @@ static int64_t accept_effect(struct sim *sim, struct sim_op *op)
 	return 0;
 }
 
-const struct sim_op_type sim_socket_accept_type = {.name = "accept",
-						   .effect = accept_effect,
-						   .finish = finish,
-						   .crash = crash,
-						   .cancel = cancel};
+const struct sim_op_type sim_socket_accept_type = {
+	.name = "accept",
+	.effect = accept_effect,
+	.finish = finish,
+	.crash = crash,
+	.cancel = cancel,
+};
 
 void sim_socket_accept(struct world_port *port, struct world_socket *listener,
 		       struct world_socket **ret_socket, struct world_op *op)
@@ -398,11 +400,13 @@ static void connect_finish(struct sim *sim, struct sim_op *op)
 		*op->net.ret_socket = op->net.out;
 }
 
-const struct sim_op_type sim_socket_connect_type = {.name = "connect",
-						    .effect = connect_effect,
-						    .finish = connect_finish,
-						    .crash = crash,
-						    .cancel = cancel};
+const struct sim_op_type sim_socket_connect_type = {
+	.name = "connect",
+	.effect = connect_effect,
+	.finish = connect_finish,
+	.crash = crash,
+	.cancel = cancel,
+};
 
 void sim_socket_connect(struct world_port *port, const struct sockaddr *address, socklen_t length,
 			struct world_socket **ret_socket, struct world_op *op)
@@ -491,11 +495,13 @@ static int64_t receive_effect(struct sim *sim, struct sim_op *op)
 	return park(op);
 }
 
-const struct sim_op_type sim_socket_receive_type = {.name = "receive",
-						    .effect = receive_effect,
-						    .finish = finish,
-						    .crash = crash,
-						    .cancel = cancel};
+const struct sim_op_type sim_socket_receive_type = {
+	.name = "receive",
+	.effect = receive_effect,
+	.finish = finish,
+	.crash = crash,
+	.cancel = cancel,
+};
 
 static int64_t send_effect(struct sim *sim, struct sim_op *op)
 {
@@ -524,11 +530,13 @@ static int64_t send_effect(struct sim *sim, struct sim_op *op)
 	return (int64_t)n;
 }
 
-const struct sim_op_type sim_socket_send_type = {.name = "send",
-						 .effect = send_effect,
-						 .finish = finish,
-						 .crash = crash,
-						 .cancel = cancel};
+const struct sim_op_type sim_socket_send_type = {
+	.name = "send",
+	.effect = send_effect,
+	.finish = finish,
+	.crash = crash,
+	.cancel = cancel,
+};
 
 static void transfer(struct world_port *port, struct world_op *op, enum sim_op_kind kind,
 		     struct world_socket *socket, struct sim_cursor cursor)

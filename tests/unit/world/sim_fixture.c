@@ -22,6 +22,11 @@ void fixture_start(struct fixture *f, uint64_t seed, uint64_t capacity_bytes)
 
 	memset(f, 0, sizeof(*f));
 	assert_int_equal(sim_new(&options, &f->sim), 0);
+	fixture_attach(f, capacity_bytes);
+}
+
+void fixture_attach(struct fixture *f, uint64_t capacity_bytes)
+{
 	f->world = sim_world(f->sim);
 	assert_int_equal(sim_disk_add(f->sim, "/d", capacity_bytes), 0);
 	open_port(f);

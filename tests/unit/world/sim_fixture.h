@@ -27,6 +27,8 @@ struct fixture_op {
 };
 
 void fixture_start(struct fixture *f, uint64_t seed, uint64_t capacity_bytes);
+/* The same for a simulation that is there already. */
+void fixture_attach(struct fixture *f, uint64_t capacity_bytes);
 void fixture_stop(struct fixture *f);
 /* Crashes, closes the port, restarts, opens the port. */
 void fixture_crash(struct fixture *f, enum sim_crash kind);

@@ -150,6 +150,45 @@ static void errors_are_drawn(void **state)
 	fixture_stop(&f);
 }
 
+static void slow_operations(void **state)
+{
+	const struct sim_faults faults = {.slow_ppm = 1000000, .slow_ns = NSEC_PER_SEC};
+	struct world_file *file;
+	struct fixture f;
+	uint64_t start;
+
+	(void)state;
+	fixture_start(&f, 3, MIB);
+	sim_disk_set_faults(f.sim, "/d", &faults);
+	start = world_now_ns(f.world);
+	for (unsigned i = 0; i < 10; i++) {
+		file = fixture_create(&f, "/d/file");
+		assert_int_equal(fixture_fill(&f, file, 1, 512, 0), 512);
+		fixture_close(&f, file);
+	}
+	assert_in_range(world_now_ns(f.world) - start, 5 * NSEC_PER_SEC, 20 * NSEC_PER_SEC);
+	fixture_stop(&f);
+}
+
+static void draws_a_mix(void **state)
+{
+	unsigned absent = 0;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		struct sim_faults faults;
+		struct fixture f;
+
+		fixture_start(&f, seed, MIB);
+		sim_draw_faults(f.sim, 1000, &faults);
+		absent += faults.read_error_ppm == 0;
+		assert_in_range(faults.read_error_ppm, 0, 1000);
+		assert_in_range(faults.metadata_error_ppm, 0, 1000);
+		fixture_stop(&f);
+	}
+	assert_in_range(absent, 8, 32);
+}
+
 /* A bit flipped on the way back is gone the next time, one on the medium stays. */
 static void bit_flips(void **state)
 {
@@ -322,6 +361,8 @@ int main(void)
 		cmocka_unit_test(every_operation_can_be_the_last),
 		cmocka_unit_test(missing_sync_is_found),
 		cmocka_unit_test(errors_are_drawn),
+		cmocka_unit_test(slow_operations),
+		cmocka_unit_test(draws_a_mix),
 		cmocka_unit_test(bit_flips),
 		cmocka_unit_test(failed_sync_is_treacherous),
 		cmocka_unit_test(agrees_with_a_model),

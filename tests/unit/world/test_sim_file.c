@@ -276,6 +276,23 @@ static void space_runs_out(void **state)
 	fixture_stop(&f);
 }
 
+static void size_has_a_limit(void **state)
+{
+	struct world_file *file;
+	struct fixture f;
+
+	(void)state;
+	fixture_start(&f, 1, MIB);
+	file = fixture_create(&f, "/d/file");
+	assert_int_equal(fixture_resize(&f, file, 16 * TIB, WORLD_RESIZE_TRUNCATE), 0);
+	assert_int_equal(fixture_resize(&f, file, 16 * TIB + 1, WORLD_RESIZE_TRUNCATE), -EFBIG);
+	assert_int_equal(fixture_resize(&f, file, 16 * TIB, WORLD_RESIZE_RESERVE), -ENOSPC);
+	assert_int_equal(fixture_fill(&f, file, 1, 512, 16 * TIB - 512), 512);
+	assert_int_equal(fixture_fill(&f, file, 1, 512, 16 * TIB - 511), -EFBIG);
+	fixture_crash(&f, SIM_CRASH_POWER);
+	fixture_stop(&f);
+}
+
 static void read_only_disk(void **state)
 {
 	struct world_fs_stat fs;
@@ -316,6 +333,7 @@ int main(void)
 		cmocka_unit_test(sync_covers_completed_writes),
 		cmocka_unit_test(buffer_changed_in_flight),
 		cmocka_unit_test(space_runs_out),
+		cmocka_unit_test(size_has_a_limit),
 		cmocka_unit_test(read_only_disk),
 	};
 

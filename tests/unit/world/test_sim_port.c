@@ -244,6 +244,46 @@ static void cancel_file_operations(void **state)
 	assert_true(canceled > 10 && finished > 10);
 }
 
+static void ports_have_a_limit(void **state)
+{
+	const struct sim_options options = {.seed = 1};
+	struct world_port *ports[64], *extra = NULL;
+	struct sim *sim = NULL;
+	const struct world_ops *ops;
+
+	(void)state;
+	assert_int_equal(sim_new(&options, &sim), 0);
+	ops = sim_world(sim)->ops;
+	for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
+		assert_int_equal(ops->port_open(sim_world(sim), i, NULL, NULL, &ports[i]), 0);
+	assert_int_equal(ops->port_open(sim_world(sim), 64, NULL, NULL, &extra), -ENFILE);
+	ops->port_close(ports[5]);
+	assert_int_equal(ops->port_open(sim_world(sim), 64, NULL, NULL, &ports[5]), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
+		ops->port_close(ports[i]);
+	sim_free(sim);
+	sim_free(NULL);
+	assert_int_equal(sim_new(&(struct sim_options){.min_latency_ns = 1}, &sim), -EINVAL);
+}
+
+static void latencies_can_be_fixed(void **state)
+{
+	const struct sim_options options = {
+		.seed = 1, .min_latency_ns = 5000, .max_latency_ns = 5000};
+	struct fixture f = {0};
+	struct world_stat st;
+	uint64_t start;
+
+	(void)state;
+	assert_int_equal(sim_new(&options, &f.sim), 0);
+	fixture_attach(&f, MIB);
+	fixture_settle(&f);
+	start = world_now_ns(f.world);
+	assert_int_equal(fixture_stat(&f, "/d", &st), 0);
+	assert_in_range(world_now_ns(f.world) - start, 5000, 100000);
+	fixture_stop(&f);
+}
+
 struct load { /* keeps a number of random reads and writes in flight */
 	struct world_op op;
 	struct fixture *f;
@@ -335,6 +375,8 @@ int main(void)
 		cmocka_unit_test(jobs),
 		cmocka_unit_test(random_and_clocks),
 		cmocka_unit_test(cancel_file_operations),
+		cmocka_unit_test(ports_have_a_limit),
+		cmocka_unit_test(latencies_can_be_fixed),
 		cmocka_unit_test(seeds_replay),
 		cmocka_unit_test(is_fast),
 	};

@@ -144,6 +144,34 @@ static void survives_crashes(void **state)
 	assert_true(losses == 2000 && commits > losses);
 }
 
+static void commit_job(void *arg)
+{
+	while (commit_one(arg))
+		;
+}
+
+/* The crash comes while a worker is in SQLite. */
+static void crash_within_a_job(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct fixture_op op;
+		struct run run;
+
+		start(&run, seed);
+		assert_true(open_database(&run, DATABASE));
+		sim_crash_nth(run.f.sim, 20 + seed * 5, SIM_CRASH_POWER);
+		run.f.world->ops->job(run.f.port, commit_job, &run, fixture_op(&op));
+		assert_int_equal(fixture_wait(&run.f, &op), -ESHUTDOWN);
+		close_database(&run);
+		fixture_crash(&run.f, SIM_CRASH_PROCESS);
+		assert_true(open_database(&run, DATABASE));
+		check(&run);
+		close_database(&run);
+		fixture_stop(&run.f);
+	}
+}
+
 /* The net has no hole: without syncs, committed transactions are lost. */
 static void finds_missing_syncs(void **state)
 {
@@ -257,8 +285,11 @@ static void replays(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(survives_crashes), cmocka_unit_test(finds_missing_syncs),
-		cmocka_unit_test(survives_faults),  cmocka_unit_test(maps_errors),
+		cmocka_unit_test(survives_crashes),
+		cmocka_unit_test(crash_within_a_job),
+		cmocka_unit_test(finds_missing_syncs),
+		cmocka_unit_test(survives_faults),
+		cmocka_unit_test(maps_errors),
 		cmocka_unit_test(replays),
 	};
 
