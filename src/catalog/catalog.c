@@ -279,13 +279,16 @@ static void open_work(void *arg)
 
 static void close_work(void *arg)
 {
-	store_close(arg);
+	struct store **store = arg;
+
+	store_close(*store);
+	*store = NULL;
 }
 
 static void store_close_somewhere(struct store *store)
 {
-	/* A dead world runs no jobs, and its disk does not block. */
-	if (store && io_job(close_work, store) != 0)
+	/* A world that dies may have run the job or not; its disk does not block. */
+	if (store && io_job(close_work, &store) != 0)
 		store_close(store);
 }
 

@@ -10,6 +10,10 @@
  *     A row that fails is read a second time from the disk, because SQLite caches what one bad
  *     read gave.
  *  3. No statement stays open between calls, so that each read sees the last commit.
+ *  4. The WAL that was found is copied into the database before anything is built upon it. A
+ *     process before this one may have failed to sync the end of it: the kernel then goes on
+ *     showing frames that are not on the disk and that no later sync writes. Commits that follow
+ *     such frames in the WAL would be lost with them.
  *
  * Failure modes: see store_error(). Damage of SQLite's own structures gives -EUCLEAN like a bad
  * row.
@@ -84,7 +88,8 @@ static int error_number(int rc, int system_error)
 	case SQLITE_IOERR:
 		if (system_error == ENOSPC || system_error == EDQUOT)
 			return -ENOSPC;
-		if (system_error == EROFS || system_error == EACCES || system_error == ENOENT)
+		if (system_error == EROFS || system_error == EACCES || system_error == ENOENT ||
+		    system_error == ESHUTDOWN)
 			return -system_error;
 		return (rc == SQLITE_IOERR_NOMEM) ? -ENOMEM : -EIO;
 	default:
@@ -96,7 +101,7 @@ int store_error(struct store *store, int rc, const char *what)
 {
 	int r = error_number(rc, store->db ? sqlite3_system_errno(store->db) : 0);
 
-	if (r != -ENOSPC)
+	if (r != -ENOSPC && r != -ESHUTDOWN)
 		log_warning("catalog", "SQLite failed",
 			    "call=\"%s\" code=%d error=%d text=\"%s\"", what,
 			    rc, r, store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
@@ -571,6 +576,8 @@ int store_open(const struct catalog_options *options, struct store **ret_store)
 		r = set_modes(store);
 	if (r == 0)
 		r = schema_open(store, options);
+	if (r == 0)
+		r = store_restart_wal(store);
 	if (r == 0)
 		r = store_space_init(store);
 	if (r)

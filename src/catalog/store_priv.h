@@ -45,7 +45,7 @@ struct store {
 	bool uncertain;           /* a failed commit may still be in the WAL: see store_write.c */
 };
 
-/* Negative errno of an SQLite result code; logs what is not expected (all but a full disk). */
+/* Negative errno of an SQLite result code. Logs it, unless the disk is full or the world dead. */
 int store_error(struct store *store, int rc, const char *what);
 /* Runs a prepared statement without rows or bound values. */
 int store_run(struct store *store, enum store_statement index);
@@ -69,3 +69,5 @@ int store_space_init(struct store *store);
 /* -ENOSPC when the transaction that runs has taken from the room set aside for deletions. */
 int store_space_check(struct store *store, bool all_delete);
 int store_checkpoint(struct store *store);
+/* Checkpoints all of the WAL; the next commit starts it over. */
+int store_restart_wal(struct store *store);

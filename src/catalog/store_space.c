@@ -90,9 +90,10 @@ static int ballast_put(struct store *store, uint64_t pages)
 static int fill(struct store *store, uint64_t pages)
 {
 	uint64_t growth = pages + pages / 512 + 2; /* overflow pages hold less than 4 KiB */
-	int r, r2;
+	int r = count_pages(store), r2; /* never guess: what lies behind is overwritten */
 
-	r = extend_file(store, growth);
+	if (r == 0)
+		r = extend_file(store, growth);
 	if (r == 0)
 		r = limit_pages(store, store->page_count + growth);
 	if (r)
@@ -161,16 +162,25 @@ int store_space_check(struct store *store, bool all_delete)
 	return 0;
 }
 
-int store_checkpoint(struct store *store)
+static int checkpoint(struct store *store, int mode)
 {
 	int frames = 0, copied = 0;
-	int rc = sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames,
-					   &copied);
+	int rc = sqlite3_wal_checkpoint_v2(store->db, NULL, mode, &frames, &copied);
 
 	if (rc != SQLITE_OK)
 		return store_error(store, rc, "checkpoint");
 	store->wal_frames = frames - copied;
 	return 0;
+}
+
+int store_checkpoint(struct store *store)
+{
+	return checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
+}
+
+int store_restart_wal(struct store *store)
+{
+	return checkpoint(store, SQLITE_CHECKPOINT_RESTART);
 }
 
 static bool wants_fill(const struct store *store)

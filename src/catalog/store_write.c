@@ -314,7 +314,7 @@ static int transaction(struct store *store, struct list *requests)
 	if (r) {
 		store_rollback(store);
 		counters_restore(store);
-		if (store->uncertain && fence(store) != 0)
+		if (r != -ESHUTDOWN && store->uncertain && fence(store) != 0)
 			return -ENOTRECOVERABLE;
 		return r;
 	}
