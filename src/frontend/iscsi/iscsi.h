@@ -15,19 +15,19 @@ struct iscsi_server;
 #define ISCSI_NAME_MAX 223 /* RFC 7143 section 4.2.7.1 */
 
 struct iscsi_server_options {
-	const char *address;     /* numeric IPv4 or IPv6 */
-	uint16_t port;           /* 0 = any free one */
-	bool port_fallback;      /* take any free port where `port` is in use */
-	unsigned max_sessions;   /* 0 = 256 */
-	uint64_t memory_bytes;   /* for data in flight of all connections; 0 = 64 MiB */
+	const char *address;   /* numeric IPv4 or IPv6 */
+	uint16_t port;         /* 0 = any free one */
+	bool port_fallback;    /* take any free port where `port` is in use */
+	unsigned max_sessions; /* 0 = 256 */
+	uint64_t memory_bytes; /* for data in flight of all connections; 0 = 64 MiB */
 };
 
-struct iscsi_lun { /* copied */
+struct iscsi_lun {                   /* copied */
 	struct block_volume *volume; /* lives until iscsi_server_remove_lun() has returned */
 	uint64_t serial;             /* stable for ever; gives NAA, EUI and unit serial number */
 	const char *product;         /* for INQUIRY, e.g. the vDisk's name; cut at 16 */
 	bool read_only;
-	bool thin;                   /* advertises provisioning, UNMAP */
+	bool thin; /* advertises provisioning, UNMAP */
 };
 
 struct iscsi_session_info {

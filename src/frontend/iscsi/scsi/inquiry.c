@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * INQUIRY (SPC-4 6.6) and its vital product data pages (SPC-4 7.8, SBC-3 6.5).
+ *
+ * Identifiers follow from the unit's serial alone, so they stay for as long as that does: changing
+ * their form would make every initiator see another disk.
+ */
+#include "frontend/iscsi/scsi/handlers.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/macros.h"
+
+#define VENDOR   "SARSEN  "
+#define REVISION "0001"
+
+#define NO_UNIT 0x7f /* qualifier 3, device type 1Fh: a unit cannot be there (SPC-4 6.6.2) */
+
+enum {
+	PAGE_SUPPORTED = 0x00,
+	PAGE_SERIAL = 0x80,
+	PAGE_IDENTIFICATION = 0x83,
+	PAGE_LIMITS = 0xb0,
+	PAGE_CHARACTERISTICS = 0xb1,
+	PAGE_PROVISIONING = 0xb2
+};
+
+/* Copies text into a field padded with spaces. */
+static void put_text(uint8_t *field, size_t size, const char *text)
+{
+	size_t length = MIN(strlen(text), size);
+
+	memcpy(field, text, length);
+	memset(field + length, ' ', size - length);
+}
+
+static size_t fill_standard(struct scsi_command *command, uint8_t *buffer)
+{
+	static const uint16_t versions[] = {
+		0x00a0, /* SAM-5 */
+		0x0960, /* iSCSI */
+		0x0460, /* SPC-4 */
+		0x04c0, /* SBC-3 */
+	};
+
+	buffer[0] = command->unit ? 0 : NO_UNIT;
+	buffer[2] = 0x06; /* SPC-4 */
+	buffer[3] = 0x12; /* HISUP, response data format 2 */
+	buffer[4] = 96 - 5;
+	buffer[5] = 0x10; /* TPGS: implicit asymmetric access */
+	buffer[7] = 0x02; /* CMDQUE */
+	put_text(buffer + 8, 8, VENDOR);
+	put_text(buffer + 16, SCSI_PRODUCT_BYTES, command->unit ? command->unit->product : "");
+	put_text(buffer + 32, 4, REVISION);
+	for (size_t i = 0; i < ARRAY_SIZE(versions); i++)
+		put_be16(buffer + 58 + 2 * i, versions[i]);
+	return 96;
+}
+
+static size_t fill_supported(const struct scsi_command *command, uint8_t *page)
+{
+	size_t count = 0;
+
+	page[count++] = PAGE_SUPPORTED;
+	page[count++] = PAGE_SERIAL;
+	page[count++] = PAGE_IDENTIFICATION;
+	page[count++] = PAGE_LIMITS;
+	page[count++] = PAGE_CHARACTERISTICS;
+	page[count++] = PAGE_PROVISIONING;
+	return count;
+}
+
+#define SERIAL_BYTES 16
+
+static size_t put_serial(uint8_t *at, uint64_t serial)
+{
+	char text[SERIAL_BYTES + 1];
+
+	snprintf(text, sizeof(text), "%016" PRIx64, serial);
+	memcpy(at, text, SERIAL_BYTES);
+	return SERIAL_BYTES;
+}
+
+static size_t fill_serial(const struct scsi_command *command, uint8_t *page)
+{
+	return put_serial(page, command->unit->serial);
+}
+
+/* One designation descriptor (SPC-4 7.8.6.1): code set, association and type, then the designator.
+ */
+static size_t put_designator(uint8_t *at, uint8_t code_set, uint8_t type, size_t length)
+{
+	at[0] = code_set; /* and protocol 5, iSCSI, where the association is a port or the target */
+	at[1] = type;
+	at[3] = (uint8_t)length;
+	return 4 + length;
+}
+
+#define ASSOCIATION_UNIT   0x00
+#define ASSOCIATION_PORT   0x10
+#define ASSOCIATION_TARGET 0x20
+#define PIV                0x80 /* the protocol identifier is valid */
+#define PROTOCOL_ISCSI     0x50
+
+static size_t put_name_string(uint8_t *at, uint8_t association, const char *name)
+{
+	/* UTF-8, ends with a NUL, padded to a multiple of four (SPC-4 7.8.6.11). */
+	size_t length = ALIGN_UP(strlen(name) + 1, (size_t)4);
+
+	memset(at + 4, 0, length);
+	memcpy(at + 4, name, strlen(name));
+	return put_designator(at, PROTOCOL_ISCSI | 3, PIV | association | 8, length);
+}
+
+static size_t fill_identification(const struct scsi_command *command, uint8_t *page)
+{
+	uint64_t serial = command->unit->serial;
+	char port[SCSI_NAME_BYTES + 16];
+	uint8_t *at = page;
+
+	/* NAA 3h, locally assigned (SPC-4 7.8.6.6.4). */
+	put_be64(at + 4, UINT64_C(3) << 60 | (serial & (UINT64_MAX >> 4)));
+	at += put_designator(at, 1, ASSOCIATION_UNIT | 3, 8);
+	/* T10 vendor identification with all of the serial. */
+	put_text(at + 4, 8, VENDOR);
+	(void)put_serial(at + 12, serial);
+	at += put_designator(at, 2, ASSOCIATION_UNIT | 1, 24);
+	put_be32(at + 4, 1); /* relative target port */
+	at += put_designator(at, PROTOCOL_ISCSI | 1, PIV | ASSOCIATION_PORT | 4, 4);
+	put_be32(at + 4, 1); /* target port group */
+	at += put_designator(at, PROTOCOL_ISCSI | 1, PIV | ASSOCIATION_PORT | 5, 4);
+	snprintf(port, sizeof(port), "%s,t,0x0001", command->target->name);
+	at += put_name_string(at, ASSOCIATION_PORT, port);
+	at += put_name_string(at, ASSOCIATION_TARGET, command->target->name);
+	return (size_t)(at - page);
+}
+
+/* SBC-3 6.5.3. Offsets count from byte 4 of the page. */
+static size_t fill_limits(const struct scsi_command *command, uint8_t *page)
+{
+	const struct scsi_unit *unit = command->unit;
+	uint32_t block_bytes = unit->volume->block_bytes;
+	uint32_t granularity = MAX(unit->volume->physical_block_bytes, block_bytes) / block_bytes;
+
+	page[0] = 0x01; /* WSNZ */
+	page[1] = (uint8_t)scsi_atomic_max_blocks(unit);
+	put_be16(page + 2, (uint16_t)granularity);
+	put_be32(page + 4, SCSI_TRANSFER_MAX / block_bytes);
+	put_be32(page + 8, SCSI_SEGMENT_BYTES / block_bytes);
+	if (unit->thin) {
+		put_be32(page + 16, UINT32_MAX); /* no limit of blocks of one UNMAP */
+		put_be32(page + 20, (SCSI_SMALL_BYTES - 8) / 16);
+		put_be32(page + 24, granularity);
+		put_be32(page + 28, UINT32_C(1) << 31); /* UGAVALID, alignment 0 */
+	}
+	put_be64(page + 32, SCSI_SAME_MAX_BYTES / block_bytes);
+	return 0x3c;
+}
+
+/* SBC-3 6.5.2: not rotating, no nominal form. */
+static size_t fill_characteristics(const struct scsi_command *command, uint8_t *page)
+{
+	put_be16(page, 1);
+	page[4] =
+		0x02; /* FUAB: FUA writes are durable, SYNCHRONIZE CACHE covers what came before */
+	return 0x3c;
+}
+
+/* SBC-3 6.5.4 */
+static size_t fill_provisioning(const struct scsi_command *command, uint8_t *page)
+{
+	if (command->unit->thin) {
+		page[1] = 0x80 | 0x40 | 0x20 | 0x04; /* LBPU, LBPWS, LBPWS10, LBPRZ */
+		page[2] = 0x02;                      /* thin */
+	}
+	return 4;
+}
+
+static const struct {
+	uint8_t code;
+	size_t (*fill)(const struct scsi_command *command, uint8_t *page);
+} pages[] = {
+	{PAGE_SUPPORTED, fill_supported},
+	{PAGE_SERIAL, fill_serial},
+	{PAGE_IDENTIFICATION, fill_identification},
+	{PAGE_LIMITS, fill_limits},
+	{PAGE_CHARACTERISTICS, fill_characteristics},
+	{PAGE_PROVISIONING, fill_provisioning},
+};
+
+static size_t fill_page(struct scsi_command *command, uint8_t *buffer)
+{
+	uint8_t code = command->cdb[2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(pages) && command->unit; i++) {
+		size_t length;
+
+		if (pages[i].code != code)
+			continue;
+		buffer[1] = code;
+		length = pages[i].fill(command, buffer + 4);
+		put_be16(buffer + 2, (uint16_t)length);
+		return 4 + length;
+	}
+	scsi_invalid_field(command, 2);
+	return 0;
+}
+
+void scsi_inquiry(struct scsi_command *command)
+{
+	bool evpd = command->cdb[1] & 0x01;
+	uint16_t allocation = get_be16(command->cdb + 3);
+
+	if ((command->cdb[1] & 0xfe) || (!evpd && command->cdb[2] != 0)) {
+		scsi_invalid_field(command, command->cdb[1] & 0xfe ? 1 : 2);
+		return;
+	}
+	scsi_start_answer(command, allocation, evpd ? fill_page : fill_standard);
+}

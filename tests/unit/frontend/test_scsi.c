@@ -1,0 +1,608 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device server, driven with memory in place of a transport and a volume. */
+#include "frontend/iscsi/scsi/command.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/endian.h"
+#include "base/macros.h"
+
+#define BLOCK  512u
+#define BLOCKS 4096u
+
+static uint8_t medium[BLOCK * BLOCKS];
+static uint8_t mapped[BLOCKS];
+static unsigned flushes;
+static int next_error;
+
+struct fixture {
+	struct block_volume volume;
+	struct scsi_unit unit;
+	struct scsi_nexus nexus, other;
+	struct scsi_target target;
+	struct scsi_command command;
+	uint8_t buffer[SCSI_SEGMENT_BYTES];
+	uint8_t out[SCSI_TRANSFER_MAX], in[SCSI_TRANSFER_MAX];
+	size_t in_length;
+};
+
+static struct fixture f;
+
+static void gather(const struct block_request *request, uint8_t *to, size_t length)
+{
+	for (int i = 0; i < request->iov_count && length > 0; i++) {
+		size_t n = MIN(length, request->iov[i].iov_len);
+
+		memcpy(to, request->iov[i].iov_base, n);
+		to += n;
+		length -= n;
+	}
+	assert_int_equal(length, 0);
+}
+
+static int compare(struct block_request *request, const uint8_t *data)
+{
+	for (uint64_t i = 0; i < request->length; i++) {
+		if (data[i] != medium[request->offset + i]) {
+			request->miscompare_offset = i;
+			return -EILSEQ;
+		}
+	}
+	return 0;
+}
+
+static int perform_io(struct block_request *request)
+{
+	static uint8_t data[2 * SCSI_SEGMENT_BYTES];
+	uint64_t first = request->offset / BLOCK, count = request->length / BLOCK;
+	int r = next_error;
+
+	next_error = 0;
+	if (r < 0)
+		return r;
+	assert_true(request->offset + request->length <= sizeof(medium));
+	assert_int_equal(request->length % BLOCK, 0);
+	switch (request->op) {
+	case BLOCK_READ:
+		assert_int_equal(request->iov[0].iov_len, request->length);
+		memcpy(request->iov[0].iov_base, medium + request->offset, request->length);
+		return 0;
+	case BLOCK_WRITE:
+		gather(request, medium + request->offset, request->length);
+		memset(mapped + first, 1, count);
+		return 0;
+	case BLOCK_WRITE_ZEROES:
+	case BLOCK_UNMAP:
+		memset(medium + request->offset, 0, request->length);
+		memset(mapped + first, 0, count);
+		return 0;
+	case BLOCK_FLUSH:
+		flushes++;
+		return 0;
+	case BLOCK_COMPARE:
+		gather(request, data, request->length);
+		return compare(request, data);
+	case BLOCK_COMPARE_AND_WRITE:
+		gather(request, data, 2 * request->length);
+		r = compare(request, data);
+		if (r == 0)
+			memcpy(medium + request->offset, data + request->length, request->length);
+		return r;
+	case BLOCK_STATUS:
+		request->status = (struct block_status){.allocated = mapped[first]};
+		while (request->status.length < request->length &&
+		       mapped[first + request->status.length / BLOCK] == mapped[first])
+			request->status.length += BLOCK;
+		return 0;
+	default:
+		fail();
+		return -EINVAL;
+	}
+}
+
+/* Runs a command to its end. */
+static enum scsi_status run(const uint8_t *cdb, size_t cdb_length, uint32_t out_length,
+			    uint32_t in_length)
+{
+	struct scsi_command *c = &f.command;
+	enum scsi_step step;
+
+	memset(c, 0, sizeof(*c));
+	c->target = &f.target;
+	c->unit = &f.unit;
+	c->nexus = &f.nexus;
+	memcpy(c->cdb, cdb, cdb_length);
+	c->expected_out = out_length;
+	c->expected_in = in_length;
+	scsi_command_start(c);
+	assert_true(c->buffer_bytes <= SCSI_SEGMENT_BYTES);
+	c->buffer = f.buffer;
+	c->buffer_size = c->buffer_bytes;
+	f.in_length = 0;
+	while ((step = scsi_command_next(c)) != SCSI_STEP_DONE) {
+		switch (step) {
+		case SCSI_STEP_DATA_OUT:
+			assert_true(c->out_offset + c->step_bytes <= out_length);
+			memcpy(c->step_data, f.out + c->out_offset, c->step_bytes);
+			break;
+		case SCSI_STEP_DATA_IN:
+			assert_int_equal(c->in_offset, f.in_length);
+			memcpy(f.in + f.in_length, c->step_data, c->step_bytes);
+			f.in_length += c->step_bytes;
+			break;
+		default:
+			c->io_result = perform_io(&c->request);
+			break;
+		}
+	}
+	return c->status;
+}
+#define RUN(out, in, ...)                             \
+	({                                            \
+		const uint8_t cdb_[] = {__VA_ARGS__}; \
+		run(cdb_, sizeof(cdb_), out, in);     \
+	})
+
+static void assert_sense(enum scsi_sense_key key, unsigned asc)
+{
+	assert_int_equal(f.command.status, SCSI_CHECK_CONDITION);
+	assert_int_equal(f.command.sense.key, key);
+	assert_int_equal(f.command.sense.asc, asc);
+}
+
+static int setup(void **state)
+{
+	struct scsi_sense sense;
+
+	(void)state;
+	memset(medium, 0, sizeof(medium));
+	memset(mapped, 0, sizeof(mapped));
+	flushes = 0;
+	next_error = 0;
+	f.volume = (struct block_volume){
+		.size_bytes = sizeof(medium), .block_bytes = BLOCK, .physical_block_bytes = 4096};
+	scsi_unit_init(&f.unit, &f.volume, 0, UINT64_C(0x1234567890abcdef), "disk0");
+	f.unit.thin = true;
+	scsi_nexus_init(&f.nexus, &f.unit, "iqn.a,i,0x1");
+	scsi_nexus_init(&f.other, &f.unit, "iqn.b,i,0x1");
+	scsi_nexus_take_attention(&f.nexus, &sense);
+	memset(&f.target, 0, sizeof(f.target));
+	strcpy(f.target.name, "iqn.2026-01.org.sarsen:a.b");
+	f.target.units[0] = &f.unit;
+	f.target.units[7] = &f.unit;
+	for (size_t i = 0; i < sizeof(f.out); i++)
+		f.out[i] = (uint8_t)(i * 7 + i / 512);
+	return 0;
+}
+
+static void writes_and_reads_of_all_lengths(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(1024, 0, 0x0a, 0, 0, 8, 2, 0), SCSI_GOOD);
+	assert_memory_equal(medium + 8 * BLOCK, f.out, 1024);
+	assert_int_equal(RUN(0, 1024, 0x08, 0, 0, 8, 2, 0), SCSI_GOOD);
+	assert_memory_equal(f.in, f.out, 1024);
+	assert_int_equal(RUN(131072, 0, 0x0a, 0, 0, 0, 0, 0), SCSI_GOOD); /* 0 means 256 */
+	assert_memory_equal(medium, f.out, 131072);
+	assert_int_equal(RUN(0, 512, 0x28, 0, 0, 0, 0, 255, 0, 0, 1, 0), SCSI_GOOD);
+	assert_memory_equal(f.in, f.out + 255 * BLOCK, 512);
+	assert_int_equal(RUN(0, 512, 0xa8, 0, 0, 0, 0, 255, 0, 0, 0, 1, 0, 0), SCSI_GOOD);
+	assert_memory_equal(f.in, f.out + 255 * BLOCK, 512);
+	assert_int_equal(RUN(0, 512, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 1, 0, 0),
+			 SCSI_GOOD);
+	assert_memory_equal(f.in, f.out + 255 * BLOCK, 512);
+}
+
+static void large_transfers_go_in_segments(void **state)
+{
+	const uint32_t bytes = 2 * MIB; /* the whole medium */
+
+	(void)state;
+	assert_int_equal(RUN(bytes, 0, 0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0),
+			 SCSI_GOOD);
+	assert_memory_equal(medium, f.out, bytes);
+	assert_int_equal(RUN(0, bytes, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0),
+			 SCSI_GOOD);
+	assert_int_equal(f.in_length, bytes);
+	assert_memory_equal(f.in, f.out, bytes);
+	f.volume.max_transfer_bytes = 70000; /* no multiple of the block */
+	memset(f.in, 0, bytes);
+	assert_int_equal(RUN(0, bytes, 0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0),
+			 SCSI_GOOD);
+	assert_memory_equal(f.in, f.out, bytes);
+}
+
+static void ranges_are_checked(void **state)
+{
+	(void)state;
+	(void)RUN(0, 512, 0x28, 0, 0, 0, 0x10, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	(void)RUN(0, 1024, 0x28, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	assert_int_equal(RUN(0, 0, 0x28, 0, 0, 0, 0x0f, 0xff, 0, 0, 0, 0), SCSI_GOOD);
+	(void)RUN(0, 0, 0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	(void)RUN(0, 512, 0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0); /* protection information */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	f.volume.size_bytes = 64 * MIB;
+	(void)RUN(0, 0xffffffff, 0xa8, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void less_than_the_cdb_says(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(200, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0), SCSI_GOOD);
+	assert_int_equal(f.command.out_bytes, 512);
+	assert_int_equal(medium[1], 0); /* no whole block came */
+	assert_int_equal(RUN(600, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 2, 0), SCSI_GOOD);
+	assert_memory_equal(medium, f.out, 512);
+	assert_int_equal(medium[513], 0);
+	assert_int_equal(RUN(0, 600, 0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 1024);
+	assert_int_equal(f.command.in_bytes, 4096);
+}
+
+static void errors_become_sense(void **state)
+{
+	static const struct {
+		int error;
+		enum scsi_sense_key key;
+		unsigned asc;
+	} cases[] = {
+		{-EBADMSG, SCSI_MEDIUM_ERROR, SCSI_ASC_READ_ERROR},
+		{-EUCLEAN, SCSI_MEDIUM_ERROR, SCSI_ASC_READ_ERROR},
+		{-EREMOTEIO, SCSI_HARDWARE_ERROR, SCSI_ASC_INTERNAL_FAILURE},
+		{-ENOSPC, SCSI_DATA_PROTECT, SCSI_ASC_SPACE_FAILED},
+		{-EROFS, SCSI_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED},
+		{-ESTALE, SCSI_NOT_READY, SCSI_ASC_NOT_READY_INTERVENTION},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		next_error = cases[i].error;
+		(void)RUN(0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0);
+		assert_sense(cases[i].key, cases[i].asc);
+		assert_int_equal(f.in_length, 0);
+	}
+	next_error = -ENOSPC;
+	(void)RUN(512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_DATA_PROTECT, SCSI_ASC_SPACE_FAILED);
+	next_error = -ENOMEM;
+	assert_int_equal(RUN(512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0), SCSI_BUSY);
+}
+
+static void verify_compares(void **state)
+{
+	uint8_t sense[SCSI_SENSE_BYTES];
+
+	(void)state;
+	(void)RUN(4096, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0);
+	assert_int_equal(RUN(0, 0, 0x2f, 0, 0, 0, 0, 0, 0, 0, 8, 0), SCSI_GOOD);
+	assert_int_equal(RUN(4096, 0, 0x2f, 2, 0, 0, 0, 0, 0, 0, 8, 0), SCSI_GOOD);
+	medium[700] ^= 1;
+	(void)RUN(4096, 0, 0x2f, 2, 0, 0, 0, 0, 0, 0, 8, 0);
+	assert_sense(SCSI_MISCOMPARE, SCSI_ASC_MISCOMPARE);
+	assert_int_equal(f.command.sense.information, 700);
+	assert_int_equal(scsi_command_sense(&f.command, sense), 18);
+	assert_int_equal(sense[0], 0xf0);
+	assert_int_equal(sense[2], SCSI_MISCOMPARE);
+	assert_int_equal(get_be32(sense + 3), 700);
+	f.unit.descriptor_sense = true;
+	assert_int_equal(scsi_command_sense(&f.command, sense), 20);
+	assert_int_equal(sense[0], 0x72);
+	assert_int_equal(get_be64(sense + 12), 700);
+	f.unit.descriptor_sense = false;
+	memset(medium, 0x55, 4096);
+	memset(f.out, 0x55, 512);
+	assert_int_equal(RUN(512, 0, 0x2f, 6, 0, 0, 0, 0, 0, 0, 8, 0), SCSI_GOOD);
+	(void)RUN(0, 0, 0x2f, 4, 0, 0, 0, 0, 0, 0, 8, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	assert_int_equal(RUN(512, 0, 0x2e, 2, 0, 0, 0, 0, 0, 0, 1, 0), SCSI_GOOD);
+}
+
+static void compare_and_write(void **state)
+{
+	const uint8_t cdb[16] = {0x89, [13] = 2};
+
+	(void)state;
+	memset(f.out, 0, 1024);
+	memset(f.out + 1024, 0xaa, 1024);
+	assert_int_equal(run(cdb, 16, 2048, 0), SCSI_GOOD);
+	assert_int_equal(medium[1023], 0xaa);
+	assert_int_equal(medium[1024], 0);
+	(void)run(cdb, 16, 2048, 0);
+	assert_sense(SCSI_MISCOMPARE, SCSI_ASC_MISCOMPARE);
+	assert_int_equal(f.command.sense.information, 0);
+	(void)run(cdb, 16, 1024, 0); /* the initiator sends something else */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void orwrite(void **state)
+{
+	const uint8_t cdb[16] = {0x8b, [12] = 0x10}; /* 4096 blocks */
+
+	(void)state;
+	memset(medium, 0x0f, sizeof(medium));
+	memset(f.out, 0x30, sizeof(medium));
+	assert_int_equal(run(cdb, 16, sizeof(medium), 0), SCSI_GOOD);
+	for (size_t i = 0; i < sizeof(medium); i++)
+		assert_int_equal(medium[i], 0x3f);
+}
+
+static void write_same(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(512, 0, 0x41, 0, 0, 0, 0, 1, 0, 0, 100, 0), SCSI_GOOD);
+	for (unsigned i = 1; i <= 100; i++)
+		assert_memory_equal(medium + i * BLOCK, f.out, BLOCK);
+	assert_int_equal(medium[101 * BLOCK + 1], 0);
+	(void)RUN(256, 0, 0x41, 0, 0, 0, 0, 1, 0, 0, 1, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(512, 0, 0x41, 0, 0, 0, 0, 1, 0, 0, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	assert_int_equal(RUN(0, 0, 0x93, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0), SCSI_GOOD);
+	assert_int_equal(medium[49 * BLOCK + 1], 0);
+	assert_int_equal(mapped[49], 0);
+	assert_int_equal(mapped[50], 1);
+	f.unit.thin = false;
+	(void)RUN(0, 0, 0x93, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void unmap_and_lba_status(void **state)
+{
+	const uint8_t unmap[10] = {0x42, [8] = 40}, status[16] = {0x9e, 0x12, [13] = 56};
+
+	(void)state;
+	memset(mapped, 1, sizeof(mapped));
+	memset(medium, 1, sizeof(medium));
+	memset(f.out, 0, 64);
+	put_be16(f.out, 38);
+	put_be16(f.out + 2, 32);
+	put_be64(f.out + 8, 10);
+	put_be32(f.out + 16, 5);
+	put_be64(f.out + 24, 20);
+	put_be32(f.out + 32, 0);
+	assert_int_equal(run(unmap, 10, 40, 0), SCSI_GOOD);
+	assert_int_equal(medium[10 * BLOCK], 0);
+	assert_int_equal(medium[15 * BLOCK], 1);
+	assert_int_equal(run(status, 16, 0, 56), SCSI_GOOD);
+	assert_int_equal(f.in_length, 56);
+	assert_int_equal(get_be32(f.in), 52);
+	assert_int_equal(get_be64(f.in + 8), 0);
+	assert_int_equal(get_be32(f.in + 16), 10);
+	assert_int_equal(f.in[20], 0);
+	assert_int_equal(get_be64(f.in + 24), 10);
+	assert_int_equal(get_be32(f.in + 32), 5);
+	assert_int_equal(f.in[36], 1);
+	assert_int_equal(get_be64(f.in + 40), 15);
+	/* One range beyond the end: nothing at all happens. */
+	put_be64(f.out + 8, 30);
+	put_be64(f.out + 24, BLOCKS);
+	put_be32(f.out + 32, 1);
+	(void)run(unmap, 10, 40, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	assert_int_equal(medium[30 * BLOCK], 1);
+	(void)run((const uint8_t[10]){0x42, [8] = 4}, 10, 4, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+	f.unit.thin = false;
+	(void)run(unmap, 10, 40, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+}
+
+static void inquiry(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(0, 255, 0x12, 0, 0, 0, 255, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 96);
+	assert_int_equal(f.in[0], 0);
+	assert_memory_equal(f.in + 8, "SARSEN  disk0           0001", 28);
+	assert_int_equal(RUN(0, 5, 0x12, 0, 0, 0, 5, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 5);
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0, 0, 255, 0), SCSI_GOOD);
+	for (unsigned i = 0, count = f.in[3]; i < count; i++) {
+		assert_int_equal(RUN(0, 255, 0x12, 1, 0, 0, 255, 0), SCSI_GOOD);
+		assert_int_equal(RUN(0, 255, 0x12, 1, f.in[4 + i], 0, 255, 0), SCSI_GOOD);
+		assert_int_equal(f.in_length, 4 + get_be16(f.in + 2));
+	}
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0x80, 0, 255, 0), SCSI_GOOD);
+	assert_memory_equal(f.in + 4, "1234567890abcdef", 16);
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
+	assert_memory_equal(f.in + 8, "\x32\x34\x56\x78\x90\xab\xcd\xef", 8);
+	(void)RUN(0, 255, 0x12, 1, 0x99, 0, 255, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(0, 255, 0x12, 0, 0x80, 0, 255, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void capacity(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(0, 8, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in), BLOCKS - 1);
+	assert_int_equal(get_be32(f.in + 4), BLOCK);
+	assert_int_equal(RUN(0, 32, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0),
+			 SCSI_GOOD);
+	assert_int_equal(get_be64(f.in), BLOCKS - 1);
+	assert_int_equal(f.in[13], 3);
+	assert_int_equal(f.in[14], 0xc0);
+	f.volume.size_bytes = 4 * TIB;
+	assert_int_equal(RUN(0, 8, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in), 0xffffffff);
+	(void)RUN(0, 0, 0x9e, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void mode_pages(void **state)
+{
+	uint8_t page[12];
+
+	(void)state;
+	assert_int_equal(RUN(0, 255, 0x1a, 0, 0x3f, 0, 255, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 4u + 8 + 12 + 20 + 12 + 12);
+	assert_int_equal(f.in[0], f.in_length - 1);
+	assert_int_equal(f.in[2], 0x10);
+	(void)RUN(0, 255, 0x1a, 0, 0xff, 0, 255, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
+	(void)RUN(0, 255, 0x1a, 0, 0x02, 0, 255, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	assert_int_equal(RUN(0, 255, 0x5a, 0x18, 0x0a, 0, 0, 0, 0, 0, 255, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 20);
+	memcpy(page, f.in + 8, 12);
+	page[4] |= 0x08; /* SWP */
+	memset(f.out, 0, 4);
+	memcpy(f.out + 4, page, 12);
+	assert_int_equal(RUN(16, 0, 0x15, 0x10, 0, 0, 16, 0), SCSI_GOOD);
+	assert_int_equal(f.other.attentions & (1u << SCSI_ATTENTION_MODE_CHANGED),
+			 1u << SCSI_ATTENTION_MODE_CHANGED);
+	(void)RUN(512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_DATA_PROTECT, SCSI_ASC_SOFTWARE_WRITE_PROTECTED);
+	page[8] ^= 1; /* the busy time-out cannot be changed */
+	memcpy(f.out + 4, page, 12);
+	(void)RUN(16, 0, 0x15, 0x10, 0, 0, 16, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	(void)RUN(15, 0, 0x15, 0x10, 0, 0, 15, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	(void)RUN(2, 0, 0x15, 0x10, 0, 0, 2, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+}
+
+static void read_only_units(void **state)
+{
+	(void)state;
+	f.unit.read_only = true;
+	(void)RUN(512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
+	assert_int_equal(RUN(0, 255, 0x1a, 0, 0x3f, 0, 255, 0), SCSI_GOOD);
+	assert_int_equal(f.in[2], 0x90);
+}
+
+static void attentions_and_missing_units(void **state)
+{
+	struct scsi_unit *unit = &f.unit;
+
+	(void)state;
+	scsi_unit_attention(unit, SCSI_ATTENTION_CAPACITY_CHANGED, NULL);
+	assert_int_equal(RUN(0, 255, 0x12, 0, 0, 0, 255, 0), SCSI_GOOD);
+	(void)RUN(0, 0, 0x00, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_CAPACITY_CHANGED);
+	assert_int_equal(RUN(0, 0, 0x00, 0, 0, 0, 0, 0), SCSI_GOOD);
+	scsi_unit_reset(unit, NULL);
+	assert_int_equal(RUN(0, 252, 0x03, 0, 0, 0, 252, 0), SCSI_GOOD);
+	assert_int_equal(f.in[2], SCSI_UNIT_ATTENTION);
+	assert_int_equal(get_be16(f.in + 12), SCSI_ASC_LU_RESET);
+	assert_int_equal(RUN(0, 0, 0x00, 0, 0, 0, 0, 0), SCSI_GOOD);
+	f.unit.lun = 0;
+	(void)RUN(0, 0, 0xff, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+	memset(&f.command, 0, sizeof(f.command));
+	f.command.target = &f.target;
+	f.command.cdb[0] = 0x28;
+	scsi_command_start(&f.command);
+	assert_int_equal(scsi_command_next(&f.command), SCSI_STEP_DONE);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LUN_NOT_SUPPORTED);
+	memset(&f.command, 0, sizeof(f.command));
+	f.command.target = &f.target;
+	f.command.buffer = f.buffer;
+	memcpy(f.command.cdb, "\x12\0\0\0\xff\0", 6);
+	scsi_command_start(&f.command);
+	assert_int_equal(scsi_command_next(&f.command), SCSI_STEP_DATA_IN);
+	assert_int_equal(f.buffer[0], 0x7f);
+}
+
+static void reservations(void **state)
+{
+	(void)state;
+	f.unit.reserved_by = &f.other;
+	assert_int_equal(RUN(0, 0, 0x00, 0, 0, 0, 0, 0), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(RUN(0, 0, 0x16, 0, 0, 0, 0, 0), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(RUN(0, 255, 0x12, 0, 0, 0, 255, 0), SCSI_GOOD);
+	assert_int_equal(RUN(0, 0, 0x17, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_ptr_equal(f.unit.reserved_by, &f.other);
+	scsi_nexus_done(&f.other);
+	assert_int_equal(RUN(0, 0, 0x16, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_ptr_equal(f.unit.reserved_by, &f.nexus);
+	assert_int_equal(RUN(0, 0, 0x17, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_null(f.unit.reserved_by);
+}
+
+static void reports(void **state)
+{
+	unsigned count;
+
+	(void)state;
+	assert_int_equal(RUN(0, 64, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in), 16);
+	assert_int_equal(f.in[17], 7);
+	(void)RUN(0, 8, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	assert_int_equal(RUN(0, 8192, 0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0), SCSI_GOOD);
+	count = get_be32(f.in) / 8;
+	assert_int_equal(f.in_length, 4 + count * 8);
+	for (unsigned i = 0; i < count; i++) {
+		uint8_t cdb[12] = {0xa3, 0x0c, 0x03, [8] = 1};
+
+		assert_int_equal(RUN(0, 8192, 0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0),
+				 SCSI_GOOD);
+		memcpy(cdb + 3, f.in + 4 + 8 * i, 1);
+		memcpy(cdb + 4, f.in + 4 + 8 * i + 2, 2);
+		assert_int_equal(run(cdb, 12, 0, 256), SCSI_GOOD);
+		assert_int_equal(f.in[1], 3);
+		assert_int_equal(f.in[4], cdb[3]);
+	}
+	assert_int_equal(RUN(0, 64, 0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 16);
+}
+
+static void flush_and_the_rest(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(0, 0, 0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_int_equal(flushes, 1);
+	next_error = -EIO;
+	(void)RUN(0, 0, 0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_MEDIUM_ERROR, SCSI_ASC_WRITE_ERROR);
+	assert_int_equal(RUN(0, 0, 0x34, 0, 0, 0, 0, 0, 0, 0, 1, 0), SCSI_GOOD);
+	(void)RUN(0, 0, 0x34, 0, 0xff, 0, 0, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	assert_int_equal(RUN(0, 8, 0x37, 0, 0x0c, 0, 0, 0, 0, 0, 8, 0), SCSI_GOOD);
+	assert_int_equal(f.in[1], 0x0c);
+	assert_int_equal(RUN(0, 0, 0x1b, 0, 0, 0, 1, 0), SCSI_GOOD);
+	assert_int_equal(RUN(0, 0, 0x1e, 0, 0, 0, 1, 0), SCSI_GOOD);
+	assert_true(f.nexus.prevents_removal);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(writes_and_reads_of_all_lengths, setup),
+		cmocka_unit_test_setup(large_transfers_go_in_segments, setup),
+		cmocka_unit_test_setup(ranges_are_checked, setup),
+		cmocka_unit_test_setup(less_than_the_cdb_says, setup),
+		cmocka_unit_test_setup(errors_become_sense, setup),
+		cmocka_unit_test_setup(verify_compares, setup),
+		cmocka_unit_test_setup(compare_and_write, setup),
+		cmocka_unit_test_setup(orwrite, setup),
+		cmocka_unit_test_setup(write_same, setup),
+		cmocka_unit_test_setup(unmap_and_lba_status, setup),
+		cmocka_unit_test_setup(inquiry, setup),
+		cmocka_unit_test_setup(capacity, setup),
+		cmocka_unit_test_setup(mode_pages, setup),
+		cmocka_unit_test_setup(read_only_units, setup),
+		cmocka_unit_test_setup(attentions_and_missing_units, setup),
+		cmocka_unit_test_setup(reservations, setup),
+		cmocka_unit_test_setup(reports, setup),
+		cmocka_unit_test_setup(flush_and_the_rest, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
