@@ -35,18 +35,13 @@ static struct world_op *next_job(struct real_jobs *jobs)
 
 static void *work(void *arg)
 {
-	struct world_port *port;
 	struct world_op *op;
 
 	while ((op = next_job(arg)) != NULL) {
 		struct real_job *job = real_op_state(op);
 
-		/* Once posted, the op may be gone; the port must not be before the post is over. */
-		port = op->port;
 		job->run(op);
-		atomic_fetch_add(&port->workers_posting, 1);
-		real_mail_post(NULL, port, &job->message);
-		atomic_fetch_sub(&port->workers_posting, 1);
+		real_mail_post(NULL, op->port, &job->message);
 	}
 	return NULL;
 }

@@ -6,10 +6,14 @@
  * Invariant: a message is pushed before `asleep` is read, and `asleep` is set before the stack is
  * looked at for the last time, all sequentially consistent; so either the sender sees the sleeper
  * and signals wake_fd, or the sleeper sees the message.
+ *
+ * The message may be what makes the owner close the port, while its sender still looks at
+ * `asleep`: `posting` counts those, and the close waits for them.
  */
 #include "world/real/real_priv.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 static void signal_if_asleep(struct world_port *port)
@@ -35,16 +39,27 @@ void real_mail_post(struct world_port *from, struct world_port *to, struct world
 	struct world_message *newest = atomic_load_explicit(&to->mail, memory_order_relaxed);
 
 	ASSERT(message->run != NULL);
+	atomic_fetch_add_explicit(&to->posting, 1, memory_order_relaxed);
 	do
 		message->next = newest;
 	while (!atomic_compare_exchange_weak(&to->mail, &newest, message));
 	signal_if_asleep(to);
+	atomic_fetch_sub_explicit(&to->posting, 1, memory_order_release);
 }
 
 void real_mail_wake(struct world_port *port)
 {
+	atomic_fetch_add_explicit(&port->posting, 1, memory_order_relaxed);
 	atomic_store(&port->woken, true);
 	signal_if_asleep(port);
+	atomic_fetch_sub_explicit(&port->posting, 1, memory_order_release);
+}
+
+void real_mail_wait_for_senders(struct world_port *port)
+{
+	/* A few instructions of theirs; a lock for them would cost every message more. */
+	while (atomic_load_explicit(&port->posting, memory_order_acquire) > 0)
+		sched_yield();
 }
 
 struct world_message *real_mail_take(struct world_port *port)

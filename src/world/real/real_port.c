@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -124,10 +123,8 @@ int real_port_open(struct world *world, unsigned index, void (*turn)(void *arg),
 void real_port_close(struct world_port *port)
 {
 	ASSERT(port->in_flight == 0);
-	/* The last job's message was received, but its worker may be about to look at `asleep`. */
-	while (atomic_load(&port->workers_posting) > 0)
-		sched_yield();
 	real_slots_port_gone(port);
+	real_mail_wait_for_senders(port);
 	io_uring_queue_exit(&port->ring);
 	(void)close(port->wake_fd); /* an eventfd loses nothing */
 	free(port->slots);

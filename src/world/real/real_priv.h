@@ -54,7 +54,7 @@ struct world_port {
 	_Alignas(64) _Atomic(struct world_message *) mail; /* newest first */
 	atomic_bool asleep;
 	atomic_bool woken;
-	atomic_uint workers_posting; /* worker threads that may still touch the port */
+	atomic_uint posting; /* senders inside of a post or wake */
 };
 
 struct world_file {
@@ -144,6 +144,8 @@ void real_op_finish_later(struct world_op *op, int64_t result);
 bool real_mail_is_waiting(struct world_port *port);
 void real_mail_post(struct world_port *from, struct world_port *to, struct world_message *message);
 void real_mail_wake(struct world_port *port);
+/* Returns when no sender touches the port any more. */
+void real_mail_wait_for_senders(struct world_port *port);
 /* Runs what has arrived until now; returns how many messages. */
 unsigned real_mail_run(struct world_port *port);
 /* All messages that have arrived, oldest first. */

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "real_fixture.h"
@@ -260,6 +266,39 @@ static void reports_failure_to_open_a_port(void **state)
 	world_real_free(NULL);
 }
 
+/* What world_real_new() returns in a process whose io_uring_setup() fails with `error`. */
+static int new_where_the_kernel_says(int error)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+	const struct world_real_options options = {.fence_fd = -1};
+	pid_t child = fork();
+	struct world *world;
+	int status;
+
+	if (child == 0) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+			_exit(0);
+		_exit(-world_real_new(&options, &world));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+static void says_why_io_uring_cannot_be_had(void **state)
+{
+	assert_int_equal(new_where_the_kernel_says(ENOSYS), -ENOSYS);
+	assert_int_equal(new_where_the_kernel_says(EPERM), -EPERM);
+	assert_int_equal(new_where_the_kernel_says(EINVAL), -ENOSYS); /* an old kernel */
+}
+
 #define REAL_TEST(name) cmocka_unit_test_setup_teardown(name, real_setup, real_teardown)
 
 int main(void)
@@ -274,6 +313,7 @@ int main(void)
 		REAL_TEST(clocks_and_randomness),
 		REAL_TEST(refuses_a_port_number_out_of_range),
 		cmocka_unit_test(reports_failure_to_open_a_port),
+		cmocka_unit_test(says_why_io_uring_cannot_be_had),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
