@@ -10,8 +10,7 @@
  *
  * Invariants
  *  1. Data-out arrives in order: the next byte is `received` (DataPDUInOrder and
- * DataSequenceInOrder are negotiated to Yes; whoever breaks this loses the connection, RFC 7143
- * section 7.9).
+ * DataSequenceInOrder are negotiated to Yes; a command whose data breaks this fails).
  *  2. A command starts only when its CmdSN is due and all its unsolicited data is there, so nothing
  * is received into its buffer unless it waits in state DATA.
  *  3. Every byte of data-out lies in [out_base, out_base + buffer_size).
@@ -207,6 +206,23 @@ static bool data_fits(const struct iscsi_task *task, const struct iscsi_data_out
 	return task->unsolicited_open || final == (task->received + length == end);
 }
 
+/*
+ * 7.9 and 7.8: a gap in the sequence means that a PDU was lost. At error recovery level 0 the task
+ * ends with a CHECK CONDITION; what else comes for it is dropped.
+ */
+static void break_sequence(struct iscsi_task *task)
+{
+	task->broken = true;
+	task->unsolicited_open = false;
+	list_remove(&task->wait_link);
+	if (task->state == ISCSI_TASK_UNSOLICITED) {
+		iscsi_task_deliver(task);
+	} else if (task->state == ISCSI_TASK_DATA) {
+		scsi_command_fail(&task->scsi, SCSI_ABORTED_COMMAND, SCSI_ASC_CRC_ERROR);
+		advance(task);
+	}
+}
+
 int iscsi_task_data_header(struct iscsi_connection *connection, const struct iscsi_bhs *bhs,
 			   uint8_t **ret_data)
 {
@@ -219,8 +235,10 @@ int iscsi_task_data_header(struct iscsi_connection *connection, const struct isc
 	/* Data of a task that was aborted, rejected or is unknown: dropped without a word. */
 	if (!task)
 		return 0;
-	if (!data_fits(task, pdu))
-		return -EPROTO;
+	if (!data_fits(task, pdu)) {
+		break_sequence(task);
+		return 0;
+	}
 	connection->receiving = task;
 	task->receiving = true;
 	if (!task->drop_data)
@@ -530,10 +548,14 @@ static void start(struct iscsi_task *task)
 		task->unit->tasks++;
 	}
 	session->commands++;
-	if (task->drop_data)
+	if (task->broken) {
+		scsi_command_refuse(scsi, SCSI_GOOD);
+		scsi_command_fail(scsi, SCSI_ABORTED_COMMAND, SCSI_ASC_CRC_ERROR);
+	} else if (task->drop_data) {
 		scsi_command_refuse(scsi, SCSI_TASK_SET_FULL);
-	else
+	} else {
 		scsi_command_start(scsi);
+	}
 }
 
 bool iscsi_task_retry_memory(struct iscsi_task *task)

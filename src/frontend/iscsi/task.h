@@ -38,6 +38,7 @@ struct iscsi_task {
 	struct iscsi_bhs bhs;
 	uint32_t itt, cmd_sn;
 	bool immediate, counted, aborted, receiving, drop_data;
+	bool broken;      /* its data-out came in a wrong order */
 	uint8_t reject;   /* reason, when the request is to be rejected */
 	uint8_t response; /* of task management and logout */
 

@@ -29,7 +29,7 @@ struct fixture {
 	struct scsi_target target;
 	struct scsi_command command;
 	uint8_t buffer[SCSI_SEGMENT_BYTES];
-	uint8_t out[SCSI_TRANSFER_MAX], in[SCSI_TRANSFER_MAX];
+	uint8_t out[2 * MIB], in[2 * MIB];
 	size_t in_length;
 };
 
@@ -233,7 +233,7 @@ static void ranges_are_checked(void **state)
 	(void)RUN(0, 512, 0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0); /* protection information */
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 	f.volume.size_bytes = 64 * MIB;
-	(void)RUN(0, 0xffffffff, 0xa8, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0);
+	(void)RUN(0, 0xffffffff, 0xa8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 }
 

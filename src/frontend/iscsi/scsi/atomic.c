@@ -154,16 +154,17 @@ static enum scsi_step orwrite_next(struct scsi_command *command)
 void scsi_atomic_orwrite(struct scsi_command *command)
 {
 	uint32_t block_bytes = command->unit->volume->block_bytes;
+	uint32_t blocks = scsi_cdb_blocks(command->cdb);
 	uint64_t length, sent;
 
 	if (CDB_PROTECT(command->cdb[1]) != 0) {
 		scsi_invalid_field(command, 1);
 		return;
 	}
-	if (!scsi_check_range(command, scsi_cdb_lba(command->cdb), scsi_cdb_blocks(command->cdb)))
+	if (!scsi_check_range(command, scsi_cdb_lba(command->cdb), blocks))
 		return;
 	length = command->end - command->offset;
-	if (length > SCSI_TRANSFER_MAX) {
+	if (blocks > SCSI_TRANSFER_BLOCKS) {
 		scsi_invalid_field(command, 10);
 		return;
 	}

@@ -18,7 +18,7 @@
 
 #define SCSI_CDB_MAX       32
 #define SCSI_SEGMENT_BYTES (512u * 1024) /* the most that one step moves */
-#define SCSI_TRANSFER_MAX  (8u * 1024 * 1024)
+#define SCSI_TRANSFER_BLOCKS 65536u /* of one command */
 #define SCSI_SMALL_BYTES   8192 /* answers and parameter lists that are no medium data */
 
 enum scsi_step {

@@ -146,7 +146,7 @@ static size_t fill_limits(const struct scsi_command *command, uint8_t *page)
 	page[0] = 0x01; /* WSNZ */
 	page[1] = (uint8_t)scsi_atomic_max_blocks(unit);
 	put_be16(page + 2, (uint16_t)granularity);
-	put_be32(page + 4, SCSI_TRANSFER_MAX / block_bytes);
+	put_be32(page + 4, SCSI_TRANSFER_BLOCKS);
 	put_be32(page + 8, SCSI_SEGMENT_BYTES / block_bytes);
 	if (unit->thin) {
 		put_be32(page + 16, UINT32_MAX); /* no limit of blocks of one UNMAP */

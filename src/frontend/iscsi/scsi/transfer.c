@@ -26,7 +26,7 @@ static bool check(struct scsi_command *command)
 	}
 	if (!scsi_check_range(command, scsi_cdb_lba(cdb), blocks))
 		return false;
-	if (command->end - command->offset > SCSI_TRANSFER_MAX) {
+	if (blocks > SCSI_TRANSFER_BLOCKS) {
 		scsi_invalid_field(command, command->opcode->length == 10 ? 7 : 10);
 		return false;
 	}
