@@ -232,12 +232,16 @@ uint64_t sim_node_read(const struct sim_node *node, struct sim_cursor *to, uint6
 
 uint64_t sim_node_missing_pages(const struct sim_node *node, uint64_t offset, uint64_t length)
 {
-	uint64_t missing = 0;
+	uint64_t first = offset / SIM_PAGE_BYTES;
+	uint64_t end = DIV_ROUND_UP(offset + length, SIM_PAGE_BYTES);
+	/* Beyond the chunks nothing is allocated, and there may be terabytes to ask for. */
+	uint64_t known = MIN(MAX(first, node->chunk_count * SIM_CHUNK_PAGES), end);
+	uint64_t missing;
 
 	if (length == 0)
 		return 0;
-	for (uint64_t page = offset / SIM_PAGE_BYTES;
-	     page <= (offset + length - 1) / SIM_PAGE_BYTES; page++)
+	missing = end - known;
+	for (uint64_t page = first; page < known; page++)
 		missing += !is_allocated(node, page);
 	return missing;
 }
