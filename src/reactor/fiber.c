@@ -47,11 +47,22 @@ static int fiber_pool_init(struct reactor *reactor, enum fiber_class class, unsi
 	return 0;
 }
 
+static bool fiber_options_are_valid(const struct reactor_options *options)
+{
+	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
+		if (options->fibers[i] > REACTOR_FIBERS_MAX)
+			return false;
+	}
+	return !options->stack_bytes || options->stack_bytes >= REACTOR_STACK_MIN_BYTES;
+}
+
 int fiber_pools_init(struct reactor *reactor, const struct reactor_options *options)
 {
 	size_t stack_bytes = options->stack_bytes ? options->stack_bytes : FIBER_STACK_BYTES;
 	unsigned stacks = 0;
 
+	if (!fiber_options_are_valid(options))
+		return -EINVAL;
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
 		struct fiber_pool *pool = &reactor->pools[i];
 		int error;
@@ -152,6 +163,7 @@ void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_t
 	struct list_node *node;
 	struct fiber *fiber;
 
+	ASSERT(class < FIBER_CLASS_COUNT);
 	reactor_enter(reactor);
 	task->class = class;
 	node = list_pop_front(&pool->free);

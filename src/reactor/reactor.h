@@ -29,6 +29,10 @@ enum fiber_class {
 	FIBER_CLASS_COUNT,
 };
 
+/* Limits of the options: -EINVAL beyond. */
+#define REACTOR_FIBERS_MAX      4096u /* of one class; a process may have 65,530 mappings */
+#define REACTOR_STACK_MIN_BYTES (16u * 1024)
+
 struct reactor_options {
 	unsigned index;
 	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64 */
@@ -44,7 +48,8 @@ void reactor_free(struct reactor *reactor);
 
 /* Real world only: the thread that calls turns until reactor_stop(). */
 int reactor_start(struct reactor *reactor);
-void reactor_stop(struct reactor *reactor); /* callable from any thread but its own; joins */
+/* Ends the thread after its current turn and joins it. From any thread but its own. */
+void reactor_stop(struct reactor *reactor);
 
 /* The reactor of the running thread (in the simulated world: whose turn it is), or NULL. */
 struct reactor *reactor_current(void);

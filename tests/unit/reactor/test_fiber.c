@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -372,6 +376,28 @@ static void suspends_from_nested_calls(void **state)
 		assert_int_equal(actors[i].times, 32);
 }
 
+static void freeing_a_live_fiber_aborts(void **state)
+{
+	struct actor a;
+	pid_t child;
+	int status;
+
+	spawn(&a, 'a', note_twice);
+	fake_run(&fake);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		(void)!freopen("/dev/null", "w", stderr); /* the message is expected */
+		signal(SIGABRT, SIG_DFL);
+		reactor_free(reactor);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	fiber_wake(a.fiber);
+	fake_run(&fake);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -390,6 +416,7 @@ int main(void)
 		TEST(a_mutex_is_fair),
 		TEST(survives_ten_thousand_spawns),
 		TEST(suspends_from_nested_calls),
+		TEST(freeing_a_live_fiber_aborts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

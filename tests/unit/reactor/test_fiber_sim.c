@@ -93,7 +93,15 @@ static void calls_across_reactors_and_replays(void **state)
 	}
 }
 
-/* Writes until the world dies. */
+static int write_and_sync(void *arg)
+{
+	static const char data[64];
+	int error = io_write(arg, data, sizeof(data), 0);
+
+	return error < 0 ? error : io_sync(arg);
+}
+
+/* Writes until the world dies, on its own reactor or through another. */
 static void write_for_ever(struct fiber_task *task)
 {
 	struct work *work = CONTAINER_OF(task, struct work, task);
@@ -103,9 +111,10 @@ static void write_for_ever(struct fiber_task *task)
 	snprintf(path, sizeof(path), "%s/%u", rig.directory, work->id);
 	work->result = io_open(path, WORLD_FILE_CREATE, &file);
 	while (work->result == 0) {
-		work->result = io_write(file, path, sizeof(path), 0);
-		if (work->result == 0)
-			work->result = io_sync(file);
+		unsigned target = (unsigned)sim_random_below(rig.sim, RIG_REACTORS);
+
+		work->result =
+			fiber_call(rig.reactors[target], FIBER_RECLAIM, write_and_sync, file);
 		fiber_sleep(1000); /* time goes on in a dead world */
 	}
 	if (file)

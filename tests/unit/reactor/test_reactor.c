@@ -270,6 +270,21 @@ static void new_fails_cleanly(void **state)
 	reactor_free(other);
 }
 
+static void refuses_bad_options(void **state)
+{
+	struct reactor_options options = {.index = 1, .stack_bytes = REACTOR_STACK_MIN_BYTES - 1};
+	struct reactor *other = NULL;
+
+	assert_int_equal(reactor_new(&fake.world, &options, &other), -EINVAL);
+	options.stack_bytes = REACTOR_STACK_MIN_BYTES;
+	options.fibers[FIBER_CONTROL] = REACTOR_FIBERS_MAX + 1;
+	assert_int_equal(reactor_new(&fake.world, &options, &other), -EINVAL);
+	options.fibers[FIBER_CONTROL] = REACTOR_FIBERS_MAX;
+	assert_null(other);
+	assert_int_equal(reactor_new(&fake.world, &options, &other), 0);
+	reactor_free(other);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -287,6 +302,7 @@ int main(void)
 		TEST(idle_asks_for_no_turns),
 		TEST(counts_slow_turns),
 		TEST(new_fails_cleanly),
+		TEST(refuses_bad_options),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
