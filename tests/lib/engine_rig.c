@@ -6,10 +6,12 @@
 #define CATALOG_PATH ENGINE_RIG_DISK "/catalog.db"
 #define POOL_PATH    ENGINE_RIG_DISK "/pool"
 
-void engine_rig_init(struct engine_rig *rig, uint64_t seed, uint64_t capacity_bytes)
+void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes)
 {
+	const struct sim_options options = {.seed = seed, .trace = trace};
+
 	*rig = (struct engine_rig){.capacity_bytes = capacity_bytes, .budget_bytes = 64 * MIB};
-	sim_rig_init(&rig->sim, seed, 1);
+	sim_rig_init_options(&rig->sim, &options, 1);
 	ASSERT(sim_disk_add(rig->sim.sim, ENGINE_RIG_DISK, capacity_bytes + GIB) == 0);
 }
 
@@ -118,10 +120,15 @@ static int close_dead(struct engine_rig *rig)
 	return 0;
 }
 
-void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind)
+void engine_rig_crashed(struct engine_rig *rig)
 {
-	sim_crash(rig->sim.sim, kind);
 	engine_rig_call(rig, close_dead);
 	vdisk_cache_free(TAKE_PTR(rig->cache));
 	sim_rig_restart(&rig->sim);
+}
+
+void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind)
+{
+	sim_crash(rig->sim.sim, kind);
+	engine_rig_crashed(rig);
 }

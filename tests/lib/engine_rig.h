@@ -21,7 +21,7 @@ struct engine_rig {
 
 #define ENGINE_RIG_DISK "/disk0"
 
-void engine_rig_init(struct engine_rig *rig, uint64_t seed, uint64_t capacity_bytes);
+void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes);
 void engine_rig_done(struct engine_rig *rig);
 /* Makes catalog, pool and container. */
 int engine_rig_create(struct engine_rig *rig);
@@ -35,5 +35,7 @@ int engine_rig_open_vdisk(struct engine_rig *rig);
 int engine_rig_close_vdisk(struct engine_rig *rig);
 /* Crashes, closes everything, and restarts the world. Not from a fiber. */
 void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind);
+/* The second half: after sim_crash(), when the test's own fibers have ended. */
+void engine_rig_crashed(struct engine_rig *rig);
 /* Runs fn(rig) in a fiber of reactor 0 until it returns. */
 int engine_rig_call(struct engine_rig *rig, int (*fn)(struct engine_rig *rig));

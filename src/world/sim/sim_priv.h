@@ -154,6 +154,7 @@ struct world_file {
 	struct sim_node *node;
 	unsigned flags;
 	unsigned in_flight; /* operations */
+	bool never_flips;
 };
 
 struct sim_channel { /* messages from one sender, FIFO */

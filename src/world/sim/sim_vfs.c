@@ -287,6 +287,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int 
 		ASSERT(copy);
 	}
 	file->base.pMethods = &methods;
+	opened->never_flips = true;
 	file->file = opened;
 	file->path = copy;
 	file->sync_directory = path && (flags & journals);

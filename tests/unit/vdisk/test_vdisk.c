@@ -163,7 +163,7 @@ static void run(int (*fn)(struct engine_rig *rig))
 {
 	struct engine_rig rig;
 
-	engine_rig_init(&rig, 1, 512 * MIB);
+	engine_rig_init(&rig, 1, false, 512 * MIB);
 	engine_rig_call(&rig, fn);
 	engine_rig_done(&rig);
 }
@@ -198,7 +198,7 @@ static void test_crash(void **state)
 
 	(void)state;
 	for (unsigned seed = 1; seed <= 10; seed++) {
-		engine_rig_init(&rig, seed, 512 * MIB);
+		engine_rig_init(&rig, seed, false, 512 * MIB);
 		engine_rig_call(&rig, write_much);
 		engine_rig_crash(&rig, seed % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
 		engine_rig_call(&rig, read_much);
