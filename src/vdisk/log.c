@@ -121,9 +121,7 @@ void log_fail(struct log *log, int error)
 			  "opened again",
 			  "vdisk=%" PRIu64 " error=%d", log->vdisk->row.id, error);
 	}
-	LIST_FOR_EACH (&log->in_flight, record, struct record_buffer, link)
-		if (record->finished)
-			settle_record(log, record, log->failed);
+	/* Requests that are cut in part first: they complete with their last record, off this list. */
 	LIST_FOR_EACH (&log->pending, request, struct block_request, link) {
 		struct vdisk_request *state = vdisk_request(request);
 
@@ -132,6 +130,9 @@ void log_fail(struct log *log, int error)
 		if (state->outstanding == 0)
 			vdisk_write_acked(log->vdisk, request, state->error);
 	}
+	LIST_FOR_EACH (&log->in_flight, record, struct record_buffer, link)
+		if (record->finished)
+			settle_record(log, record, log->failed);
 	LIST_FOR_EACH (&log->sync_waiters, request, struct block_request, link) {
 		list_remove(&request->link);
 		vdisk_finish(log->vdisk, request, log->failed);

@@ -5,7 +5,7 @@
  * the next epoch. Nothing is ever appended to a group that was found.
  *
  * Where the run ends: at a record that is missing, torn or out of sequence in a group that was not
- * sealed. The next group continues it when its first record does not leave a gap; it may repeat
+ * sealed. A later group continues it when its first record does not leave a gap; it may repeat
  * records that were issued a second time. A bad record in a sealed group, or one that a later
  * header calls durable, is damage and never the end. A read that gives a bad record is made again:
  * a flipped bit on the way must not cut the log.
@@ -31,7 +31,6 @@ struct recovery {
 	uint64_t *last_lsns;
 	size_t count;
 	uint64_t expected; /* the next LSN */
-	bool gap;          /* a group began beyond `expected` */
 	uint64_t bytes;
 	/* What is in memory of the group being read. */
 	char *window;
@@ -189,10 +188,8 @@ static int take_record(struct recovery *recovery, size_t at, uint32_t slot,
 	uint64_t lsn = le64toh(header->lsn);
 	uint32_t blocks = 1 + record_payload_blocks(header);
 
-	if (lsn > recovery->expected) {
-		recovery->gap = true;
+	if (lsn > recovery->expected)
 		return -ENODATA;
-	}
 	if (!extents_fit(vdisk, header))
 		return -EUCLEAN;
 	if (lsn == recovery->expected) {
@@ -379,11 +376,9 @@ static int replay(struct recovery *recovery)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < recovery->count; i++) {
-		/* After a gap nothing counts any more, but the rest must be looked at below. */
-		if (recovery->gap)
-			recovery->ends[i] = 0;
-		else
-			r = replay_group(recovery, i);
+		/* One that begins with a gap may be what a failure left behind: the records were
+		 * issued again in the group after it. */
+		r = replay_group(recovery, i);
 		recovery->last_lsns[i] =
 			MAX(recovery->last_lsns[i], recovery->vdisk->row.checkpoint_lsn);
 	}

@@ -95,7 +95,7 @@ uint32_t model_begin(struct model *model, uint64_t first, uint64_t count, bool z
 	}
 	model->ops[op] = (struct model_op){.zero = zero,
 					   .ordered = ordered,
-					   .large = !zero && count > 16 * 8};
+					   .large = !zero && count > 8};
 	for (uint64_t i = first; i < first + count; i++)
 		sector_add(model, &model->sectors[i], op);
 	return op;
