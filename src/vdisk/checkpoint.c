@@ -64,32 +64,37 @@ static int commit_row_locked(struct vdisk *vdisk, const struct vdisk_row *row,
 	return r;
 }
 
-int vdisk_commit_row(struct vdisk *vdisk, const struct vdisk_row *row,
+struct vdisk_row vdisk_row_begin(struct vdisk *vdisk)
+{
+	fiber_mutex_lock(&vdisk->row_mutex);
+	return vdisk->row;
+}
+
+int vdisk_row_commit(struct vdisk *vdisk, const struct vdisk_row *row,
 		     const struct catalog_change *more, size_t count)
 {
-	int r;
+	int r = commit_row_locked(vdisk, row, more, count);
 
-	fiber_mutex_lock(&vdisk->row_mutex);
-	r = commit_row_locked(vdisk, row, more, count);
 	fiber_mutex_unlock(&vdisk->row_mutex);
 	return r;
 }
 
 int vdisk_raise_epoch(struct vdisk *vdisk)
 {
-	int r = 0;
+	struct vdisk_row row;
+	int r;
 
 	if (vdisk->epoch_raised)
 		return 0;
-	fiber_mutex_lock(&vdisk->row_mutex);
-	if (!vdisk->epoch_raised) {
-		struct vdisk_row row = vdisk->row;
-
-		row.epoch++;
-		r = commit_row_locked(vdisk, &row, NULL, 0);
-		vdisk->epoch_raised = r == 0;
+	row = vdisk_row_begin(vdisk);
+	if (vdisk->epoch_raised) {
+		fiber_mutex_unlock(&vdisk->row_mutex);
+		return 0;
 	}
-	fiber_mutex_unlock(&vdisk->row_mutex);
+	row.epoch++;
+	r = vdisk_row_commit(vdisk, &row, NULL, 0);
+	if (r == 0)
+		vdisk->epoch_raised = true;
 	return r;
 }
 
@@ -167,13 +172,14 @@ static void apply_seals(struct vdisk *vdisk, struct seals *seals)
 
 static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded)
 {
-	struct vdisk_row row = vdisk->row;
 	struct seals seals = {0};
 	int r;
 
 	fiber_mutex_lock(&vdisk->log.sync_mutex);
 	r = seals_new(vdisk, &seals);
 	if (r == 0) {
+		struct vdisk_row row = vdisk_row_begin(vdisk);
+
 		collect_seals(vdisk, &seals);
 		if (folded) {
 			row.root = result->root;
@@ -183,7 +189,7 @@ static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *resu
 		row.log_group = vdisk->fold_group;
 		row.log_slot = vdisk->fold_slot;
 		row.live_slots = vdisk->accounted_slots;
-		r = vdisk_commit_row(vdisk, &row, seals.changes, seals.count);
+		r = vdisk_row_commit(vdisk, &row, seals.changes, seals.count);
 	}
 	if (r == 0)
 		apply_seals(vdisk, &seals);

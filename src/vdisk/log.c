@@ -121,7 +121,8 @@ void log_fail(struct log *log, int error)
 			  "opened again",
 			  "vdisk=%" PRIu64 " error=%d", log->vdisk->row.id, error);
 	}
-	/* Requests that are cut in part first: they complete with their last record, off this list. */
+	/* Requests that are cut in part first: they complete with their last record, off this list.
+	 */
 	LIST_FOR_EACH (&log->pending, request, struct block_request, link) {
 		struct vdisk_request *state = vdisk_request(request);
 

@@ -321,7 +321,7 @@ static int commit_seals(struct recovery *recovery)
 	_cleanup_free_ struct catalog_change *changes = calloc(most, sizeof(*changes));
 	_cleanup_free_ uint8_t(*values)[EGROUP_ROW_BYTES] = calloc(most, EGROUP_ROW_BYTES);
 	_cleanup_free_ struct egroup **page_groups = calloc(most, sizeof(struct egroup *));
-	struct vdisk_row row = vdisk->row;
+	struct vdisk_row row;
 	int r;
 
 	if (!changes || !values || !page_groups)
@@ -338,8 +338,9 @@ static int commit_seals(struct recovery *recovery)
 				   values[count], &changes[count]);
 	if (count == 0)
 		return 0;
+	row = vdisk_row_begin(vdisk);
 	row.epoch++;
-	r = vdisk_commit_row(vdisk, &row, changes, count);
+	r = vdisk_row_commit(vdisk, &row, changes, count);
 	if (r < 0)
 		return r;
 	vdisk->epoch_raised = true;

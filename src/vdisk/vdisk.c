@@ -280,9 +280,9 @@ int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
 		r = map_grow(&vdisk->map, size_bytes / BLOCK_BYTES);
 	if (r < 0)
 		return r;
-	row = vdisk->row;
+	row = vdisk_row_begin(vdisk);
 	row.size_bytes = size_bytes;
-	r = vdisk_commit_row(vdisk, &row, NULL, 0);
+	r = vdisk_row_commit(vdisk, &row, NULL, 0);
 	if (r == 0)
 		vdisk->volume.size_bytes = size_bytes;
 	return r;

@@ -165,8 +165,10 @@ void vdisk_report_damage(struct vdisk *vdisk, const char *what, uint64_t block, 
 /* checkpoint.c */
 bool vdisk_must_checkpoint(struct vdisk *vdisk);
 void vdisk_checkpoint_soon(struct vdisk *vdisk);
-/* Brings vdisk->row to disk with other changes, keeping the name that is there. Fiber. */
-int vdisk_commit_row(struct vdisk *vdisk, const struct vdisk_row *row,
+/* The row as it is, for a change; nobody else changes it until vdisk_row_commit(), which brings it
+ * to disk with other changes, keeping the name that is there, and then to vdisk->row. Fiber. */
+struct vdisk_row vdisk_row_begin(struct vdisk *vdisk);
+int vdisk_row_commit(struct vdisk *vdisk, const struct vdisk_row *row,
 		     const struct catalog_change *more, size_t count);
 int vdisk_raise_epoch(struct vdisk *vdisk);
 uint64_t vdisk_tail_limit(const struct vdisk *vdisk);

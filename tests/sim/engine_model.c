@@ -93,9 +93,8 @@ uint32_t model_begin(struct model *model, uint64_t first, uint64_t count, bool z
 		model->op_capacity *= 2;
 		model->ops = checked(realloc(model->ops, model->op_capacity * sizeof(*model->ops)));
 	}
-	model->ops[op] = (struct model_op){.zero = zero,
-					   .ordered = ordered,
-					   .large = !zero && count > 8};
+	model->ops[op] =
+		(struct model_op){.zero = zero, .ordered = ordered, .large = !zero && count > 8};
 	for (uint64_t i = first; i < first + count; i++)
 		sector_add(model, &model->sectors[i], op);
 	return op;
@@ -214,7 +213,8 @@ static bool fits(const struct model_cut *cut, const uint32_t *ids, unsigned coun
 	const struct model *model = cut->model;
 	const struct model_op *op = &model->ops[ids[i]];
 
-	/* It must be there: acknowledged operations up to the cut are, but for what follows them. */
+	/* It must be there: acknowledged operations up to the cut are, but for what follows them.
+	 */
 	if (op->state == MODEL_ACKED && op->ordered && op->acked > at &&
 	    !(op->large && op->acked == at + 1))
 		return false;
@@ -251,7 +251,8 @@ static void cut_sector(struct model_cut *cut, uint64_t number, int64_t seen)
 
 	if (count == 1) {
 		SIM_RUN_CHECK(is_seen(model, ids[0], seen),
-			      "sector %" PRIu64 ": operation %" PRId64 " is seen after a crash, not %u",
+			      "sector %" PRIu64 ": operation %" PRId64
+			      " is seen after a crash, not %u",
 			      number, seen, ids[0]);
 		return;
 	}
@@ -265,7 +266,8 @@ static void cut_sector(struct model_cut *cut, uint64_t number, int64_t seen)
 		cut->fits[at] += good;
 		any |= good;
 	}
-	SIM_RUN_CHECK(any, "sector %" PRIu64 ": operation %" PRId64 " fits no cut (flushed %" PRIu64 ")",
+	SIM_RUN_CHECK(any,
+		      "sector %" PRIu64 ": operation %" PRId64 " fits no cut (flushed %" PRIu64 ")",
 		      number, seen, model->flushed);
 	sector_settle(model, sector, seen);
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * What a vDisk may contain: every write and zeroing as a numbered operation, and for each 512-byte sector those that
- * may be seen in it.
+ * What a vDisk may contain: every write and zeroing as a numbered operation, and for each 512-byte
+ * sector those that may be seen in it.
  *
- * A sector written by operation n carries n and its own number, so what is read tells who wrote it. Operations that
- * overlap must not be in flight together (model_claim()); so on one sector the numbers tell the order.
+ * A sector written by operation n carries n and its own number, so what is read tells who wrote it.
+ * Operations that overlap must not be in flight together (model_claim()); so on one sector the
+ * numbers tell the order.
  *
- * After a process crash nothing acknowledged may be missing. After power loss the content must be a prefix of the
- * order of acknowledgement, which contains all that was flushed: some cut C fits every sector. Operations that the
- * engine may acknowledge out of the order of its log (partial blocks, FUA) do not take part in the cut; they must
- * be there once flushed. One that was never acknowledged may be there in part.
+ * After a process crash nothing acknowledged may be missing. After power loss the content must be a
+ * prefix of the order of acknowledgement, which contains all that was flushed: some cut C fits
+ * every sector. Operations that the engine may acknowledge out of the order of its log (partial
+ * blocks, FUA) do not take part in the cut; they must be there once flushed. One that was never
+ * acknowledged may be there in part.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,9 +25,9 @@ enum model_state { MODEL_PENDING, MODEL_ACKED, MODEL_FAILED };
 struct model_op {
 	enum model_state state;
 	bool zero;
-	bool ordered; /* takes part in the cut */
-	bool large;   /* may be there in part at the cut */
-	bool durable; /* flushed, or FUA */
+	bool ordered;   /* takes part in the cut */
+	bool large;     /* may be there in part at the cut */
+	bool durable;   /* flushed, or FUA */
 	uint64_t acked; /* position among the acknowledged, from 1; 0 = not, or settled */
 };
 
@@ -59,7 +61,8 @@ void model_flushed(struct model *model, uint64_t acked);
 /* What operation `op` puts into the sectors. */
 void model_fill(uint32_t op, uint64_t first, uint64_t count, void *buffer);
 
-/* A read that began when `acked` were acknowledged: fails the run when a sector is not what it may be. */
+/* A read that began when `acked` were acknowledged: fails the run when a sector is not what it may
+ * be. */
 void model_check_read(const struct model *model, uint64_t first, uint64_t count, const void *buffer,
 		      uint64_t acked);
 /* The whole content after a crash, part by part; then model_settle(). */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Simulation of the engine: one vDisk on a pool on one simulated disk, clients with random operations, checkpoints,
- * resizes, faults of the disk, a full pool, process crashes and losses of power, against the model of
- * engine_model.h. At the end of a seed all faults stop; then the vDisk must check clean, give back every byte when
- * it is deleted, and none of its fibers may be left.
+ * Simulation of the engine: one vDisk on a pool on one simulated disk, clients with random
+ * operations, checkpoints, resizes, faults of the disk, a full pool, process crashes and losses of
+ * power, against the model of engine_model.h. At the end of a seed all faults stop; then the vDisk
+ * must check clean, give back every byte when it is deleted, and none of its fibers may be left.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -40,8 +40,8 @@ struct simulation {
 	enum scenario scenario;
 	uint64_t size_bytes; /* of the vDisk now */
 	uint64_t max_bytes;
-	bool sync_failed;   /* a failed sync may lose data at a later loss of power, by its nature */
-	bool crashing;      /* errors are expected */
+	bool sync_failed; /* a failed sync may lose data at a later loss of power, by its nature */
+	bool crashing;    /* errors are expected */
 	struct client clients[CLIENTS];
 	unsigned char *verify;
 };
@@ -143,8 +143,8 @@ static void do_write(struct client *client, struct range range, bool fua)
 static void do_zero(struct client *client, struct range range, enum block_op kind)
 {
 	struct simulation *simulation = client->simulation;
-	uint32_t op = model_begin(&simulation->model, range.first, range.count, true,
-				  is_whole(range));
+	uint32_t op =
+		model_begin(&simulation->model, range.first, range.count, true, is_whole(range));
 
 	settle(client, op, io(client, kind, 0, range), false);
 }
@@ -421,9 +421,8 @@ static void start_clients(struct simulation *simulation, struct sim_rig_task *ta
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		struct client *client = &simulation->clients[i];
 
-		client->operations =
-			(simulation->scenario == SCENARIO_FULL ? 80 : 15) +
-			(unsigned)chance_below(&simulation->chance, 40);
+		client->operations = (simulation->scenario == SCENARIO_FULL ? 80 : 15) +
+				     (unsigned)chance_below(&simulation->chance, 40);
 		tasks[i] = (struct sim_rig_task){.run = client_run, .arg = client};
 		sim_rig_start(&simulation->rig.sim, 0, &tasks[i]);
 	}
@@ -538,10 +537,21 @@ static uint64_t run(uint64_t seed, bool trace)
 }
 
 static const char *const must_reach[] = {
-	"checkpoint.for-memory", "compact.done",     "fold.orphan",	"load.page-retry",
-	"log.no-space",		 "log.reroute",      "log.sync-failed", "log.wait-for-space",
-	"modify.run",		 "read.load",	     "read.second-try", "reclaim.recount",
-	"recover.replayed",	 "request.no-space", NULL,
+	"checkpoint.for-memory",
+	"compact.done",
+	"fold.orphan",
+	"load.page-retry",
+	"log.no-space",
+	"log.reroute",
+	"log.sync-failed",
+	"log.wait-for-space",
+	"modify.run",
+	"read.load",
+	"read.second-try",
+	"reclaim.recount",
+	"recover.replayed",
+	"request.no-space",
+	NULL,
 };
 
 int main(int argc, char **argv)
