@@ -320,7 +320,6 @@ static bool has_begun(void *arg)
 static void survives_a_crash(void **state)
 {
 	struct sim_rig_task task = {.run = before_crash};
-	struct reactor_options options = {.index = 0};
 
 	crashed = (struct work){.hold = true};
 	sim_rig_init(&rig, 6, 1);
@@ -330,9 +329,7 @@ static void survives_a_crash(void **state)
 	sim_crash(rig.sim, SIM_CRASH_POWER);
 	crashed.result = -ESHUTDOWN;
 	assert_int_equal(sim_rig_wait(&rig, &task, 1, 3600 * NSEC_PER_SEC), 0);
-	reactor_free(rig.reactors[0]);
-	sim_restart(rig.sim);
-	assert_int_equal(reactor_new(sim_world(rig.sim), &options, &rig.reactors[0]), 0);
+	sim_rig_restart(&rig);
 	sim_rig_run(&rig, 0, after_crash, NULL);
 	sim_rig_done(&rig);
 }

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/metrics.h"
+#include "reactor/io.h"
+
+#include "node_rig.h"
+
+static struct node_rig rig;
+
+#define GOOD(method, params)      node_rig_expect(&rig, ERROR_NONE, method, params)
+#define BAD(code, method, params) node_rig_expect(&rig, code, method, params)
+#define DISK(name)                "{\"name\": \"c/" name "\"}"
+#define CREATE(name) \
+	GOOD("vdisk.create", "{\"name\": \"c/" name "\", \"size\": \"64M\"}")
+
+static void begin(uint64_t seed, unsigned reactors)
+{
+	node_rig_init(&rig, seed, reactors);
+	assert_int_equal(node_rig_start(&rig), 0);
+}
+
+/* The result of a call that must succeed; the caller frees. */
+static json_t *result_of(const char *method, const char *params)
+{
+	json_t *answer = node_rig_call(&rig, method, params), *result;
+
+	assert_int_equal(rig.code, ERROR_NONE);
+	assert_int_equal(json_integer_value(json_object_get(answer, "schema")), 1);
+	result = json_incref(json_object_get(answer, "result"));
+	assert_non_null(result);
+	json_decref(answer);
+	return result;
+}
+
+static void expect_state(const char *name, const char *state)
+{
+	json_t *list = result_of("vdisk.list", "{}");
+	const char *found = "absent";
+	json_t *disk;
+	size_t i;
+
+	json_array_foreach(
+		list, i, disk) if (strcmp(json_string_value(json_object_get(disk, "name")), name) ==
+				   0) found = json_string_value(json_object_get(disk, "state"));
+	assert_string_equal(found, state);
+	json_decref(list);
+}
+
+static void every_method_works(void **state)
+{
+	static const char *const readers[] = {"pool.list",  "container.list", "vdisk.list",
+					      "iscsi.list", "iscsi.sessions", "job.list",
+					      "stats.show", "node.show"};
+
+	begin(1, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	for (size_t i = 0; i < ARRAY_SIZE(readers); i++)
+		GOOD(readers[i], "{}");
+	GOOD("pool.show", "{\"name\": \"p\"}");
+	GOOD("container.show", "{\"name\": \"c\"}");
+	GOOD("vdisk.show", DISK("d"));
+	GOOD("stats.show", DISK("d"));
+	GOOD("vdisk.flush", DISK("d"));
+	GOOD("vdisk.resize", "{\"name\": \"c/d\", \"size\": \"65M\"}");
+	GOOD("vdisk.resize", "{\"name\": \"c/d\", \"size\": \"2M\", \"shrink\": true}");
+	GOOD("vdisk.rename", "{\"name\": \"c/d\", \"new_name\": \"c/e\"}");
+	GOOD("iscsi.export", DISK("e"));
+	GOOD("iscsi.list", "{}");
+	GOOD("vdisk.resize", "{\"name\": \"c/e\", \"size\": \"8M\"}");
+	GOOD("iscsi.unexport", DISK("e"));
+	GOOD("vdisk.check", DISK("e"));
+	GOOD("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	GOOD("job.show", "{\"id\": 1}");
+	GOOD("vdisk.delete", DISK("e"));
+	GOOD("job.wait", "{\"id\": 2, \"timeout_ms\": 30000}");
+	BAD(ERROR_BUSY, "job.cancel", "{\"id\": 2}");
+	GOOD("container.delete", "{\"name\": \"c\"}");
+	GOOD("pool.delete", "{\"name\": \"p\"}");
+	node_rig_done(&rig);
+}
+
+static void refuses_with_the_right_code(void **state)
+{
+	begin(2, 1);
+	assert_int_equal(sim_disk_add(rig.sim.sim, "/small", 256 * MIB), 0);
+	BAD(ERROR_NOT_FOUND, "container.create", "{\"name\": \"c\"}"); /* no pool yet */
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	GOOD("iscsi.export", DISK("d"));
+	BAD(ERROR_UNKNOWN_METHOD, "vdisk.explode", "{}");
+	BAD(ERROR_UNKNOWN_METHOD, "", "{}");
+	BAD(ERROR_INVALID_REQUEST, "vdisk.list", "[]");
+	BAD(ERROR_EXISTS, "pool.create", "{\"name\": \"p\", \"directory\": \"/disk0/q\"}");
+	BAD(ERROR_NOT_EMPTY, "pool.create", "{\"name\": \"q\", \"directory\": \"/disk0/state\"}");
+	BAD(ERROR_NO_SPACE, "pool.create", "{\"name\": \"q\", \"directory\": \"/small/q\"}");
+	BAD(ERROR_INVALID_REQUEST, "pool.create", "{\"name\": \"q\", \"directory\": \"q\"}");
+	BAD(ERROR_NOT_FOUND, "pool.delete", "{\"name\": \"q\"}");
+	BAD(ERROR_NOT_EMPTY, "pool.delete", "{\"name\": \"p\"}");
+	BAD(ERROR_EXISTS, "container.create", "{\"name\": \"c\"}");
+	BAD(ERROR_NOT_EMPTY, "container.delete", "{\"name\": \"c\"}");
+	BAD(ERROR_EXISTS, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"1G\"}");
+	BAD(ERROR_INVALID_SIZE, "vdisk.create", "{\"name\": \"c/x\", \"size\": 0}");
+	BAD(ERROR_INVALID_SIZE, "vdisk.create", "{\"name\": \"c/x\", \"size\": 1048577}");
+	BAD(ERROR_INVALID_SIZE, "vdisk.create", "{\"name\": \"c/x\", \"size\": 70368744181760}");
+	BAD(ERROR_INVALID_SIZE, "vdisk.resize", "{\"name\": \"c/d\", \"size\": \"1M\"}");
+	BAD(ERROR_INVALID_REQUEST, "vdisk.rename", "{\"name\": \"c/d\", \"new_name\": \"x/d\"}");
+	BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
+	BAD(ERROR_BUSY, "vdisk.check", DISK("d"));
+	BAD(ERROR_EXISTS, "iscsi.export", DISK("d"));
+	BAD(ERROR_NOT_FOUND, "iscsi.export", DISK("x"));
+	BAD(ERROR_NOT_FOUND, "iscsi.unexport", DISK("x"));
+	BAD(ERROR_NOT_FOUND, "job.wait", "{\"id\": 77}");
+	BAD(ERROR_NOT_FOUND, "job.cancel", "{\"id\": 77}");
+	GOOD("pool.create", "{\"name\": \"q\", \"directory\": \"/disk0/q\", \"capacity\": \"1G\"}");
+	BAD(ERROR_INVALID_REQUEST, "container.create", "{\"name\": \"e\"}"); /* which pool? */
+	node_rig_done(&rig);
+}
+
+static void asks_for_the_role(void **state)
+{
+	begin(3, 1);
+	node_rig_make_pool(&rig);
+	rig.role = ROLE_READER;
+	GOOD("vdisk.list", "{}");
+	BAD(ERROR_FORBIDDEN, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"64M\"}");
+	rig.role = ROLE_OPERATOR;
+	CREATE("d");
+	BAD(ERROR_FORBIDDEN, "pool.delete", "{\"name\": \"p\"}");
+	node_rig_done(&rig);
+}
+
+static void calls_at_the_same_time(void **state)
+{
+	static const char *const same[][2] = {
+		{"vdisk.create", "{\"name\": \"c/x\", \"size\": \"64M\"}"},
+		{"vdisk.create", "{\"name\": \"c/x\", \"size\": \"64M\"}"},
+		{"container.delete", "{\"name\": \"c\"}"},
+		{"vdisk.create", "{\"name\": \"c/y\", \"size\": \"64M\"}"},
+	};
+	static const char *const mixed[][2] = {
+		{"vdisk.flush", DISK("d")},
+		{"vdisk.resize", "{\"name\": \"c/d\", \"size\": \"128M\"}"},
+		{"vdisk.rename", "{\"name\": \"c/d\", \"new_name\": \"c/e\"}"},
+		{"vdisk.list", "{}"},
+		{"stats.show", "{}"},
+		{"vdisk.flush", DISK("d")},
+		{"vdisk.delete", DISK("e")},
+		{"vdisk.list", "{}"},
+		{"stats.show", "{}"},
+		{"vdisk.list", "{}"},
+	};
+	enum error_code codes[NODE_RIG_CALLS];
+
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		begin(100 + seed, 1 + seed % 3);
+		node_rig_make_pool(&rig);
+		CREATE("d");
+		node_rig_call_all(&rig, ARRAY_SIZE(same), same, codes);
+		assert_true((codes[0] == ERROR_NONE) + (codes[1] == ERROR_NONE) == 1);
+		assert_int_equal(codes[2], ERROR_NOT_EMPTY);
+		assert_int_equal(codes[3], ERROR_NONE);
+		/* Whatever the order: each ends with what it means, and none with a crash. */
+		node_rig_call_all(&rig, ARRAY_SIZE(mixed), mixed, codes);
+		for (size_t i = 0; i < ARRAY_SIZE(mixed); i++)
+			assert_true(codes[i] == ERROR_NONE || codes[i] == ERROR_NOT_FOUND ||
+				    codes[i] == ERROR_BUSY);
+		assert_int_equal(codes[3], ERROR_NONE);
+		node_rig_done(&rig);
+	}
+}
+
+static void a_restart_finds_everything(void **state)
+{
+	enum sim_crash kinds[] = {SIM_CRASH_PROCESS, SIM_CRASH_POWER};
+	json_t *before, *after;
+
+	begin(4, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	CREATE("D");
+	CREATE("e");
+	GOOD("iscsi.export", DISK("d"));
+	GOOD("iscsi.export", "{\"name\": \"c/D\", \"read_only\": true}");
+	GOOD("vdisk.resize", "{\"name\": \"c/e\", \"size\": \"128M\"}");
+	before = result_of("iscsi.list", "{}");
+	assert_int_equal(json_array_size(before), 2);
+	for (size_t i = 0; i < 3; i++) {
+		if (i < 2)
+			node_rig_crash(&rig, kinds[i]);
+		else
+			node_rig_stop(&rig);
+		assert_int_equal(node_rig_start(&rig), 0);
+		after = result_of("iscsi.list", "{}");
+		assert_true(json_equal(before, after));
+		json_decref(after);
+		after = result_of("vdisk.show", DISK("e"));
+		assert_int_equal(json_integer_value(json_object_get(after, "size_bytes")),
+				 128 * MIB);
+		json_decref(after);
+	}
+	json_decref(before);
+	/* Without iSCSI exports are shown as failed, and stay. */
+	node_rig_stop(&rig);
+	rig.iscsi = false;
+	assert_int_equal(node_rig_start(&rig), 0);
+	after = result_of("iscsi.list", "{}");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(after, 0), "state")),
+			    "failed");
+	json_decref(after);
+	BAD(ERROR_UNAVAILABLE, "iscsi.export", DISK("e"));
+	BAD(ERROR_UNAVAILABLE, "iscsi.sessions", "{}");
+	GOOD("iscsi.unexport", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static bool never(void *arg)
+{
+	return false;
+}
+
+/* A crash at any operation after vdisk.delete was answered: the next start goes on, under its
+ * number. */
+static void a_deletion_survives_any_crash(void **state)
+{
+	unsigned resumed = 0;
+
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		json_t *job;
+
+		begin(200 + seed, 1 + seed % 2);
+		node_rig_make_pool(&rig);
+		CREATE("d");
+		job = result_of("vdisk.delete", DISK("d"));
+		resumed += strcmp(json_string_value(json_object_get(job, "state")), "running") == 0;
+		json_decref(job);
+		sim_crash_nth(rig.sim.sim, 1 + seed / 2, SIM_CRASH_POWER);
+		(void)sim_run_until(rig.sim.sim, never, NULL, NSEC_PER_SEC); /* ends either way */
+		node_rig_crash(&rig, seed % 4 < 2 ? SIM_CRASH_PROCESS : SIM_CRASH_POWER);
+		assert_int_equal(node_rig_start(&rig), 0);
+		job = result_of("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+		assert_string_equal(json_string_value(json_object_get(job, "state")), "done");
+		json_decref(job);
+		expect_state("c/d", "absent");
+		GOOD("container.delete", "{\"name\": \"c\"}");
+		GOOD("pool.delete", "{\"name\": \"p\"}");
+		node_rig_done(&rig);
+	}
+	assert_true(resumed > 0);
+}
+
+static void a_name_is_free_while_its_vdisk_is_deleted(void **state)
+{
+	begin(5, 1);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	GOOD("vdisk.delete", DISK("d"));
+	CREATE("d");
+	expect_state("c/d", "online");
+	GOOD("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	expect_state("c/d", "online");
+	node_rig_done(&rig);
+}
+
+static void move_pool(void *arg)
+{
+	const char *const *names = arg;
+	int r = io_rename(names[0], names[1]);
+
+	ASSERT(r == 0);
+}
+
+static void a_missing_pool_fails_alone(void **state)
+{
+	static const char *const away[] = {"/disk0/q", "/disk0/away"};
+	static const char *const back[] = {"/disk0/away", "/disk0/q"};
+
+	begin(6, 2);
+	node_rig_make_pool(&rig);
+	GOOD("pool.create", "{\"name\": \"q\", \"directory\": \"/disk0/q\", \"capacity\": \"1G\"}");
+	GOOD("container.create", "{\"name\": \"k\", \"pool\": \"q\"}");
+	CREATE("d");
+	GOOD("vdisk.create", "{\"name\": \"k/d\", \"size\": \"64M\"}");
+	GOOD("iscsi.export", "{\"name\": \"k/d\"}");
+	node_rig_stop(&rig);
+	sim_rig_run(&rig.sim, 0, move_pool, (void *)away);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_state("c/d", "online");
+	expect_state("k/d", "failed");
+	GOOD("pool.show", "{\"name\": \"q\"}");
+	GOOD("stats.show", "{}");
+	BAD(ERROR_IO, "vdisk.flush", "{\"name\": \"k/d\"}");
+	BAD(ERROR_IO, "pool.delete", "{\"name\": \"q\"}");
+	BAD(ERROR_IO, "vdisk.create", "{\"name\": \"k/e\", \"size\": \"64M\"}");
+	GOOD("iscsi.unexport", "{\"name\": \"k/d\"}");
+	/* Its deletion fails as a job, and ends when the pool is back. */
+	GOOD("vdisk.delete", "{\"name\": \"k/d\"}");
+	GOOD("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	node_rig_stop(&rig);
+	sim_rig_run(&rig.sim, 0, move_pool, (void *)back);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_state("c/d", "online");
+	node_rig_done(&rig);
+}
+
+/* The n-th operation on files fails, while the node starts: it says so or goes on without. */
+static void a_start_survives_each_fault(void **state)
+{
+	uint64_t n;
+	bool hit = true;
+
+	begin(7, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	GOOD("iscsi.export", DISK("d"));
+	node_rig_stop(&rig);
+	/* The pool alone lists 256 directories: later ones are sampled. */
+	for (n = 1; hit; n += 1 + n / 8) {
+		sim_fail_nth(rig.sim.sim, n, -EIO);
+		if (node_rig_start(&rig) < 0)
+			assert_true(rig.error.code != ERROR_NONE && rig.error.message[0]);
+		hit = sim_fault_hit(rig.sim.sim);
+		sim_fail_nth(rig.sim.sim, 0, 0);
+		node_rig_stop(&rig);
+		assert_true(n < 100000);
+	}
+	assert_true(n > 5);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_state("c/d", "online");
+	node_rig_done(&rig);
+}
+
+struct metrics {
+	char *text;
+	size_t length;
+};
+
+static void get_metrics(void *arg)
+{
+	struct metrics *metrics = arg;
+	int r = metrics_text(rig.node, &metrics->text, &metrics->length);
+
+	ASSERT(r == 0);
+}
+
+static void metrics_name_all(void **state)
+{
+	static const char *const lines[] = {
+		"# TYPE sarsen_vdisk_operations_total counter\n",
+		"sarsen_vdisk_operations_total{vdisk=\"c/d\",operation=\"flush\"} 1\n",
+		"sarsen_vdisk_latency_seconds_bucket{vdisk=\"c/d\",operation=\"read\",le=\"+Inf\"} "
+		"0\n",
+		"sarsen_vdisk_latency_seconds_count{vdisk=\"c/d\",operation=\"write\"} 0\n",
+		"sarsen_vdisk_write_amplification{vdisk=\"c/d\"} 0.0000\n",
+		"sarsen_pool_capacity_bytes{pool=\"p\"} 1073741824\n",
+		"sarsen_pool_online{pool=\"p\"} 1\n",
+		"sarsen_build_info{version=\"",
+		"sarsen_reactor_slow_turns_total{reactor=\"1\"}",
+	};
+	struct metrics metrics;
+
+	begin(8, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	GOOD("vdisk.flush", DISK("d"));
+	sim_rig_run(&rig.sim, 0, get_metrics, &metrics);
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
+		if (!strstr(metrics.text, lines[i]))
+			fail_msg("'%s' is not in:\n%s", lines[i], metrics.text);
+	assert_int_equal(strlen(metrics.text), metrics.length);
+	free(metrics.text);
+	node_rig_done(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_method_works),
+		cmocka_unit_test(refuses_with_the_right_code),
+		cmocka_unit_test(asks_for_the_role),
+		cmocka_unit_test(calls_at_the_same_time),
+		cmocka_unit_test(a_restart_finds_everything),
+		cmocka_unit_test(a_deletion_survives_any_crash),
+		cmocka_unit_test(a_name_is_free_while_its_vdisk_is_deleted),
+		cmocka_unit_test(a_missing_pool_fails_alone),
+		cmocka_unit_test(a_start_survives_each_fault),
+		cmocka_unit_test(metrics_name_all),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
