@@ -22,7 +22,7 @@ struct sim_faults { /* chances in parts per million for one operation */
 	uint32_t read_error_ppm;   /* -EIO */
 	uint32_t write_error_ppm;  /* -EIO, part of the data may have been written */
 	uint32_t sync_error_ppm;   /* -EIO; what was unsynced may be lost, later syncs succeed */
-	uint32_t bit_flip_ppm;     /* a read returns one flipped bit; the medium is good; not SQLite's */
+	uint32_t bit_flip_ppm;     /* a read (not of SQLite) returns one flipped bit */
 	uint32_t slow_ppm;         /* takes up to slow_ns */
 	uint64_t slow_ns;
 	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync: -EIO */

@@ -115,7 +115,8 @@ int64_t sim_file_do_read(struct world_file *file, struct sim_cursor cursor, uint
 	if (!is_aligned(file, &cursor, offset))
 		return -EINVAL;
 	length = sim_node_read(file->node, &cursor, offset);
-	/* SQLite cannot tell a flipped bit: in its WAL it would end the log early, without an error. */
+	/* SQLite cannot tell a flipped bit: in its WAL it would end the log early, without an
+	 * error. */
 	if (length > 0 && !file->never_flips &&
 	    sim_random_ppm(&sim->faults, faults->bit_flip_ppm))
 		flip_bit(sim, start, length);
