@@ -238,7 +238,8 @@ static int end_transaction(struct store *store)
 {
 	int r = store_run(store, STORE_END);
 
-	if (r)
+	/* A file system that refuses to write has not written. */
+	if (r && (r != -EROFS || sqlite3_extended_errcode(store->db) == SQLITE_IOERR_FSYNC))
 		store->uncertain = true;
 	return r;
 }
