@@ -170,6 +170,14 @@ static void apply_seals(struct vdisk *vdisk, struct seals *seals)
 	(void)seals;
 }
 
+/* What vdisk_fold_apply() will make of the account. */
+static uint64_t live_after(const struct vdisk *vdisk, const struct fold_result *result)
+{
+	uint64_t live = vdisk->accounted_slots + result->born + result->pages.count;
+
+	return live - MIN(live, (uint64_t)result->dead.count);
+}
+
 static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded)
 {
 	struct seals seals = {0};
@@ -188,7 +196,7 @@ static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *resu
 		row.checkpoint_lsn = vdisk->fold_lsn;
 		row.log_group = vdisk->fold_group;
 		row.log_slot = vdisk->fold_slot;
-		row.live_slots = vdisk->accounted_slots;
+		row.live_slots = live_after(vdisk, result);
 		r = vdisk_row_commit(vdisk, &row, seals.changes, seals.count);
 	}
 	if (r == 0)

@@ -159,13 +159,15 @@ static int emit(struct fold *fold, unsigned level, uint64_t index, const struct 
 	return any_present(entries) ? writer_add(fold, level, index, entries, ret_entry) : 0;
 }
 
-static void delta_apply(const struct map_delta *delta, struct map_entry *entries)
+static void delta_apply(struct fold *fold, const struct map_delta *delta)
 {
 	unsigned n = 0;
 
 	for (unsigned i = map_bit_next(delta->present, 0); i < MAP_FANOUT;
-	     i = map_bit_next(delta->present, i + 1))
-		entries[i] = delta->entries[n++];
+	     i = map_bit_next(delta->present, i + 1)) {
+		fold->scratch[i] = delta->entries[n++];
+		fold->result->born += fold->scratch[i].address != 0;
+	}
 }
 
 /* The old tree's entries of a leaf, from the cache or from disk, into scratch. */
@@ -213,7 +215,7 @@ static int fold_leaf(struct fold *fold, struct map_leaf *leaf, uint64_t index, b
 		if (r < 0)
 			return r;
 	}
-	delta_apply(delta, fold->scratch);
+	delta_apply(fold, delta);
 	return emit(fold, 0, index, fold->scratch, ret_entry);
 }
 

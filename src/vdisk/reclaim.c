@@ -263,7 +263,7 @@ static int reclaim(struct vdisk *vdisk)
 		vdisk_space_changed(vdisk);
 		log_kick(&vdisk->log);
 	}
-	return r == -ENODATA || r == -ECANCELED ? 0 : r;
+	return r == -ENODATA ? 0 : r;
 }
 
 static void reclaim_run(struct fiber_task *task)
@@ -273,6 +273,8 @@ static void reclaim_run(struct fiber_task *task)
 
 	vdisk->reclaim_wanted = false;
 	r = reclaim(vdisk);
+	if (r == -ECANCELED)
+		r = 0;
 	if (r < 0 && r != -ESHUTDOWN && r != vdisk->reclaim_error)
 		log_warning("vdisk", "reclaim failed; it is tried again",
 			    "vdisk=%" PRIu64 " error=%d", vdisk->row.id, r);

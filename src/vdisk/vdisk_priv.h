@@ -178,6 +178,7 @@ struct fold_result {
 	struct map_entry root;
 	struct address_list dead;  /* slots that no longer are in the tree */
 	struct address_list pages; /* new pages */
+	uint64_t born;             /* blocks that the new tree names and the old one did not */
 	struct orphan_list orphans;
 };
 int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result);

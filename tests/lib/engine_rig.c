@@ -37,6 +37,8 @@ int engine_rig_start(struct engine_rig *rig)
 		r = pool_open(sim_world(rig->sim.sim), rig->catalog, rig->pool_id, &rig->pool);
 	if (r == 0 && !rig->cache)
 		r = vdisk_cache_new(reactor_current(), rig->budget_bytes, &rig->cache);
+	if (r < 0)
+		engine_rig_stop(rig);
 	return r;
 }
 

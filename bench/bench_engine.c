@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Drives a vDisk in process, in the real world:
+ *
+ *     bench_engine WHAT --directory=DIR [--mib=N] [--pool-mib=N] [--depth=N] [--milliseconds=N]
+ *
+ * WHAT: fill (all of it at random, once), fill-sequential, randread, randwrite, randwrite-flush (a
+ * flush after each write), seqread, seqwrite, open (how long opening takes), compact (until reclaim
+ * has nothing to do). The state in DIR is made when it is not there, and stays. Block size: 4 KiB,
+ * 128 KiB for seq*. Data is verified by the engine's own checksums.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "bench_rig.h"
+#include "block/chance.h"
+#include "pool/container.h"
+#include "vdisk/vdisk.h"
+
+#define DEPTH_MAX 256
+#define LINEAR    UINT32_C(2654435761) /* odd: a permutation of a power of two */
+
+struct job;
+
+struct lane { /* one request at a time */
+	struct job *job;
+	struct block_request request;
+	struct iovec iov;
+	bool flushing;
+};
+
+struct job {
+	const char *what;
+	char directory[4096 - 32];
+	uint64_t size_bytes, pool_bytes, duration_ns;
+	unsigned depth;
+	uint32_t block_bytes;
+	enum block_op op;
+	bool random, once, flush;
+
+	struct catalog *catalog;
+	struct pool *pool;
+	struct vdisk_cache *cache;
+	struct vdisk *vdisk;
+	struct block_volume *volume;
+
+	struct chance chance;
+	uint64_t next, blocks, deadline_ns, operations;
+	unsigned running;
+	int error;
+	struct fiber *fiber;
+	struct lane lanes[DEPTH_MAX];
+	struct bench_result result;
+	struct vdisk_stats stats;
+	uint64_t open_ns;
+};
+
+static uint64_t draw_block(struct job *job)
+{
+	uint64_t n = job->next++;
+
+	if (!job->random)
+		return n % job->blocks;
+	if (!job->once)
+		return chance_below(&job->chance, job->blocks);
+	/* Each block once, in an order that jumps about. */
+	return (uint32_t)(n * LINEAR) % job->blocks;
+}
+
+static bool goes_on(const struct job *job)
+{
+	if (job->error)
+		return false;
+	return job->once ? job->next < job->blocks : bench_now_ns() < job->deadline_ns;
+}
+
+static void lane_next(struct lane *lane)
+{
+	struct job *job = lane->job;
+	struct block_request *request = &lane->request;
+
+	if (!goes_on(job)) {
+		if (--job->running == 0)
+			fiber_wake(job->fiber);
+		return;
+	}
+	request->op = job->op;
+	request->offset = draw_block(job) * job->block_bytes;
+	request->length = job->block_bytes;
+	request->iov = &lane->iov;
+	request->iov_count = 1;
+	block_submit(job->volume, request);
+}
+
+static void lane_done(struct block_request *request, int result)
+{
+	struct lane *lane = CONTAINER_OF(request, struct lane, request);
+	struct job *job = lane->job;
+
+	if (result < 0)
+		job->error = result;
+	if (job->flush && !lane->flushing && result == 0) {
+		lane->flushing = true;
+		request->op = BLOCK_FLUSH;
+		request->offset = request->length = 0;
+		request->iov_count = 0;
+		block_submit(job->volume, request);
+		return;
+	}
+	lane->flushing = false;
+	job->operations++;
+	lane_next(lane);
+}
+
+static int make(struct job *job, struct world *world, const char *catalog_path)
+{
+	const struct catalog_options options = {.path = catalog_path, .create = true};
+	char pool_path[4096];
+	struct pool_spec pool = {
+		.name = "bench", .directory = pool_path, .capacity_bytes = job->pool_bytes};
+	struct vdisk_spec vdisk = {
+		.name = "disk", .size_bytes = job->size_bytes, .block_bytes = 4096};
+	uint64_t id;
+	int r;
+
+	snprintf(pool_path, sizeof(pool_path), "%s/pool", job->directory);
+	r = catalog_open(world, &options, &job->catalog);
+	if (r == 0)
+		r = pool_create(world, job->catalog, &pool, &id);
+	if (r == 0)
+		r = pool_open(world, job->catalog, id, &job->pool);
+	if (r == 0)
+		r = container_create(job->catalog, world, id, "c", &vdisk.container_id);
+	if (r == 0)
+		r = vdisk_create(job->pool, &vdisk, &id);
+	return r;
+}
+
+static int open_all(struct job *job)
+{
+	struct world *world = reactor_world(reactor_current());
+	char path[4096];
+	const struct catalog_options options = {.path = path};
+	uint64_t id;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/catalog.db", job->directory);
+	r = catalog_open(world, &options, &job->catalog);
+	if (r == -ENOENT)
+		r = make(job, world, path);
+	else if (r == 0 && (r = pool_find(job->catalog, "bench", &id)) == 0)
+		r = pool_open(world, job->catalog, id, &job->pool);
+	if (r == 0)
+		r = vdisk_cache_new(reactor_current(), 512 * MIB, &job->cache);
+	if (r == 0)
+		r = vdisk_open(job->pool, job->cache, 1, &job->vdisk);
+	return r;
+}
+
+static void close_all(struct job *job)
+{
+	int r = vdisk_close(job->vdisk);
+
+	if (r < 0)
+		bench_fail("cannot close", r);
+	vdisk_cache_free(job->cache);
+	pool_close(job->pool);
+	catalog_close(job->catalog);
+}
+
+static void measure(struct job *job)
+{
+	uint64_t cpu = bench_cpu_ns(), start = bench_now_ns();
+
+	job->volume = vdisk_volume(job->vdisk);
+	job->blocks = job->volume->size_bytes / job->block_bytes;
+	job->deadline_ns = start + job->duration_ns;
+	job->fiber = fiber_current();
+	job->running = job->depth;
+	for (unsigned i = 0; i < job->depth; i++) {
+		struct lane *lane = &job->lanes[i];
+
+		lane->job = job;
+		lane->iov.iov_len = job->block_bytes;
+		lane->iov.iov_base = aligned_alloc(4096, job->block_bytes);
+		memset(lane->iov.iov_base, (int)(i + 1), job->block_bytes);
+		lane->request.done = lane_done;
+		lane_next(lane);
+	}
+	while (job->running > 0)
+		fiber_suspend();
+	job->result = (struct bench_result){.operations = job->operations,
+					    .bytes = job->operations * job->block_bytes,
+					    .elapsed_ns = bench_now_ns() - start,
+					    .cpu_ns = bench_cpu_ns() - cpu};
+}
+
+static void wait_for_reclaim(struct job *job)
+{
+	struct vdisk_stats before, after;
+
+	do {
+		vdisk_get_stats(job->vdisk, &before);
+		fiber_sleep(3 * NSEC_PER_SEC);
+		vdisk_get_stats(job->vdisk, &after);
+	} while (after.compacted_bytes != before.compacted_bytes);
+}
+
+static int run(void *arg)
+{
+	struct job *job = arg;
+	uint64_t start = bench_now_ns();
+	int r = open_all(job);
+
+	if (r < 0)
+		return r;
+	job->open_ns = bench_now_ns() - start;
+	if (job->op != BLOCK_OP_COUNT)
+		measure(job);
+	else if (strcmp(job->what, "compact") == 0)
+		wait_for_reclaim(job);
+	vdisk_get_stats(job->vdisk, &job->stats);
+	close_all(job);
+	return job->error;
+}
+
+static void choose(struct job *job)
+{
+	static const struct {
+		const char *what;
+		enum block_op op;
+		uint32_t block_bytes;
+		bool random, once, flush;
+	} kinds[] = {
+		{"fill", BLOCK_WRITE, 4096, true, true, false},
+		{"fill-sequential", BLOCK_WRITE, 128 * 1024, false, true, false},
+		{"randread", BLOCK_READ, 4096, true, false, false},
+		{"randwrite", BLOCK_WRITE, 4096, true, false, false},
+		{"randwrite-flush", BLOCK_WRITE, 4096, true, false, true},
+		{"seqread", BLOCK_READ, 128 * 1024, false, false, false},
+		{"seqwrite", BLOCK_WRITE, 128 * 1024, false, false, false},
+		{"open", BLOCK_OP_COUNT, 4096, false, false, false},
+		{"compact", BLOCK_OP_COUNT, 4096, false, false, false},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strcmp(job->what, kinds[i].what) == 0) {
+			job->op = kinds[i].op;
+			job->block_bytes = kinds[i].block_bytes;
+			job->random = kinds[i].random;
+			job->once = kinds[i].once;
+			job->flush = kinds[i].flush;
+			return;
+		}
+	bench_fail(job->what, -EINVAL);
+}
+
+static void read_options(struct job *job, int argc, char **argv)
+{
+	if (argc < 2)
+		bench_fail("usage: bench_engine WHAT --directory=DIR ...", -EINVAL);
+	job->what = argv[1];
+	for (int i = 2; i < argc; i++)
+		if (strncmp(argv[i], "--directory=", 12) == 0)
+			snprintf(job->directory, sizeof(job->directory), "%s", argv[i] + 12);
+	if (!job->directory[0])
+		bench_fail("--directory=DIR is missing", -EINVAL);
+	job->size_bytes = bench_option(argc, argv, "mib", 1024) * MIB;
+	job->pool_bytes = bench_option(argc, argv, "pool-mib", job->size_bytes / MIB * 2) * MIB;
+	job->depth = (unsigned)bench_option(argc, argv, "depth", 32);
+	job->duration_ns = bench_option(argc, argv, "milliseconds", 2000) * NSEC_PER_MSEC;
+	if (job->depth < 1 || job->depth > DEPTH_MAX)
+		bench_fail("--depth", -ERANGE);
+	choose(job);
+}
+
+int main(int argc, char **argv)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	const struct rlimit files = {65536, 65536};
+	struct bench_rig rig;
+	int r;
+
+	if (!job)
+		bench_fail("memory", -ENOMEM);
+	read_options(job, argc, argv);
+	(void)setrlimit(RLIMIT_NOFILE, &files);
+	(void)mkdir(job->directory, 0755);
+	chance_init(&job->chance, bench_now_ns());
+	bench_rig_init(&rig);
+	r = bench_rig_run(&rig, run, job);
+	bench_rig_done(&rig);
+	if (r < 0)
+		bench_fail(job->what, r);
+	printf("{\"operations\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"seconds\": %.6f, "
+	       "\"cpu_seconds\": %.6f, \"open_seconds\": %.6f, \"device_written\": %" PRIu64
+	       ", \"device_read\": %" PRIu64 ", \"map_memory\": %" PRIu64 ", \"groups\": %" PRIu64
+	       ", \"live\": %" PRIu64 ", \"compacted\": %" PRIu64 ", \"checkpoints\": %" PRIu64
+	       "}\n",
+	       job->result.operations, job->result.bytes, (double)job->result.elapsed_ns / 1e9,
+	       (double)job->result.cpu_ns / 1e9, (double)job->open_ns / 1e9,
+	       job->stats.device_written_bytes, job->stats.device_read_bytes,
+	       job->stats.map_memory_bytes, job->stats.groups, job->stats.live_bytes,
+	       job->stats.compacted_bytes, job->stats.checkpoints);
+	for (unsigned i = 0; i < job->depth; i++)
+		free(job->lanes[i].iov.iov_base);
+	free(job);
+	return 0;
+}
