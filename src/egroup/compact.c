@@ -26,7 +26,6 @@
 #include "reactor/io.h"
 
 #define CHUNK_BLOCKS 256u /* copied at a time: 1 MiB */
-#define GAP_BLOCKS   8u   /* dead slots read along rather than starting another read */
 
 struct move { /* one group that goes along */
 	struct egroup *group;
@@ -42,7 +41,8 @@ struct compaction {
 	uint32_t total_slots;
 	uint32_t blocks; /* of the index */
 	void *index;
-	char *buffer; /* CHUNK_BLOCKS */
+	char *source; /* CHUNK_BLOCKS: what was read */
+	char *buffer; /* CHUNK_BLOCKS: what is to be written */
 	uint32_t buffered;
 	uint64_t write_offset;
 	struct pool_file *target;
@@ -188,7 +188,8 @@ static int plan(struct compaction *compaction)
 	compaction->blocks = index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
 	compaction->index = aligned_alloc(BLOCK_BYTES, (size_t)compaction->blocks * BLOCK_BYTES);
 	compaction->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	return compaction->index && compaction->buffer ? 0 : -ENOMEM;
+	compaction->source = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	return compaction->index && compaction->buffer && compaction->source ? 0 : -ENOMEM;
 }
 
 static void fill_index(struct compaction *compaction)
@@ -232,99 +233,184 @@ static int write_buffer(struct compaction *compaction)
 	return compaction->pause ? compaction->pause(compaction->arg, bytes) : 0;
 }
 
-/* Takes one stored block over into the buffer and its CRC into the index. */
-static void take_block(struct compaction *compaction, const char *block, uint32_t position)
+/* Takes one stored block over into the buffer and its CRC, as it was when it was written, into the
+ * index. */
+static int take_block(struct compaction *compaction, const char *block, uint32_t position,
+		      uint32_t crc)
 {
-	index_crcs(compaction->index)[position] = htole32(crc32c(block, BLOCK_BYTES));
+	index_crcs(compaction->index)[position] = htole32(crc);
 	memcpy(compaction->buffer + (size_t)compaction->buffered * BLOCK_BYTES, block, BLOCK_BYTES);
-	compaction->buffered++;
+	if (++compaction->buffered < CHUNK_BLOCKS)
+		return 0;
+	return write_buffer(compaction);
 }
 
-struct run {                    /* live slots that one read brings */
-	uint32_t first, blocks; /* in blocks of the source file */
-	uint32_t slots[CHUNK_BLOCKS], at[CHUNK_BLOCKS];
-	uint32_t count;
+static int read_source(struct compaction *compaction, const struct egroup *group, uint64_t first,
+		       uint32_t blocks)
+{
+	int r = io_read_exactly(egroup_file_handle(group->file), compaction->source,
+				(size_t)blocks * BLOCK_BYTES, first << BLOCK_SHIFT);
+
+	compaction->store->read_bytes += (uint64_t)blocks * BLOCK_BYTES;
+	return r;
+}
+
+static void report_damage(const struct compaction *compaction, const struct egroup *group,
+			  uint32_t slot)
+{
+	REACHED("compact.damage");
+	log_error("egroup", "a block does not match its checksum; it stays as it is",
+		  "vdisk=%" PRIu64 " group=%" PRIu64 " slot=%" PRIu32, compaction->store->vdisk,
+		  group->id, slot);
+}
+
+/*
+ * The block at `at` of what was read, checked. A mismatch is read once more: what flipped on the
+ * way must not be written as if it were so. What is damaged on the medium is moved as it is, under
+ * its old CRC, so that reading it goes on failing.
+ */
+static int checked_block(struct compaction *compaction, const struct egroup *group, uint32_t slot,
+			 uint64_t place, uint32_t at, uint32_t crc)
+{
+	char *block = compaction->source + (size_t)at * BLOCK_BYTES;
+	int r;
+
+	if (crc32c(block, BLOCK_BYTES) == crc)
+		return 0;
+	REACHED("compact.read-again");
+	r = io_read_exactly(egroup_file_handle(group->file), block, BLOCK_BYTES,
+			    place << BLOCK_SHIFT);
+	if (r == 0 && crc32c(block, BLOCK_BYTES) != crc)
+		report_damage(compaction, group, slot);
+	return r;
+}
+
+struct plain_walk { /* through the records of a plain file */
+	uint32_t header_slot;
+	uint32_t end; /* of the record: the next header */
+	uint32_t crcs[RECORD_BLOCKS_MAX];
 };
 
-/* Gathers slots from *slot on whose places lie close enough together. */
-static void next_run(const struct move *move, uint32_t *slot, struct run *run)
+/* A header, in memory at `at`. -EBADMSG: it is none. */
+static int enter_record(struct compaction *compaction, const struct egroup *group, uint32_t slot,
+			uint32_t at, struct plain_walk *walk)
 {
-	const struct egroup *group = move->group;
+	const struct record_id id = {.pool = pool_id(compaction->store->pool),
+				     .vdisk = compaction->store->vdisk,
+				     .group = group->id,
+				     .slot = slot,
+				     .stream = group->stream};
+	struct record_header_disk *header =
+		(struct record_header_disk *)(compaction->source + (size_t)at * BLOCK_BYTES);
+	int r = record_check(header, &id);
 
-	run->count = 0;
-	for (; *slot < SLOTS_PER_GROUP; *slot = slotset_next(&move->slots, *slot + 1)) {
-		struct egroup_file *file;
-		uint64_t offset = 0;
-		uint32_t place;
-
-		if (egroup_resolve(group->file->store, group->id, *slot, &file, &offset) < 0)
-			return;
-		place = (uint32_t)(offset >> BLOCK_SHIFT);
-		if (run->count == 0)
-			run->first = place;
-		else if (place - run->first >= CHUNK_BLOCKS ||
-			 place - (run->first + run->blocks) > GAP_BLOCKS)
-			return;
-		run->at[run->count] = place - run->first;
-		run->slots[run->count++] = *slot;
-		run->blocks = place - run->first + 1;
+	if (r < 0) {
+		r = io_read_exactly(egroup_file_handle(group->file), header, BLOCK_BYTES,
+				    (uint64_t)slot << BLOCK_SHIFT);
+		if (r == 0)
+			r = record_check(header, &id) < 0 ? -EBADMSG : 0;
 	}
-}
-
-static int copy_run(struct compaction *compaction, const struct move *move, const struct run *run,
-		    char *source)
-{
-	uint32_t rank;
-	int r;
-
-	r = io_read_exactly(egroup_file_handle(move->group->file), source,
-			    (size_t)run->blocks * BLOCK_BYTES, (uint64_t)run->first << BLOCK_SHIFT);
 	if (r < 0)
 		return r;
-	compaction->store->read_bytes += (uint64_t)run->blocks * BLOCK_BYTES;
-	for (uint32_t i = 0; i < run->count; i++) {
-		rank = slotset_rank(&move->slots, run->slots[i]);
-		take_block(compaction, source + (size_t)run->at[i] * BLOCK_BYTES,
-			   move->base + rank);
-		if (compaction->buffered == CHUNK_BLOCKS) {
-			r = write_buffer(compaction);
-			if (r < 0)
-				return r;
-		}
-	}
+	walk->header_slot = slot;
+	walk->end = slot + 1 + record_payload_blocks(header);
+	for (uint32_t i = 0; i < record_payload_blocks(header); i++)
+		walk->crcs[i] = le32toh(header->block_crcs[i]);
 	return 0;
 }
 
-static int copy_group(struct compaction *compaction, const struct move *move, char *source)
+static int copy_checked(struct compaction *compaction, const struct move *move, uint32_t slot,
+			uint64_t place, uint32_t at, uint32_t crc)
 {
-	_cleanup_free_ struct run *run = malloc(sizeof(*run));
-	uint32_t slot = slotset_next(&move->slots, 0);
-	int r;
+	int r = checked_block(compaction, move->group, slot, place, at, crc);
 
-	if (!run)
-		return -ENOMEM;
-	while (slot < SLOTS_PER_GROUP) {
-		next_run(move, &slot, run);
-		if (run->count == 0)
-			return -EUCLEAN;
-		r = copy_run(compaction, move, run, source);
-		if (r < 0)
-			return r;
+	return r < 0 ? r
+		     : take_block(compaction, compaction->source + (size_t)at * BLOCK_BYTES,
+				  move->base + slotset_rank(&move->slots, slot), crc);
+}
+
+static int copy_window(struct compaction *compaction, const struct move *move,
+		       struct plain_walk *walk, uint32_t first, uint32_t blocks)
+{
+	int r = 0;
+
+	for (uint32_t at = 0; r == 0 && at < blocks; at++) {
+		uint32_t slot = first + at, crc;
+
+		if (slot == walk->end) {
+			r = enter_record(compaction, move->group, slot, at, walk);
+			continue;
+		}
+		if (!slotset_has(&move->slots, slot))
+			continue;
+		crc = walk->crcs[slot - walk->header_slot - 1];
+		r = copy_checked(compaction, move, slot, slot, at, crc);
 	}
-	return 0;
+	return r;
+}
+
+static uint32_t last_slot(const struct slotset *set)
+{
+	uint32_t last = 0;
+
+	for (uint32_t slot = slotset_next(set, 0); slot < SLOTS_PER_GROUP;
+	     slot = slotset_next(set, slot + 1))
+		last = slot;
+	return last;
+}
+
+/* A file with one group, as it was written: all of it is read, for the CRCs are in its headers. */
+static int copy_plain(struct compaction *compaction, const struct move *move)
+{
+	_cleanup_free_ struct plain_walk *walk = calloc(1, sizeof(*walk));
+	uint32_t end = last_slot(&move->slots) + 1;
+	int r = 0;
+
+	if (!walk)
+		return -ENOMEM;
+	for (uint32_t first = 0; r == 0 && first < end; first += CHUNK_BLOCKS) {
+		uint32_t blocks = MIN(CHUNK_BLOCKS, end - first);
+
+		r = read_source(compaction, move->group, first, blocks);
+		if (r == 0)
+			r = copy_window(compaction, move, walk, first, blocks);
+	}
+	if (r == -EBADMSG)
+		report_damage(compaction, move->group, walk->end);
+	return r;
+}
+
+/* The group's part of a file that was compacted before: the CRCs are in the file's index. */
+static int copy_compacted(struct compaction *compaction, const struct move *move)
+{
+	struct egroup *group = move->group;
+	uint64_t place = (uint64_t)group->file->index_blocks + group->base;
+	uint32_t at, slot = slotset_next(&group->stored, 0);
+	_cleanup_free_ uint32_t *crcs = NULL;
+	int r = egroup_index_crcs(group, &crcs);
+
+	for (uint32_t i = 0; r == 0 && i < group->stored_count; i++) {
+		at = i % CHUNK_BLOCKS;
+		if (at == 0)
+			r = read_source(compaction, group, place + i,
+					MIN(CHUNK_BLOCKS, group->stored_count - i));
+		if (r == 0 && slotset_has(&move->slots, slot))
+			r = copy_checked(compaction, move, slot, place + i, at, crcs[i]);
+		slot = slotset_next(&group->stored, slot + 1);
+	}
+	return r;
 }
 
 static int copy_all(struct compaction *compaction)
 {
-	_cleanup_free_ char *source =
-		aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
 	int r;
 
-	if (!source)
-		return -ENOMEM;
 	compaction->write_offset = (uint64_t)compaction->blocks << BLOCK_SHIFT;
 	for (uint32_t i = 0; i < compaction->move_count; i++) {
-		r = copy_group(compaction, &compaction->moves[i], source);
+		const struct move *move = &compaction->moves[i];
+
+		r = move->group->file->compacted ? copy_compacted(compaction, move)
+						 : copy_plain(compaction, move);
 		if (r < 0)
 			return r;
 	}
@@ -495,6 +581,7 @@ static void compaction_done(struct compaction *compaction)
 	free(compaction->moves);
 	free(compaction->index);
 	free(compaction->buffer);
+	free(compaction->source);
 }
 
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,
@@ -522,54 +609,5 @@ int compact_run(struct egroup_store *store, const struct compact_choice *choice,
 			egroup_file_unref(choice->files[i]);
 	}
 	compaction_done(&compaction);
-	return r;
-}
-
-static int fill_stored(struct egroup_store *store, struct egroup_file *file,
-		       const struct index_view *view)
-{
-	for (uint32_t i = 0; i < view->group_count; i++) {
-		struct egroup *group = egroup_find(store, le64toh(view->groups[i].group));
-		uint32_t base = le32toh(view->groups[i].base);
-		uint32_t count = le32toh(view->groups[i].count);
-
-		/* A group that was dropped since is still in the index. */
-		if (!group || group->file != file)
-			continue;
-		if (group->base != base || group->stored_count != count)
-			return -EUCLEAN;
-		slotset_done(&group->stored);
-		for (uint32_t n = 0; n < count; n++)
-			if (slotset_add(&group->stored, le16toh(view->slots[base + n])) < 0)
-				return -ENOMEM;
-	}
-	return 0;
-}
-
-int egroup_index_load(struct egroup_file *file)
-{
-	struct egroup_store *store = file->store;
-	size_t bytes = (size_t)file->index_blocks * BLOCK_BYTES;
-	_cleanup_free_ void *memory = aligned_alloc(BLOCK_BYTES, bytes);
-	const struct index_id id = {
-		.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id};
-	struct index_view view;
-	struct egroup *group;
-	int r;
-
-	if (!memory)
-		return -ENOMEM;
-	r = io_read_exactly(pool_file_handle(file->file), memory, bytes, 0);
-	if (r < 0)
-		return r == -ENODATA ? -EUCLEAN : r;
-	store->read_bytes += bytes;
-	r = index_check(memory, file->index_blocks, &id, &view);
-	if (r == 0)
-		r = fill_stored(store, file, &view);
-	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-		if (r == 0 && group->stored.count != group->stored_count)
-			r = -EUCLEAN;
-	if (r == 0)
-		file->index_loaded = true;
 	return r;
 }

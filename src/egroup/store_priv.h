@@ -18,4 +18,6 @@ void egroup_file_discard(struct egroup_file *file);
 void egroup_file_forget(struct egroup_file *file);
 /* Reads the index of a compacted file into its groups. Fiber. */
 int egroup_index_load(struct egroup_file *file);
+/* The CRC-32C of each stored slot of a group in a compacted, open file, in order. Fiber. */
+int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs);
 int egroup_rows_load(struct egroup_store *store);

@@ -105,11 +105,13 @@ static int writer_flush(struct fold *fold)
 	record_seal(writer_header(fold), &seal);
 	r = io_write(egroup_file_handle(vdisk->page_group->file), fold->buffer,
 		     (size_t)(1 + count) * BLOCK_BYTES, (uint64_t)vdisk->page_slot * BLOCK_BYTES);
-	/* The slots are spent either way. */
-	vdisk->page_slot += 1 + count;
 	vdisk->stats.device_written_bytes += (uint64_t)(1 + count) * BLOCK_BYTES;
 	fold->count = 0;
-	return r;
+	/* Compaction goes from header to header: no record may follow one that failed. */
+	if (r < 0)
+		return retire_page_group(vdisk) < 0 ? -ENOMEM : r;
+	vdisk->page_slot += 1 + count;
+	return 0;
 }
 
 /* Adds a page to the record being built; tells its address and CRC. */

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading the index of a compacted file: when it is opened, and for the CRCs when it is compacted
+ * again. Home: the vDisk's reactor; in fibers. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/endian.h"
+#include "egroup/index.h"
+#include "egroup/store_priv.h"
+#include "reactor/io.h"
+
+static int fill_stored(struct egroup_store *store, struct egroup_file *file,
+		       const struct index_view *view)
+{
+	for (uint32_t i = 0; i < view->group_count; i++) {
+		struct egroup *group = egroup_find(store, le64toh(view->groups[i].group));
+		uint32_t base = le32toh(view->groups[i].base);
+		uint32_t count = le32toh(view->groups[i].count);
+
+		/* A group that was dropped since is still in the index. */
+		if (!group || group->file != file)
+			continue;
+		if (group->base != base || group->stored_count != count)
+			return -EUCLEAN;
+		slotset_done(&group->stored);
+		for (uint32_t n = 0; n < count; n++)
+			if (slotset_add(&group->stored, le16toh(view->slots[base + n])) < 0)
+				return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The index in memory of the caller's, checked; a bad one is read twice. */
+static int read_index(struct egroup_file *file, void **ret_memory, struct index_view *ret_view)
+{
+	struct egroup_store *store = file->store;
+	size_t bytes = (size_t)file->index_blocks * BLOCK_BYTES;
+	_cleanup_free_ void *memory = aligned_alloc(BLOCK_BYTES, bytes);
+	const struct index_id id = {
+		.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id};
+	int r = -ENOMEM;
+
+	for (unsigned i = 0; memory && i < 2; i++) {
+		r = io_read_exactly(pool_file_handle(file->file), memory, bytes, 0);
+		if (r == -ENODATA)
+			r = -EUCLEAN;
+		if (r == 0)
+			r = index_check(memory, file->index_blocks, &id, ret_view);
+		store->read_bytes += bytes;
+		if (r != -EUCLEAN)
+			break;
+	}
+	if (r == 0)
+		*ret_memory = TAKE_PTR(memory);
+	return r;
+}
+
+int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs)
+{
+	_cleanup_free_ void *memory = NULL;
+	struct index_view view;
+	uint32_t *crcs;
+	int r = read_index(group->file, &memory, &view);
+
+	if (r < 0)
+		return r;
+	if (group->base > view.total_slots || group->stored_count > view.total_slots - group->base)
+		return -EUCLEAN;
+	crcs = calloc(group->stored_count + 1, sizeof(*crcs));
+	if (!crcs)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < group->stored_count; i++)
+		crcs[i] = le32toh(view.crcs[group->base + i]);
+	*ret_crcs = crcs;
+	return 0;
+}
+
+int egroup_index_load(struct egroup_file *file)
+{
+	struct egroup_store *store = file->store;
+	_cleanup_free_ void *memory = NULL;
+	struct index_view view;
+	struct egroup *group;
+	int r;
+
+	r = read_index(file, &memory, &view);
+	if (r == 0)
+		r = fill_stored(store, file, &view);
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		if (r == 0 && group->stored.count != group->stored_count)
+			r = -EUCLEAN;
+	if (r == 0)
+		file->index_loaded = true;
+	return r;
+}
