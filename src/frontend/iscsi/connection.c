@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/reached.h"
 #include "frontend/iscsi/server_priv.h"
 #include "frontend/iscsi/task.h"
 
@@ -414,6 +415,8 @@ static bool must_wait(struct iscsi_connection *connection, struct iscsi_session 
 	if (!old)
 		return false;
 	list_push_back(&old->waiters, &connection->wait_link);
+	if (!list_is_empty(&old->tasks))
+		REACHED("iscsi.reinstate-wait");
 	iscsi_session_kill(old); /* may call bind() at once */
 	return true;
 }

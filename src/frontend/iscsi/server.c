@@ -22,7 +22,7 @@
 
 #define TICK_NS    NSEC_PER_SEC
 #define BACKLOG    128
-#define MEMORY_MIN (8 * ISCSI_MEMORY_BLOCK_MAX)
+#define MEMORY_MIN (4 * ISCSI_MEMORY_BLOCK_MAX) /* a quarter of it holds any command */
 
 /* --- Lookups --- */
 

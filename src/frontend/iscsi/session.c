@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/reached.h"
 #include "frontend/iscsi/server_priv.h"
 #include "frontend/iscsi/task.h"
 
@@ -272,6 +273,7 @@ uint8_t *iscsi_session_alloc(struct iscsi_session *session, uint32_t wanted, uin
 	}
 	if (!session->reserve || session->reserve_used || minimum > ISCSI_RESERVE_BYTES)
 		return NULL;
+	REACHED("iscsi.reserve");
 	session->reserve_used = true;
 	*ret_size = MIN(wanted, ISCSI_RESERVE_BYTES);
 	return session->reserve;

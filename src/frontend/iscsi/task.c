@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/reached.h"
 #include "frontend/iscsi/server_priv.h"
 
 static void advance(struct iscsi_task *task);
@@ -468,10 +469,12 @@ static void io_done(struct block_request *request, int result)
 	struct iscsi_task *task = CONTAINER_OF(request, struct iscsi_task, scsi.request);
 
 	task->scsi.io_result = result;
-	if (task->aborted)
-		iscsi_task_end(task);
-	else
+	if (!task->aborted) {
 		advance(task);
+		return;
+	}
+	REACHED("iscsi.abort-io");
+	iscsi_task_end(task);
 }
 
 static void submit_io(struct iscsi_task *task)
@@ -552,6 +555,7 @@ static void start(struct iscsi_task *task)
 		scsi_command_refuse(scsi, SCSI_GOOD);
 		scsi_command_fail(scsi, SCSI_ABORTED_COMMAND, SCSI_ASC_CRC_ERROR);
 	} else if (task->drop_data) {
+		REACHED("iscsi.task-set-full");
 		scsi_command_refuse(scsi, SCSI_TASK_SET_FULL);
 	} else {
 		scsi_command_start(scsi);
@@ -587,6 +591,7 @@ void iscsi_task_deliver(struct iscsi_task *task)
 		advance(task);
 		return;
 	}
+	REACHED("iscsi.memory-wait");
 	task->state = ISCSI_TASK_MEMORY;
 	list_push_back(&task->session->server->memory_waiters, &task->wait_link);
 }
