@@ -52,8 +52,8 @@ static int fail(const char *what, const char *object, int error, const char *rem
 
 static void waiting_for_lock(const struct lock_owner *owner, void *arg)
 {
-	log_warning("sarsend", "waiting until the kernel has finished the I/O of a dead daemon",
-		    "pid=%d", (int)owner->pid);
+	log_info("sarsend", "waiting until the kernel has finished the I/O of the last daemon",
+		 "pid=%d", (int)owner->pid);
 }
 
 static int take_lock(struct daemon *daemon)

@@ -196,7 +196,7 @@ static void record(const struct api_request *request, const struct api_identity 
 
 	log_info("api", "call", "by=%s method=%s.%s name=%s result=%s", identity->name,
 		 request->method->noun, request->method->verb, name ? name : "",
-		 error_code_name(request->error.code));
+		 request->error.code ? error_code_name(request->error.code) : "ok");
 }
 
 json_t *api_call(struct node *node, const struct api_identity *identity, const char *method,

@@ -25,10 +25,13 @@ struct pool_sample {
 	bool online;
 };
 
-struct samples {
+struct metrics {
 	struct vdisk_sample *vdisks;
 	struct pool_sample *pools;
-	size_t vdisk_count, pool_count;
+	struct reactor_stats *reactors;
+	size_t vdisk_count, pool_count, reactor_count;
+	uint64_t uptime_ns;
+	unsigned jobs_running;
 };
 
 struct field { /* a 64-bit number within a struct */
@@ -83,20 +86,20 @@ static uint64_t number_at(const void *object, size_t offset)
 	return number;
 }
 
-static void print_vdisk_fields(FILE *out, const struct samples *samples)
+static void print_vdisk_fields(FILE *out, const struct metrics *metrics)
 {
 	for (size_t f = 0; f < ARRAY_SIZE(vdisk_fields); f++) {
 		const struct field *field = &vdisk_fields[f];
 
 		print_family(out, "vdisk_", field->name, field->type, field->help);
-		for (size_t i = 0; i < samples->vdisk_count; i++)
+		for (size_t i = 0; i < metrics->vdisk_count; i++)
 			fprintf(out, "sarsen_vdisk_%s{vdisk=\"%s\"} %" PRIu64 "\n", field->name,
-				samples->vdisks[i].name,
-				number_at(&samples->vdisks[i].all.stats, field->offset));
+				metrics->vdisks[i].name,
+				number_at(&metrics->vdisks[i].all.stats, field->offset));
 	}
 }
 
-static void print_vdisk_operations(FILE *out, const struct samples *samples)
+static void print_vdisk_operations(FILE *out, const struct metrics *metrics)
 {
 	static const struct field arrays[] = {
 		{"operations_total", "counter", "Requests completed.", VDISK(operations)},
@@ -106,8 +109,8 @@ static void print_vdisk_operations(FILE *out, const struct samples *samples)
 
 	for (size_t f = 0; f < ARRAY_SIZE(arrays); f++) {
 		print_family(out, "vdisk_", arrays[f].name, arrays[f].type, arrays[f].help);
-		for (size_t i = 0; i < samples->vdisk_count * BLOCK_OP_COUNT; i++) {
-			const struct vdisk_sample *sample = &samples->vdisks[i / BLOCK_OP_COUNT];
+		for (size_t i = 0; i < metrics->vdisk_count * BLOCK_OP_COUNT; i++) {
+			const struct vdisk_sample *sample = &metrics->vdisks[i / BLOCK_OP_COUNT];
 			enum block_op op = i % BLOCK_OP_COUNT;
 
 			fprintf(out, "sarsen_vdisk_%s{vdisk=\"%s\",operation=\"%s\"} %" PRIu64 "\n",
@@ -139,98 +142,87 @@ static void print_histogram(FILE *out, const char *vdisk, const char *operation,
 		vdisk, operation, histogram->count);
 }
 
-static void print_vdisks(FILE *out, const struct samples *samples)
+static void print_vdisks(FILE *out, const struct metrics *metrics)
 {
-	print_vdisk_operations(out, samples);
-	print_vdisk_fields(out, samples);
+	print_vdisk_operations(out, metrics);
+	print_vdisk_fields(out, metrics);
 	print_family(out, "vdisk_", "write_amplification", "gauge",
 		     "Bytes written to disk for each byte written to the vDisk.");
-	for (size_t i = 0; i < samples->vdisk_count; i++)
+	for (size_t i = 0; i < metrics->vdisk_count; i++)
 		fprintf(out, "sarsen_vdisk_write_amplification{vdisk=\"%s\"} %.4f\n",
-			samples->vdisks[i].name,
-			node_write_amplification(&samples->vdisks[i].all.stats));
+			metrics->vdisks[i].name,
+			node_write_amplification(&metrics->vdisks[i].all.stats));
 	print_family(out, "vdisk_", "latency_seconds", "histogram", "Time from request to answer.");
-	for (size_t i = 0; i < samples->vdisk_count; i++) {
-		const struct vdisk_sample *sample = &samples->vdisks[i];
+	for (size_t i = 0; i < metrics->vdisk_count; i++) {
+		const struct vdisk_sample *sample = &metrics->vdisks[i];
 
 		print_histogram(out, sample->name, "read", &sample->all.read);
 		print_histogram(out, sample->name, "write", &sample->all.write);
 	}
 }
 
-static void print_pools(FILE *out, const struct samples *samples)
+static void print_pools(FILE *out, const struct metrics *metrics)
 {
 	print_family(out, "pool_", "online", "gauge", "1 when the pool is open.");
-	for (size_t i = 0; i < samples->pool_count; i++)
-		fprintf(out, "sarsen_pool_online{pool=\"%s\"} %d\n", samples->pools[i].name,
-			samples->pools[i].online);
+	for (size_t i = 0; i < metrics->pool_count; i++)
+		fprintf(out, "sarsen_pool_online{pool=\"%s\"} %d\n", metrics->pools[i].name,
+			metrics->pools[i].online);
 	for (size_t f = 0; f < ARRAY_SIZE(pool_fields); f++) {
 		const struct field *field = &pool_fields[f];
 
 		print_family(out, "pool_", field->name, field->type, field->help);
-		for (size_t i = 0; i < samples->pool_count; i++)
-			if (samples->pools[i].online)
+		for (size_t i = 0; i < metrics->pool_count; i++)
+			if (metrics->pools[i].online)
 				fprintf(out, "sarsen_pool_%s{pool=\"%s\"} %" PRIu64 "\n",
-					field->name, samples->pools[i].name,
-					number_at(&samples->pools[i].space, field->offset));
+					field->name, metrics->pools[i].name,
+					number_at(&metrics->pools[i].space, field->offset));
 	}
 }
 
-static void print_node(FILE *out, struct node *node)
+static void print_node(FILE *out, const struct metrics *metrics)
 {
 	print_family(out, "", "build_info", "gauge", "Always 1; the label is the version.");
 	fprintf(out, "sarsen_build_info{version=\"%s\"} 1\n", version_text());
 	print_family(out, "", "uptime_seconds", "gauge", "Since the daemon was started.");
-	fprintf(out, "sarsen_uptime_seconds %.3f\n",
-		(double)(reactor_now_ns(node->home) - node->started_ns) / 1e9);
+	fprintf(out, "sarsen_uptime_seconds %.3f\n", (double)metrics->uptime_ns / 1e9);
 	print_family(out, "", "jobs_running", "gauge", "Jobs that run.");
-	fprintf(out, "sarsen_jobs_running %u\n", jobs_running(node->jobs));
+	fprintf(out, "sarsen_jobs_running %u\n", metrics->jobs_running);
 	print_family(out, "reactor_", "slow_turns_total", "counter", "Turns that took over 5 ms.");
-	for (unsigned i = 0; i < node->options.reactor_count; i++) {
-		struct reactor_stats stats;
-
-		node_get_reactor_stats(node, i, &stats);
-		fprintf(out, "sarsen_reactor_slow_turns_total{reactor=\"%u\"} %" PRIu64 "\n", i,
-			stats.slow_turns);
-	}
+	for (size_t i = 0; i < metrics->reactor_count; i++)
+		fprintf(out, "sarsen_reactor_slow_turns_total{reactor=\"%zu\"} %" PRIu64 "\n", i,
+			metrics->reactors[i].slow_turns);
 }
 
-static void samples_done(struct samples *samples)
-{
-	free(samples->vdisks);
-	free(samples->pools);
-}
-
-static int gather_vdisks(struct node *node, struct samples *samples)
+static int gather_vdisks(struct node *node, struct metrics *metrics)
 {
 	size_t count = list_count(&node->vdisks);
 	struct node_vdisk *vdisk;
 
-	samples->vdisks = calloc(count + 1, sizeof(struct vdisk_sample));
-	if (!samples->vdisks)
+	metrics->vdisks = calloc(count + 1, sizeof(struct vdisk_sample));
+	if (!metrics->vdisks)
 		return -ENOMEM;
 	for (uint64_t id = 0;
-	     samples->vdisk_count < count && (vdisk = node_vdisk_after(node, id));) {
-		struct vdisk_sample *sample = &samples->vdisks[samples->vdisk_count];
+	     metrics->vdisk_count < count && (vdisk = node_vdisk_after(node, id));) {
+		struct vdisk_sample *sample = &metrics->vdisks[metrics->vdisk_count];
 
 		id = vdisk->info.id;
 		snprintf(sample->name, sizeof(sample->name), "%s", vdisk->name);
-		samples->vdisk_count += node_vdisk_get_stats(node, vdisk, &sample->all) == 0;
+		metrics->vdisk_count += node_vdisk_get_stats(node, vdisk, &sample->all) == 0;
 	}
 	return 0;
 }
 
 /* Under the lock. */
-static int gather_pools(struct node *node, struct samples *samples)
+static int gather_pools(struct node *node, struct metrics *metrics)
 {
 	size_t count = list_count(&node->pools);
 	struct node_pool *pool;
 
-	samples->pools = calloc(count + 1, sizeof(struct pool_sample));
-	if (!samples->pools)
+	metrics->pools = calloc(count + 1, sizeof(struct pool_sample));
+	if (!metrics->pools)
 		return -ENOMEM;
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link) {
-		struct pool_sample *sample = &samples->pools[samples->pool_count++];
+		struct pool_sample *sample = &metrics->pools[metrics->pool_count++];
 
 		snprintf(sample->name, sizeof(sample->name), "%s", pool->name);
 		sample->online = pool->pool != NULL;
@@ -240,27 +232,63 @@ static int gather_pools(struct node *node, struct samples *samples)
 	return 0;
 }
 
-int metrics_text(struct node *node, char **ret_text, size_t *ret_length)
+static int gather_reactors(struct node *node, struct metrics *metrics)
 {
-	_cleanup_(samples_done) struct samples samples = {0};
-	FILE *out;
-	int r = gather_vdisks(node, &samples);
+	metrics->reactors = calloc(node->options.reactor_count, sizeof(struct reactor_stats));
+	if (!metrics->reactors)
+		return -ENOMEM;
+	metrics->reactor_count = node->options.reactor_count;
+	for (unsigned i = 0; i < node->options.reactor_count; i++)
+		node_get_reactor_stats(node, i, &metrics->reactors[i]);
+	return 0;
+}
 
+int metrics_gather(struct node *node, struct metrics **ret_metrics)
+{
+	_cleanup_(metrics_freep) struct metrics *metrics = calloc(1, sizeof(*metrics));
+	int r;
+
+	if (!metrics)
+		return -ENOMEM;
+	metrics->uptime_ns = reactor_now_ns(node->home) - node->started_ns;
+	metrics->jobs_running = jobs_running(node->jobs);
+	r = gather_reactors(node, metrics);
+	if (r == 0)
+		r = gather_vdisks(node, metrics);
 	if (r == 0) {
 		fiber_mutex_lock(&node->lock);
-		r = gather_pools(node, &samples);
+		r = gather_pools(node, metrics);
 		fiber_mutex_unlock(&node->lock);
 	}
-	if (r < 0)
-		return r;
-	out = open_memstream(ret_text, ret_length);
+	if (r == 0)
+		*ret_metrics = TAKE_PTR(metrics);
+	return r;
+}
+
+int metrics_print(const struct metrics *metrics, char **ret_text, size_t *ret_length)
+{
+	char *text = NULL;
+	FILE *out = open_memstream(&text, ret_length);
+
 	if (!out)
 		return -ENOMEM;
-	print_node(out, node);
-	print_pools(out, &samples);
-	print_vdisks(out, &samples);
-	if (fclose(out) == 0)
-		return 0;
-	free(*ret_text);
-	return -ENOMEM;
+	print_node(out, metrics);
+	print_pools(out, metrics);
+	print_vdisks(out, metrics);
+	if (fclose(out) != 0) {
+		free(text);
+		return -ENOMEM;
+	}
+	*ret_text = text;
+	return 0;
+}
+
+void metrics_free(struct metrics *metrics)
+{
+	if (!metrics)
+		return;
+	free(metrics->vdisks);
+	free(metrics->pools);
+	free(metrics->reactors);
+	free(metrics);
 }

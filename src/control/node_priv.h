@@ -89,7 +89,8 @@ void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
 /* One that is being deleted only when no other has the name. */
 struct node_vdisk *node_vdisk_find(struct node *node, const char *name);
 struct node_vdisk *node_vdisk_by_id(struct node *node, uint64_t id);
-/* The one with the next greater id, or NULL: for loops that suspend meanwhile. */
+/* The one with the next greater id, or NULL: for loops that suspend meanwhile. Suspends now and
+ * then itself, so that a thousand vDisks do not take one long turn. */
 struct node_vdisk *node_vdisk_after(struct node *node, uint64_t id);
 int node_vdisk_add(struct node *node, const struct vdisk_info *info, const char *container,
 		   struct node_vdisk **ret_vdisk);                   /* -ENOMEM */

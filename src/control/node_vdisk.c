@@ -11,6 +11,8 @@
 
 /* vDisks opened or closed at once; each takes a fiber at its home. */
 #define PARALLEL 32
+/* A loop over all vDisks lets others run after about so many. */
+#define LOOP_BATCH 16
 
 /* To a vDisk's home and back; entries of the list are not changed there. */
 struct call {
@@ -51,6 +53,8 @@ struct node_vdisk *node_vdisk_after(struct node *node, uint64_t id)
 {
 	struct node_vdisk *vdisk;
 
+	if (id % LOOP_BATCH == LOOP_BATCH - 1)
+		fiber_yield();
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
 		if (vdisk->info.id > id)
 			return vdisk;

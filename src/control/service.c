@@ -28,8 +28,7 @@ struct call {
 	const char *method;
 	json_t *params, *answer;
 	enum error_code code;
-	char *text;
-	size_t length;
+	struct metrics *metrics;
 };
 
 static void answer_json(struct http_answer *answer, unsigned status, json_t *json)
@@ -63,7 +62,7 @@ static int call_metrics(void *arg)
 {
 	struct call *call = arg;
 
-	return metrics_text(call->service->node, &call->text, &call->length);
+	return metrics_gather(call->service->node, &call->metrics);
 }
 
 static int call_nothing(void *arg)
@@ -106,10 +105,11 @@ static void serve_metrics(struct service *service, struct http_answer *answer)
 
 	if (fiber_call_blocking(service->home, FIBER_CONTROL, call_metrics, &call) < 0)
 		return;
-	answer->status = 200;
-	answer->content_type = METRICS_TYPE;
-	answer->body = call.text;
-	answer->length = call.length;
+	if (metrics_print(call.metrics, &answer->body, &answer->length) == 0) {
+		answer->status = 200;
+		answer->content_type = METRICS_TYPE;
+	}
+	metrics_free(call.metrics);
 }
 
 /* Alive means: the home reactor runs a fiber. */

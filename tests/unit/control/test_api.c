@@ -20,8 +20,8 @@ static struct node_rig rig;
 #define GOOD(method, params)      node_rig_expect(&rig, ERROR_NONE, method, params)
 #define BAD(code, method, params) node_rig_expect(&rig, code, method, params)
 #define DISK(name)                "{\"name\": \"c/" name "\"}"
-#define CREATE(name) \
-	GOOD("vdisk.create", "{\"name\": \"c/" name "\", \"size\": \"64M\"}")
+#define DISK_OF_64M(name)         "{\"name\": \"c/" name "\", \"size\": \"64M\"}"
+#define CREATE(name)              GOOD("vdisk.create", DISK_OF_64M(name))
 
 static void begin(uint64_t seed, unsigned reactors)
 {
@@ -340,15 +340,9 @@ static void a_start_survives_each_fault(void **state)
 	node_rig_done(&rig);
 }
 
-struct metrics {
-	char *text;
-	size_t length;
-};
-
-static void get_metrics(void *arg)
+static void gather(void *arg)
 {
-	struct metrics *metrics = arg;
-	int r = metrics_text(rig.node, &metrics->text, &metrics->length);
+	int r = metrics_gather(rig.node, arg);
 
 	ASSERT(r == 0);
 }
@@ -367,18 +361,22 @@ static void metrics_name_all(void **state)
 		"sarsen_build_info{version=\"",
 		"sarsen_reactor_slow_turns_total{reactor=\"1\"}",
 	};
-	struct metrics metrics;
+	struct metrics *metrics;
+	size_t length;
+	char *text;
 
 	begin(8, 2);
 	node_rig_make_pool(&rig);
 	CREATE("d");
 	GOOD("vdisk.flush", DISK("d"));
-	sim_rig_run(&rig.sim, 0, get_metrics, &metrics);
+	sim_rig_run(&rig.sim, 0, gather, &metrics);
+	assert_int_equal(metrics_print(metrics, &text, &length), 0);
+	metrics_free(metrics);
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
-		if (!strstr(metrics.text, lines[i]))
-			fail_msg("'%s' is not in:\n%s", lines[i], metrics.text);
-	assert_int_equal(strlen(metrics.text), metrics.length);
-	free(metrics.text);
+		if (!strstr(text, lines[i]))
+			fail_msg("'%s' is not in:\n%s", lines[i], text);
+	assert_int_equal(strlen(text), length);
+	free(text);
 	node_rig_done(&rig);
 }
 
