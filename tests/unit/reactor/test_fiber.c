@@ -210,6 +210,55 @@ static void yielding_takes_turns(void **state)
 	assert_string_equal(record, "ababab");
 }
 
+static void arrived(struct world_message *message)
+{
+	note('m');
+}
+
+static void yield_until_the_message_ran(struct fiber_task *task)
+{
+	struct world_message message = {.run = arrived};
+	unsigned yields = 0;
+
+	reactor_post(reactor, &message);
+	for (; !*record; yields++)
+		fiber_yield();
+	actor_of(task)->times = yields;
+}
+
+static void yielding_lets_messages_run(void **state)
+{
+	struct actor a;
+
+	spawn(&a, 'a', yield_until_the_message_ran);
+	fake_run(&fake);
+	assert_int_equal(a.times, 1);
+}
+
+static int get_own_fiber(void *arg)
+{
+	*(struct fiber **)arg = fiber_current();
+	return 7;
+}
+
+static void call_own_reactor(struct fiber_task *task)
+{
+	struct fiber *inside = NULL;
+
+	actor_of(task)->times =
+		(unsigned)fiber_call(reactor, FIBER_CONTROL, get_own_fiber, &inside);
+	ASSERT(inside == fiber_current());
+}
+
+static void a_call_to_the_own_reactor_is_direct(void **state)
+{
+	struct actor a;
+
+	spawn(&a, 'a', call_own_reactor);
+	fake_run(&fake);
+	assert_int_equal(a.times, 7);
+}
+
 static void wake_while_yielding(struct fiber_task *task)
 {
 	fiber_wake(actor_of(task)->fiber);
@@ -409,6 +458,8 @@ int main(void)
 		TEST(tasks_queue_when_a_class_is_exhausted),
 		TEST(full_class_leaves_others_alone),
 		TEST(yielding_takes_turns),
+		TEST(yielding_lets_messages_run),
+		TEST(a_call_to_the_own_reactor_is_direct),
 		TEST(a_yield_keeps_a_pending_wake),
 		TEST(sleeps_in_virtual_time),
 		TEST(a_queue_wakes_in_order),
