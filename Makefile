@@ -11,6 +11,7 @@ all: ## build; the programs are build/sarsend and build/sarsen
 	@ninja -C $(BUILD)
 
 run: all ## start the daemon on a pool below run/, with one disk served over iSCSI
+	@tools/install-deps run
 	@exec tools/run $(BUILD)
 
 check: ## everything that must pass before a change lands (under 20 minutes)
