@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fault sweep: the n-th file operation of one scenario fails, for all n until it is clean. The scenario opens, writes, checkpoints, overwrites, unmaps, compacts and
- * closes a vDisk. Whatever fails, nothing may crash or leak, and after opening again without faults
- * every write that was acknowledged is there.
+ * Fault sweep: the n-th file operation of one scenario fails, for all n until it is clean. The
+ * scenario opens, writes, checkpoints, overwrites, unmaps, compacts and closes a vDisk. Whatever
+ * fails, nothing may crash or leak, and after opening again without faults every write that was
+ * acknowledged is there.
  */
 #include <setjmp.h>
 #include <stdarg.h>
