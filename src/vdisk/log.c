@@ -138,6 +138,7 @@ void log_fail(struct log *log, int error)
 		list_remove(&request->link);
 		vdisk_finish(log->vdisk, request, log->failed);
 	}
+	log_reroute_continue(log);
 	fiber_queue_wake_all(&log->settled);
 }
 
@@ -181,11 +182,10 @@ static void record_done(struct world_op *op, int64_t result)
 		record->group->written++;
 	if (log->failed) {
 		settle_record(log, record, log->failed);
-	} else if (log->rerouting) {
-		log_reroute_continue(log);
-	} else {
+	} else if (!log->rerouting) {
 		advance(log);
 	}
+	log_reroute_continue(log);
 	fiber_queue_wake_all(&log->settled);
 	log_kick(log);
 }

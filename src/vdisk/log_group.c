@@ -307,7 +307,12 @@ static void reroute_run(struct fiber_task *task)
 /* Starts once nothing is on its way any more; no fiber is held until then. */
 void log_reroute_continue(struct log *log)
 {
-	if (!log->rerouting || log->reroute_started || log->provisioning || !all_finished(log))
+	if (!log->rerouting || log->reroute_started)
+		return;
+	/* It failed for another reason meanwhile: there is nothing to issue again. */
+	if (log->failed)
+		log->rerouting = false;
+	if (log->failed || log->provisioning || !all_finished(log))
 		return;
 	log->reroute_started = true;
 	log->reroute_task.run = reroute_run;
