@@ -41,6 +41,7 @@ struct simulation {
 	uint64_t size_bytes; /* of the vDisk now */
 	uint64_t max_bytes;
 	bool sync_failed; /* a failed sync may lose data at a later loss of power, by its nature */
+	uint64_t filled;  /* MiB, in the scenario of a full pool */
 	bool crashing;    /* errors are expected */
 	struct client clients[CLIENTS];
 	unsigned char *verify;
@@ -213,10 +214,13 @@ static void operate(struct client *client)
 		return;
 	}
 	if (simulation->scenario == SCENARIO_FULL && kind < 90) {
+		/* First everything once, then anything. */
 		range.count = OP_MAX / SECTOR;
-		range.first = range.first / range.count * range.count;
-		if (range.first + range.count > simulation->size_bytes / SECTOR)
-			return;
+		if (simulation->filled < simulation->size_bytes / OP_MAX)
+			range.first = simulation->filled++ * range.count;
+		else
+			range.first = range.count * chance_below(&client->chance,
+								 simulation->size_bytes / OP_MAX);
 	}
 	if (!model_claim(&simulation->model, range.first, range.count))
 		return;
@@ -491,7 +495,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	simulation->size_bytes = simulation->max_bytes;
 	engine_rig_init(&simulation->rig, seed, trace, POOL_BYTES);
 	if (chance_below(&simulation->chance, 4) == 0)
-		simulation->rig.budget_bytes = 2 * MIB;
+		simulation->rig.budget_bytes = 48 * KIB;
 	model_init(&simulation->model, simulation->max_bytes / SECTOR);
 	simulation->verify = aligned_alloc(4096, VERIFY_STEP);
 	for (unsigned i = 0; i < CLIENTS; i++) {
