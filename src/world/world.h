@@ -165,7 +165,8 @@ struct world_ops {
 			       const struct iovec *iov, int iov_count, struct world_op *op);
 	void (*socket_send)(struct world_port *port, struct world_socket *socket,
 			    const struct iovec *iov, int iov_count, struct world_op *op);
-	/* Ends both directions: pending operations complete soon. Callable while they pend. */
+	/* Ends both directions. Callable while operations pend, which complete soon: an accept with
+	 * -EINVAL, a receive with what has arrived and then 0, a send with -EPIPE. */
 	void (*socket_shutdown)(struct world_socket *socket);
 	/* No operation may be pending on the socket. */
 	void (*socket_close)(struct world_socket *socket);

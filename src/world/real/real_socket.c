@@ -21,7 +21,6 @@
 struct world_socket {
 	int fd;
 	int family;
-	bool shut; /* by us */
 };
 
 static void socket_free(struct world_socket *socket)
@@ -137,9 +136,6 @@ static void complete_accept(struct world_op *op, int result)
 		return;
 	}
 	if (result < 0) {
-		/* A listener that was shut down answers -EINVAL. */
-		if (state->listener->shut)
-			result = -ECANCELED;
 		real_op_finish(op, result);
 		return;
 	}
@@ -316,7 +312,6 @@ void real_socket_send(struct world_port *port, struct world_socket *socket,
 
 void real_socket_shutdown(struct world_socket *socket)
 {
-	socket->shut = true;
 	(void)shutdown(socket->fd, SHUT_RDWR); /* fails only when the peer was faster */
 }
 

@@ -180,7 +180,7 @@ static void takes_operations_before_the_first_wait(void **state)
 {
 	enum { COUNT = 40 };
 	struct real_fixture *f = *state;
-	struct waited_op ops[COUNT];
+	struct waited_op ops[COUNT], refused;
 	struct world_file *file;
 	struct world_port *other;
 	struct iovec iov = {"x", 1};
@@ -189,10 +189,81 @@ static void takes_operations_before_the_first_wait(void **state)
 	assert_int_equal(f->ops->port_open(f->world, 1, NULL, NULL, &other), 0);
 	for (unsigned i = 0; i < COUNT; i++)
 		f->ops->file_write(other, file, &iov, 1, i, waited_init(&ops[i]));
-	for (unsigned i = 0; i < COUNT; i++)
+	/* One that has no submission entry yet, and one that was refused. */
+	f->ops->cancel(other, &ops[COUNT - 1].op);
+	f->ops->file_write(other, file, &iov, 0, 0, waited_init(&refused));
+	f->ops->cancel(other, &refused.op);
+	assert_int_equal(waited_finish(other, f->world, &ops[COUNT - 1]), -ECANCELED);
+	assert_int_equal(waited_finish(other, f->world, &refused), -EINVAL);
+	for (unsigned i = 0; i < COUNT - 1; i++)
 		assert_int_equal(waited_finish(other, f->world, &ops[i]), 1);
 	f->ops->port_close(other);
 	assert_int_equal(real_close(f, file), 0);
+}
+
+static struct world *world_with_few_slots(unsigned slots)
+{
+	const struct world_real_options options = {.workers = 1, .fence_fd = -1};
+	struct rlimit old, low;
+	struct world *world;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = (struct rlimit){.rlim_cur = slots, .rlim_max = old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	assert_int_equal(world_real_new(&options, &world), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	return world;
+}
+
+/* A file that finds the table of registered files full is used all the same. */
+static void opens_more_files_than_the_table_holds(void **state)
+{
+	enum { SLOTS = 32, COUNT = 40 };
+	struct real_fixture f = *(struct real_fixture *)*state;
+	struct world_file *files[COUNT];
+	char byte = 0;
+
+	f.world = world_with_few_slots(SLOTS);
+	assert_int_equal(f.ops->port_open(f.world, 0, NULL, NULL, &f.port), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < COUNT; i++) {
+			assert_int_equal(real_open(&f, "a", WORLD_FILE_CREATE, &files[i]), 0);
+			assert_int_equal(real_write(&f, files[i], &(char){(char)i}, 1, i), 1);
+			assert_int_equal(real_read(&f, files[i], &byte, 1, i), 1);
+			assert_int_equal(byte, i);
+		}
+		for (unsigned i = 0; i < COUNT; i++)
+			assert_int_equal(real_close(&f, files[i]), 0);
+	}
+	f.ops->port_close(f.port);
+	world_real_free(f.world);
+}
+
+/* A port that is closed lets go of the files it had registered; they stay usable elsewhere. */
+static void a_port_closes_before_its_files(void **state)
+{
+	struct real_fixture *f = *state;
+	struct world_port *other;
+	struct world_file *file;
+	struct iovec iov = {"x", 1};
+	struct waited_op op;
+
+	assert_int_equal(real_open(f, "a", WORLD_FILE_CREATE, &file), 0);
+	assert_int_equal(f->ops->port_open(f->world, 1, NULL, NULL, &other), 0);
+	assert_int_equal(f->ops->port_wait(other, 0, 8), 0);
+	f->ops->file_write(other, file, &iov, 1, 0, waited_init(&op));
+	assert_int_equal(waited_finish(other, f->world, &op), 1);
+	f->ops->port_close(other);
+	assert_int_equal(real_write(f, file, "y", 1, 0), 1);
+	assert_int_equal(real_close(f, file), 0);
+	/* The other way round: closed while the other port still had to forget it. */
+	assert_int_equal(real_open(f, "a", 0, &file), 0);
+	assert_int_equal(f->ops->port_open(f->world, 1, NULL, NULL, &other), 0);
+	assert_int_equal(f->ops->port_wait(other, 0, 8), 0);
+	f->ops->file_write(other, file, &iov, 1, 0, waited_init(&op));
+	assert_int_equal(waited_finish(other, f->world, &op), 1);
+	assert_int_equal(real_close(f, file), 0);
+	f->ops->port_close(other);
 }
 
 struct user {
@@ -270,6 +341,8 @@ int main(void)
 		REAL_TEST(syncs),
 		REAL_TEST(takes_more_operations_than_the_ring_has_entries),
 		REAL_TEST(takes_operations_before_the_first_wait),
+		REAL_TEST(opens_more_files_than_the_table_holds),
+		REAL_TEST(a_port_closes_before_its_files),
 		REAL_TEST(closes_a_file_that_two_ports_used),
 	};
 

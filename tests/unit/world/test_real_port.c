@@ -4,9 +4,11 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +31,34 @@ static void wait_ends_at_its_deadline(void **state)
 	assert_int_equal(f->ops->port_wait(f->port, 0, 8), 0);
 	assert_int_equal(f->ops->port_wait(f->port, 1, 8), 0);
 	assert_true(f->ops->now_ns(f->world) < deadline_ns);
+}
+
+static void ignore(int number)
+{
+}
+
+/* A signal ends a wait early, never its operations. */
+static void signals_do_no_harm(void **state)
+{
+	struct real_fixture *f = *state;
+	const struct sigaction action = {.sa_handler = ignore};
+	const struct itimerval often = {{0, 500}, {0, 500}}, never = {0};
+	uint64_t deadline_ns = f->ops->now_ns(f->world) + 20 * NSEC_PER_MSEC;
+	struct world_file *file;
+	struct sigaction old;
+
+	assert_int_equal(sigaction(SIGALRM, &action, &old), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+	assert_int_equal(real_open(f, "a", WORLD_FILE_CREATE, &file), 0);
+	do
+		assert_int_equal(real_write(f, file, "x", 1, 0), 1);
+	while (f->ops->now_ns(f->world) < deadline_ns);
+	deadline_ns += 20 * NSEC_PER_MSEC;
+	while (f->ops->now_ns(f->world) < deadline_ns)
+		assert_int_equal(f->ops->port_wait(f->port, deadline_ns, 8), 0);
+	assert_int_equal(real_close(f, file), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
 }
 
 static void wake_before_the_wait_counts(void **state)
@@ -305,6 +335,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		REAL_TEST(wait_ends_at_its_deadline),
+		REAL_TEST(signals_do_no_harm),
 		REAL_TEST(wake_before_the_wait_counts),
 		REAL_TEST(keeps_order_and_wakes_under_stress),
 		REAL_TEST(two_ports_wake_each_other),
