@@ -306,7 +306,7 @@ static int append_name(struct world_names *names, size_t *capacity, const char *
 
 	if (names->count == *capacity) {
 		size_t larger = MAX(*capacity * 2, (size_t)16);
-		char **grown = reallocarray(names->names, larger, sizeof(char *));
+		char **grown = realloc(names->names, larger * sizeof(char *));
 
 		if (!grown)
 			return -ENOMEM;
