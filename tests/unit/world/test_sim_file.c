@@ -168,6 +168,7 @@ static void power_loss_and_sizes(void **state)
 		assert_int_equal(fixture_directory_sync(&f, "/d"), 0);
 		assert_int_equal(fixture_fill(&f, file, 1, 10000, 0), 10000);
 		assert_int_equal(fixture_sync(&f, file), 0);
+		assert_int_equal(fixture_fill(&f, file, 1, 3000, 4500), 3000);
 		assert_int_equal(fixture_resize(&f, file, 5000, WORLD_RESIZE_TRUNCATE), 0);
 		assert_int_equal(fixture_resize(&f, file, 6000, WORLD_RESIZE_TRUNCATE), 0);
 		fixture_crash(&f, SIM_CRASH_POWER);
