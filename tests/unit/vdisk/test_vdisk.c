@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/reached.h"
 #include "engine_rig.h"
 
 #define SIZE (256 * MIB)
@@ -159,6 +160,31 @@ static int delete_it(struct engine_rig *rig)
 	return 0;
 }
 
+/* Far more of the map is touched than the budget holds: writers wait for checkpoints. */
+static int little_memory(struct engine_rig *rig)
+{
+	uint64_t before = reached_count("checkpoint.for-memory");
+
+	bring_up(rig);
+	for (uint64_t i = 0; i < 3000; i++)
+		put(rig, i * 7919 % 65536 * 4096, 4096, (unsigned char)(i % 255 + 1));
+	assert_true(reached_count("checkpoint.for-memory") > before);
+	for (uint64_t i = 0; i < 3000; i += 7)
+		expect(rig, i * 7919 % 65536 * 4096, 4096, (unsigned char)(i % 255 + 1));
+	return shut_down(rig);
+}
+
+static void test_little_memory(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	engine_rig_init(&rig, 1, false, 512 * MIB);
+	rig.budget_bytes = 64 * KIB;
+	engine_rig_call(&rig, little_memory);
+	engine_rig_done(&rig);
+}
+
 static void run(int (*fn)(struct engine_rig *rig))
 {
 	struct engine_rig rig;
@@ -211,7 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_survives_restart),
 		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
-		cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
