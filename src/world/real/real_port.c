@@ -348,12 +348,23 @@ static unsigned run_completion(struct world_port *port, const struct io_uring_cq
 	return 1;
 }
 
+/* io_uring_peek_cqe() would enter the kernel for more, before what is new was submitted. */
+static const struct io_uring_cqe *next_completion(const struct world_port *port)
+{
+	const struct io_uring_cqe *cqe;
+	unsigned head;
+
+	io_uring_for_each_cqe(&port->ring, head, cqe)
+		return cqe;
+	return NULL;
+}
+
 static unsigned run_completions(struct world_port *port, unsigned limit)
 {
-	struct io_uring_cqe *cqe;
+	const struct io_uring_cqe *cqe;
 	unsigned count = 0;
 
-	while (count < limit && io_uring_peek_cqe(&port->ring, &cqe) == 0)
+	while (count < limit && (cqe = next_completion(port)) != NULL)
 		count += run_completion(port, cqe);
 	return count;
 }
