@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#define QUEUE_DEPTH_MAX 32768u /* the kernel's limit */
+
 static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec time;
@@ -106,6 +108,7 @@ int world_real_new(const struct world_real_options *options, struct world **ret_
 		real->options.workers = 4;
 	if (real->options.queue_depth == 0)
 		real->options.queue_depth = 256;
+	real->options.queue_depth = MIN(real->options.queue_depth, QUEUE_DEPTH_MAX);
 	real->slot_count = table_size();
 	real->slots[0] = UINT64_C(1) << REAL_FENCE_SLOT;
 	error = real_jobs_start(&real->jobs, real->options.workers);
