@@ -134,11 +134,13 @@ static int load_leaf(struct vdisk *vdisk, struct map_leaf *leaf, uint64_t block)
 	leaf->loading = false;
 	if (r < 0 && !same_entry(entry, leaf->parent->entries[leaf->slot]))
 		r = 0;
-	else if (r == 0 && !leaf->page && same_entry(entry, leaf->parent->entries[leaf->slot]))
+	else if (r == 0 && !leaf->page && same_entry(entry, leaf->parent->entries[leaf->slot])) {
+		/* Before, not after: or a full cache would drop the page that somebody waits for. */
+		cache_trim(vdisk->cache);
 		r = map_leaf_attach_page(map, leaf, entries);
+	}
 	free(entries);
 	fiber_queue_wake_all(&vdisk->loaded);
-	cache_trim(vdisk->cache);
 	return r;
 }
 

@@ -553,7 +553,7 @@ static const char *const must_reach[] = {
 int main(int argc, char **argv)
 {
 	static const struct sim_run_program program = {
-		.name = "sim_engine", .run = run, .must_reach = must_reach, .limit_seconds = 60};
+		.name = "sim_engine", .run = run, .must_reach = must_reach, .limit_seconds = 300};
 
 	return sim_run_main(argc, argv, &program);
 }
