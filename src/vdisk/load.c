@@ -135,7 +135,7 @@ static int load_leaf(struct vdisk *vdisk, struct map_leaf *leaf, uint64_t block)
 	if (r < 0 && !same_entry(entry, leaf->parent->entries[leaf->slot]))
 		r = 0;
 	else if (r == 0 && !leaf->page && same_entry(entry, leaf->parent->entries[leaf->slot])) {
-		/* Before, not after: or a full cache would drop the page that somebody waits for. */
+		/* Not after: a full cache would drop the page that somebody waits for. */
 		cache_trim(vdisk->cache);
 		r = map_leaf_attach_page(map, leaf, entries);
 	}
