@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,12 +61,21 @@ static void drop_line(enum log_level level, const char *line, void *arg)
 	(void)arg;
 }
 
+/* In processor time, because the machine may be loaded; waiting for nothing uses none. */
+static void limit_time(unsigned seconds)
+{
+	const struct itimerval limit = {.it_value = {.tv_sec = seconds}};
+
+	(void)setitimer(ITIMER_PROF, &limit, NULL); /* valid arguments */
+	(void)alarm(20 * seconds);
+}
+
 static void run_seed(uint64_t seed, struct progress *mine)
 {
 	uint64_t hash;
 
 	mine->seed = seed;
-	(void)alarm(program->limit_seconds ? program->limit_seconds : 60);
+	limit_time(program->limit_seconds ? program->limit_seconds : 60);
 	hash = program->run(seed, settings.trace);
 	if (settings.replay && seed % settings.replay == 0) {
 		uint64_t again = program->run(seed, false);
@@ -97,12 +107,13 @@ _Noreturn static void run_job(uint64_t job)
 static void report_failure(uint64_t job, int status)
 {
 	uint64_t seed = progress[job].seed;
+	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 
 	fflush(stdout);
-	if (WIFSIGNALED(status))
+	if (number)
 		fprintf(stderr, "%s: seed %" PRIu64 " %s (%s)\n", program->name, seed,
-			WTERMSIG(status) == SIGALRM ? "hangs" : "failed",
-			strsignal(WTERMSIG(status)));
+			number == SIGALRM || number == SIGPROF ? "hangs" : "failed",
+			strsignal(number));
 	else
 		fprintf(stderr, "%s: seed %" PRIu64 " failed (exit status %d)\n", program->name,
 			seed, WEXITSTATUS(status));

@@ -31,7 +31,7 @@ struct sim_run_program {
 	uint64_t (*run)(uint64_t seed, bool trace);
 	const char *const
 		*must_reach;    /* names of REACHED(), up to a NULL; at most SIM_RUN_REACH_MAX */
-	unsigned limit_seconds; /* real time for one seed; 0 = 60 */
+	unsigned limit_seconds; /* of processor time for one seed; 0 = 60 */
 };
 
 int sim_run_main(int argc, char **argv, const struct sim_run_program *program);
