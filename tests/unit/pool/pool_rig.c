@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/log.h"
+
+#define PAGE 4096
+
+static void discard_line(enum log_level level, const char *line, void *arg)
+{
+	(void)level;
+	(void)line;
+	(void)arg;
+}
+
+struct pool_rig *pool_rig_new(uint64_t disk_bytes)
+{
+	struct pool_rig *rig = calloc(1, sizeof(*rig));
+
+	ASSERT(rig);
+	if (!getenv("SARSEN_LOG"))
+		log_set_sink(discard_line, NULL);
+	sim_rig_init(&rig->sim, 1, 2);
+	ASSERT(sim_disk_add(rig->sim.sim, POOL_RIG_STATE, 64 * MIB) == 0);
+	ASSERT(sim_disk_add(rig->sim.sim, POOL_RIG_DISK, disk_bytes) == 0);
+	return rig;
+}
+
+void pool_rig_free(struct pool_rig *rig)
+{
+	sim_rig_done(&rig->sim);
+	log_set_sink(NULL, NULL);
+	free(rig);
+}
+
+int pool_rig_setup(void **state)
+{
+	*state = pool_rig_new(POOL_RIG_DISK_BYTES);
+	return 0;
+}
+
+int pool_rig_teardown(void **state)
+{
+	pool_rig_free(*state);
+	return 0;
+}
+
+void pool_rig_run(struct pool_rig *rig, void (*fn)(void *rig))
+{
+	sim_rig_run(&rig->sim, 0, fn, rig);
+}
+
+int pool_rig_open_catalog(struct pool_rig *rig)
+{
+	struct catalog_options options = {
+		.path = POOL_RIG_STATE "/catalog.db", .vfs = SIM_VFS_NAME, .create = true};
+
+	return catalog_open(sim_world(rig->sim.sim), &options, &rig->catalog);
+}
+
+int pool_rig_create(struct pool_rig *rig, const char *name, const char *directory,
+		    uint64_t capacity_bytes, uint64_t *ret_id)
+{
+	struct pool_spec spec = {
+		.name = name, .directory = directory, .capacity_bytes = capacity_bytes};
+
+	return pool_create(sim_world(rig->sim.sim), rig->catalog, &spec, ret_id);
+}
+
+int pool_rig_open(struct pool_rig *rig, uint64_t capacity_bytes)
+{
+	int r = rig->catalog ? 0 : pool_rig_open_catalog(rig);
+
+	if (r == 0)
+		r = pool_find(rig->catalog, "p", &rig->pool_id);
+	if (r == -ENOENT)
+		r = pool_rig_create(rig, "p", POOL_RIG_DIRECTORY, capacity_bytes, &rig->pool_id);
+	if (r == 0)
+		r = pool_open(sim_world(rig->sim.sim), rig->catalog, rig->pool_id, &rig->pool);
+	return r;
+}
+
+void pool_rig_close(struct pool_rig *rig)
+{
+	pool_close(TAKE_PTR(rig->pool));
+	catalog_close(TAKE_PTR(rig->catalog));
+}
+
+static struct catalog_key file_key(struct pool_rig *rig, uint64_t file_id)
+{
+	struct catalog_key key = catalog_key(CATALOG_EGFILE);
+
+	catalog_key_add(&key, rig->pool_id);
+	catalog_key_add(&key, 1);
+	catalog_key_add(&key, file_id);
+	return key;
+}
+
+int pool_rig_name(struct pool_rig *rig, const struct pool_file *file)
+{
+	uint8_t value[8];
+	struct catalog_change change = {
+		.kind = CATALOG_PUT,
+		.key = file_key(rig, pool_file_id(file)),
+		.value = value,
+		.length = sizeof(value),
+	};
+
+	put_le64(value, pool_file_size(file));
+	return catalog_commit(rig->catalog, &change, 1);
+}
+
+int pool_rig_unname(struct pool_rig *rig, uint64_t file_id)
+{
+	struct catalog_change change = {.kind = CATALOG_DELETE, .key = file_key(rig, file_id)};
+
+	return catalog_commit(rig->catalog, &change, 1);
+}
+
+int pool_rig_write(struct pool_file *file, uint8_t byte)
+{
+	void *page = aligned_alloc(PAGE, PAGE);
+	int r;
+
+	ASSERT(page);
+	memset(page, byte, PAGE);
+	r = io_write(pool_file_handle(file), page, PAGE, 0);
+	if (r == 0)
+		r = io_sync(pool_file_handle(file));
+	free(page);
+	return r;
+}
+
+int pool_rig_read(struct pool_file *file, uint8_t *ret_byte)
+{
+	uint8_t *page = aligned_alloc(PAGE, PAGE);
+	int r;
+
+	ASSERT(page);
+	r = io_read_exactly(pool_file_handle(file), page, PAGE, 0);
+	if (r == 0)
+		*ret_byte = page[0];
+	free(page);
+	return r;
+}
+
+struct pool_space pool_rig_space(struct pool_rig *rig)
+{
+	struct pool_space space;
+
+	pool_get_space(rig->pool, &space);
+	return space;
+}
+
+const char *pool_rig_state(struct pool_rig *rig)
+{
+	struct pool_info info;
+
+	pool_get_info(rig->pool, &info);
+	return info.state;
+}

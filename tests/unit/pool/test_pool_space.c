@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Account, limits, pressure, spare files, waiting for room, states of the file system. */
+#include "pool_rig.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct pool_file *take(struct pool_rig *rig, uint64_t size)
+{
+	struct pool_file *file;
+
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, size, &file) == 0);
+	return file;
+}
+
+static void admission_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_space s;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	s = pool_rig_space(rig);
+	ASSERT(s.capacity == POOL_MIN_BYTES && pool_group_bytes(rig->pool) == 4 * MIB);
+	/* A vDisk of 80 % of the pool with its map fits, and 7 % of the pool are left. */
+	ASSERT(s.limit >= s.capacity / 1000 * (804 + 70));
+	ASSERT(s.limit < s.capacity - s.reserve);
+	pool_account_live(rig->pool, 100 * (int64_t)MIB);
+	ASSERT(pool_admit(rig->pool, s.limit - 100 * MIB) == 0);
+	ASSERT(pool_admit(rig->pool, 1) == -ENOSPC);
+	pool_admit_return(rig->pool, 1);
+	ASSERT(pool_admit(rig->pool, 1) == 0);
+	pool_account_live(rig->pool, -50 * (int64_t)MIB);
+	ASSERT(pool_admit(rig->pool, 50 * MIB) == 0);
+	ASSERT(pool_admit(rig->pool, 1) == -ENOSPC);
+	s = pool_rig_space(rig);
+	ASSERT(s.live == 50 * MIB && s.admitted == s.limit - 50 * MIB);
+	pool_rig_close(rig);
+}
+
+static void admits_up_to_the_limit(void **state)
+{
+	pool_rig_run(*state, admission_run);
+}
+
+static void on_pressure(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void fill_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *files[600];
+	struct pool_space s;
+	unsigned count = 0, pressed = 0, last = 0;
+	int r;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	pool_set_pressure_hook(rig->pool, on_pressure, &pressed);
+	ASSERT(pool_pressure(rig->pool) == 0);
+	while ((r = pool_file_take(rig->pool, POOL_USE_DATA, MIB, &files[count])) == 0) {
+		ASSERT(pool_pressure(rig->pool) >= last);
+		last = pool_pressure(rig->pool);
+		count++;
+	}
+	ASSERT(r == -ENOSPC && pool_pressure(rig->pool) == 100 && pressed > 10);
+	s = pool_rig_space(rig);
+	ASSERT(s.used == s.capacity - s.reserve && s.used == count * MIB);
+	/* The reserve is for others. */
+	ASSERT(pool_file_grow(files[0], POOL_USE_DATA, 2 * MIB) == -ENOSPC);
+	ASSERT(pool_file_grow(files[0], POOL_USE_INTERNAL, 2 * MIB) == 0);
+	while ((r = pool_file_take(rig->pool, POOL_USE_INTERNAL, MIB, &files[count])) == 0)
+		count++;
+	ASSERT(r == -ENOSPC);
+	s = pool_rig_space(rig);
+	ASSERT(s.used == s.capacity);
+	ASSERT(strcmp(pool_rig_state(rig), "online") == 0); /* the pool is full, not its disk */
+	for (unsigned i = 0; i < count; i++)
+		pool_file_discard(files[i]);
+	pool_check(rig->pool);
+	s = pool_rig_space(rig);
+	ASSERT(s.used == 0 && s.spare > 0 && s.spare <= 64 * MIB + MIB);
+	pool_rig_close(rig);
+}
+
+static void keeps_the_reserve(void **state)
+{
+	pool_rig_run(*state, fill_run);
+}
+
+static void sizes_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES + 1, &file) == -EFBIG);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES, &file) == 0);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES) == 0);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES + 1) == -EFBIG);
+	ASSERT(pool_file_trim(file, 0) == 0 && pool_rig_space(rig).used == 0);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 1) == 0 && pool_file_size(file) == 4096);
+	ASSERT(pool_file_trim(file, 8192) == 0 && pool_file_size(file) == 4096);
+	pool_file_discard(file);
+	file = take(rig, MIB);
+	/* Doubled, up to the size of a group. */
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, MIB + 1) == 0);
+	ASSERT(pool_file_size(file) == 2 * MIB);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 3 * MIB) == 0);
+	ASSERT(pool_file_size(file) == 4 * MIB);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 5 * MIB) == 0);
+	ASSERT(pool_file_size(file) == 5 * MIB);
+	pool_file_discard(file);
+	ASSERT(pool_file_open(rig->pool, 12345, &file) == -ENOENT);
+	ASSERT(pool_file_discard_id(rig->pool, 12345) == -ENOENT);
+	pool_rig_close(rig);
+}
+
+static void holds_size_limits(void **state)
+{
+	pool_rig_run(*state, sizes_run);
+}
+
+static void reuse_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file;
+	uint64_t first;
+	uint8_t byte;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	file = take(rig, 4 * MIB);
+	first = pool_file_id(file);
+	ASSERT(pool_rig_write(file, 'x') == 0);
+	pool_file_discard(file);
+	ASSERT(pool_rig_space(rig).used == 0 && pool_rig_space(rig).spare == 4 * MIB);
+
+	file = take(rig, 64 * 1024); /* far too large for it */
+	ASSERT(pool_file_size(file) == 64 * 1024 && pool_rig_space(rig).spare == 4 * MIB);
+	pool_file_discard(file); /* too small to be kept */
+	ASSERT(pool_rig_space(rig).spare == 4 * MIB);
+
+	file = take(rig, MIB);
+	ASSERT(pool_file_size(file) == 4 * MIB && pool_rig_space(rig).spare == 0);
+	ASSERT(pool_file_id(file) != first);
+	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'x');
+	ASSERT(pool_rig_name(rig, file) == 0);
+	pool_file_close(file);
+	pool_rig_close(rig);
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_rig_space(rig).used == 4 * MIB && pool_rig_space(rig).spare == 0);
+	pool_rig_close(rig);
+}
+
+static void uses_removed_files_again(void **state)
+{
+	pool_rig_run(*state, reuse_run);
+}
+
+/* Spare files never stand in the way. */
+static void room_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *files[128];
+	struct pool_space s = {0};
+	unsigned count = 0;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	for (unsigned i = 0; i < 40; i++)
+		files[i] = take(rig, 3 * MIB);
+	for (unsigned i = 0; i < 40; i++)
+		pool_file_discard(files[i]);
+	ASSERT(pool_rig_space(rig).spare >= 100 * MIB);
+	while (pool_file_take(rig->pool, POOL_USE_INTERNAL, 8 * MIB, &files[count]) == 0) {
+		s = pool_rig_space(rig);
+		ASSERT(s.used + s.spare <= s.capacity);
+		count++;
+	}
+	ASSERT(s.used == s.capacity && s.spare == 0);
+	for (unsigned i = 0; i < count; i++)
+		pool_file_discard(files[i]);
+	pool_rig_close(rig);
+}
+
+static void spare_files_make_room(void **state)
+{
+	pool_rig_run(*state, room_run);
+}
+
+static void ahead_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file;
+
+	ASSERT(pool_rig_open(rig, 12 * GIB) == 0);
+	ASSERT(pool_group_bytes(rig->pool) == POOL_GROUP_BYTES);
+	ASSERT(pool_rig_space(rig).spare == 0);
+	pool_set_spares_ahead(rig->pool, 2);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	ASSERT(pool_rig_space(rig).spare == 2 * POOL_GROUP_BYTES);
+	file = take(rig, POOL_GROUP_BYTES);
+	ASSERT(pool_rig_space(rig).spare == POOL_GROUP_BYTES);
+	fiber_sleep(NSEC_PER_SEC); /* not idle yet */
+	ASSERT(pool_rig_space(rig).spare == POOL_GROUP_BYTES);
+	fiber_sleep(500 * NSEC_PER_MSEC + NSEC_PER_SEC); /* closes in the middle of one */
+	ASSERT(pool_rig_name(rig, file) == 0);
+	pool_file_close(file);
+	pool_rig_close(rig);
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_rig_space(rig).spare == POOL_GROUP_BYTES);
+	ASSERT(pool_rig_space(rig).used == POOL_GROUP_BYTES);
+	pool_rig_close(rig);
+}
+
+static void writes_spare_files_ahead(void **state)
+{
+	struct pool_rig *rig = pool_rig_new(16 * GIB);
+
+	(void)state;
+	pool_rig_run(rig, ahead_run);
+	pool_rig_free(rig);
+}
+
+struct waiting {
+	struct pool_rig *rig;
+	uint64_t duration_ns;
+	bool woken;
+	struct sim_rig_task task;
+};
+
+static void wait_run(void *arg)
+{
+	struct waiting *waiting = arg;
+
+	waiting->woken = pool_wait_space(waiting->rig->pool,
+					 reactor_now_ns(reactor_current()) + waiting->duration_ns);
+}
+
+static void wait_driver(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file = take(rig, MIB);
+
+	fiber_sleep(20 * NSEC_PER_MSEC);
+	pool_file_discard(file);
+}
+
+static void open_run(void *arg)
+{
+	ASSERT(pool_rig_open(arg, POOL_MIN_BYTES) == 0);
+}
+
+static void close_run(void *arg)
+{
+	pool_rig_close(arg);
+}
+
+static void wakes_those_who_wait(void **state)
+{
+	struct pool_rig *rig = *state;
+	struct waiting waiting[4] = {
+		{.rig = rig, .duration_ns = 10 * NSEC_PER_MSEC},
+		{.rig = rig, .duration_ns = NSEC_PER_SEC},
+		{.rig = rig, .duration_ns = 10 * NSEC_PER_MSEC},
+		{.rig = rig, .duration_ns = NSEC_PER_SEC},
+	};
+	uint64_t start;
+
+	pool_rig_run(rig, open_run);
+	start = world_now_ns(sim_world(rig->sim.sim));
+	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
+		waiting[i].task.run = wait_run;
+		waiting[i].task.arg = &waiting[i];
+		sim_rig_start(&rig->sim, i / 2, &waiting[i].task);
+	}
+	pool_rig_run(rig, wait_driver);
+	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
+		assert_int_equal(sim_rig_wait(&rig->sim, &waiting[i].task, 1, 5 * NSEC_PER_SEC), 0);
+		assert_int_equal(waiting[i].woken, i % 2);
+	}
+	assert_true(world_now_ns(sim_world(rig->sim.sim)) - start < 500 * NSEC_PER_MSEC);
+	pool_rig_run(rig, close_run);
+}
+
+static void read_only_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file, *other;
+	uint64_t id;
+	uint8_t byte;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	file = take(rig, MIB);
+	id = pool_file_id(file);
+	ASSERT(pool_rig_write(file, 'r') == 0 && pool_rig_name(rig, file) == 0);
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, true);
+	ASSERT(pool_rig_write(file, 's') == -EROFS);
+	pool_report_error(rig->pool, -EROFS);
+	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &other) == -EROFS);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 2 * MIB) == -EROFS);
+	ASSERT(pool_admit(rig->pool, 4096) == -EROFS);
+	ASSERT(pool_file_trim(file, 4096) == -EROFS && pool_file_size(file) == MIB);
+	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
+	pool_file_close(file);
+	ASSERT(pool_file_discard_id(rig->pool, id) == -EROFS);
+	pool_rig_close(rig);
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
+	ASSERT(pool_file_open(rig->pool, id, &file) == 0);
+	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
+	fiber_sleep(5 * NSEC_PER_SEC);
+	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, false);
+	fiber_sleep(2 * NSEC_PER_SEC);
+	ASSERT(strcmp(pool_rig_state(rig), "online") == 0);
+	ASSERT(pool_admit(rig->pool, 4096) == 0);
+	other = take(rig, MIB);
+	pool_file_discard(other);
+	pool_file_close(file);
+	pool_rig_close(rig);
+}
+
+static void reads_on_a_read_only_disk(void **state)
+{
+	pool_rig_run(*state, read_only_run);
+}
+
+static void full_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file, *other;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	file = take(rig, 8 * MIB);
+	other = take(rig, 8 * MIB);
+	pool_file_discard(other);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, 25 * MIB);
+	other = take(rig, 12 * MIB); /* the spare file makes way */
+	ASSERT(pool_rig_space(rig).spare == 0);
+	pool_file_discard(other);
+	other = NULL;
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 40 * MIB, &other) == -ENOSPC);
+	ASSERT(strcmp(pool_rig_state(rig), "full") == 0);
+	ASSERT(pool_rig_space(rig).used == 8 * MIB);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 60 * MIB) == -ENOSPC);
+	ASSERT(pool_file_size(file) == 8 * MIB);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, POOL_RIG_DISK_BYTES);
+	fiber_sleep(2 * NSEC_PER_SEC);
+	ASSERT(strcmp(pool_rig_state(rig), "online") == 0);
+	ASSERT(pool_file_grow(file, POOL_USE_DATA, 60 * MIB) == 0);
+	pool_file_discard(file);
+	pool_rig_close(rig);
+}
+
+static void reports_a_full_file_system(void **state)
+{
+	pool_rig_run(*state, full_run);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pool_rig_setup, pool_rig_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(admits_up_to_the_limit),
+		TEST(keeps_the_reserve),
+		TEST(holds_size_limits),
+		TEST(uses_removed_files_again),
+		TEST(spare_files_make_room),
+		cmocka_unit_test(writes_spare_files_ahead),
+		TEST(wakes_those_who_wait),
+		TEST(reads_on_a_read_only_disk),
+		TEST(reports_a_full_file_system),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/macros.h"
+#include "pool/pool_table.h"
+
+#define IDS 600
+
+static uint64_t random_state = 1;
+
+static uint64_t random_below(uint64_t bound)
+{
+	random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return (random_state >> 33) % bound;
+}
+
+/* Ids next to each other and far apart, so that probe runs meet. */
+static uint64_t id_of(unsigned index)
+{
+	return index % 2 ? index + 1 : (uint64_t)index * 0x123456789 + 5;
+}
+
+static void agrees_with_an_array(void **state)
+{
+	struct pool_table table = {0};
+	uint32_t model[IDS] = {0};
+	size_t count = 0;
+
+	(void)state;
+	for (int step = 0; step < 100000; step++) {
+		unsigned i = (unsigned)random_below(IDS);
+		struct pool_table_entry *entry = pool_table_find(&table, id_of(i));
+
+		assert_true((entry != NULL) == (model[i] != 0));
+		if (entry) {
+			assert_int_equal(entry->pages, model[i]);
+			pool_table_remove(&table, entry);
+			model[i] = 0;
+			count--;
+		} else if (random_below(1000) < (step < 50000 ? 900 : 300)) {
+			assert_int_equal(pool_table_reserve(&table), 0);
+			entry = pool_table_insert(&table, id_of(i));
+			model[i] = entry->pages = (uint32_t)(1 + random_below(1000));
+			count++;
+		}
+		assert_int_equal(table.count, count);
+	}
+	pool_table_done(&table);
+	assert_null(pool_table_find(&table, 1));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(agrees_with_an_array),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
