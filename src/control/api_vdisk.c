@@ -169,6 +169,7 @@ struct home_call {
 	struct vdisk *vdisk;
 	uint64_t size_bytes;
 	bool read_data;
+	struct job *job;
 	struct vdisk_check_report report;
 };
 
@@ -294,11 +295,17 @@ struct check {
 	bool read_data;
 };
 
+static bool check_progress(void *arg, uint64_t bytes_done, uint64_t bytes_total)
+{
+	job_progress(arg, bytes_done, bytes_total);
+	return !job_is_cancelled(arg);
+}
+
 static int check_at_home(void *arg)
 {
 	struct home_call *call = arg;
 
-	return vdisk_check(call->vdisk, call->read_data, &call->report);
+	return vdisk_check(call->vdisk, call->read_data, check_progress, call->job, &call->report);
 }
 
 static json_t *report_to_json(const struct vdisk_check_report *report)
@@ -315,15 +322,18 @@ static int run_check(struct job *job, void *arg, struct error *ret_error)
 {
 	struct check *check = arg;
 	const char *name = check->vdisk->name, *text;
-	struct home_call call = {.vdisk = check->vdisk->vdisk, .read_data = check->read_data};
+	struct home_call call = {
+		.vdisk = check->vdisk->vdisk, .read_data = check->read_data, .job = job};
 	const struct vdisk_check_report *report = &call.report;
-	int r = node_vdisk_call(check->vdisk, check_at_home, &call);
+	int r;
 
-	if (r < 0) {
+	job_set_cancellable(job, true);
+	r = node_vdisk_call(check->vdisk, check_at_home, &call);
+	if (r < 0 && r != -ECANCELED) {
 		text = api_error_text(r);
 		error_set(ret_error, error_code_of(r), name, "see the daemon's log",
 			  "vDisk '%s' cannot be checked: %s", name, text ? text : "see the log");
-	} else {
+	} else if (r == 0) {
 		job_set_result(job, report_to_json(report));
 	}
 	if (r == 0 && report->bad_pages + report->bad_blocks + report->missing_live_blocks > 0) {

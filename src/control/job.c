@@ -95,7 +95,7 @@ void jobs_begin_close(struct jobs *jobs)
 	reactor_assert_home(jobs->home);
 	jobs->closing = true;
 	LIST_FOR_EACH (&jobs->list, job, struct job, link)
-		job->cancelled |= job->cancellable;
+		job->cancelled = true;
 	fiber_queue_wake_all(&jobs->changed);
 }
 
@@ -274,7 +274,6 @@ void job_settle(struct jobs *jobs, uint64_t id)
 
 void job_progress(struct job *job, uint64_t bytes_done, uint64_t bytes_total)
 {
-	reactor_assert_home(job->jobs->home);
 	job->bytes_done = bytes_done;
 	job->bytes_total = bytes_total;
 }

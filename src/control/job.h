@@ -48,7 +48,7 @@ struct job_info {
 
 /* `ret_jobs` knows the durable jobs of the catalog; unfinished ones wait for job_resume(). */
 int jobs_open(struct reactor *home, struct catalog *catalog, struct jobs **ret_jobs);
-/* Asks those that can be cancelled to end, wakes those who wait for jobs. */
+/* Asks all to end or to leave the rest for the next start; wakes those who wait for jobs. */
 void jobs_begin_close(struct jobs *jobs);
 /* Waits until no job runs. Does not touch the catalog. NULL is fine. */
 void jobs_close(struct jobs *jobs);
@@ -64,10 +64,12 @@ int job_resume(struct jobs *jobs, uint64_t id, const struct job_spec *spec);
 /* Ends an unfinished durable job that needs no more work: its subject is gone. */
 void job_settle(struct jobs *jobs, uint64_t id);
 
-/* For run(): */
+/* For run(). The first two from any reactor. */
 void job_progress(struct job *job, uint64_t bytes_done, uint64_t bytes_total);
-void job_set_cancellable(struct job *job, bool cancellable);
+/* It was cancelled, or the node stops. Of a durable job that returns -ESHUTDOWN, the rest is done
+ * at the next start. */
 bool job_is_cancelled(const struct job *job);
+void job_set_cancellable(struct job *job, bool cancellable);
 void job_set_result(struct job *job, json_t *result); /* takes the reference */
 /* What must be so before the answer is given is so. */
 void job_begun(struct job *job);

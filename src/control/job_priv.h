@@ -12,9 +12,11 @@ struct job {
 	enum job_state state;
 	bool durable;
 	bool resumable; /* of an earlier run of the node, not begun again yet */
-	bool begun, cancellable, cancelled;
+	bool begun, cancellable;
+	/* These also from other reactors, where the work is done. */
+	_Atomic bool cancelled;
 	uint64_t created_wall_ns, started_ns, ended_ns;
-	uint64_t bytes_done, bytes_total;
+	_Atomic uint64_t bytes_done, bytes_total;
 	json_t *result;
 	struct error error;
 

@@ -16,9 +16,10 @@ struct deletion {
 	uint64_t vdisk_id;
 };
 
-static void progress(void *arg, uint64_t bytes_done, uint64_t bytes_total)
+static bool progress(void *arg, uint64_t bytes_done, uint64_t bytes_total)
 {
 	job_progress(arg, bytes_done, bytes_total);
+	return !job_is_cancelled(arg);
 }
 
 static int delete_in(struct pool *pool, uint64_t id, struct job *job)
@@ -28,7 +29,8 @@ static int delete_in(struct pool *pool, uint64_t id, struct job *job)
 	if (r < 0)
 		return r;
 	job_begun(job);
-	return vdisk_delete(pool, id, progress, job);
+	r = vdisk_delete(pool, id, progress, job);
+	return r == -ECANCELED ? -ESHUTDOWN : r; /* the node stops, the job is not over */
 }
 
 static int run(struct job *job, void *arg, struct error *ret_error)

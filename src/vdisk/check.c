@@ -5,12 +5,54 @@
 #include "codec/crc32c.h"
 #include "vdisk/vdisk_priv.h"
 
+#define RUN_BLOCKS 256 /* read at once; at most a volume's max_transfer_bytes */
+
 struct check {
 	struct vdisk *vdisk;
 	struct vdisk_check_report report;
 	uint64_t seen_live;
-	char *buffer; /* NULL: data is not read */
+	vdisk_progress_fn *progress;
+	void *arg;
+	char *buffer;                  /* NULL: data is not read */
+	uint64_t run_block, run_count; /* neighbours that are still to be read */
 };
+
+/* Reads what has gathered, and block by block where that fails. */
+static int read_run(struct check *check)
+{
+	struct vdisk *vdisk = check->vdisk;
+	uint64_t count = check->run_count;
+	int r = 0;
+
+	check->run_count = 0;
+	if (count > 0)
+		r = block_io(&vdisk->volume, BLOCK_READ, 0, check->buffer, count * BLOCK_BYTES,
+			     check->run_block * BLOCK_BYTES);
+	for (uint64_t i = 0; r < 0 && r != -ESHUTDOWN && i < count; i++)
+		if (vdisk_read_blocks(vdisk, check->run_block + i, 1, check->buffer) < 0)
+			check->report.bad_blocks++;
+	return r == -ESHUTDOWN ? r : 0;
+}
+
+static int add_to_run(struct check *check, uint64_t block)
+{
+	int r = 0;
+
+	if (check->run_count == RUN_BLOCKS || block != check->run_block + check->run_count)
+		r = read_run(check);
+	if (check->run_count == 0)
+		check->run_block = block;
+	check->run_count++;
+	return r;
+}
+
+static bool go_on(const struct check *check)
+{
+	uint64_t slots = check->report.pages + check->report.blocks;
+
+	return !check->progress || check->progress(check->arg, slots * BLOCK_BYTES,
+						   check->vdisk->store->live_slots * BLOCK_BYTES);
+}
 
 static int check_slot(void *arg, uint64_t address, int level, uint64_t block)
 {
@@ -23,12 +65,10 @@ static int check_slot(void *arg, uint64_t address, int level, uint64_t block)
 		check->report.missing_live_blocks++;
 	if (level >= 0) {
 		check->report.pages++;
-		return 0;
+		return go_on(check) ? 0 : -ECANCELED;
 	}
 	check->report.blocks++;
-	if (check->buffer && vdisk_read_blocks(check->vdisk, block, 1, check->buffer) < 0)
-		check->report.bad_blocks++;
-	return 0;
+	return check->buffer ? add_to_run(check, block) : 0;
 }
 
 static int wait_for_liveness(struct vdisk *vdisk)
@@ -43,9 +83,10 @@ static int wait_for_liveness(struct vdisk *vdisk)
 	return vdisk->reclaim_error ? vdisk->reclaim_error : -EAGAIN;
 }
 
-int vdisk_check(struct vdisk *vdisk, bool read_data, struct vdisk_check_report *ret_report)
+int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress, void *arg,
+		struct vdisk_check_report *ret_report)
 {
-	struct check check = {.vdisk = vdisk};
+	struct check check = {.vdisk = vdisk, .progress = progress, .arg = arg};
 	struct orphan top;
 	int r;
 
@@ -56,11 +97,13 @@ int vdisk_check(struct vdisk *vdisk, bool read_data, struct vdisk_check_report *
 	if (r < 0)
 		return r;
 	if (read_data)
-		check.buffer = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+		check.buffer = aligned_alloc(BLOCK_BYTES, RUN_BLOCKS * BLOCK_BYTES);
 	if (read_data && !check.buffer)
 		return -ENOMEM;
 	top = (struct orphan){.level = vdisk->row.root_level, .entry = vdisk->row.root};
 	r = vdisk_walk(vdisk, &top, check_slot, &check);
+	if (r == 0 || r == -EUCLEAN)
+		r = read_run(&check) < 0 ? -ESHUTDOWN : r;
 	free(check.buffer);
 	/* A damaged page ends the walk; what is below it cannot be judged. */
 	if (r == -EUCLEAN) {

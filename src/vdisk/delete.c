@@ -85,8 +85,7 @@ static int delete_some(struct pool *pool, const struct catalog_rows *rows, uint6
 	return r < 0 ? r : (int)rows->count;
 }
 
-int vdisk_delete(struct pool *pool, uint64_t id,
-		 void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total), void *arg)
+int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, void *arg)
 {
 	struct catalog *catalog = pool_catalog(pool);
 	struct catalog_key files = egroup_prefix(CATALOG_EGFILE, pool_id(pool), id);
@@ -110,8 +109,8 @@ int vdisk_delete(struct pool *pool, uint64_t id,
 		if (r == 0)
 			r = delete_some(pool, &rows, &done);
 		catalog_rows_done(&rows);
-		if (r >= 0 && progress)
-			progress(arg, done, total);
+		if (r >= 0 && progress && !progress(arg, done, total))
+			r = -ECANCELED;
 	}
 	if (r < 0)
 		return r;

@@ -76,16 +76,21 @@ void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats);
 /* Completed-request latencies in ns of reads and of writes (struct histogram, base/histogram.h). */
 const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op);
 
+/* What long work has done; false asks it to stop. */
+typedef bool vdisk_progress_fn(void *arg, uint64_t bytes_done, uint64_t bytes_total);
+
 /* The first step of vdisk_delete() alone: durable when it returns. */
 int vdisk_mark_deleting(struct pool *pool, uint64_t id);
 /* Marks as deleting, then removes groups and rows, in steps; goes on after a crash when called
- * again. The vDisk is closed. `progress` (may be NULL) is called between steps on this fiber. */
-int vdisk_delete(struct pool *pool, uint64_t id,
-		 void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_total), void *arg);
+ * again. The vDisk is closed. `progress` (may be NULL) is called between steps on this fiber; if it
+ * returns false, the rest is left for another call: -ECANCELED. */
+int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, void *arg);
 
 struct vdisk_check_report {
 	uint64_t pages, blocks, bad_pages, bad_blocks, leaked_blocks, missing_live_blocks;
 };
 /* Walks the whole map, compares liveness with it, optionally reads all data. Of an open, otherwise
- * idle vDisk. */
-int vdisk_check(struct vdisk *vdisk, bool read_data, struct vdisk_check_report *ret_report);
+ * idle vDisk. `progress` (may be NULL) is called on this fiber; when it returns false: -ECANCELED.
+ */
+int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress, void *arg,
+		struct vdisk_check_report *ret_report);

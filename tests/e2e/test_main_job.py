@@ -71,6 +71,10 @@ def copies_survive_a_kill(daemon):
     for name in ("default/first", "default/second"):
         daemon.cli("iscsi", "unexport", name)
         report = daemon.json("vdisk", "check", name, "--data")["result"]
+        job = daemon.cli("vdisk", "check", name, "--data", "--no-wait").stdout.strip()
+        daemon.cli("job", "cancel", job, expect=None)  # it may have ended already
+        daemon.cli("job", "wait", job, expect=None)
+        check(daemon.json("job", "show", job)["state"] in ("cancelled", "done"), "cancel")
         check(report["bad_pages"] == report["bad_blocks"] == report["missing_live_blocks"] == 0,
               f"vdisk check {name}: {report}")
         daemon.cli("vdisk", "delete", name, "--yes")

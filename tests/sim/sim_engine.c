@@ -334,7 +334,7 @@ static int verify_crash(struct engine_rig *rig)
 static int check_clean(struct engine_rig *rig)
 {
 	struct vdisk_check_report report;
-	int r = vdisk_check(rig->vdisk, true, &report);
+	int r = vdisk_check(rig->vdisk, true, NULL, NULL, &report);
 
 	SIM_RUN_CHECK(r == 0, "check: %d", r);
 	SIM_RUN_CHECK(report.bad_pages + report.bad_blocks + report.missing_live_blocks +

@@ -96,7 +96,7 @@ static int verify(struct engine_rig *rig)
 				fail_msg("place %u at %u: %u, not %u", i, at, buffer[at],
 					 content[i]);
 	}
-	assert_int_equal(vdisk_check(rig->vdisk, true, &report), 0);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
 	assert_int_equal(report.bad_blocks + report.bad_pages, 0);
 	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);

@@ -96,7 +96,7 @@ static int survives_restart(struct engine_rig *rig)
 		expect(rig, i * 3 * MIB, 128 * KIB, (unsigned char)(i + 1));
 		expect(rig, i * 3 * MIB + 128 * KIB, 4096, 0);
 	}
-	assert_int_equal(vdisk_check(rig->vdisk, true, &report), 0);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
 	assert_int_equal(report.blocks, 64 * 32);
 	assert_int_equal(report.bad_blocks + report.bad_pages, 0);
 	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
@@ -120,7 +120,7 @@ static int read_much(struct engine_rig *rig)
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	for (unsigned i = 0; i < 200; i++)
 		expect(rig, (i * 7 % 250) * MIB, 64 * KIB, (unsigned char)(i + 1));
-	assert_int_equal(vdisk_check(rig->vdisk, true, &report), 0);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
 	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
 	return shut_down(rig);
 }
@@ -138,19 +138,35 @@ static int overwrite_for_long(struct engine_rig *rig)
 	assert_true(stats.checkpoints > 0);
 	for (uint64_t i = 0; i < 3200; i += 13)
 		expect(rig, i * 64 * KIB, 64 * KIB, 3);
-	assert_int_equal(vdisk_check(rig->vdisk, false, &report), 0);
+	assert_int_equal(vdisk_check(rig->vdisk, false, NULL, NULL, &report), 0);
 	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
 	return shut_down(rig);
 }
 
+/* Stops what it watches after so many calls. */
+static bool count_down(void *arg, uint64_t bytes_done, uint64_t bytes_total)
+{
+	unsigned *left = arg;
+
+	assert_true(bytes_done <= bytes_total && *left > 0);
+	return --*left > 0;
+}
+
 static int delete_it(struct engine_rig *rig)
 {
+	struct vdisk_check_report report;
 	struct pool_space space;
+	unsigned calls = 3;
 
 	bring_up(rig);
 	for (unsigned i = 0; i < 100; i++)
 		put(rig, i * MIB, 1 * MIB, 1);
+	assert_int_equal(vdisk_check(rig->vdisk, true, count_down, &calls, &report), -ECANCELED);
+	assert_int_equal(calls, 0);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	/* Stopped, then called again. */
+	calls = 1;
+	assert_int_equal(vdisk_delete(rig->pool, rig->vdisk_id, count_down, &calls), -ECANCELED);
 	assert_int_equal(vdisk_delete(rig->pool, rig->vdisk_id, NULL, NULL), 0);
 	pool_get_space(rig->pool, &space);
 	assert_int_equal(space.used, 0);
