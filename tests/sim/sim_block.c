@@ -536,7 +536,8 @@ static void run_client(void *arg)
 	}
 }
 
-static void run_round(struct simulation *simulation)
+/* In a world that died, every request must still end, so that fibers unwind. */
+static void run_round(struct simulation *simulation, bool crash)
 {
 	struct sim_rig_task tasks[CLIENTS];
 	int result;
@@ -544,6 +545,11 @@ static void run_round(struct simulation *simulation)
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		tasks[i] = (struct sim_rig_task){.run = run_client, .arg = &simulation->clients[i]};
 		sim_rig_start(&simulation->rig, simulation->clients[i].reactor, &tasks[i]);
+	}
+	if (crash) {
+		(void)sim_rig_wait(&simulation->rig, tasks, CLIENTS,
+				   chance_below(&simulation->chance, NSEC_PER_MSEC));
+		sim_crash(simulation->rig.sim, SIM_CRASH_PROCESS);
 	}
 	result = sim_rig_wait(&simulation->rig, tasks, CLIENTS, LIMIT_NS);
 	SIM_RUN_CHECK(result == 0, "clients do not finish: %d", result);
@@ -589,7 +595,7 @@ static void run_rounds(struct simulation *simulation)
 
 		if (simulation->error)
 			sim_rig_run(&simulation->rig, simulation->home, add_rules, simulation);
-		run_round(simulation);
+		run_round(simulation, false);
 		if (simulation->error)
 			sim_rig_run(&simulation->rig, simulation->home, clear_rules, simulation);
 		sim_rig_run(&simulation->rig, verifier->reactor, verify, verifier);
@@ -616,6 +622,8 @@ static uint64_t run(uint64_t seed, bool trace)
 		chance_init(&client->chance, chance_next(&simulation->chance));
 	}
 	run_rounds(simulation);
+	if (chance_below(&simulation->chance, 4) == 0)
+		run_round(simulation, true);
 	free_volumes(simulation);
 	hash = simulation->hash ^ sim_trace_hash(simulation->rig.sim);
 	sim_rig_done(&simulation->rig);
