@@ -298,6 +298,15 @@ static void read_options(struct job *job, int argc, char **argv)
 	choose(job);
 }
 
+/* The most memory that the process had. */
+static uint64_t resident_bytes(void)
+{
+	struct rusage usage;
+
+	ASSERT(getrusage(RUSAGE_SELF, &usage) == 0);
+	return (uint64_t)usage.ru_maxrss * KIB;
+}
+
 int main(int argc, char **argv)
 {
 	struct job *job = calloc(1, sizeof(*job));
@@ -320,12 +329,12 @@ int main(int argc, char **argv)
 	       "\"cpu_seconds\": %.6f, \"open_seconds\": %.6f, \"device_written\": %" PRIu64
 	       ", \"device_read\": %" PRIu64 ", \"map_memory\": %" PRIu64 ", \"groups\": %" PRIu64
 	       ", \"live\": %" PRIu64 ", \"compacted\": %" PRIu64 ", \"checkpoints\": %" PRIu64
-	       "}\n",
+	       ", \"resident\": %" PRIu64 "}\n",
 	       job->result.operations, job->result.bytes, (double)job->result.elapsed_ns / 1e9,
 	       (double)job->result.cpu_ns / 1e9, (double)job->open_ns / 1e9,
 	       job->stats.device_written_bytes, job->stats.device_read_bytes,
 	       job->stats.map_memory_bytes, job->stats.groups, job->stats.live_bytes,
-	       job->stats.compacted_bytes, job->stats.checkpoints);
+	       job->stats.compacted_bytes, job->stats.checkpoints, resident_bytes());
 	for (unsigned i = 0; i < job->depth; i++)
 		free(job->lanes[i].iov.iov_base);
 	free(job);
