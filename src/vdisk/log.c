@@ -87,8 +87,8 @@ static void free_record(struct log *log, struct record_buffer *record)
 	list_remove(&record->link);
 	log->in_flight_count--;
 	cache_push(&cache->records, record);
-	waiter = list_pop_front(&cache->record_waiters);
-	if (waiter) {
+	/* All of them: the first may have nothing to write any more. */
+	while ((waiter = list_pop_front(&cache->record_waiters))) {
 		struct reactor_hook *hook = LIST_ENTRY(waiter, struct reactor_hook, link);
 
 		hook->run(hook);
@@ -295,7 +295,9 @@ static void cut(struct log *log, struct record_buffer *record, uint32_t room)
 
 		request = LIST_ENTRY(list_front(&log->pending), struct block_request, link);
 		state = vdisk_request(request);
-		if (record_extent_count(header) == RECORD_EXTENTS_MAX)
+		/* Extents that continue each other merge: many requests may share one. */
+		if (record_extent_count(header) == RECORD_EXTENTS_MAX ||
+		    record->request_count == ARRAY_SIZE(record->requests))
 			return;
 		if (is_data(request)) {
 			uint32_t left = room - record_payload_blocks(header);
@@ -318,6 +320,12 @@ static void cut(struct log *log, struct record_buffer *record, uint32_t room)
 static int64_t room_in(const struct log_group *group)
 {
 	return group ? (int64_t)group->slots - group->next_slot - 1 : -1;
+}
+
+/* The same for the next record: none where only records without payload may go. */
+static uint32_t data_room(const struct log *log)
+{
+	return log_group_takes_data(log, log->current) ? (uint32_t)room_in(log->current) : 0;
 }
 
 /* A group in which the first pending request can go on; false: one is being made. */
@@ -378,7 +386,7 @@ static void pump_hook(struct reactor_hook *hook)
 		record = take_record(log);
 		if (!record)
 			return;
-		cut(log, record, (uint32_t)room_in(log->current));
+		cut(log, record, data_room(log));
 		list_push_back(&log->in_flight, &record->link);
 		log->in_flight_count++;
 		log_issue(log, record, false);

@@ -176,6 +176,56 @@ static int delete_it(struct engine_rig *rig)
 	return 0;
 }
 
+#define MANY 300
+
+struct many {
+	struct block_request requests[MANY];
+	unsigned left;
+	int result;
+	struct fiber *fiber;
+};
+static struct many many;
+
+static void one_done(struct block_request *request, int result)
+{
+	(void)request;
+	if (result < 0)
+		many.result = result;
+	if (--many.left == 0)
+		fiber_wake(many.fiber);
+}
+
+static void submit_many(struct engine_rig *rig, enum block_op op)
+{
+	memset(&many, 0, sizeof(many));
+	many.left = MANY;
+	many.fiber = fiber_current();
+	for (unsigned i = 0; i < MANY; i++) {
+		many.requests[i].op = op;
+		many.requests[i].offset = i * 4096ul;
+		many.requests[i].length = 4096;
+		many.requests[i].done = one_done;
+		block_submit(rig->volume, &many.requests[i]);
+	}
+	while (many.left > 0)
+		fiber_suspend();
+	assert_int_equal(many.result, 0);
+}
+
+/* Zeroes that continue each other share one extent of a record, which so has no end of its own. */
+static int many_at_once(struct engine_rig *rig)
+{
+	bring_up(rig);
+	put(rig, 0, 1 * MIB, 7);
+	put(rig, MANY * 4096, 4096, 8);
+	submit_many(rig, BLOCK_UNMAP);
+	expect(rig, 0, 1 * MIB, 0);
+	expect(rig, MANY * 4096, 4096, 8);
+	submit_many(rig, BLOCK_WRITE_ZEROES);
+	expect(rig, MANY * 4096, 4096, 8);
+	return shut_down(rig);
+}
+
 /* Far more of the map is touched than the budget holds: writers wait for checkpoints. */
 static int little_memory(struct engine_rig *rig)
 {
@@ -234,6 +284,12 @@ static void test_delete(void **state)
 	run(delete_it);
 }
 
+static void test_many_at_once(void **state)
+{
+	(void)state;
+	run(many_at_once);
+}
+
 static void test_crash(void **state)
 {
 	struct engine_rig rig;
@@ -254,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_survives_restart),
 		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
 		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
+		cmocka_unit_test(test_many_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
