@@ -46,6 +46,7 @@ struct compaction {
 	uint32_t buffered;
 	uint64_t write_offset;
 	struct pool_file *target;
+	bool stopped; /* by the target or by `pause`: no source is to blame */
 	int (*pause)(void *arg, uint64_t bytes);
 	void *arg;
 };
@@ -60,12 +61,22 @@ static uint32_t live_slots(const struct egroup_file *file)
 	return live;
 }
 
+/* Groups that go along when the file is compacted. */
+static uint32_t live_groups(const struct egroup_file *file)
+{
+	struct egroup *group;
+	uint32_t count = 0;
+
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		count += group->live.count > 0;
+	return count;
+}
+
 static bool may_compact(const struct egroup_file *file)
 {
 	struct egroup *group;
 
-	if (file->busy || file->dying || file->group_count == 0 ||
-	    file->group_count > INDEX_GROUPS_MAX / 2)
+	if (file->busy || file->dying || file->group_count == 0 || egroup_file_is_avoided(file))
 		return false;
 	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
 		if (!group->sealed || group->pinned)
@@ -117,19 +128,20 @@ bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact
 		return false;
 	while (choice.count < ARRAY_SIZE(choice.files)) {
 		struct egroup_file *file = emptiest(store, max_use, &choice);
-		uint32_t live;
+		uint32_t live, more;
 
 		if (!file)
 			break;
 		live = live_slots(file);
-		if (groups + file->group_count > INDEX_GROUPS_MAX ||
-		    target_bytes(groups + file->group_count, choice.live_slots + live) >
+		more = live_groups(file);
+		if (groups + more > INDEX_GROUPS_MAX ||
+		    target_bytes(groups + more, choice.live_slots + live) >
 			    pool_group_bytes(store->pool))
 			break;
 		choice.files[choice.count++] = file;
 		choice.live_slots += live;
 		choice.allocated_bytes += file->allocated_bytes;
-		groups += file->group_count;
+		groups += more;
 	}
 	/* Worth it when at least an eighth of what is moved comes back. */
 	if (choice.count == 0 ||
@@ -225,12 +237,14 @@ static int write_buffer(struct compaction *compaction)
 		return 0;
 	r = io_write(pool_file_handle(compaction->target), compaction->buffer, bytes,
 		     compaction->write_offset);
-	if (r < 0)
-		return r;
-	compaction->write_offset += bytes;
-	compaction->buffered = 0;
-	compaction->store->written_bytes += bytes;
-	return compaction->pause ? compaction->pause(compaction->arg, bytes) : 0;
+	if (r == 0) {
+		compaction->write_offset += bytes;
+		compaction->buffered = 0;
+		compaction->store->written_bytes += bytes;
+		r = compaction->pause ? compaction->pause(compaction->arg, bytes) : 0;
+	}
+	compaction->stopped = r < 0;
+	return r;
 }
 
 /* Takes one stored block over into the buffer and its CRC, as it was when it was written, into the
@@ -401,6 +415,15 @@ static int copy_compacted(struct compaction *compaction, const struct move *move
 	return r;
 }
 
+/* The error of a source, which is left out of the next choices. */
+static int blame(struct compaction *compaction, struct egroup_file *file, int error)
+{
+	if (compaction->stopped || error == -ENOMEM || error == -ESHUTDOWN)
+		return error;
+	egroup_file_avoid(file, error);
+	return -EAGAIN;
+}
+
 static int copy_all(struct compaction *compaction)
 {
 	int r;
@@ -412,7 +435,7 @@ static int copy_all(struct compaction *compaction)
 		r = move->group->file->compacted ? copy_compacted(compaction, move)
 						 : copy_plain(compaction, move);
 		if (r < 0)
-			return r;
+			return blame(compaction, move->group->file, r);
 	}
 	r = write_buffer(compaction);
 	if (r < 0)
@@ -559,14 +582,16 @@ static int drop_all(struct compaction *compaction)
 	return r;
 }
 
-static int open_sources(const struct compact_choice *choice, uint32_t *ret_opened)
+static int open_sources(struct compaction *compaction, uint32_t *ret_opened)
 {
+	const struct compact_choice *choice = compaction->choice;
+
 	for (uint32_t i = 0; i < choice->count; i++) {
 		int r = egroup_file_open(choice->files[i]);
 
 		*ret_opened = i;
 		if (r < 0)
-			return r;
+			return blame(compaction, choice->files[i], r);
 	}
 	*ret_opened = choice->count;
 	return 0;
@@ -594,7 +619,7 @@ int compact_run(struct egroup_store *store, const struct compact_choice *choice,
 
 	for (uint32_t i = 0; i < choice->count; i++)
 		choice->files[i]->busy = true;
-	r = open_sources(choice, &opened);
+	r = open_sources(&compaction, &opened);
 	if (r == 0)
 		r = plan(&compaction);
 	if (r == 0 && compaction.move_count > 0)

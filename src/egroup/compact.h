@@ -22,6 +22,6 @@ bool compact_choose(struct egroup_store *store, unsigned max_use,
 		    struct compact_choice *ret_choice);
 /* Fiber. `pause` is called between steps of 1 MiB with the bytes moved, and may suspend; non-zero
  * stops. The files of the choice must be as compact_choose() returned them: no suspension in
- * between. */
+ * between. -EAGAIN: one of them cannot be read; choose again, without it. */
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,
 		int (*pause)(void *arg, uint64_t bytes), void *arg);

@@ -7,8 +7,11 @@
 #include <inttypes.h>
 
 #include "base/log.h"
+#include "base/reached.h"
 #include "egroup/store_priv.h"
 #include "reactor/io.h"
+
+#define AVOID_NS (60 * NSEC_PER_SEC)
 
 struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id)
 {
@@ -45,11 +48,16 @@ struct world_file *egroup_file_handle(const struct egroup_file *file)
 	return pool_file_handle(file->file);
 }
 
+static void hold(struct egroup_file *file)
+{
+	if (file->references++ == 0)
+		list_remove(&file->lru_link);
+}
+
 void egroup_file_ref(struct egroup_file *file)
 {
 	ASSERT(file->file);
-	if (file->references++ == 0)
-		list_remove(&file->lru_link);
+	hold(file);
 }
 
 /* Runs when the last user of a dying file is gone: pool_file_discard() suspends. */
@@ -122,8 +130,23 @@ void egroup_file_unref(struct egroup_file *file)
 		return;
 	if (file->dying)
 		discard_now(file);
-	else
+	else if (file->file)
 		list_push_back(&file->store->idle, &file->lru_link);
+}
+
+void egroup_file_avoid(struct egroup_file *file, int error)
+{
+	REACHED("egroup.file-avoided");
+	log_warning("egroup", "a file cannot be reclaimed; it is left alone for a while",
+		    "vdisk=%" PRIu64 " file=%" PRIx64 " error=%d", file->store->vdisk, file->id,
+		    error);
+	file->avoid_until_ns = reactor_now_ns(file->store->reactor) + AVOID_NS;
+}
+
+bool egroup_file_is_avoided(const struct egroup_file *file)
+{
+	return file->avoid_until_ns > 0 &&
+	       reactor_now_ns(file->store->reactor) < file->avoid_until_ns;
 }
 
 /* Closes the longest idle files above the limit. They are off the list before the close suspends.
@@ -147,33 +170,22 @@ static void close_idle(struct egroup_store *store)
 static int open_now(struct egroup_file *file)
 {
 	struct egroup_store *store = file->store;
-	int r;
+	int r = 0;
 
 	file->opening = true;
 	if (!file->file) {
 		r = pool_file_open(store->pool, file->id, &file->file);
 		if (r == 0)
 			store->open_count++;
-	} else {
-		list_remove(&file->lru_link);
-		r = 0;
 	}
-	/* Referenced while its index is read, so that nobody closes it. */
-	file->references++;
 	if (r == 0 && !file->index_loaded)
 		r = egroup_index_load(file);
 	file->opening = false;
 	fiber_queue_wake_all(&store->opened);
-	if (r == 0)
-		return 0;
-	if (file->open_error != r)
+	if (r < 0 && file->open_error != r)
 		log_error("egroup", "cannot open a file",
 			  "vdisk=%" PRIu64 " file=%" PRIx64 " error=%d", store->vdisk, file->id, r);
 	file->open_error = r;
-	if (file->file)
-		egroup_file_unref(file);
-	else
-		file->references--;
 	return r;
 }
 
@@ -181,15 +193,17 @@ int egroup_file_open(struct egroup_file *file)
 {
 	int r;
 
+	/* Referenced while this waits: else it could be dropped, or closed, in the middle. */
+	hold(file);
 	while (file->opening)
 		fiber_queue_wait(&file->store->opened);
-	if (file->file && file->index_loaded) {
-		egroup_file_ref(file);
+	if (file->file && file->index_loaded)
 		return 0;
-	}
 	r = open_now(file);
 	if (r == 0)
 		close_idle(file->store);
+	else
+		egroup_file_unref(file);
 	return r;
 }
 

@@ -352,6 +352,18 @@ void egroup_set_dead(struct egroup_store *store, uint64_t id, uint32_t slot)
 		store->live_slots--;
 }
 
+void egroup_clear_live(struct egroup_store *store)
+{
+	struct egroup_file *file;
+	struct egroup *group;
+
+	ASSERT(!store->liveness_known);
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			slotset_done(&group->live);
+	store->live_slots = 0;
+}
+
 static bool file_is_garbage(const struct egroup_file *file)
 {
 	struct egroup *group;

@@ -37,6 +37,7 @@ struct egroup_file {
 	bool forgotten;    /* only closed then: the next start decides about it */
 	bool opening;
 	int open_error;            /* of the last attempt; for the log's sake */
+	uint64_t avoid_until_ns;   /* reclaim failed on it: not again before */
 	struct list_node link;     /* of store->files */
 	struct list_node lru_link; /* of store->idle, when open and without references */
 	struct egroup_store *store;
@@ -102,6 +103,9 @@ void egroup_file_ref(struct egroup_file *file);
 void egroup_file_unref(struct egroup_file *file);
 /* Opens (if needed) and references. Fiber. */
 int egroup_file_open(struct egroup_file *file);
+/* Reclaim passes a file over for a while after it failed, so that the others get their turn. */
+void egroup_file_avoid(struct egroup_file *file, int error);
+bool egroup_file_is_avoided(const struct egroup_file *file);
 
 /* The change that records a seal, for a transaction of the caller's; `value` has room for it. */
 #define EGROUP_ROW_BYTES 64
@@ -116,6 +120,8 @@ int egroup_trim(struct egroup_store *store, struct egroup *group);
 /* -ENOMEM. */
 int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);
 void egroup_set_dead(struct egroup_store *store, uint64_t group, uint32_t slot);
+/* No slot is live: before they are counted. Only while liveness is not known. */
+void egroup_clear_live(struct egroup_store *store);
 
 /* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many,
  * or an error. Fiber. */

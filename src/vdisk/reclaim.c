@@ -138,6 +138,9 @@ static int recount(struct vdisk *vdisk)
 	int r;
 
 	REACHED("reclaim.recount");
+	/* What was detached before is not in this tree: there is nothing to take out again. */
+	vdisk->orphans.count = 0;
+	egroup_clear_live(vdisk->store);
 	vdisk->counting = true;
 	vdisk->count_spoilt = false;
 	r = vdisk_walk(vdisk, &top, count_slot, vdisk);
@@ -168,7 +171,7 @@ static void free_orphans(struct vdisk *vdisk)
 		struct orphan orphan = vdisk->orphans.items[--vdisk->orphans.count];
 		int r = vdisk_walk(vdisk, &orphan, free_slot, vdisk);
 
-		if (r < 0)
+		if (r < 0 && r != -ECANCELED)
 			vdisk_report_damage(vdisk, "a detached part of the map cannot be read",
 					    orphan.index << (MAP_FANOUT_BITS * (orphan.level + 1)),
 					    r);
@@ -219,7 +222,7 @@ static int compact_once(struct vdisk *vdisk)
 	r = compact_run(vdisk->store, choice, yield_to_guest, vdisk);
 	if (r == 0)
 		vdisk->stats.compacted_groups += choice->count;
-	return r;
+	return r == -EAGAIN ? 0 : r;
 }
 
 /* What a sealed group's file has beyond its length goes back. */
@@ -230,7 +233,8 @@ static int trim_groups(struct vdisk *vdisk)
 	int r = 0;
 
 	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link) {
-		if (file->compacted || file->busy || file->dying || file->group_count != 1)
+		if (file->compacted || file->busy || file->dying || file->group_count != 1 ||
+		    egroup_file_is_avoided(file))
 			continue;
 		group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
 		if (!group->sealed || group->pinned ||
@@ -238,7 +242,9 @@ static int trim_groups(struct vdisk *vdisk)
 			continue;
 		/* The list may change meanwhile: one file, then look again from the start. */
 		r = egroup_trim(vdisk->store, group);
-		return r < 0 ? r : 1;
+		if (r < 0 && r != -ESHUTDOWN)
+			egroup_file_avoid(file, r);
+		return r == -ESHUTDOWN ? r : 1;
 	}
 	return r;
 }
