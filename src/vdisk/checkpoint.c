@@ -140,15 +140,18 @@ static void collect_seals(struct vdisk *vdisk, struct seals *seals)
 	struct page_group *page;
 	struct log_group *group;
 
-	LIST_FOR_EACH (&vdisk->log.groups, group, struct log_group, link)
-		if (log_group_is_done(&vdisk->log, group, vdisk->fold_lsn) && !group->group->sealed)
+	LIST_FOR_EACH (&vdisk->log.groups, group, struct log_group, link) {
+		group->leaving = log_group_is_done(&vdisk->log, group, vdisk->fold_lsn);
+		if (group->leaving && !group->group->sealed)
 			seals_add(vdisk, seals, group->group, group->acked_slots, group->last_lsn);
+	}
 	LIST_FOR_EACH (&vdisk->old_page_groups, page, struct page_group, link)
 		seals_add(vdisk, seals, page->group, page->slots, page->last_lsn);
 }
 
-/* After the commit: sealed groups are let go. Under the log's sync mutex. */
-static void apply_seals(struct vdisk *vdisk, struct seals *seals)
+/* After the commit: the groups it sealed are let go, not those that were done since: the catalog
+ * does not know about them. Under the log's sync mutex. */
+static void apply_seals(struct vdisk *vdisk)
 {
 	struct page_group *page;
 	struct log_group *group;
@@ -160,14 +163,13 @@ static void apply_seals(struct vdisk *vdisk, struct seals *seals)
 		free(page);
 	}
 	LIST_FOR_EACH (&vdisk->log.groups, group, struct log_group, link) {
-		if (!log_group_is_done(&vdisk->log, group, vdisk->fold_lsn))
+		if (!group->leaving)
 			continue;
 		if (!group->group->sealed)
 			egroup_sealed(group->group, group->acked_slots, group->last_lsn);
 		group->group->pinned = false;
 		log_group_release(&vdisk->log, group);
 	}
-	(void)seals;
 }
 
 /* What vdisk_fold_apply() will make of the account. */
@@ -181,13 +183,16 @@ static uint64_t live_after(const struct vdisk *vdisk, const struct fold_result *
 static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded)
 {
 	struct seals seals = {0};
+	struct vdisk_row row;
 	int r;
 
 	fiber_mutex_lock(&vdisk->log.sync_mutex);
+	row = vdisk_row_begin(vdisk);
+	/* No suspension between counting the groups and collecting them. */
 	r = seals_new(vdisk, &seals);
-	if (r == 0) {
-		struct vdisk_row row = vdisk_row_begin(vdisk);
-
+	if (r < 0) {
+		fiber_mutex_unlock(&vdisk->row_mutex);
+	} else {
 		collect_seals(vdisk, &seals);
 		if (folded) {
 			row.root = result->root;
@@ -200,7 +205,7 @@ static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *resu
 		r = vdisk_row_commit(vdisk, &row, seals.changes, seals.count);
 	}
 	if (r == 0)
-		apply_seals(vdisk, &seals);
+		apply_seals(vdisk);
 	fiber_mutex_unlock(&vdisk->log.sync_mutex);
 	seals_done(&seals);
 	return r;

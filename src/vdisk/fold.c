@@ -313,7 +313,13 @@ static int sync_pages(struct vdisk *vdisk)
 		if (r < 0)
 			return r;
 	}
-	return vdisk->page_group ? io_sync(egroup_file_handle(vdisk->page_group->file)) : 0;
+	if (!vdisk->page_group)
+		return 0;
+	r = io_sync(egroup_file_handle(vdisk->page_group->file));
+	/* What it held may be gone: the next try goes to another group. */
+	if (r < 0)
+		(void)retire_page_group(vdisk); /* without memory it goes on in this one */
+	return r;
 }
 
 int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result)

@@ -38,6 +38,7 @@ struct log_group {
 	uint64_t written,
 		synced; /* completed writes; how many of them the last good sync covered */
 	bool internal;  /* taken out of the reserve: for records without payload only */
+	bool leaving;   /* the checkpoint under way lets go of it */
 };
 
 struct log {

@@ -149,19 +149,20 @@ bool log_group_takes_data(const struct log *log, struct log_group *group)
 static int provision_once(struct log *log)
 {
 	uint64_t bytes = MIN(log->next_group_bytes, pool_group_bytes(log->vdisk->pool));
-	int r;
+	int r = -ENOSPC;
 
-	if (log->ready)
-		return log_group_takes_data(log, log->ready) ? 0 : -ENOSPC;
-	r = make_group(log, POOL_USE_DATA, bytes, &log->ready);
-	if (r == -ENOSPC && bytes > LOG_FIRST_GROUP_BYTES)
+	if (log->ready && log_group_takes_data(log, log->ready))
+		return 0;
+	if (!log->ready)
+		r = make_group(log, POOL_USE_DATA, bytes, &log->ready);
+	if (r == -ENOSPC && !log->ready && bytes > LOG_FIRST_GROUP_BYTES)
 		r = make_group(log, POOL_USE_DATA, LOG_FIRST_GROUP_BYTES, &log->ready);
 	if (r != -ENOSPC)
 		return r;
 	free_first(log);
 	if (!wants_to_free(log))
 		return r;
-	if (log->current && log->current->next_slot < log->current->slots)
+	if (log->ready || (log->current && log->current->next_slot < log->current->slots))
 		return 0;
 	REACHED("log.internal-group");
 	return make_group(log, POOL_USE_INTERNAL, LOG_FIRST_GROUP_BYTES, &log->ready);

@@ -72,19 +72,30 @@ static void finish_if_done(struct vdisk *vdisk, struct block_request *request)
 		vdisk_finish(vdisk, request, state->error);
 }
 
+/* Requests that found no part go on, until one finds none again: one that is resumed may need none
+ * any more, and then the next must not be forgotten. */
+static void wake_part_waiters(struct vdisk_cache *cache)
+{
+	struct list_node *waiter;
+	struct list waiting;
+
+	list_init(&waiting);
+	list_splice_back(&waiting, &cache->part_waiters);
+	while (list_is_empty(&cache->part_waiters) && (waiter = list_pop_front(&waiting)))
+		vdisk_read_resume(LIST_ENTRY(waiter, struct block_request, link));
+	list_splice_back(&cache->part_waiters, &waiting);
+}
+
 static void free_part(struct vdisk *vdisk, struct read_part *part)
 {
 	struct vdisk_cache *cache = vdisk->cache;
-	struct list_node *waiter;
 
 	if (part->file)
 		egroup_file_unref(part->file);
 	if (part->bounce)
 		cache_push(&cache->bounces, part->bounce);
 	cache_push(&cache->parts, part);
-	waiter = list_pop_front(&cache->part_waiters);
-	if (waiter)
-		vdisk_read_resume(LIST_ENTRY(waiter, struct block_request, link));
+	wake_part_waiters(cache);
 }
 
 static void part_ends(struct vdisk *vdisk, struct read_part *part, int result)

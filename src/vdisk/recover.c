@@ -298,33 +298,36 @@ static int sync_found(struct recovery *recovery)
 	return 0;
 }
 
-static size_t open_page_groups(struct egroup_store *store, struct egroup **ret_groups)
+/* Those that nobody goes on writing: of pages, and of the log before the checkpoint's position, left
+ * by a failure to drop a group that was made ahead. */
+static size_t other_open_groups(struct vdisk *vdisk, struct egroup **ret_groups)
 {
+	struct egroup_store *store = vdisk->store;
 	struct egroup_file *file;
 	struct egroup *group;
 	size_t count = 0;
 
 	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-			if (is_unsealed(group) && group->stream == RECORD_STREAM_PAGES)
+			if (is_unsealed(group) && !counts(vdisk, group))
 				ret_groups[count++] = group;
 	return count;
 }
 
-/* One transaction: the seals and the next epoch. Pages end where nobody knows: their groups keep
- * their size. */
+/* One transaction: the seals and the next epoch. Groups that were not read end where nobody knows:
+ * they keep their size. */
 static int commit_seals(struct recovery *recovery)
 {
 	struct vdisk *vdisk = recovery->vdisk;
 	struct egroup_store *store = vdisk->store;
-	size_t most = store->group_count + 1, count = 0, pages;
+	size_t most = store->group_count + 1, count = 0, others;
 	_cleanup_free_ struct catalog_change *changes = calloc(most, sizeof(*changes));
 	_cleanup_free_ uint8_t(*values)[EGROUP_ROW_BYTES] = calloc(most, EGROUP_ROW_BYTES);
-	_cleanup_free_ struct egroup **page_groups = calloc(most, sizeof(struct egroup *));
+	_cleanup_free_ struct egroup **other = calloc(most, sizeof(struct egroup *));
 	struct vdisk_row row;
 	int r;
 
-	if (!changes || !values || !page_groups)
+	if (!changes || !values || !other)
 		return -ENOMEM;
 	for (size_t i = 0; i < recovery->count; i++)
 		if (is_unsealed(recovery->groups[i])) {
@@ -332,10 +335,10 @@ static int commit_seals(struct recovery *recovery)
 					   recovery->last_lsns[i], values[count], &changes[count]);
 			count++;
 		}
-	pages = open_page_groups(store, page_groups);
-	for (size_t i = 0; i < pages; i++, count++)
-		egroup_seal_change(store, page_groups[i], group_slots(page_groups[i]), 0,
-				   values[count], &changes[count]);
+	others = other_open_groups(vdisk, other);
+	for (size_t i = 0; i < others; i++, count++)
+		egroup_seal_change(store, other[i], group_slots(other[i]), 0, values[count],
+				   &changes[count]);
 	if (count == 0)
 		return 0;
 	row = vdisk_row_begin(vdisk);
@@ -348,8 +351,8 @@ static int commit_seals(struct recovery *recovery)
 		if (is_unsealed(recovery->groups[i]))
 			egroup_sealed(recovery->groups[i], recovery->ends[i],
 				      recovery->last_lsns[i]);
-	for (size_t i = 0; i < pages; i++)
-		egroup_sealed(page_groups[i], group_slots(page_groups[i]), 0);
+	for (size_t i = 0; i < others; i++)
+		egroup_sealed(other[i], group_slots(other[i]), 0);
 	return 0;
 }
 
