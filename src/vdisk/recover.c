@@ -298,8 +298,8 @@ static int sync_found(struct recovery *recovery)
 	return 0;
 }
 
-/* Those that nobody goes on writing: of pages, and of the log before the checkpoint's position, left
- * by a failure to drop a group that was made ahead. */
+/* Those that nobody goes on writing: of pages, and of the log before the checkpoint's position,
+ * left by a failure to drop a group that was made ahead. */
 static size_t other_open_groups(struct vdisk *vdisk, struct egroup **ret_groups)
 {
 	struct egroup_store *store = vdisk->store;
