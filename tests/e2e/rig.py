@@ -14,6 +14,7 @@ import time
 
 BUILD = os.path.abspath(os.environ.get("SARSEN_BUILD", "build"))
 SKIP = 77
+REACTORS = int(os.environ.get("SARSEN_E2E_REACTORS", "1"))
 SECONDS = float(os.environ.get("SARSEN_E2E_SECONDS", "60"))  # for one command; sanitizers are slow
 
 
@@ -56,7 +57,7 @@ def run(command, expect=0, seconds=SECONDS, **options):
 
 
 class Daemon:
-    def __init__(self, directory=None, config="[iscsi]\nport = 0\n", reactors=1):
+    def __init__(self, directory=None, config="[iscsi]\nport = 0\n", reactors=REACTORS):
         self.directory = directory or tempfile.mkdtemp(prefix="sarsen-e2e-")
         self.reactors = reactors
         self.process = None
