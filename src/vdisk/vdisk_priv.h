@@ -13,7 +13,7 @@
 #define VDISK_IDLE_TICKS \
 	5 /* without a write, before the log is folded and its groups are trimmed */
 #define VDISK_TAIL_MIN_BYTES (8 * MIB)
-#define VDISK_TAIL_MAX_BYTES (512 * MIB)
+#define VDISK_TAIL_MAX_BYTES (256 * MIB)
 
 struct orphan { /* a detached subtree whose slots die one by one */
 	unsigned level;
