@@ -15,6 +15,7 @@ import time
 BUILD = os.path.abspath(os.environ.get("SARSEN_BUILD", "build"))
 SKIP = 77
 REACTORS = int(os.environ.get("SARSEN_E2E_REACTORS", "1"))
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where mke2fs and others are, not only for root
 SECONDS = float(os.environ.get("SARSEN_E2E_SECONDS", "60"))  # for one command; sanitizers are slow
 
 
@@ -27,12 +28,17 @@ def check(condition, text):
         raise Failure(text)
 
 
+def skip(missing):
+    """Ends the test as skipped; says what is missing."""
+    print(f"skipped: missing {missing}")
+    sys.exit(SKIP)
+
+
 def require(*programs):
     """Skips the test when a program is missing."""
     missing = [p for p in programs if not shutil.which(p)]
     if missing:
-        print(f"skipped: missing {', '.join(missing)}")
-        sys.exit(SKIP)
+        skip(', '.join(missing))
 
 
 def require_qemu_iscsi():
