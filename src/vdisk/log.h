@@ -54,6 +54,7 @@ struct log {
 	uint32_t prev_slot;
 	uint64_t next_group_bytes;
 	uint64_t tail_bytes; /* issued since the last checkpoint's freeze */
+	bool reserve_gone;   /* not even the pool's reserve had room for a group, lately */
 	int failed;
 
 	struct reactor_hook hook;
@@ -93,7 +94,8 @@ void log_kick(struct log *log);
 /* No more writes: everything pending and in flight completes with `error`. */
 void log_fail(struct log *log, int error);
 
-/* Requests that wait to be cut complete with `error`; with -ENOSPC only those that need space. */
+/* Requests that wait to be cut complete with `error`; with -ENOSPC only those that need space, as
+ * long as the reserve has some for the others. */
 void log_fail_pending(struct log *log, int error);
 
 /* Where record `lsn` starts, or would start next: the position that a checkpoint at lsn - 1

@@ -97,7 +97,8 @@ static bool waits_for_space(const struct block_request *request)
 	return request->op == BLOCK_WRITE || request->op == BLOCK_COMPARE_AND_WRITE;
 }
 
-/* Out of space, requests with data give up; those that only take away stay. */
+/* Out of space, requests with data give up; those that only take away stay, unless the reserve is
+ * no more than a number: others have filled the file system. */
 void log_fail_pending(struct log *log, int error)
 {
 	struct block_request *request;
@@ -106,7 +107,7 @@ void log_fail_pending(struct log *log, int error)
 	LIST_FOR_EACH (&log->pending, request, struct block_request, link) {
 		struct vdisk_request *state = vdisk_request(request);
 
-		if (!waits_for_space(request) && error == -ENOSPC)
+		if (!waits_for_space(request) && error == -ENOSPC && !log->reserve_gone)
 			continue;
 		list_remove(&request->link);
 		state->error = error;
@@ -151,6 +152,7 @@ static int provision_once(struct log *log)
 	uint64_t bytes = MIN(log->next_group_bytes, pool_group_bytes(log->vdisk->pool));
 	int r = -ENOSPC;
 
+	log->reserve_gone = false;
 	if (log->ready && log_group_takes_data(log, log->ready))
 		return 0;
 	if (!log->ready)
@@ -165,7 +167,9 @@ static int provision_once(struct log *log)
 	if (log->ready || (log->current && log->current->next_slot < log->current->slots))
 		return 0;
 	REACHED("log.internal-group");
-	return make_group(log, POOL_USE_INTERNAL, LOG_FIRST_GROUP_BYTES, &log->ready);
+	r = make_group(log, POOL_USE_INTERNAL, LOG_FIRST_GROUP_BYTES, &log->ready);
+	log->reserve_gone = r == -ENOSPC;
+	return r;
 }
 
 static void space_retry(struct reactor_timer *timer)
