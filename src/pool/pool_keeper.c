@@ -98,6 +98,22 @@ static void make_spare(struct pool *pool)
 	pool->spares_ahead = 0;
 }
 
+/* A file system that found an error and stopped writing need not say so when asked. */
+static int try_to_write(struct pool *pool)
+{
+	struct pool_path path;
+	struct world_file *file;
+	int r, r2;
+
+	pool_path_spare(pool, 0, ".new", &path);
+	r = io_open(path.text, WORLD_FILE_CREATE | WORLD_FILE_DIRECT, &file);
+	if (r)
+		return r;
+	r = io_close(file);
+	r2 = io_unlink(path.text);
+	return r ? r : r2;
+}
+
 static void probe(struct pool *pool)
 {
 	struct world_fs_stat fs;
@@ -105,6 +121,8 @@ static void probe(struct pool *pool)
 	bool full = atomic_load(&pool->state) == POOL_FULL;
 
 	if (r || fs.read_only || (full && fs.free_bytes < 2 * pool->group_bytes))
+		return;
+	if (try_to_write(pool) < 0)
 		return;
 	log_info("pool", "the file system can be written again", "pool=%s", pool->name);
 	atomic_store(&pool->state, POOL_ONLINE);
