@@ -7,15 +7,18 @@
  *
  * Obeys lines on standard input, and answers each with one line:
  *     fill URL    writes all of the disk, in order
- *     load URL    random requests until the connection is lost
- *     check URL   reads all of the disk
+ *     load URL    random requests until the connection is lost or the next line comes
+ *     check URL   reads all of the disk, and settles what was unsure
+ *     look URL    the same, but settles nothing
  * The answer is "done ..." or, when the server went away meanwhile, "lost ...". What is read but
- * was not written ends the program with status 1 and a message.
+ * was not written ends the program with status 1 and a message, and so does every failed request,
+ * except a change that is refused because of space, a read-only disk, or a write error. The answer
+ * has the totals of each.
  *
  * 1. Each sector is stamped with the number of its write and its place; number 0 stands for zeros.
  * 2. At most one request that changes a block is in flight, and none that reads it beside that.
- * 3. A block whose request was lost is UNSURE: it holds all of the old or all of the new. The first
- *    read settles which; from then on it must stay.
+ * 3. A block whose request was lost or refused is UNSURE: it holds all of the old or all of the
+ * new. A check settles which; from then on it must stay. A block that is unsure is not changed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -29,16 +32,19 @@
 
 #include "base/macros.h"
 
-#define SECTOR_BYTES    512
-#define BLOCK_SECTORS   8
-#define REQUEST_SECTORS 256
-#define REQUESTS        16
-#define TIMEOUT_S       120 /* an answer that takes longer is a fault, on a loaded machine too */
-#define INITIATOR       "iqn.2026-01.org.sarsen:crash"
+#define SECTOR_BYTES         512
+#define BLOCK_SECTORS        8
+#define REQUEST_SECTORS      256
+#define REQUESTS             16
+#define TIMEOUT_S            120    /* an answer that takes longer is a fault */
+#define ASCQ_WRITE_PROTECTED 0x2700 /* SPC-4 Annex D */
+#define ASCQ_SPACE_FAILED    0x2707
+#define ASCQ_WRITE_ERROR     0x0c00
+#define INITIATOR            "iqn.2026-01.org.sarsen:crash"
 
 enum kind { KIND_READ, KIND_WRITE, KIND_ZERO, KIND_UNMAP, KIND_FLUSH };
 
-enum block_state { BLOCK_SURE, BLOCK_BUSY, BLOCK_UNSURE };
+enum { BLOCK_BUSY = 1, BLOCK_UNSURE = 2 }; /* bits */
 
 struct request {
 	struct load *load;
@@ -46,7 +52,7 @@ struct request {
 	uint64_t lba;
 	uint32_t sectors;
 	bool in_flight;
-	bool marks; /* its blocks are BUSY */
+	bool marks; /* its blocks are busy */
 	uint8_t data[REQUEST_SECTORS * SECTOR_BYTES];
 };
 
@@ -56,13 +62,14 @@ struct load {
 	uint64_t sectors;
 	uint32_t *now;   /* a number for each sector */
 	uint32_t *maybe; /* what it is if the request in flight, or lost, took effect */
-	uint8_t *blocks; /* enum block_state */
+	uint8_t *blocks; /* BLOCK_... */
 	uint64_t random;
 	uint64_t cursor; /* of fill and check */
 	uint64_t answered, flushes, settled_new, settled_old;
+	uint64_t refused_space, refused_read_only, refused_error;
 	uint32_t number;
 	unsigned in_flight;
-	bool lost, failed;
+	bool settles, lost, failed;
 	struct request requests[REQUESTS];
 };
 
@@ -113,7 +120,7 @@ static void report_block(struct load *load, const uint8_t *data, uint64_t lba, u
 			"iscsi_load: sector %" PRIu64 ": holds write %" PRIu64 " of sector %" PRIu64
 			", expected write %" PRIu32 "%s%" PRIu32 "\n",
 			lba + i, words[0], words[1], load->now[lba + i],
-			state == BLOCK_UNSURE ? " or " : ", not ", load->maybe[lba + i]);
+			state & BLOCK_UNSURE ? " or " : ", not ", load->maybe[lba + i]);
 	}
 	load->failed = true;
 }
@@ -121,20 +128,19 @@ static void report_block(struct load *load, const uint8_t *data, uint64_t lba, u
 static void check_block(struct load *load, const uint8_t *data, uint64_t lba)
 {
 	uint8_t *state = &load->blocks[lba / BLOCK_SECTORS];
-	size_t bytes = BLOCK_SECTORS * sizeof(*load->now);
-	bool was_unsure = *state == BLOCK_UNSURE;
+	bool is_old = block_matches(data, load->now, lba);
+	bool is_new = !is_old && *state & BLOCK_UNSURE && block_matches(data, load->maybe, lba);
 
-	if (block_matches(data, load->now, lba)) {
-		load->settled_old += was_unsure;
-	} else if (was_unsure && block_matches(data, load->maybe, lba)) {
-		memcpy(&load->now[lba], &load->maybe[lba], bytes);
-		load->settled_new++;
-	} else {
+	if (!is_old && !is_new) {
 		report_block(load, data, lba, *state);
-		return;
+	} else if (*state & BLOCK_UNSURE && load->settles) {
+		load->settled_old += is_old;
+		load->settled_new += is_new;
+		if (is_new)
+			memcpy(&load->now[lba], &load->maybe[lba],
+			       BLOCK_SECTORS * sizeof(*load->now));
+		*state = 0;
 	}
-	if (was_unsure)
-		*state = BLOCK_SURE;
 }
 
 static uint64_t first_block(const struct request *request)
@@ -157,22 +163,30 @@ static void mark(struct load *load, struct request *request)
 	uint64_t first = first_block(request), count = end_block(request) - first;
 
 	request->marks = true;
+	for (uint64_t i = 0; i < count; i++)
+		load->blocks[first + i] |= BLOCK_BUSY;
+	if (!is_change(request))
+		return;
 	memcpy(&load->maybe[first * BLOCK_SECTORS], &load->now[first * BLOCK_SECTORS],
 	       count * BLOCK_SECTORS * sizeof(*load->now));
-	memset(&load->blocks[first], BLOCK_BUSY, count);
-	for (uint32_t i = 0; is_change(request) && i < request->sectors; i++)
+	for (uint32_t i = 0; i < request->sectors; i++)
 		load->maybe[request->lba + i] = request->kind == KIND_WRITE ? load->number : 0;
 }
 
 static void unmark(struct load *load, struct request *request, bool answered)
 {
 	uint64_t first = first_block(request), count = end_block(request) - first;
+	bool unsure = is_change(request) && !answered;
 
-	if (request->marks && answered)
+	if (!request->marks)
+		return;
+	for (uint64_t i = 0; i < count; i++) {
+		load->blocks[first + i] &= (uint8_t)~BLOCK_BUSY;
+		load->blocks[first + i] |= unsure ? BLOCK_UNSURE : 0;
+	}
+	if (is_change(request) && answered)
 		memcpy(&load->now[first * BLOCK_SECTORS], &load->maybe[first * BLOCK_SECTORS],
 		       count * BLOCK_SECTORS * sizeof(*load->now));
-	if (request->marks)
-		memset(&load->blocks[first], answered ? BLOCK_SURE : BLOCK_UNSURE, count);
 }
 
 static void check_read(struct load *load, struct request *request, const struct scsi_task *task)
@@ -185,6 +199,19 @@ static void check_read(struct load *load, struct request *request, const struct 
 	}
 	for (uint32_t i = 0; i < request->sectors && !load->failed; i += BLOCK_SECTORS)
 		check_block(load, task->datain.data + (size_t)i * SECTOR_BYTES, request->lba + i);
+}
+
+/* Whether the task is a change that was refused as it may be. */
+static bool is_refusal(struct load *load, const struct request *request,
+		       const struct scsi_task *task)
+{
+	if (request->kind == KIND_READ || task->status != SCSI_STATUS_CHECK_CONDITION)
+		return false;
+	load->refused_space += task->sense.ascq == ASCQ_SPACE_FAILED;
+	load->refused_read_only += task->sense.ascq == ASCQ_WRITE_PROTECTED;
+	load->refused_error += task->sense.ascq == ASCQ_WRITE_ERROR;
+	return task->sense.ascq == ASCQ_SPACE_FAILED || task->sense.ascq == ASCQ_WRITE_PROTECTED ||
+	       task->sense.ascq == ASCQ_WRITE_ERROR;
 }
 
 static void on_answer(struct iscsi_context *iscsi, int status, void *command_data, void *private)
@@ -203,7 +230,7 @@ static void on_answer(struct iscsi_context *iscsi, int status, void *command_dat
 			check_read(load, request, task);
 	} else if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR) {
 		load->lost = true;
-	} else {
+	} else if (!is_refusal(load, request, task)) {
 		fprintf(stderr,
 			"iscsi_load: request of kind %d at sector %" PRIu64 ": status %d: %s\n",
 			(int)request->kind, request->lba, status, iscsi_get_error(iscsi));
@@ -267,8 +294,10 @@ static void submit(struct load *load, struct request *request, bool marks)
 
 static bool range_is_free(const struct load *load, const struct request *request)
 {
+	uint8_t unwanted = is_change(request) ? BLOCK_BUSY | BLOCK_UNSURE : BLOCK_BUSY;
+
 	for (uint64_t block = first_block(request); block < end_block(request); block++) {
-		if (load->blocks[block] != BLOCK_SURE)
+		if (load->blocks[block] & unwanted)
 			return false;
 	}
 	return true;
@@ -347,11 +376,20 @@ static void service(struct load *load)
 		load->lost = true;
 }
 
+static bool next_line_is_there(void)
+{
+	struct pollfd fd = {.fd = 0, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 static void obey_connected(struct load *load, char command)
 {
 	load->cursor = 0;
+	load->settles = command == 'c';
 	while (!load->lost && !load->failed) {
-		submit_all(load, command);
+		if (command != 'l' || !next_line_is_there())
+			submit_all(load, command);
 		if (load->in_flight == 0)
 			break;
 		service(load);
@@ -397,10 +435,25 @@ static void obey(struct load *load, char command, const char *url)
 	load->iscsi = NULL;
 	if (!load->failed)
 		printf("%s answered=%" PRIu64 " flushes=%" PRIu64 " new=%" PRIu64 " old=%" PRIu64
-		       "\n",
+		       " refused_space=%" PRIu64 " refused_read_only=%" PRIu64
+		       " refused_error=%" PRIu64 "\n",
 		       load->lost ? "lost" : "done", load->answered, load->flushes,
-		       load->settled_new, load->settled_old);
+		       load->settled_new, load->settled_old, load->refused_space,
+		       load->refused_read_only, load->refused_error);
 	(void)fflush(stdout);
+}
+
+/* 'f', 'l', 'c', 'k' (look), or 0. */
+static char command_of(const char *word)
+{
+	static const char *const words[] = {"fill", "load", "check", "look"};
+	static const char letters[] = "flck";
+
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcmp(word, words[i]) == 0)
+			return letters[i];
+	}
+	return '\0';
 }
 
 static bool load_init(struct load *load, uint64_t size_bytes, uint64_t seed)
@@ -426,11 +479,15 @@ int main(int argc, char **argv)
 	if (!load_init(&load, mib * MIB, argc > 2 ? strtoull(argv[2], NULL, 10) : 1))
 		load.failed = true;
 	while (!load.failed && fgets(line, sizeof(line), stdin)) {
-		if (sscanf(line, "%15s %1023s", command, url) != 2 || !strchr("flc", command[0])) {
+		char what = '\0';
+
+		if (sscanf(line, "%15s %1023s", command, url) == 2)
+			what = command_of(command);
+		if (!what) {
 			fprintf(stderr, "iscsi_load: unknown command: %s", line);
 			load.failed = true;
 		} else {
-			obey(&load, command[0], url);
+			obey(&load, what, url);
 		}
 	}
 	free(load.now);
