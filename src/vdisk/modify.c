@@ -108,6 +108,9 @@ static int zero_edge(struct vdisk *vdisk, struct block_request *request, uint64_
 	struct map_entry entry;
 	int r = vdisk_lookup(vdisk, block, &entry);
 
+	/* After a failure of the log a write that was refused may come back with the next open. */
+	if (r == 0 && entry.address == 0)
+		r = vdisk->log.failed;
 	if (r < 0 || entry.address == 0)
 		return r;
 	return write_merged(vdisk, request, block, block + 1);
