@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Labels, directories and rows that are damaged, foreign, missing or unexpected. */
+#include "pool_rig.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/endian.h"
+#include "codec/crc32c.h"
+
+#define LABEL POOL_RIG_DIRECTORY "/label"
+
+static int reopen(struct pool_rig *rig)
+{
+	int r = pool_open(sim_world(rig->sim.sim), rig->catalog, rig->pool_id, &rig->pool);
+
+	if (r == 0)
+		pool_close(TAKE_PTR(rig->pool));
+	return r;
+}
+
+/* A pool that exists and is closed; the catalog is open. */
+static void begin(struct pool_rig *rig)
+{
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	pool_close(TAKE_PTR(rig->pool));
+}
+
+static void write_file(const char *path, const void *data, size_t length)
+{
+	struct world_file *file;
+
+	ASSERT(io_open(path, WORLD_FILE_CREATE, &file) == 0);
+	ASSERT(io_resize(file, 0, WORLD_RESIZE_TRUNCATE) == 0);
+	ASSERT(io_write(file, data, length, 0) == 0);
+	ASSERT(io_close(file) == 0);
+}
+
+static void read_label(uint8_t label[4096])
+{
+	struct world_file *file;
+
+	ASSERT(io_open(LABEL, WORLD_FILE_READ_ONLY, &file) == 0);
+	ASSERT(io_read_exactly(file, label, 4096, 0) == 0);
+	ASSERT(io_close(file) == 0);
+}
+
+static void seal_label(uint8_t label[4096])
+{
+	put_le32(label + 12, 0);
+	put_le32(label + 12, crc32c(label, 4096));
+}
+
+static void label_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	uint8_t good[4096], label[4096];
+
+	begin(rig);
+	read_label(good);
+	for (uint64_t offset = 0; offset < 4096; offset += offset < 160 ? 1 : 97) {
+		ASSERT(sim_disk_flip(rig->sim.sim, LABEL, offset, offset % 8) == 0);
+		ASSERT(reopen(rig) == -EUCLEAN);
+		ASSERT(sim_disk_flip(rig->sim.sim, LABEL, offset, offset % 8) == 0);
+	}
+	ASSERT(reopen(rig) == 0);
+	write_file(LABEL, good, 4095);
+	ASSERT(reopen(rig) == -EUCLEAN);
+	memcpy(label, good, 4096);
+	label[8]++; /* version */
+	seal_label(label);
+	write_file(LABEL, label, 4096);
+	ASSERT(reopen(rig) == -EPROTONOSUPPORT);
+	memcpy(label, good, 4096);
+	label[40]++; /* UUID */
+	seal_label(label);
+	write_file(LABEL, label, 4096);
+	ASSERT(reopen(rig) == -ENODEV);
+	memcpy(label, good, 4096);
+	label[24]++; /* disk */
+	seal_label(label);
+	write_file(LABEL, label, 4096);
+	ASSERT(reopen(rig) == -ENODEV);
+	ASSERT(io_unlink(LABEL) == 0);
+	ASSERT(reopen(rig) == -ENODEV);
+	write_file(LABEL, good, 4096);
+	ASSERT(reopen(rig) == 0);
+	pool_rig_close(rig);
+}
+
+static void checks_the_label(void **state)
+{
+	pool_rig_run(*state, label_run);
+}
+
+static void two_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool *other;
+	struct pool_info *infos;
+	struct pool_file *a, *b;
+	uint64_t id, found;
+	size_t count;
+	uint8_t byte;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	ASSERT(pool_rig_create(rig, "q", POOL_RIG_DISK "/q", POOL_MIN_BYTES, &id) == 0);
+	ASSERT(pool_open(sim_world(rig->sim.sim), rig->catalog, id, &other) == 0);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &a) == 0);
+	ASSERT(pool_file_take(other, POOL_USE_DATA, MIB, &b) == 0);
+	ASSERT(pool_file_id(a) == pool_file_id(b)); /* each pool counts for itself */
+	ASSERT(pool_rig_write(a, 'a') == 0 && pool_rig_write(b, 'b') == 0);
+	ASSERT(pool_rig_read(a, &byte) == 0 && byte == 'a');
+	ASSERT(pool_rig_name(rig, a) == 0);
+	ASSERT(pool_list(rig->catalog, &infos, &count) == 0 && count == 2);
+	ASSERT(infos[0].id == rig->pool_id && strcmp(infos[1].name, "q") == 0);
+	ASSERT(strcmp(infos[1].directory, POOL_RIG_DISK "/q") == 0);
+	free(infos);
+	pool_file_close(b);
+	ASSERT(pool_delete(other) == 0);
+	ASSERT(pool_find(rig->catalog, "q", &found) == -ENOENT);
+	ASSERT(pool_open(sim_world(rig->sim.sim), rig->catalog, id, &other) == -ENOENT);
+	ASSERT(pool_rig_read(a, &byte) == 0 && byte == 'a');
+	ASSERT(pool_delete(rig->pool) == -EBUSY);
+	pool_file_close(a);
+	/* The directories of one pool in place of those of another. */
+	pool_close(TAKE_PTR(rig->pool));
+	ASSERT(pool_rig_create(rig, "q", POOL_RIG_DISK "/q", POOL_MIN_BYTES, &id) == 0);
+	ASSERT(io_rename(POOL_RIG_DISK "/q/label", LABEL) == 0);
+	ASSERT(reopen(rig) == -ENODEV);
+	ASSERT(pool_open(sim_world(rig->sim.sim), rig->catalog, id, &other) == -ENODEV);
+	pool_rig_close(rig);
+}
+
+static void keeps_two_pools_apart(void **state)
+{
+	pool_rig_run(*state, two_run);
+}
+
+static void bad_spec_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	char path[5000] = "/disk/";
+	uint64_t id;
+
+	begin(rig);
+	ASSERT(pool_rig_create(rig, "A", "/disk/q", 0, &id) == -EINVAL);
+	ASSERT(pool_rig_create(rig, "q", "disk/q", 0, &id) == -EINVAL);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q/", 0, &id) == -EINVAL);
+	ASSERT(pool_rig_create(rig, "q", "", 0, &id) == -EINVAL);
+	memset(path + 6, 'x', sizeof(path) - 7);
+	ASSERT(pool_rig_create(rig, "q", path, 0, &id) == -ENAMETOOLONG);
+	ASSERT(pool_rig_create(rig, "q", "/disk/no/q", 0, &id) == -ENOENT);
+	ASSERT(pool_rig_create(rig, "p", "/disk/q", 0, &id) == -EEXIST);
+	ASSERT(pool_rig_create(rig, "q", POOL_RIG_DIRECTORY, 0, &id) == -ENOTEMPTY);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", POOL_MIN_BYTES - 1, &id) == -ENOSPC);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, POOL_MIN_BYTES);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == -ENOSPC); /* less 5 % */
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, POOL_RIG_DISK_BYTES);
+	write_file("/disk/q/groups/7f/strange", "x", 1);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == -ENOTEMPTY);
+	ASSERT(io_unlink("/disk/q/groups/7f/strange") == 0);
+	write_file("/disk/q/strange", "x", 1);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == -ENOTEMPTY);
+	ASSERT(io_unlink("/disk/q/strange") == 0);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == 0);
+	pool_rig_close(rig);
+}
+
+static void refuses_bad_places(void **state)
+{
+	pool_rig_run(*state, bad_spec_run);
+}
+
+static void sweep_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *named, *unnamed;
+	struct world_stat stat;
+	uint64_t id, lost;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 2 * MIB, &named) == 0);
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 3 * MIB, &unnamed) == 0);
+	ASSERT(pool_rig_name(rig, named) == 0);
+	id = pool_file_id(named);
+	pool_file_close(named);
+	pool_file_close(unnamed);
+	pool_close(TAKE_PTR(rig->pool));
+	/* Not ours, or not whole. */
+	write_file(POOL_RIG_DIRECTORY "/groups/01/README", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/groups/01/00000000000000ff.eg", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/groups/ff/00000000000000ff.eg", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/groups/00/0000000000000000.eg", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/spare/00000000000000fe.new", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/spare/00000000000000fd.sp", "x", 1);
+	write_file(POOL_RIG_DIRECTORY "/spare/notes", "x", 1);
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_rig_space(rig).used == 2 * MIB && pool_rig_space(rig).spare == 3 * MIB);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/groups/01/README", &stat) == 0);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/groups/01/00000000000000ff.eg", &stat) == 0);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/groups/ff/00000000000000ff.eg", &stat) == -ENOENT);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/spare/00000000000000fe.new", &stat) == -ENOENT);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/spare/00000000000000fd.sp", &stat) == -ENOENT);
+	ASSERT(io_stat(POOL_RIG_DIRECTORY "/spare/notes", &stat) == 0);
+
+	/* A file that the catalog names is gone: the others can still be used. */
+	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &named) == 0);
+	ASSERT(pool_rig_name(rig, named) == 0);
+	lost = pool_file_id(named);
+	pool_file_close(named);
+	pool_close(TAKE_PTR(rig->pool));
+	char path[200];
+	snprintf(path, sizeof(path), POOL_RIG_DIRECTORY "/groups/%02x/%016lx.eg",
+		 (unsigned)(lost & 0xff), (unsigned long)lost);
+	ASSERT(io_unlink(path) == 0);
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_file_open(rig->pool, lost, &named) == -ENOENT);
+	ASSERT(pool_file_open(rig->pool, id, &named) == 0);
+	pool_file_close(named);
+	ASSERT(pool_file_discard_id(rig->pool, lost) == 0);
+	pool_rig_close(rig);
+}
+
+static void sweeps_what_no_row_names(void **state)
+{
+	pool_rig_run(*state, sweep_run);
+}
+
+static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uint64_t size,
+			uint32_t length)
+{
+	uint8_t value[16] = {0};
+	struct catalog_change change = {
+		.kind = CATALOG_PUT, .key = catalog_key(CATALOG_EGFILE), .value = value,
+		.length = length};
+
+	catalog_key_add(&change.key, rig->pool_id);
+	catalog_key_add(&change.key, vdisk);
+	catalog_key_add(&change.key, file);
+	put_le64(value, size);
+	return catalog_commit(rig->catalog, &change, 1);
+}
+
+static void rows_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct catalog_key keys[2] = {catalog_key(CATALOG_POOL), catalog_key(CATALOG_DISK)};
+	struct catalog_change remove = {.kind = CATALOG_DELETE_PREFIX,
+					.key = catalog_key(CATALOG_EGFILE)};
+	struct pool_info *infos;
+	size_t count;
+
+	begin(rig);
+	const struct {
+		uint64_t file, size;
+		uint32_t length;
+	} bad[] = {{1, 4096, 7}, {0, 4096, 8}, {1, 4097, 8}, {1, POOL_GROUP_BYTES + 4096, 8}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		ASSERT(put_file_row(rig, 1, bad[i].file, bad[i].size, bad[i].length) == 0);
+		ASSERT(reopen(rig) == -EUCLEAN);
+		ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
+	}
+	ASSERT(put_file_row(rig, 1, 5, 4096, 8) == 0 && put_file_row(rig, 2, 5, 4096, 8) == 0);
+	ASSERT(reopen(rig) == -EUCLEAN); /* two owners of one file */
+	ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
+	ASSERT(reopen(rig) == 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct catalog_rows rows;
+		struct catalog_change change = {.kind = CATALOG_PUT};
+
+		ASSERT(catalog_scan(rig->catalog, &keys[i], NULL, 0, &rows) == 0);
+		ASSERT(rows.count == 1);
+		change.key = rows.rows[0].key;
+		change.value = rows.rows[0].value;
+		for (uint32_t length = 0; length < rows.rows[0].length; length += 11) {
+			change.length = length;
+			ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
+			ASSERT(reopen(rig) == -EUCLEAN);
+			ASSERT(pool_list(rig->catalog, &infos, &count) == -EUCLEAN);
+		}
+		change.length = rows.rows[0].length;
+		ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
+		ASSERT(reopen(rig) == 0);
+		catalog_rows_done(&rows);
+	}
+	pool_rig_close(rig);
+}
+
+static void refuses_damaged_rows(void **state)
+{
+	pool_rig_run(*state, rows_run);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pool_rig_setup, pool_rig_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(checks_the_label),
+		TEST(keeps_two_pools_apart),
+		TEST(refuses_bad_places),
+		TEST(sweeps_what_no_row_names),
+		TEST(refuses_damaged_rows),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
