@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fault sweep: the n-th file operation of one scenario fails, for all n until it is clean. The
- * scenario opens, writes, checkpoints, overwrites, unmaps, compacts and closes a vDisk. Whatever
- * fails, nothing may crash or leak, and after opening again without faults every write that was
+ * Fault sweep: the n-th file operation, or with ALLOCATIONS the n-th allocation of the engine's own
+ * code (src/egroup, src/vdisk), of one scenario fails, for all n until it is clean. The scenario
+ * opens, writes, checkpoints, overwrites, unmaps, compacts and closes a vDisk. Whatever fails,
+ * nothing may crash or leak, and after opening again without faults every write that was
  * acknowledged is there.
  */
 #include <setjmp.h>
@@ -110,6 +111,38 @@ static int close_if_open(struct engine_rig *rig)
 	return 0;
 }
 
+#ifdef ALLOCATIONS
+#define SWEEP "allocation"
+#include "fail_alloc.h"
+
+static void arm(struct engine_rig *rig, uint64_t n)
+{
+	(void)rig;
+	fail_alloc_nth(n);
+}
+
+static bool disarm(struct engine_rig *rig)
+{
+	(void)rig;
+	return fail_alloc_disarm();
+}
+#else
+#define SWEEP "file operation"
+
+static void arm(struct engine_rig *rig, uint64_t n)
+{
+	sim_fail_nth(rig->sim.sim, n, -EIO);
+}
+
+static bool disarm(struct engine_rig *rig)
+{
+	bool hit = sim_fault_hit(rig->sim.sim);
+
+	sim_fail_nth(rig->sim.sim, 0, 0);
+	return hit;
+}
+#endif
+
 /* Returns whether the fault was met. */
 static bool run_once(uint64_t n)
 {
@@ -120,31 +153,30 @@ static bool run_once(uint64_t n)
 	memset(before, 0, sizeof(before));
 	engine_rig_init(&rig, 7, false, 512 * MIB);
 	engine_rig_call(&rig, prepare);
-	sim_fail_nth(rig.sim.sim, n, -EIO);
+	arm(&rig, n);
 	engine_rig_call(&rig, scenario);
-	hit = sim_fault_hit(rig.sim.sim);
-	sim_fail_nth(rig.sim.sim, 0, 0);
+	hit = disarm(&rig);
 	engine_rig_call(&rig, close_if_open);
 	engine_rig_call(&rig, verify);
 	engine_rig_done(&rig);
 	return hit;
 }
 
-static void io_sweep(void **state)
+static void sweep(void **state)
 {
 	uint64_t n = 1;
 
 	(void)state;
 	while (run_once(n))
 		n++;
-	print_message("clean after %d faults\n", (int)n - 1);
+	print_message("clean after %d faults (" SWEEP ")\n", (int)n - 1);
 	assert_true(n > 20);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(io_sweep),
+		cmocka_unit_test(sweep),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR + 1);
