@@ -34,10 +34,8 @@ static void inner_done(struct block_request *request, int result)
 	fiber_wake(inner->fiber);
 }
 
-/* Through the ordinary path, but for the claim: the outer request holds the blocks. Only whole
- * blocks. */
-static int write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
-		       void *buffer)
+int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
+		      void *buffer)
 {
 	struct inner_write *inner = calloc(1, sizeof(*inner));
 	struct block_request *request;
@@ -98,7 +96,7 @@ static int write_merged(struct vdisk *vdisk, struct block_request *request, uint
 		return -ENOMEM;
 	for (uint64_t block = first; r == 0 && block < end; block++)
 		r = merge_block(vdisk, request, block, buffer + (block - first) * BLOCK_BYTES);
-	return r < 0 ? r : write_inner(vdisk, BLOCK_WRITE, first, end - first, buffer);
+	return r < 0 ? r : vdisk_write_inner(vdisk, BLOCK_WRITE, first, end - first, buffer);
 }
 
 /* Zeroes what the request covers of a block at its edge; nothing to do where it reads as zeros
@@ -130,7 +128,7 @@ static int zero_range(struct vdisk *vdisk, struct block_request *request)
 	if (r == 0 && end * BLOCK_BYTES != end_byte)
 		r = zero_edge(vdisk, request, end);
 	if (r == 0 && first < end)
-		r = write_inner(vdisk, request->op, first, end - first, NULL);
+		r = vdisk_write_inner(vdisk, request->op, first, end - first, NULL);
 	return r;
 }
 

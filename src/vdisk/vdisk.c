@@ -244,19 +244,33 @@ uint64_t vdisk_id(const struct vdisk *vdisk)
 	return vdisk->row.id;
 }
 
+/* What is cut off reads as zeros if the vDisk grows again, and its space comes back. Writes there
+ * that were under way are waited for: one that came after the unmap would stay. */
+static int unmap_end(struct vdisk *vdisk, uint64_t from, uint64_t to)
+{
+	struct range_claim claim = {
+		.offset = from, .length = to - from, .mode = RANGE_LOCK_EXCLUSIVE};
+	int r;
+
+	range_lock_wait(&vdisk->locks, &claim);
+	r = vdisk_write_inner(vdisk, BLOCK_UNMAP, from / BLOCK_BYTES, (to - from) / BLOCK_BYTES,
+			      NULL);
+	range_lock_release(&vdisk->locks, &claim);
+	return r;
+}
+
 static int shrink(struct vdisk *vdisk, uint64_t size_bytes)
 {
 	struct block_volume *volume = &vdisk->volume;
 	uint64_t old = volume->size_bytes;
 	int r;
 
-	/* What is cut off reads as zeros if the vDisk grows again, and its space comes back. The
-	 * size in the row follows only when no record beyond it is left to replay. */
-	r = block_io(volume, BLOCK_UNMAP, 0, NULL, old - size_bytes, size_bytes);
-	if (r < 0)
-		return r;
+	/* From now on nothing is written there. The size in the row follows only when no record
+	 * beyond it is left to replay. */
 	volume->size_bytes = size_bytes;
-	r = vdisk_checkpoint(vdisk);
+	r = unmap_end(vdisk, size_bytes, old);
+	if (r == 0)
+		r = vdisk_checkpoint(vdisk);
 	if (r < 0)
 		volume->size_bytes = old;
 	return r;

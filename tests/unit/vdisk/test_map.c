@@ -154,7 +154,7 @@ static void load_tree(void)
 		node->loaded = true;
 		for (unsigned slot = 0; slot < MAP_FANOUT; slot++)
 			if (random_below(4) == 0)
-				load_leaf(node, slot, ((uint64_t)i * MAP_FANOUT + slot) * MAP_FANOUT);
+				load_leaf(node, slot, (i * MAP_FANOUT + slot) * MAP_FANOUT);
 	}
 }
 

@@ -226,6 +226,51 @@ static int many_at_once(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+/* Writes again what it has written, until the end of the volume is before it. */
+static void write_again(struct block_request *request, int result)
+{
+	if (result == 0)
+		block_submit(request->volume, request);
+	else
+		one_done(request, result);
+}
+
+/* Writes that are under way to what is cut off do not come back to light. */
+static int shrink_under_load(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+	static _Alignas(4096) unsigned char data[4096];
+	static struct iovec iov = {data, sizeof(data)};
+
+	bring_up(rig);
+	put(rig, 100 * MIB, 1 * MIB, 1);
+	memset(&many, 0, sizeof(many));
+	memset(data, 9, sizeof(data));
+	many.left = MANY;
+	many.fiber = fiber_current();
+	for (unsigned i = 0; i < MANY; i++) {
+		many.requests[i] = (struct block_request){.op = BLOCK_WRITE,
+							  .offset = 128 * MIB + i * 4096ul,
+							  .length = 4096,
+							  .iov = &iov,
+							  .iov_count = 1,
+							  .done = write_again};
+		block_submit(rig->volume, &many.requests[i]);
+	}
+	assert_int_equal(vdisk_resize(rig->vdisk, 101 * MIB), 0);
+	assert_int_equal(many.left, 0);
+	assert_int_equal(many.result, -ERANGE);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, data, 4096, 101 * MIB), -ERANGE);
+	assert_int_equal(vdisk_resize(rig->vdisk, SIZE), 0);
+	expect(rig, 100 * MIB, 1 * MIB, 1);
+	expect(rig, 128 * MIB, 1 * MIB, 0);
+	expect(rig, 128 * MIB + (MANY - 1) * 4096, 4096, 0);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
+	assert_int_equal(report.blocks, 256);
+	assert_int_equal(report.missing_live_blocks + report.leaked_blocks, 0);
+	return shut_down(rig);
+}
+
 /* Far more of the map is touched than the budget holds: writers wait for checkpoints. */
 static int little_memory(struct engine_rig *rig)
 {
@@ -290,6 +335,12 @@ static void test_many_at_once(void **state)
 	run(many_at_once);
 }
 
+static void test_shrink_under_load(void **state)
+{
+	(void)state;
+	run(shrink_under_load);
+}
+
 static void test_crash(void **state)
 {
 	struct engine_rig rig;
@@ -310,7 +361,7 @@ int main(void)
 		cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_survives_restart),
 		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
 		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
-		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
