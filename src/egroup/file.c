@@ -149,8 +149,8 @@ bool egroup_file_is_avoided(const struct egroup_file *file)
 	       reactor_now_ns(file->store->reactor) < file->avoid_until_ns;
 }
 
-/* Closes the longest idle files above the limit. They are off the list before the close suspends.
- */
+/* Closes the longest idle files above the limit. Closing suspends: who wants one of them meanwhile
+ * waits, for the pool opens no file twice; and the reference keeps it from being dropped. */
 static void close_idle(struct egroup_store *store)
 {
 	while (store->open_count > EGROUP_OPEN_FILES_MAX) {
@@ -163,7 +163,12 @@ static void close_idle(struct egroup_store *store)
 		file = LIST_ENTRY(node, struct egroup_file, lru_link);
 		pool_file = TAKE_PTR(file->file);
 		store->open_count--;
+		file->references++;
+		file->opening = true;
 		pool_file_close(pool_file);
+		file->opening = false;
+		fiber_queue_wake_all(&store->opened);
+		egroup_file_unref(file);
 	}
 }
 

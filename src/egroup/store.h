@@ -35,7 +35,7 @@ struct egroup_file {
 	bool busy;         /* a compaction reads it */
 	bool dying;        /* discarded when the last reference goes */
 	bool forgotten;    /* only closed then: the next start decides about it */
-	bool opening;
+	bool opening;      /* or closing: whoever wants it waits */
 	int open_error;            /* of the last attempt; for the log's sake */
 	uint64_t avoid_until_ns;   /* reclaim failed on it: not again before */
 	struct list_node link;     /* of store->files */

@@ -148,7 +148,7 @@ int vdisk_lookup(struct vdisk *vdisk, uint64_t block, struct map_entry *ret_entr
 /* modify.c: what reads before it writes; runs in fibers. */
 void vdisk_modify_start(struct vdisk *vdisk, struct block_request *request);
 void vdisk_compare_start(struct vdisk *vdisk, struct block_request *request);
-/* Through the ordinary path, but for the claim: the caller holds the blocks. Whole blocks. Fiber. */
+/* Through the ordinary path, but for the claim: the caller holds the blocks, whole ones. Fiber. */
 int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
 		      void *buffer);
 void vdisk_status_start(struct vdisk *vdisk, struct block_request *request);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/reached.h"
+#include "egroup/store.h"
 #include "engine_rig.h"
 
 #define SIZE (256 * MIB)
@@ -271,6 +272,64 @@ static int shrink_under_load(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+#define FILES (EGROUP_OPEN_FILES_MAX + 40) /* divisible by 6, not by 5 */
+
+static unsigned char read_data[FILES][4096] __attribute__((aligned(4096)));
+static struct iovec read_iovs[FILES];
+static struct block_request reads[FILES];
+
+/* Reads one block of each file, all at once, a few of the last ones again. */
+static void read_files(struct engine_rig *rig, unsigned step)
+{
+	memset(&many, 0, sizeof(many));
+	many.left = FILES;
+	many.fiber = fiber_current();
+	for (unsigned i = 0; i < FILES; i++) {
+		unsigned place = i * step % FILES;
+
+		read_iovs[i] = (struct iovec){read_data[place], 4096};
+		reads[i] = (struct block_request){.op = BLOCK_READ,
+						  .offset = place * 256 * KIB,
+						  .length = 4096,
+						  .iov = &read_iovs[i],
+						  .iov_count = 1,
+						  .done = one_done};
+		block_submit(rig->volume, &reads[i]);
+	}
+	while (many.left > 0)
+		fiber_suspend();
+	assert_int_equal(many.result, 0);
+	for (unsigned i = 0; i < FILES; i++)
+		assert_int_equal(read_data[i][0], i % 255 + 1);
+}
+
+/* A sixth of the files. */
+static int fill_files(struct engine_rig *rig)
+{
+	static unsigned filled;
+
+	for (unsigned i = 0; i < FILES / 6; i++, filled++) {
+		put(rig, filled * 256 * KIB, 64 * KIB, (unsigned char)(filled % 255 + 1));
+		fiber_sleep(20 * NSEC_PER_SEC); /* idle: the log goes on in another file */
+	}
+	return 0;
+}
+
+/* One that is closed for others is opened again meanwhile. */
+static int many_files(struct engine_rig *rig)
+{
+	struct vdisk_stats stats;
+
+	vdisk_get_stats(rig->vdisk, &stats);
+	assert_true(stats.groups >= FILES);
+	shut_down(rig);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (unsigned i = 0; i < 12; i++)
+		read_files(rig, i % 2 ? 1 : 5);
+	return shut_down(rig);
+}
+
 /* Far more of the map is touched than the budget holds: writers wait for checkpoints. */
 static int little_memory(struct engine_rig *rig)
 {
@@ -341,6 +400,20 @@ static void test_shrink_under_load(void **state)
 	run(shrink_under_load);
 }
 
+/* More files than may be open at a time. */
+static void test_many_files(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	engine_rig_init(&rig, 1, false, 512 * MIB);
+	engine_rig_call(&rig, bring_up);
+	for (unsigned i = 0; i < 6; i++)
+		engine_rig_call(&rig, fill_files);
+	engine_rig_call(&rig, many_files);
+	engine_rig_done(&rig);
+}
+
 static void test_crash(void **state)
 {
 	struct engine_rig rig;
@@ -362,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
 		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
 		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
+		cmocka_unit_test(test_many_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
