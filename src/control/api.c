@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/json_memory.h"
 
 static api_handler *const handlers[METHOD_COUNT] = {
 	[METHOD_POOL_CREATE] = api_pool_create,
@@ -199,10 +200,21 @@ static void record(const struct api_request *request, const struct api_identity 
 		 request->error.code ? error_code_name(request->error.code) : "ok");
 }
 
+/* The answer to a handler that has ended with `r`. */
+static json_t *make_answer(struct api_request *request, int r)
+{
+	ASSERT((r == 0) == (request->error.code == ERROR_NONE));
+	if (r == 0)
+		return json_pack("{s:i, s:O}", "schema", API_SCHEMA_VERSION, "result",
+				 request->result);
+	return error_to_json(&request->error);
+}
+
 json_t *api_call(struct node *node, const struct api_identity *identity, const char *method,
 		 const json_t *params, enum error_code *ret_code)
 {
-	_cleanup_json_ json_t *checked = NULL;
+	uint64_t failures_before = json_memory_failures();
+	_cleanup_json_ json_t *checked = NULL, *answer = NULL;
 	struct api_request request = {.node = node};
 	int r;
 
@@ -211,17 +223,17 @@ json_t *api_call(struct node *node, const struct api_identity *identity, const c
 	if (r == 0) {
 		request.params = checked;
 		r = handlers[method_id(request.method)](&request);
-		if (r == 0 && !request.result)
-			r = api_fail(&request, ERROR_INTERNAL, NULL, "try again",
-				     "the daemon is out of memory");
 		if (request.method->changes)
 			record(&request, identity);
 	}
-	ASSERT((r == 0) == (request.error.code == ERROR_NONE));
-	*ret_code = request.error.code;
-	if (r == 0)
-		return json_pack("{s:i, s:o}", "schema", API_SCHEMA_VERSION, "result",
-				 request.result);
+	answer = make_answer(&request, r);
 	json_decref(request.result);
-	return error_to_json(&request.error);
+	if (json_memory_failures() != failures_before) {
+		json_decref(answer);
+		(void)api_fail(&request, ERROR_INTERNAL, NULL, "see what was done, and try again",
+			       "the daemon is out of memory for the answer");
+		answer = make_answer(&request, -ENOMEM);
+	}
+	*ret_code = request.error.code;
+	return TAKE_PTR(answer);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "control/json_memory.h"
 
 struct reactor *node_next_reactor(struct node *node)
 {
@@ -169,6 +170,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 		error_set(ret_error, ERROR_INTERNAL, NULL, NULL, "out of memory");
 		return -ENOMEM;
 	}
+	json_memory_watch();
 	node->options = *options;
 	node->home = options->reactors[0];
 	list_init(&node->pools);

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "base/log.h"
+#include "control/json_memory.h"
 #include "reactor/io.h"
 
 #define STATE NODE_RIG_DISK "/state"
@@ -98,8 +98,10 @@ static void call_in_fiber(void *arg)
 	struct call *call = arg;
 	const struct api_identity identity = {.name = "test", .role = call->rig->role};
 
+	json_memory_fail_nth(call->rig->fail_json);
 	call->answer =
 		api_call(call->rig->node, &identity, call->method, call->params, &call->code);
+	json_memory_fail_nth(0);
 }
 
 json_t *node_rig_call(struct node_rig *rig, const char *method, const char *params)

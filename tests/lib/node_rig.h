@@ -16,6 +16,7 @@ struct node_rig {
 	struct node *node;    /* NULL while it is stopped */
 	enum role role;       /* of the caller; administrator at first */
 	bool iscsi;           /* at the next start; true at first */
+	uint64_t fail_json;   /* the n-th allocation for JSON within a call fails; 0 = none */
 	struct error error;   /* of the last start */
 	enum error_code code; /* of the last call */
 };

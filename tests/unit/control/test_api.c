@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/json_memory.h"
 #include "control/metrics.h"
 #include "reactor/io.h"
 
@@ -324,6 +325,7 @@ static void a_start_survives_each_fault(void **state)
 	CREATE("d");
 	GOOD("iscsi.export", DISK("d"));
 	node_rig_stop(&rig);
+	log_set_level(LOG_LEVEL_ERROR + 1);
 	/* The pool alone lists 256 directories: later ones are sampled. */
 	for (n = 1; hit; n += 1 + n / 8) {
 		sim_fail_nth(rig.sim.sim, n, -EIO);
@@ -334,9 +336,56 @@ static void a_start_survives_each_fault(void **state)
 		node_rig_stop(&rig);
 		assert_true(n < 100000);
 	}
+	log_set_level(LOG_LEVEL_ERROR);
 	assert_true(n > 5);
 	assert_int_equal(node_rig_start(&rig), 0);
 	expect_state("c/d", "online");
+	node_rig_done(&rig);
+}
+
+/* Without memory for JSON a call gives an error or nothing, never half an answer. */
+static void survives_without_memory(void **state)
+{
+	static const char *const calls[][2] = {
+		{"pool.show", "{\"name\": \"p\"}"},
+		{"pool.list", "{}"},
+		{"container.list", "{}"},
+		{"vdisk.show", DISK("d")},
+		{"vdisk.list", "{}"},
+		{"vdisk.flush", DISK("d")},
+		{"iscsi.list", "{}"},
+		{"job.list", "{}"},
+		{"stats.show", "{}"},
+		{"node.show", "{}"},
+		{"vdisk.show", DISK("x")},
+		{"vdisk.create", "{\"name\": \"c/new\", \"size\": \"64M\"}"},
+		{"iscsi.export", DISK("e")},
+	};
+
+	begin(9, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	CREATE("e");
+	GOOD("iscsi.export", DISK("d"));
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		uint64_t n, failures;
+
+		for (n = 1;; n++) {
+			json_t *answer;
+
+			rig.fail_json = n;
+			failures = json_memory_failures();
+			answer = node_rig_call(&rig, calls[i][0], calls[i][1]);
+			rig.fail_json = 0;
+			if (json_memory_failures() == failures) {
+				json_decref(answer);
+				break;
+			}
+			assert_null(json_object_get(answer, "result"));
+			json_decref(answer);
+		}
+		assert_true(n > 2);
+	}
 	node_rig_done(&rig);
 }
 
@@ -392,6 +441,7 @@ int main(void)
 		cmocka_unit_test(a_name_is_free_while_its_vdisk_is_deleted),
 		cmocka_unit_test(a_missing_pool_fails_alone),
 		cmocka_unit_test(a_start_survives_each_fault),
+		cmocka_unit_test(survives_without_memory),
 		cmocka_unit_test(metrics_name_all),
 	};
 
