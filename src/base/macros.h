@@ -23,18 +23,18 @@
 #define CONTAINER_OF(pointer, type, member) \
 	((type *)((char *)(pointer)-offsetof(type, member)))
 
-#define MIN(a, b)                      \
-	({                             \
-		__auto_type min_a_ = (a); \
-		__auto_type min_b_ = (b); \
-		min_a_ < min_b_ ? min_a_ : min_b_; \
+/* Each use has names of its own, so that uses can be nested. */
+#define PICK_(a, compare, b, x, y)      \
+	({                              \
+		__auto_type x = (a);    \
+		__auto_type y = (b);    \
+		x compare y ? x : y;    \
 	})
-#define MAX(a, b)                      \
-	({                             \
-		__auto_type max_a_ = (a); \
-		__auto_type max_b_ = (b); \
-		max_a_ > max_b_ ? max_a_ : max_b_; \
-	})
+#define PICK_AS_(a, compare, b, n) PICK_(a, compare, b, JOIN_(pick_x_, n), JOIN_(pick_y_, n))
+#define JOIN_(a, b)                JOIN_AS_(a, b)
+#define JOIN_AS_(a, b)             a##b
+#define MIN(a, b)                  PICK_AS_(a, <, b, __COUNTER__)
+#define MAX(a, b)                  PICK_AS_(a, >, b, __COUNTER__)
 
 #define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
 /* `a` must be a power of two. */
