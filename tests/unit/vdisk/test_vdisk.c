@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/reached.h"
@@ -272,6 +273,43 @@ static int shrink_under_load(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+/* Flips a bit of the first header in every other file. */
+static unsigned damage_headers(struct engine_rig *rig)
+{
+	unsigned count = 0;
+	char path[128];
+
+	for (unsigned id = 1; id < 40; id += 2) {
+		snprintf(path, sizeof(path), ENGINE_RIG_DISK "/pool/groups/%02x/%016x.eg", id, id);
+		count += sim_disk_flip(rig->sim.sim, path, 100, 3) == 0;
+	}
+	return count;
+}
+
+/* Files that cannot be compacted do not keep the others from it, and go on being read. */
+static int damaged_headers(struct engine_rig *rig)
+{
+	uint64_t before = reached_count("egroup.file-avoided");
+	struct vdisk_stats stats;
+
+	bring_up(rig);
+	for (unsigned i = 0; i < 1600; i++)
+		put(rig, i * 64 * KIB, 64 * KIB, 1);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	assert_true(damage_headers(rig) > 0);
+	for (unsigned i = 0; i < 1600; i++)
+		if (i % 8)
+			put(rig, i * 64 * KIB, 64 * KIB, 2);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	fiber_sleep(30 * NSEC_PER_SEC);
+	assert_true(reached_count("egroup.file-avoided") > before);
+	vdisk_get_stats(rig->vdisk, &stats);
+	assert_true(stats.compacted_groups > 0);
+	for (unsigned i = 0; i < 1600; i++)
+		expect(rig, i * 64 * KIB, 64 * KIB, i % 8 ? 2 : 1);
+	return shut_down(rig);
+}
+
 #define FILES (EGROUP_OPEN_FILES_MAX + 40) /* divisible by 6, not by 5 */
 
 static unsigned char read_data[FILES][4096] __attribute__((aligned(4096)));
@@ -400,6 +438,12 @@ static void test_shrink_under_load(void **state)
 	run(shrink_under_load);
 }
 
+static void test_damaged_headers(void **state)
+{
+	(void)state;
+	run(damaged_headers);
+}
+
 /* More files than may be open at a time. */
 static void test_many_files(void **state)
 {
@@ -435,7 +479,7 @@ int main(void)
 		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
 		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
 		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
-		cmocka_unit_test(test_many_files),
+		cmocka_unit_test(test_many_files),     cmocka_unit_test(test_damaged_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
