@@ -14,6 +14,9 @@ static const char *state_of(const struct node_vdisk *vdisk)
 {
 	if (vdisk->info.deleting)
 		return "deleting";
+	/* "read-only": its log failed; it takes writes again once the daemon was restarted. */
+	if (vdisk->vdisk && vdisk_error(vdisk->vdisk) < 0)
+		return "read-only";
 	return vdisk->vdisk ? "online" : "failed";
 }
 

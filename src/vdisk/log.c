@@ -115,7 +115,7 @@ void log_fail(struct log *log, int error)
 
 	ASSERT(error < 0);
 	if (log->failed == 0) {
-		log->failed = error;
+		__atomic_store_n(&log->failed, error, __ATOMIC_RELAXED);
 		log_error("vdisk",
 			  "the log has failed; the vDisk takes no more writes until it is "
 			  "opened again",

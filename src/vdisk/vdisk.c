@@ -259,6 +259,11 @@ static int unmap_end(struct vdisk *vdisk, uint64_t from, uint64_t to)
 	return r;
 }
 
+int vdisk_error(const struct vdisk *vdisk)
+{
+	return __atomic_load_n(&vdisk->log.failed, __ATOMIC_RELAXED);
+}
+
 static int shrink(struct vdisk *vdisk, uint64_t size_bytes)
 {
 	struct block_volume *volume = &vdisk->volume;

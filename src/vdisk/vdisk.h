@@ -69,6 +69,8 @@ int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct
 int vdisk_close(struct vdisk *vdisk);
 struct block_volume *vdisk_volume(struct vdisk *vdisk);
 uint64_t vdisk_id(const struct vdisk *vdisk);
+/* 0, or why it takes no more writes until it is opened again. Any reactor. */
+int vdisk_error(const struct vdisk *vdisk);
 /* Grows or shrinks; what is cut off is gone and its space comes back. */
 int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes);
 int vdisk_checkpoint(struct vdisk *vdisk);
