@@ -5,13 +5,17 @@
 BUILD = build
 CC = gcc
 
-all: ## build; the programs are build/sarsend and build/sarsen
-	@tools/install-deps build
-	@[ -e $(BUILD)/build.ninja ] || CC="$$(command -v ccache) $(CC)" meson setup $(BUILD)
+all: $(BUILD)/build.ninja ## build; the programs are build/sarsend and build/sarsen
 	@ninja -C $(BUILD)
 
-run: all ## start the daemon on a pool below run/, with one disk served over iSCSI
+$(BUILD)/build.ninja:
+	@tools/install-deps build
+	@CC="$$(command -v ccache) $(CC)" meson setup $(BUILD)
+
+# Only the programs: tests and benchmarks take longer to build than they do.
+run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, with one disk served over iSCSI
 	@tools/install-deps run
+	@ninja -C $(BUILD) sarsend sarsen
 	@exec tools/run $(BUILD)
 
 check: ## everything that must pass before a change lands (under 20 minutes)
