@@ -63,6 +63,32 @@ static int expect_empty(const char *directory, const char *name)
 	return -ENOTEMPTY;
 }
 
+/* What a pool that was deleted could not remove; no content counts in there. */
+static int spares_check(const char *directory, bool remove)
+{
+	struct pool_path path, file;
+	struct world_names names;
+	uint64_t id;
+	int r;
+
+	pool_path_of(directory, "spare", &path);
+	r = io_directory_list(path.text, &names);
+	if (r)
+		return r;
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		pool_path_of(path.text, names.names[i], &file);
+		if (!pool_path_parse(names.names[i], ".sp", &id) &&
+		    !pool_path_parse(names.names[i], ".new", &id))
+			r = -ENOTEMPTY;
+		else if (remove)
+			r = io_unlink(file.text);
+	}
+	world_names_free(&names);
+	if (r == -ENOTEMPTY)
+		log_error("pool", "the directory has other content", "path=\"%s\"", path.text);
+	return r;
+}
+
 static int expect_groups_empty(const char *directory)
 {
 	struct pool_path path;
@@ -86,7 +112,7 @@ static int name_check(const char *directory, const char *name)
 	if (strcmp(name, "lost+found") == 0 || strcmp(name, "label.new") == 0)
 		return 0;
 	if (strcmp(name, "spare") == 0)
-		return expect_empty(directory, name);
+		return spares_check(directory, false);
 	if (strcmp(name, "groups") == 0)
 		return expect_groups_empty(directory);
 	log_error("pool", "the directory has other content", "directory=\"%s\" name=\"%s\"",
@@ -137,7 +163,8 @@ static int directories_make(const char *directory)
 	if (r)
 		return r;
 	pool_path_of(directory, "spare", &spare);
-	return make_directory(spare.text);
+	r = make_directory(spare.text);
+	return r ? r : spares_check(directory, true);
 }
 
 static int label_make(const char *directory, const struct pool_label *label)

@@ -171,6 +171,10 @@ static void bad_spec_run(void *arg)
 	write_file("/disk/q/strange", "x", 1);
 	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == -ENOTEMPTY);
 	ASSERT(io_unlink("/disk/q/strange") == 0);
+	write_file("/disk/q/spare/strange", "x", 1);
+	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == -ENOTEMPTY);
+	ASSERT(io_unlink("/disk/q/spare/strange") == 0);
+	write_file("/disk/q/spare/0000000000000001.sp", "x", 1);
 	ASSERT(pool_rig_create(rig, "q", "/disk/q", 0, &id) == 0);
 	pool_rig_close(rig);
 }
