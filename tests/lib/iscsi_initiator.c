@@ -449,6 +449,8 @@ int initiator_open(struct initiator *initiator, const struct sockaddr *address, 
 		initiator_close(initiator);
 		return r;
 	}
+	if (options->without_reader)
+		return 0;
 	initiator->reader_running = true;
 	initiator->reader.run = read_all;
 	fiber_spawn(initiator->reactor, FIBER_CONTROL, &initiator->reader);

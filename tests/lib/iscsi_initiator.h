@@ -17,7 +17,8 @@ struct initiator_options {
 	uint16_t tsih, cid;
 	bool initial_r2t, immediate_data, header_digest, data_digest;
 	uint32_t first_burst, max_burst, max_recv; /* 0 = 65536, 262144, 65536 */
-	uint64_t cut_after; /* shuts the connection down after so many bytes sent; 0 = never */
+	bool without_reader; /* the caller uses the socket itself after the login */
+	uint64_t cut_after;  /* shuts the connection down after so many bytes sent; 0 = never */
 };
 
 struct initiator_command {
