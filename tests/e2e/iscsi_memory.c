@@ -59,6 +59,7 @@ static int add_lun(struct rig *rig, unsigned lun)
 
 	if (r < 0)
 		return r;
+	rig->volumes[lun]->physical_block_bytes = 4096;
 	spec.volume = rig->volumes[lun];
 	return iscsi_server_add_lun(rig->server, TARGET, (uint16_t)lun, &spec);
 }

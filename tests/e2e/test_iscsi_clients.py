@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Real initiators against the iSCSI target on memory volumes: libiscsi's tools and conformance tests, and
+QEMU's. Arguments: the iscsi_memory program, then those of unittest. What is not installed is skipped."""
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SERVER = sys.argv.pop(1)
+TARGET = 'iqn.2026-01.org.sarsen:default.memory'
+
+# Tests of iscsi-test-cu that skip themselves, and why that is right here.
+SKIPS = {
+    r'(not|NOT) removable': 'the medium of a vDisk cannot be removed',
+    r'not write-protected': 'needs a read-only unit',
+    r'--allow-sanitize': 'there is no SANITIZE to allow',
+    r'SANITIZE': 'not offered',
+    r'WRITEATOMIC16 is not implemented': 'not offered',
+    r'WRITESAME1[06] does not support 0-blocks': 'WSNZ is set',
+    r'EXTENDEDCOPY is not implemented|RECEIVECOPYRESULT is not implemented': 'not offered yet',
+    r'PERSISTENT RESERVE IN is not implemented|PROUT Not Supported': 'not offered yet',
+    r'LBPPB < 2': 'needs larger physical blocks',
+}
+
+
+def needs(program):
+    return unittest.skipUnless(shutil.which(program), f'{program} is not installed')
+
+
+class Server:
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen([SERVER, '--quiet', *arguments], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.url = self.process.stdout.readline().strip()
+        self.portal = self.url.rsplit('/iqn', 1)[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        status = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        assert status == 0, f'the server ended with {status}'
+
+
+def run(*command, timeout=60):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=timeout, errors='replace')
+    return done.returncode, done.stdout
+
+
+def classify(output):
+    """(name, verdict, reason) of each test in the output of iscsi-test-cu -V."""
+    tests = re.split(r'^  Test: (\S+) \.\.\.', re.sub(r'^(Suite: |Run Summary).*', '', output,
+                                                      flags=re.M), flags=re.M)
+    for name, body in zip(tests[1::2], tests[2::2]):
+        # The verdict begins a line; what follows it belongs to the next suite.
+        match = re.search(r'^(passed|FAILED)', body, re.M)
+        text = body[:match.start()] if match else body
+        skipped = re.search(r'\[SKIPPED\](.*)', text)
+        if not match or match.group(1) == 'FAILED':
+            lines = re.findall(r'.*\[FAILED\].*|.*CU_ASSERT.*|.*CU_FAIL.*', body)
+            yield name, 'failed', ' / '.join(line.strip() for line in lines[:4])
+        elif skipped:
+            yield name, 'skipped', skipped.group(1).strip()
+        else:
+            yield name, 'passed', ''
+
+
+class Clients(unittest.TestCase):
+    def qemu_io(self, url, *commands):
+        arguments = [word for command in commands for word in ('-c', command)]
+        status, output = run('qemu-io', '-f', 'raw', url, *arguments)
+        self.assertEqual(status, 0, output)
+        self.assertNotIn('failed', output)
+
+    @needs('iscsi-ls')
+    def test_libiscsi_tools(self):
+        with Server('--luns', '3') as server:
+            status, output = run('iscsi-ls', '-s', server.portal + '/')
+            self.assertEqual(status, 0, output)
+            self.assertIn(TARGET, output)
+            self.assertEqual(output.count('Type:DIRECT_ACCESS'), 3, output)
+            status, output = run('iscsi-inq', server.url)
+            self.assertEqual(status, 0, output)
+            self.assertIn('Vendor:SARSEN', output)
+            status, output = run('iscsi-readcapacity16', server.url)
+            self.assertEqual(status, 0, output)
+            self.assertIn('Total size:67108864', output)
+
+    @needs('qemu-io')
+    def test_qemu_io(self):
+        patterns = ['write -P 0x5a 0 64k', 'write -P 0x11 1M 3M', 'read -P 0x5a 0 64k',
+                    'read -P 0x11 1M 3M', 'write -z 0 32k', 'read -P 0 0 32k',
+                    'read -P 0x5a 32k 32k', 'discard 1M 1M', 'write -P 0x77 -f 5k 1k',
+                    'read -P 0x77 5k 1k', 'flush', 'aio_write -P 0x21 8M 4M',
+                    'aio_write -P 0x22 12M 4M', 'aio_flush', 'read -P 0x21 8M 4M',
+                    'read -P 0x22 12M 4M']
+        with Server() as server:
+            self.qemu_io(server.url, *patterns)
+        # QEMU 7.2 aborts on thin units with blocks of 4 KiB: those are thick here.
+        with Server('--block', '4096', '--thick') as server:
+            self.qemu_io(server.url, *[p for p in patterns if '1k' not in p])
+
+    @needs('qemu-img')
+    def test_qemu_img(self):
+        with Server() as server, tempfile.TemporaryDirectory() as folder:
+            with open(folder + '/in', 'wb') as image:
+                for i in range(64):
+                    image.write(bytes([i * 3 % 251]) * (1 << 20) if i % 3 else bytes(1 << 20))
+            for source, target in ((folder + '/in', server.url), (server.url, folder + '/out')):
+                status, output = run('qemu-img', 'convert', '-f', 'raw', '-O', 'raw', '-n' if
+                                     target == server.url else '-q', source, target)
+                self.assertEqual(status, 0, output)
+            status, output = run('cmp', folder + '/in', folder + '/out')
+            self.assertEqual(status, 0, output)
+
+    @needs('iscsi-test-cu')
+    def test_conformance(self):
+        with Server() as server:
+            _, output = run('iscsi-test-cu', '--dataloss', '-V', '-t', 'ALL', server.url,
+                            server.url, timeout=400)
+        results = list(classify(output))
+        failed = [f'{name}: {reason}' for name, verdict, reason in results if verdict == 'failed']
+        skipped = [reason for _, verdict, reason in results if verdict == 'skipped']
+        print(f'iscsi-test-cu: {len(results)} tests, {len(failed)} failed, '
+              f'{len(skipped)} skipped', file=sys.stderr)
+        for pattern, why in SKIPS.items():
+            count = sum(bool(re.search(pattern, reason)) for reason in skipped)
+            print(f'  {count:3} skipped: {why} ({pattern})', file=sys.stderr)
+        self.assertGreaterEqual(len(results), 200, output[-2000:])
+        self.assertEqual(failed, [])
+        unexplained = [reason for reason in skipped
+                       if not any(re.search(pattern, reason) for pattern in SKIPS)]
+        self.assertEqual(unexplained, [])
+
+
+if __name__ == '__main__':
+    unittest.main()
