@@ -3,8 +3,8 @@
  * An iSCSI server on memory volumes, for tests and measurements with real clients. Prints one URL
  * for each LUN and serves until its standard input is closed or it gets SIGTERM or SIGINT.
  *
- *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--luns N] [--thick] [--read-only]
- *                  [--address A] [--poll-us N] [--memory BYTES]
+ *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--physical BYTES] [--luns N]
+ *                  [--thick] [--read-only] [--address A] [--poll-us N] [--memory BYTES]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -28,7 +28,7 @@
 struct settings {
 	struct iscsi_server_options server;
 	uint64_t size_bytes, poll_ns;
-	uint32_t block_bytes;
+	uint32_t block_bytes, physical_bytes;
 	unsigned luns;
 	bool thin, read_only;
 };
@@ -59,7 +59,8 @@ static int add_lun(struct rig *rig, unsigned lun)
 
 	if (r < 0)
 		return r;
-	rig->volumes[lun]->physical_block_bytes = 4096;
+	rig->volumes[lun]->physical_block_bytes =
+		MAX(rig->settings.physical_bytes, rig->settings.block_bytes);
 	spec.volume = rig->volumes[lun];
 	return iscsi_server_add_lun(rig->server, TARGET, (uint16_t)lun, &spec);
 }
@@ -139,6 +140,7 @@ static int parse(int argc, char **argv, struct settings *settings)
 		{"read-only", no_argument, NULL, 'r'},
 		{"address", required_argument, NULL, 'a'},
 		{"poll-us", required_argument, NULL, 'u'},
+		{"physical", required_argument, NULL, 'y'},
 		{"memory", required_argument, NULL, 'm'},
 		{"quiet", no_argument, NULL, 'q'},
 		{0},
@@ -157,6 +159,9 @@ static int parse(int argc, char **argv, struct settings *settings)
 			break;
 		case 'b':
 			settings->block_bytes = (uint32_t)number;
+			break;
+		case 'y':
+			settings->physical_bytes = (uint32_t)number;
 			break;
 		case 'l':
 			settings->luns = (unsigned)number;

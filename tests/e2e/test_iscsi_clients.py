@@ -21,9 +21,11 @@ SKIPS = {
     r'WRITEATOMIC16 is not implemented': 'not offered',
     r'WRITESAME1[06] does not support 0-blocks': 'WSNZ is set',
     r'EXTENDEDCOPY is not implemented|RECEIVECOPYRESULT is not implemented': 'not offered yet',
-    r'PERSISTENT RESERVE IN is not implemented|PROUT Not Supported': 'not offered yet',
-    r'LBPPB < 2': 'needs larger physical blocks',
 }
+
+# It asks for the status at one block, and expects a descriptor that begins at the next physical one;
+# SBC-3 5.4.2 has it begin where the command says.
+WRONG_WITH_LARGE_BLOCKS = {'UnmapSingle'}
 
 
 def needs(program):
@@ -119,20 +121,36 @@ class Clients(unittest.TestCase):
             status, output = run('cmp', folder + '/in', folder + '/out')
             self.assertEqual(status, 0, output)
 
-    @needs('iscsi-test-cu')
-    def test_conformance(self):
-        with Server() as server:
+    def conformance(self, *arguments):
+        with Server(*arguments) as server:
             _, output = run('iscsi-test-cu', '--dataloss', '-V', '-t', 'ALL', server.url,
                             server.url, timeout=400)
         results = list(classify(output))
-        failed = [f'{name}: {reason}' for name, verdict, reason in results if verdict == 'failed']
-        skipped = [reason for _, verdict, reason in results if verdict == 'skipped']
-        print(f'iscsi-test-cu: {len(results)} tests, {len(failed)} failed, '
-              f'{len(skipped)} skipped', file=sys.stderr)
+        self.assertGreaterEqual(len(results), 200, output[-2000:])
+        return results
+
+    @needs('iscsi-test-cu')
+    def test_conformance(self):
+        """A test counts as passed when it passed with one size of physical blocks and failed with
+        none, but for what is wrong in the test."""
+        plain = self.conformance()
+        large = self.conformance('--physical', '4096')
+        failed, skipped, passed = [], [], 0
+        for (name, *one), (_, *two) in zip(plain, large, strict=True):
+            if two[0] == 'failed' and name in WRONG_WITH_LARGE_BLOCKS:
+                two = one
+            verdicts = {one[0], two[0]}
+            if 'failed' in verdicts:
+                failed.append(f'{name}: {one[1]} {two[1]}')
+            elif 'passed' in verdicts:
+                passed += 1
+            else:
+                skipped.append(one[1])
+        print(f'iscsi-test-cu: {passed} passed, {len(failed)} failed, {len(skipped)} skipped',
+              file=sys.stderr)
         for pattern, why in SKIPS.items():
             count = sum(bool(re.search(pattern, reason)) for reason in skipped)
             print(f'  {count:3} skipped: {why} ({pattern})', file=sys.stderr)
-        self.assertGreaterEqual(len(results), 200, output[-2000:])
         self.assertEqual(failed, [])
         unexplained = [reason for reason in skipped
                        if not any(re.search(pattern, reason) for pattern in SKIPS)]

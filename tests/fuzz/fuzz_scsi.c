@@ -86,6 +86,8 @@ static void run(struct fuzz *fuzz, const uint8_t *out)
 			command->io_result = perform(fuzz, &command->request);
 			continue;
 		}
+		if (step == SCSI_STEP_ABORT)
+			continue;
 		ASSERT(command->step_bytes <= command->buffer_size);
 		if (step == SCSI_STEP_DATA_OUT) {
 			ASSERT(command->step_data == command->buffer);

@@ -503,11 +503,20 @@ static void advance(struct iscsi_task *task)
 			if (send_data_in(task))
 				return;
 			break;
+		case SCSI_STEP_ABORT:
+			if (iscsi_tmf_abort_preempted(task))
+				return;
+			break;
 		case SCSI_STEP_DONE:
 			send_out(task, fill_response, answered);
 			return;
 		}
 	}
+}
+
+void iscsi_task_resume(struct iscsi_task *task)
+{
+	advance(task);
 }
 
 /* A buffer as the command needs it; unsolicited data that came moves into it. */

@@ -23,7 +23,7 @@ enum iscsi_task_state {
 	ISCSI_TASK_DATA,        /* waits for data that it asked for */
 	ISCSI_TASK_IO,          /* waits for its volume */
 	ISCSI_TASK_SENDING,     /* waits for the socket */
-	ISCSI_TASK_WAITING,     /* a task management function: waits for the tasks it aborted */
+	ISCSI_TASK_WAITING,     /* waits for the tasks that it aborted */
 };
 
 struct iscsi_discovery;
@@ -82,6 +82,8 @@ int iscsi_task_data_header(struct iscsi_connection *connection, const struct isc
 int iscsi_task_data_arrived(struct iscsi_connection *connection);
 /* Its turn has come. */
 void iscsi_task_deliver(struct iscsi_task *task);
+/* What it waited for in state WAITING has come. */
+void iscsi_task_resume(struct iscsi_task *task);
 /* Memory may be there now. False: still none. */
 bool iscsi_task_retry_memory(struct iscsi_task *task);
 
@@ -94,6 +96,9 @@ void iscsi_request_answer(struct iscsi_task *task,
 
 /* Task management (tmf.c). */
 void iscsi_tmf_deliver(struct iscsi_task *task);
+/* PREEMPT AND ABORT: aborts the tasks of the nexuses that were preempted. True: the command waits
+ * until the last of them has ended. */
+bool iscsi_tmf_abort_preempted(struct iscsi_task *task);
 /* A task has ended: those functions that waited for it answer. */
 void iscsi_tmf_task_ended(struct iscsi_server *server);
 

@@ -190,14 +190,65 @@ void iscsi_tmf_deliver(struct iscsi_task *task)
 	list_push_back(&task->session->server->tmf_waiters, &task->wait_link);
 }
 
+/* Does the task belong to a nexus that was preempted at the unit of `command`? */
+static bool is_preempted(const struct iscsi_task *command, const struct iscsi_task *task)
+{
+	uint16_t lun = command->unit->scsi.lun;
+	const struct scsi_nexus *nexus = task->session->nexuses[lun];
+
+	return task->session->target == command->session->target && nexus && nexus->preempted &&
+	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && task != command &&
+	       iscsi_pdu_get_lun(task->bhs.lun) == lun;
+}
+
+/* Looks at all tasks of preempted nexuses; aborts them first if asked to. Is one still at work? */
+static bool preempted_at_work(const struct iscsi_task *command, bool abort)
+{
+	struct iscsi_session *session;
+	struct iscsi_task *task;
+	bool at_work = false;
+
+	LIST_FOR_EACH (&command->session->server->sessions, session, struct iscsi_session, link) {
+		LIST_FOR_EACH (&session->tasks, task, struct iscsi_task, link) {
+			if (is_preempted(command, task) && abort)
+				iscsi_task_abort(task);
+		}
+		LIST_FOR_EACH (&session->tasks, task, struct iscsi_task, link) {
+			if (is_preempted(command, task) && task->aborted &&
+			    task->state != ISCSI_TASK_EARLY)
+				at_work = true;
+		}
+	}
+	return at_work;
+}
+
+bool iscsi_tmf_abort_preempted(struct iscsi_task *task)
+{
+	if (!preempted_at_work(task, true))
+		return false;
+	task->state = ISCSI_TASK_WAITING;
+	list_push_back(&task->session->server->tmf_waiters, &task->wait_link);
+	return true;
+}
+
+static bool still_waits(const struct iscsi_task *task)
+{
+	if (iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND)
+		return preempted_at_work(task, false);
+	return must_wait(task);
+}
+
 void iscsi_tmf_task_ended(struct iscsi_server *server)
 {
 	struct iscsi_task *task;
 
 	LIST_FOR_EACH (&server->tmf_waiters, task, struct iscsi_task, wait_link) {
-		if (must_wait(task))
+		if (still_waits(task))
 			continue;
 		list_remove(&task->wait_link);
-		answer(task);
+		if (iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND)
+			iscsi_task_resume(task);
+		else
+			answer(task);
 	}
 }

@@ -510,6 +510,40 @@ static void clearing_the_task_set_tells_others_body(struct fixture *f)
 }
 SIM_TEST(clearing_the_task_set_tells_others)
 
+static uint8_t persist_out(struct initiator *initiator, uint8_t action, uint64_t key,
+			   uint64_t action_key)
+{
+	struct initiator_command command = {.lun = 1, .cdb = {0x5f, action, 1, [8] = 24}};
+	uint8_t list[24] = {0};
+
+	put_be64(list, key);
+	put_be64(list + 8, action_key);
+	command.out = list;
+	command.out_length = sizeof(list);
+	assert_int_equal(run_command(initiator, &command), 0);
+	return command.status;
+}
+
+static void preempt_and_abort_fences_body(struct fixture *f)
+{
+	struct slow_command slow;
+
+	open_both(f);
+	settle(&f->a, 1);
+	settle(&f->b, 1);
+	assert_int_equal(persist_out(&f->a, 0, 0, 0xa), 0);
+	assert_int_equal(persist_out(&f->b, 0, 0, 0xb), 0);
+	start_slow(&slow, &f->b);
+	assert_int_equal(persist_out(&f->a, 5, 0xa, 0xb), 0);
+	/* The other's write is over, whichever way, and it hears no more of it. */
+	assert_int_equal(f->slow->in_flight, 0);
+	assert_false(slow.finished);
+	assert_attention(&f->b, 1, 0x2a05);
+	initiator_close(&f->b);
+	await_slow(&slow);
+}
+SIM_TEST(preempt_and_abort_fences)
+
 /* --- Changes from outside --- */
 
 static void luns_come_and_go_body(struct fixture *f)
@@ -921,6 +955,7 @@ int main(void)
 		cmocka_unit_test(abort_task),
 		cmocka_unit_test(resets),
 		cmocka_unit_test(clearing_the_task_set_tells_others),
+		cmocka_unit_test(preempt_and_abort_fences),
 		cmocka_unit_test(luns_come_and_go),
 		cmocka_unit_test(removal_waits_for_requests),
 		cmocka_unit_test(resize_reaches_initiators),

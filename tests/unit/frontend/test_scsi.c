@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@
 
 static uint8_t medium[BLOCK * BLOCKS];
 static uint8_t mapped[BLOCKS];
-static unsigned flushes;
+static unsigned flushes, aborts;
 static int next_error;
 
 struct fixture {
@@ -108,8 +109,8 @@ static int perform_io(struct block_request *request)
 }
 
 /* Runs a command to its end. */
-static enum scsi_status run(const uint8_t *cdb, size_t cdb_length, uint32_t out_length,
-			    uint32_t in_length)
+static enum scsi_status run_as(struct scsi_nexus *nexus, const uint8_t *cdb, size_t cdb_length,
+			       uint32_t out_length, uint32_t in_length)
 {
 	struct scsi_command *c = &f.command;
 	enum scsi_step step;
@@ -117,7 +118,7 @@ static enum scsi_status run(const uint8_t *cdb, size_t cdb_length, uint32_t out_
 	memset(c, 0, sizeof(*c));
 	c->target = &f.target;
 	c->unit = &f.unit;
-	c->nexus = &f.nexus;
+	c->nexus = nexus;
 	memcpy(c->cdb, cdb, cdb_length);
 	c->expected_out = out_length;
 	c->expected_in = in_length;
@@ -137,12 +138,21 @@ static enum scsi_status run(const uint8_t *cdb, size_t cdb_length, uint32_t out_
 			memcpy(f.in + f.in_length, c->step_data, c->step_bytes);
 			f.in_length += c->step_bytes;
 			break;
+		case SCSI_STEP_ABORT:
+			aborts++;
+			break;
 		default:
 			c->io_result = perform_io(&c->request);
 			break;
 		}
 	}
 	return c->status;
+}
+
+static enum scsi_status run(const uint8_t *cdb, size_t cdb_length, uint32_t out_length,
+			    uint32_t in_length)
+{
+	return run_as(&f.nexus, cdb, cdb_length, out_length, in_length);
 }
 #define RUN(out, in, ...)                             \
 	({                                            \
@@ -165,6 +175,7 @@ static int setup(void **state)
 	memset(medium, 0, sizeof(medium));
 	memset(mapped, 0, sizeof(mapped));
 	flushes = 0;
+	aborts = 0;
 	next_error = 0;
 	f.volume = (struct block_volume){
 		.size_bytes = sizeof(medium), .block_bytes = BLOCK, .physical_block_bytes = 4096};
@@ -535,6 +546,179 @@ static void reservations(void **state)
 	assert_null(f.unit.reserved_by);
 }
 
+/* PERSISTENT RESERVE OUT from one of the two nexuses. */
+static enum scsi_status persist_out(struct scsi_nexus *nexus, uint8_t action, uint8_t type,
+				    uint64_t key, uint64_t action_key)
+{
+	const uint8_t cdb[10] = {0x5f, action, type, [8] = 24};
+
+	memset(f.out, 0, 24);
+	put_be64(f.out, key);
+	put_be64(f.out + 8, action_key);
+	return run_as(nexus, cdb, 10, 24, 0);
+}
+
+static void assert_reserved(uint64_t key, uint8_t type)
+{
+	const uint8_t cdb[10] = {0x5e, 1, [8] = 64};
+
+	assert_int_equal(run(cdb, 10, 0, 64), SCSI_GOOD);
+	assert_int_equal(f.in_length, type ? 24 : 8);
+	if (type) {
+		assert_int_equal(get_be64(f.in + 8), key);
+		assert_int_equal(f.in[21], type);
+	}
+}
+
+static enum scsi_status other_reads(void)
+{
+	const uint8_t cdb[10] = {0x28, [8] = 1};
+
+	return run_as(&f.other, cdb, 10, 0, 512);
+}
+
+static enum scsi_status other_writes(void)
+{
+	const uint8_t cdb[10] = {0x2a, [8] = 1};
+
+	return run_as(&f.other, cdb, 10, 512, 0);
+}
+
+static void clear_attentions(void)
+{
+	struct scsi_sense sense;
+
+	while (scsi_nexus_take_attention(&f.nexus, &sense) ||
+	       scsi_nexus_take_attention(&f.other, &sense))
+		;
+}
+
+/* SPC-4 5.12.1: who may do what. */
+static void persistent_reservations_keep_others_out(void **state)
+{
+	static const struct {
+		uint8_t type;
+		bool stranger_reads, member_reads, member_writes;
+	} cases[] = {
+		{SCSI_WRITE_EXCLUSIVE, true, true, false},
+		{SCSI_EXCLUSIVE_ACCESS, false, false, false},
+		{SCSI_WRITE_EXCLUSIVE_REGISTRANTS, true, true, true},
+		{SCSI_EXCLUSIVE_ACCESS_REGISTRANTS, false, true, true},
+		{SCSI_WRITE_EXCLUSIVE_ALL, true, true, true},
+		{SCSI_EXCLUSIVE_ACCESS_ALL, false, true, true},
+	};
+
+	(void)state;
+	clear_attentions();
+	assert_int_equal(persist_out(&f.nexus, 1, 1, 0, 0), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 0, 0xa), SCSI_GOOD);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint8_t type = cases[i].type;
+
+		assert_int_equal(persist_out(&f.nexus, 1, type, 0xa, 0), SCSI_GOOD);
+		assert_int_equal(persist_out(&f.nexus, 1, type, 0xa, 0), SCSI_GOOD);
+		assert_reserved(type >= SCSI_WRITE_EXCLUSIVE_ALL ? 0 : 0xa, type);
+		assert_int_equal(other_reads() == SCSI_GOOD, cases[i].stranger_reads);
+		assert_int_equal(other_writes(), SCSI_RESERVATION_CONFLICT);
+		assert_int_equal(persist_out(&f.other, 0, 0, 0, 0xb), SCSI_GOOD);
+		assert_int_equal(other_reads() == SCSI_GOOD, cases[i].member_reads);
+		assert_int_equal(other_writes() == SCSI_GOOD, cases[i].member_writes);
+		assert_int_equal(RUN(512, 0, 0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0), SCSI_GOOD);
+		assert_int_equal(RUN(0, 0, 0x00, 0, 0, 0, 0, 0), SCSI_GOOD);
+		(void)persist_out(&f.nexus, 2, type == 1 ? 3 : 1, 0xa, 0); /* another type */
+		assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_RELEASE);
+		assert_int_equal(persist_out(&f.nexus, 2, type, 0xa, 0), SCSI_GOOD);
+		assert_reserved(0, 0);
+		clear_attentions();
+		assert_int_equal(persist_out(&f.other, 0, 0, 0xb, 0), SCSI_GOOD);
+	}
+}
+
+static void persistent_registrations(void **state)
+{
+	const uint8_t keys[10] = {0x5e, 0, [8] = 64}, status[10] = {0x5e, 3, [7] = 2};
+
+	(void)state;
+	clear_attentions();
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 7, 0xa), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(persist_out(&f.nexus, 6, 0, 7, 0xa), SCSI_GOOD); /* ignores the key */
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 7, 0xc), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 0xa, 0xc), SCSI_GOOD);
+	assert_int_equal(run(keys, 10, 0, 64), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in), 2);
+	assert_int_equal(get_be32(f.in + 4), 8);
+	assert_int_equal(get_be64(f.in + 8), 0xc);
+	assert_int_equal(RUN(0, 0, 0x16, 0, 0, 0, 0, 0), SCSI_RESERVATION_CONFLICT);
+	/* It outlives the session. */
+	scsi_nexus_done(&f.nexus);
+	scsi_nexus_init(&f.nexus, &f.unit, "iqn.a,i,0x1");
+	clear_attentions();
+	assert_int_equal(persist_out(&f.nexus, 1, 1, 0xc, 0), SCSI_GOOD);
+	assert_int_equal(run(status, 10, 0, 512), SCSI_GOOD);
+	assert_int_equal(f.in_length, 8 + 24 + 4 + 12);
+	assert_int_equal(f.in[8 + 12], 1);
+	assert_int_equal(f.in[8 + 13], 1);
+	assert_string_equal((char *)f.in + 8 + 28, "iqn.a,i,0x1");
+	/* The last word of a holder releases. */
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 0xc, 0), SCSI_GOOD);
+	assert_reserved(0, 0);
+	(void)RUN(16, 0, 0x5f, 0, 0, 0, 0, 0, 0, 0, 16, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+	(void)persist_out(&f.nexus, 1, 2, 0, 0); /* no such type */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)persist_out(&f.nexus, 0x1f, 1, 0, 0); /* no such action */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void preemption(void **state)
+{
+	(void)state;
+	clear_attentions();
+	assert_int_equal(persist_out(&f.nexus, 0, 0, 0, 0xa), SCSI_GOOD);
+	assert_int_equal(persist_out(&f.other, 0, 0, 0, 0xb), SCSI_GOOD);
+	assert_int_equal(persist_out(&f.other, 1, SCSI_EXCLUSIVE_ACCESS, 0xb, 0), SCSI_GOOD);
+	assert_int_equal(persist_out(&f.nexus, 4, 1, 0xa, 0xee), SCSI_RESERVATION_CONFLICT);
+	(void)persist_out(&f.nexus, 4, 1, 0xa, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	assert_int_equal(persist_out(&f.nexus, 5, SCSI_WRITE_EXCLUSIVE, 0xa, 0xb), SCSI_GOOD);
+	assert_true(aborts > 0);
+	assert_true(f.other.preempted);
+	assert_reserved(0xa, SCSI_WRITE_EXCLUSIVE);
+	(void)other_reads();
+	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_REGISTRATIONS_PREEMPTED);
+	assert_int_equal(other_reads(), SCSI_GOOD);
+	assert_int_equal(other_writes(), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(persist_out(&f.other, 3, 0, 0xb, 0), SCSI_RESERVATION_CONFLICT);
+	assert_int_equal(persist_out(&f.other, 0, 0, 0, 0xb), SCSI_GOOD);
+	assert_int_equal(persist_out(&f.other, 3, 0, 0xb, 0), SCSI_GOOD); /* clear */
+	assert_true(f.nexus.attentions & 1u << SCSI_ATTENTION_RESERVATIONS_PREEMPTED);
+	clear_attentions();
+	assert_reserved(0, 0);
+}
+
+static void registrations_have_a_limit(void **state)
+{
+	static struct scsi_nexus nexuses[SCSI_REGISTRATIONS_MAX + 1];
+	static char names[ARRAY_SIZE(nexuses)][32];
+	const uint8_t status[10] = {0x5e, 3, [7] = 0xff};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(nexuses); i++) {
+		struct scsi_sense sense;
+
+		snprintf(names[i], sizeof(names[i]), "iqn.%zu,i,0x0", i);
+		scsi_nexus_init(&nexuses[i], &f.unit, names[i]);
+		(void)scsi_nexus_take_attention(&nexuses[i], &sense);
+		(void)persist_out(&nexuses[i], 0, 0, 0, i + 1);
+	}
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_REGISTRATION_RESOURCES);
+	assert_int_equal(f.unit.persist.count, SCSI_REGISTRATIONS_MAX);
+	assert_int_equal(run(status, 10, 0, 65280), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in + 4) + 8, f.in_length);
+	for (size_t i = 0; i < ARRAY_SIZE(nexuses); i++)
+		scsi_nexus_done(&nexuses[i]);
+}
+
 static void reports(void **state)
 {
 	unsigned count;
@@ -600,6 +784,10 @@ int main(void)
 		cmocka_unit_test_setup(read_only_units, setup),
 		cmocka_unit_test_setup(attentions_and_missing_units, setup),
 		cmocka_unit_test_setup(reservations, setup),
+		cmocka_unit_test_setup(persistent_reservations_keep_others_out, setup),
+		cmocka_unit_test_setup(persistent_registrations, setup),
+		cmocka_unit_test_setup(preemption, setup),
+		cmocka_unit_test_setup(registrations_have_a_limit, setup),
 		cmocka_unit_test_setup(reports, setup),
 		cmocka_unit_test_setup(flush_and_the_rest, setup),
 	};

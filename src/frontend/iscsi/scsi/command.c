@@ -98,7 +98,7 @@ static enum scsi_step send_answer(struct scsi_command *command)
 {
 	size_t length;
 
-	memset(command->buffer, 0, SCSI_SMALL_BYTES);
+	memset(command->buffer, 0, SCSI_ANSWER_BYTES);
 	length = command->fill(command, command->buffer);
 	if (command->status != SCSI_GOOD)
 		return scsi_done(command);
@@ -114,7 +114,7 @@ void scsi_start_answer(struct scsi_command *command, uint32_t allocation_bytes,
 		       size_t (*fill)(struct scsi_command *command, uint8_t *buffer))
 {
 	command->in_bytes = allocation_bytes;
-	command->buffer_bytes = SCSI_SMALL_BYTES;
+	command->buffer_bytes = SCSI_ANSWER_BYTES;
 	command->fill = fill;
 	command->next = send_answer;
 }
@@ -178,11 +178,23 @@ uint32_t scsi_segment(const struct scsi_command *command, uint32_t limit)
 	return (uint32_t)(bytes - bytes % volume->block_bytes);
 }
 
-/* RESERVE(6) of another nexus, SPC-2 5.5. */
+static enum scsi_access access_of(unsigned flags)
+{
+	if (flags & (SCSI_WRITES | SCSI_CHANGES))
+		return SCSI_ACCESS_WRITE;
+	return flags & SCSI_READS ? SCSI_ACCESS_READ : SCSI_ACCESS_NONE;
+}
+
+/* RESERVE(6) of another nexus (SPC-2 5.5), or a persistent reservation. */
 static bool conflicts(const struct scsi_command *command)
 {
-	return command->unit->reserved_by && command->unit->reserved_by != command->nexus &&
-	       !(command->opcode->flags & SCSI_DESPITE_RESERVATION);
+	const struct scsi_unit *unit = command->unit;
+	unsigned flags = command->opcode->flags;
+
+	if (unit->reserved_by && unit->reserved_by != command->nexus &&
+	    !(flags & SCSI_DESPITE_RESERVATION))
+		return true;
+	return !scsi_persist_allows(&unit->persist, command->nexus->registration, access_of(flags));
 }
 
 /* In the order of SAM-5 5.3.3: what hides what. False after the command has failed. */

@@ -16,15 +16,17 @@
  */
 #include "frontend/iscsi/scsi/unit.h"
 
-#define SCSI_CDB_MAX       32
-#define SCSI_SEGMENT_BYTES (512u * 1024) /* the most that one step moves */
-#define SCSI_TRANSFER_BLOCKS 65536u /* of one command */
-#define SCSI_SMALL_BYTES   8192 /* answers and parameter lists that are no medium data */
+#define SCSI_CDB_MAX         32
+#define SCSI_SEGMENT_BYTES   (512u * 1024) /* the most that one step moves */
+#define SCSI_TRANSFER_BLOCKS 65536u        /* of one command */
+#define SCSI_ANSWER_BYTES    (32u * 1024)  /* the longest answer that is no medium data */
+#define SCSI_SMALL_BYTES     8192          /* parameter lists, and most answers */
 
 enum scsi_step {
 	SCSI_STEP_DATA_OUT, /* put step_bytes of data-out, from out_offset on, at step_data */
 	SCSI_STEP_IO,      /* submit `request` to the unit's volume; its result goes to io_result */
 	SCSI_STEP_DATA_IN, /* send step_bytes at step_data, which stand at in_offset of data-in */
+	SCSI_STEP_ABORT,   /* abort all tasks of nexuses that are `preempted`, wait for them */
 	SCSI_STEP_DONE,    /* send the status */
 };
 

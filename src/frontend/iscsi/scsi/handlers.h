@@ -12,7 +12,8 @@ enum scsi_flag {
 	SCSI_WRITES = 1 << 2,              /* refused by write protection */
 	SCSI_DESPITE_RESERVATION = 1 << 3, /* RESERVE(6) of others does not matter (SPC-2 5.5.1) */
 	SCSI_THIN_ONLY = 1 << 4,
-	SCSI_BLOCKS = 1 << 5, /* LBA and length stand where the opcode's group has them */
+	SCSI_READS = 1 << 5,   /* kept out by exclusive persistent reservations (SPC-4 5.12.1) */
+	SCSI_CHANGES = 1 << 6, /* kept out by all of them; every SCSI_WRITES is, too */
 };
 
 #define SCSI_NO_SERVICE_ACTION (-1)
@@ -49,8 +50,9 @@ uint32_t scsi_cdb_blocks(const uint8_t *cdb);
 /* Checks the range against the unit and sets offset and end; fails the command otherwise. */
 bool scsi_check_range(struct scsi_command *command, uint64_t lba, uint64_t blocks);
 
-/* A command that answers with data that `fill` makes: up to SCSI_SMALL_BYTES, cut at the allocation
- * length. `fill` gets a zeroed buffer and returns the length, or 0 after it failed the command. */
+/* A command that answers with data that `fill` makes: up to SCSI_ANSWER_BYTES, cut at the
+ * allocation length. `fill` gets a zeroed buffer and returns the length, or 0 after it failed the
+ * command. */
 void scsi_start_answer(struct scsi_command *command, uint32_t allocation_bytes,
 		       size_t (*fill)(struct scsi_command *command, uint8_t *buffer));
 /* A command that takes a parameter list, then `parse` gives the next step. */
@@ -100,3 +102,6 @@ void scsi_basic_defects(struct scsi_command *command);
 
 void scsi_reserve6(struct scsi_command *command);
 void scsi_release6(struct scsi_command *command);
+
+void scsi_persist_in(struct scsi_command *command);
+void scsi_persist_out(struct scsi_command *command);

@@ -20,7 +20,7 @@ static size_t fill_luns(struct scsi_command *command, uint8_t *buffer)
 	put_be32(buffer, (uint32_t)(length - 8));
 	return length;
 }
-_Static_assert(8 + SCSI_LUNS * 8 <= SCSI_SMALL_BYTES, "REPORT LUNS fits one answer");
+_Static_assert(8 + SCSI_LUNS * 8 <= SCSI_ANSWER_BYTES, "REPORT LUNS fits one answer");
 
 void scsi_report_luns(struct scsi_command *command)
 {

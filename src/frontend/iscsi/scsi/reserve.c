@@ -13,15 +13,25 @@ static bool check(struct scsi_command *command)
 	return false;
 }
 
+/* SPC-4 5.12.3: the two kinds of reservation exclude each other. */
+static bool is_persistent(struct scsi_command *command)
+{
+	if (command->unit->persist.count == 0)
+		return false;
+	command->status = SCSI_RESERVATION_CONFLICT;
+	return true;
+}
+
 void scsi_reserve6(struct scsi_command *command)
 {
-	if (check(command))
+	if (check(command) && !is_persistent(command))
 		command->unit->reserved_by = command->nexus;
 }
 
 /* Releasing what another nexus holds changes nothing and is no error. */
 void scsi_release6(struct scsi_command *command)
 {
-	if (check(command) && command->unit->reserved_by == command->nexus)
+	if (check(command) && !is_persistent(command) &&
+	    command->unit->reserved_by == command->nexus)
 		command->unit->reserved_by = NULL;
 }

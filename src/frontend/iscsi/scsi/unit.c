@@ -67,6 +67,9 @@ void scsi_nexus_init(struct scsi_nexus *nexus, struct scsi_unit *unit, const cha
 {
 	*nexus = (struct scsi_nexus){.unit = unit, .port = port};
 	list_push_back(&unit->nexuses, &nexus->link);
+	nexus->registration = scsi_persist_find(&unit->persist, port);
+	if (nexus->registration)
+		nexus->registration->nexus = nexus;
 	scsi_nexus_attention(nexus, SCSI_ATTENTION_POWER_ON);
 }
 
@@ -74,6 +77,8 @@ void scsi_nexus_done(struct scsi_nexus *nexus)
 {
 	if (nexus->unit->reserved_by == nexus)
 		nexus->unit->reserved_by = NULL;
+	if (nexus->registration)
+		nexus->registration->nexus = NULL;
 	list_remove(&nexus->link);
 }
 

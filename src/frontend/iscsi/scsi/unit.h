@@ -7,12 +7,12 @@
  * A unit belongs to its iSCSI target, a nexus to its session. Both live on the server's reactor.
  */
 #include "block/block.h"
+#include "frontend/iscsi/scsi/persist.h"
 #include "frontend/iscsi/scsi/sense.h"
 
 #define SCSI_LUNS          256 /* LUNs of a target: 0 to 255 */
 #define SCSI_NAME_BYTES    224 /* an iSCSI name with its NUL */
 #define SCSI_PRODUCT_BYTES 16
-#define SCSI_PORT_BYTES    248 /* initiator port: name, ",i,0x", ISID in hexadecimal, NUL */
 
 /* Unit attentions, the most important first (SAM-5 5.14: any order, but a reset hides the rest). */
 enum scsi_attention {
@@ -39,6 +39,7 @@ struct scsi_unit {
 	/* Mode parameters, shared by all nexuses (SPC-4 5.13.2, policy of one set). */
 	bool software_write_protect, descriptor_sense, write_cache;
 	struct scsi_nexus *reserved_by; /* RESERVE(6), SPC-2 */
+	struct scsi_persist persist;
 	struct list nexuses;
 };
 
@@ -47,6 +48,8 @@ struct scsi_nexus { /* one initiator port at one unit */
 	struct list_node link; /* in unit->nexuses */
 	uint32_t attentions;   /* bits of enum scsi_attention */
 	bool prevents_removal;
+	bool preempted; /* by the PREEMPT AND ABORT that is at work */
+	struct scsi_registration *registration;
 	const char *port; /* SCSI name of the initiator port */
 };
 
