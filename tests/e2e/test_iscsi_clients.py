@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Real initiators against the iSCSI target on memory volumes: libiscsi's tools and conformance tests, and
-QEMU's. Arguments: the iscsi_memory program, then those of unittest. What is not installed is skipped."""
+"""Real initiators against the iSCSI target on memory volumes: libiscsi's tools and conformance
+tests, and QEMU's. Arguments: the iscsi_memory program, then those of unittest. What is not
+installed is skipped."""
 import re
 import shutil
 import subprocess
@@ -20,11 +21,11 @@ SKIPS = {
     r'SANITIZE': 'not offered',
     r'WRITEATOMIC16 is not implemented': 'not offered',
     r'WRITESAME1[06] does not support 0-blocks': 'WSNZ is set',
-    r'EXTENDEDCOPY is not implemented|RECEIVECOPYRESULT is not implemented': 'not offered yet',
+    r'(EXTENDEDCOPY|RECEIVECOPYRESULT) is not implemented': 'not offered yet',
 }
 
-# It asks for the status at one block, and expects a descriptor that begins at the next physical one;
-# SBC-3 5.4.2 has it begin where the command says.
+# It asks for the status at one block, and expects a descriptor that begins at the next physical
+# one; SBC-3 5.4.2 has it begin where the command says.
 WRONG_WITH_LARGE_BLOCKS = {'UnmapSingle'}
 
 

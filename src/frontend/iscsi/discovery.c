@@ -153,7 +153,7 @@ static enum iscsi_out_fill fill_text(struct iscsi_out *out, struct iscsi_pdu_out
 
 	if (task->aborted)
 		return ISCSI_OUT_NONE;
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_TEXT_RESPONSE;
 	response->flags = task->response;
 	put_be32(response->itt, task->itt);

@@ -40,7 +40,7 @@ static enum iscsi_out_fill fill_reject(struct iscsi_out *out, struct iscsi_pdu_o
 
 	if (task->aborted)
 		return ISCSI_OUT_NONE;
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_REJECT;
 	response->flags = ISCSI_FINAL_BIT;
 	response->specific[0] = task->reject;
@@ -59,7 +59,7 @@ static enum iscsi_out_fill fill_nop(struct iscsi_out *out, struct iscsi_pdu_out 
 
 	if (task->aborted)
 		return ISCSI_OUT_NONE;
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_NOP_IN;
 	response->flags = ISCSI_FINAL_BIT;
 	put_be32(response->itt, task->itt);
@@ -75,7 +75,7 @@ static enum iscsi_out_fill fill_logout(struct iscsi_out *out, struct iscsi_pdu_o
 	struct iscsi_task *task = CONTAINER_OF(out, struct iscsi_task, out);
 	struct iscsi_response *response = (void *)pdu->header;
 
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_LOGOUT_RESPONSE;
 	response->flags = ISCSI_FINAL_BIT;
 	response->specific[0] = task->response;

@@ -52,11 +52,12 @@ struct iscsi_task *iscsi_task_new(struct iscsi_connection *connection, const str
 	return task;
 }
 
-void iscsi_task_uncount(struct iscsi_task *task)
+void iscsi_task_mark_answered(struct iscsi_task *task)
 {
 	if (task->counted)
 		task->session->queued--;
 	task->counted = false;
+	task->answered = true;
 }
 
 static void free_buffer(struct iscsi_task *task)
@@ -72,7 +73,7 @@ void iscsi_task_end(struct iscsi_task *task)
 	struct iscsi_server *server = session->server;
 
 	free_buffer(task);
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	list_remove(&task->wait_link);
 	if (task->unit && --task->unit->tasks == 0)
 		fiber_queue_wake_all(&server->changed);
@@ -379,7 +380,7 @@ static enum iscsi_out_fill fill_response(struct iscsi_out *out, struct iscsi_pdu
 
 	if (task->aborted)
 		return ISCSI_OUT_NONE;
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_SCSI_RESPONSE;
 	response->flags = ISCSI_FINAL_BIT | residual(task, &count);
 	response->status = (uint8_t)task->scsi.status;
@@ -423,7 +424,7 @@ static enum iscsi_out_fill fill_data_in(struct iscsi_out *out, struct iscsi_pdu_
 	if (task->burst_left == 0)
 		task->burst_left = task->session->params.max_burst;
 	if (end) {
-		iscsi_task_uncount(task);
+		iscsi_task_mark_answered(task);
 		data_in->flags |= ISCSI_DATA_IN_STATUS | residual(task, &count);
 		data_in->status = (uint8_t)task->scsi.status;
 		put_be32(data_in->residual, count);

@@ -38,6 +38,7 @@ struct iscsi_task {
 	struct iscsi_bhs bhs;
 	uint32_t itt, cmd_sn;
 	bool immediate, counted, aborted, receiving, drop_data;
+	bool answered;    /* its status was handed to the socket: there is nothing left to abort */
 	bool broken;      /* its data-out came in a wrong order */
 	uint8_t reject;   /* reason, when the request is to be rejected */
 	uint8_t response; /* of task management and logout */
@@ -70,8 +71,9 @@ struct iscsi_task *iscsi_task_new(struct iscsi_connection *connection, const str
 void iscsi_task_end(struct iscsi_task *task);
 /* Ends it now or as soon as possible, without an answer. */
 void iscsi_task_abort(struct iscsi_task *task);
-/* A numbered request is answered: its place in the window is free again. */
-void iscsi_task_uncount(struct iscsi_task *task);
+/* Its status goes to the socket: its place in the window is free again, and no function aborts it.
+ */
+void iscsi_task_mark_answered(struct iscsi_task *task);
 
 /* A header of a SCSI command or Data-Out PDU arrived: where its data goes. For a command the task
  * was made. A negative errno: the connection is to be closed. */

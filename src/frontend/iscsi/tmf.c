@@ -28,7 +28,7 @@ static bool in_scope(const struct iscsi_task *function, const struct iscsi_task 
 	const struct iscsi_task_management *request = (const void *)&function->bhs;
 	bool same_unit = iscsi_pdu_get_lun(task->bhs.lun) == iscsi_pdu_get_lun(request->lun);
 
-	if (iscsi_pdu_opcode(&task->bhs) != ISCSI_OP_SCSI_COMMAND ||
+	if (iscsi_pdu_opcode(&task->bhs) != ISCSI_OP_SCSI_COMMAND || task->answered ||
 	    task->session->target != function->session->target)
 		return false;
 	switch (function_of(function)) {
@@ -107,7 +107,7 @@ static enum iscsi_out_fill fill_response(struct iscsi_out *out, struct iscsi_pdu
 
 	if (task->aborted)
 		return ISCSI_OUT_NONE;
-	iscsi_task_uncount(task);
+	iscsi_task_mark_answered(task);
 	response->opcode = ISCSI_OP_TASK_MANAGEMENT_RESPONSE;
 	response->flags = ISCSI_FINAL_BIT;
 	response->specific[0] = task->response;
@@ -197,7 +197,8 @@ static bool is_preempted(const struct iscsi_task *command, const struct iscsi_ta
 	const struct scsi_nexus *nexus = task->session->nexuses[lun];
 
 	return task->session->target == command->session->target && nexus && nexus->preempted &&
-	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && task != command &&
+	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && !task->answered &&
+	       task != command &&
 	       iscsi_pdu_get_lun(task->bhs.lun) == lun;
 }
 

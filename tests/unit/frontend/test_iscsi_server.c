@@ -390,16 +390,21 @@ static void run_slow(struct fiber_task *task)
 	fiber_queue_wake_all(&slow->done);
 }
 
-/* Starts a write to the slow LUN and gives it time to get there. */
-static void start_slow(struct slow_command *slow, struct initiator *initiator)
+static void start_write(struct slow_command *slow, struct initiator *initiator, uint16_t lun)
 {
 	*slow = (struct slow_command){.initiator = initiator};
-	slow->command = transfer(0x2a, 1, 0, 8);
+	slow->command = transfer(0x2a, lun, 0, 8);
 	slow->command.out = f_->out;
 	slow->command.out_length = 4096;
 	fiber_queue_init(&slow->done);
 	slow->task.run = run_slow;
 	fiber_spawn(reactor_current(), FIBER_CONTROL, &slow->task);
+}
+
+/* Starts a write to the slow LUN and gives it time to get there. */
+static void start_slow(struct slow_command *slow, struct initiator *initiator)
+{
+	start_write(slow, initiator, 1);
 	fiber_sleep(SLOW_NS / 5);
 }
 
@@ -455,6 +460,38 @@ static void abort_task_body(struct fixture *f)
 	await_slow(&slow);
 }
 SIM_TEST(abort_task)
+
+/* An answered command and a function that aborted it exclude each other, at any timing. */
+static void abort_or_answer_body(struct fixture *f)
+{
+	unsigned aborted = 0, answered = 0;
+
+	open_a(f);
+	settle(&f->a, 0);
+	for (unsigned i = 0; i < 300; i++) {
+		struct slow_command slow;
+		uint8_t response;
+
+		start_write(&slow, &f->a, 0);
+		fiber_sleep(i * 20 * NSEC_PER_USEC % (4 * NSEC_PER_MSEC));
+		assert_int_equal(
+			initiator_tmf(&f->a, ISCSI_TMF_ABORT_TASK, 0, slow.command.itt, &response),
+			0);
+		assert_int_equal(initiator_nop(&f->a, NULL, 0), 0); /* nothing is on the way now */
+		assert_int_equal(slow.finished, response == ISCSI_TMF_NO_TASK);
+		aborted += response == ISCSI_TMF_COMPLETE;
+		answered += slow.finished;
+		if (!slow.finished) { /* the initiator's part of the abort */
+			list_remove(&slow.command.link);
+			slow.command.finished = true;
+			fiber_queue_wake_all(&slow.command.done);
+			await_slow(&slow);
+		}
+	}
+	assert_int_equal(aborted + answered, 300);
+	assert_true(aborted > 0 && answered > 0);
+}
+SIM_TEST(abort_or_answer)
 
 static void resets_body(struct fixture *f)
 {
@@ -953,6 +990,7 @@ int main(void)
 		cmocka_unit_test(a_second_connection),
 		cmocka_unit_test(reinstatement_waits_for_old_requests),
 		cmocka_unit_test(abort_task),
+		cmocka_unit_test(abort_or_answer),
 		cmocka_unit_test(resets),
 		cmocka_unit_test(clearing_the_task_set_tells_others),
 		cmocka_unit_test(preempt_and_abort_fences),
