@@ -154,7 +154,7 @@ static int start_node(void *arg)
 		.reactors = daemon->reactors,
 		.reactor_count = daemon->reactor_count,
 		.state_directory = config->state,
-		.map_budget_bytes = config->map_budget_bytes,
+		.map_budget_bytes = config_map_bytes(config),
 		.iscsi_enabled = config->iscsi_enabled,
 		.iscsi = {.address = config->iscsi_address,
 			  .port = (uint16_t)config->iscsi_port,

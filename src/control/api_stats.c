@@ -119,7 +119,7 @@ int api_node_show(struct api_request *request)
 		version_text(), "pid", (json_int_t)node->options.process_id, "uptime_ns",
 		(json_int_t)(reactor_now_ns(node->home) - node->started_ns), "state_directory",
 		node->options.state_directory, "reactor_count", (int)node->options.reactor_count,
-		"memory_budget_bytes", (json_int_t)node->options.map_budget_bytes, "pools",
+		"map_budget_bytes", (json_int_t)node->options.map_budget_bytes, "pools",
 		(json_int_t)list_count(&node->pools), "vdisks",
 		(json_int_t)list_count(&node->vdisks), "failed_vdisks", failed, "jobs_running",
 		(int)jobs_running(node->jobs), "reactors", reactors_to_json(node), "iscsi",

@@ -41,7 +41,7 @@ static const struct setting settings[] = {
 	{"iscsi", "memory", VALUE_SIZE, AT(iscsi_memory_bytes), 8 * MIB, 64 * GIB},
 	{"log", "level", VALUE_LEVEL, AT(log_level), 0, 0},
 	{"log", "format", VALUE_FORMAT, AT(log_format), 0, 0},
-	{"memory", "maps", VALUE_SIZE, AT(map_budget_bytes), 16 * MIB, TIB},
+	{"memory", "budget", VALUE_SIZE, AT(memory_budget_bytes), 128 * MIB, TIB},
 };
 
 /* State of one reading. inih calls back for keys only, so a line that was none is seen in
@@ -74,7 +74,7 @@ void config_defaults(struct config *config)
 		.iscsi_memory_bytes = 64 * MIB,
 		.log_level = LOG_LEVEL_INFO,
 		.log_format = LOG_FORMAT_TEXT,
-		.map_budget_bytes = 256 * MIB,
+		.memory_budget_bytes = 512 * MIB,
 	};
 
 	/* With its padding, so that two configurations can be compared as bytes. */
@@ -285,6 +285,15 @@ int config_read_file(struct config *config, const char *path, config_fault_fn *f
 	return r;
 }
 
+uint64_t config_map_bytes(const struct config *config)
+{
+	uint64_t others = CONFIG_MEMORY_BASE;
+
+	if (config->iscsi_enabled)
+		others += config->iscsi_memory_bytes;
+	return config->memory_budget_bytes > others ? config->memory_budget_bytes - others : 0;
+}
+
 int config_check(const struct config *config, config_fault_fn *fault_fn, void *arg)
 {
 	unsigned char address[sizeof(struct in6_addr)];
@@ -297,6 +306,10 @@ int config_check(const struct config *config, config_fault_fn *fault_fn, void *a
 	}
 	if (config->iscsi_announce[strcspn(config->iscsi_announce, "/ \t@?#")]) {
 		fault_fn("[iscsi] announce is not a host name or address", arg);
+		r = -EINVAL;
+	}
+	if (config_map_bytes(config) < CONFIG_MAPS_MIN) {
+		fault_fn("[memory] budget is not enough: give 96M more than [iscsi] memory", arg);
 		r = -EINVAL;
 	}
 	if (config->state[0] != '/') {

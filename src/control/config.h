@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/macros.h"
 
 #define CONFIG_PATH_MAX     4096
 #define CONFIG_SOCKET_MAX   108 /* sun_path with its NUL, unix(7) */
@@ -36,13 +37,20 @@ struct config {
 	enum log_level log_level;
 	enum log_format log_format;
 	/* [memory] */
-	uint64_t map_budget_bytes;
+	uint64_t memory_budget_bytes; /* of the whole process */
 };
 
 #define CONFIG_DEFAULT_FILE   "/etc/sarsen/sarsend.conf"
 #define CONFIG_DEFAULT_SOCKET "/run/sarsen/sarsend.sock"
 
+/* Of the budget, what everything but maps and iSCSI's data needs: programs, stacks, the catalog,
+ * log buffers, the tables of groups; and the least that maps work with. */
+#define CONFIG_MEMORY_BASE (64 * MIB)
+#define CONFIG_MAPS_MIN    (32 * MIB)
+
 void config_defaults(struct config *config);
+/* What is left of the memory budget for maps. */
+uint64_t config_map_bytes(const struct config *config);
 /* Called for each fault: "FILE:LINE: what, and what to do". */
 typedef void config_fault_fn(const char *fault, void *arg);
 /* Changes `config` by the file's keys. -ENOENT and the like from opening it, -EINVAL after faults.

@@ -146,7 +146,7 @@ static const struct method_column node_fields[] = {
 	{"uptime_ns", "uptime", COLUMN_DURATION},
 	{"state_directory", "state-directory", COLUMN_TEXT},
 	{"reactor_count", "reactors", COLUMN_COUNT},
-	{"memory_budget_bytes", "memory-budget", COLUMN_SIZE},
+	{"map_budget_bytes", "map-budget", COLUMN_SIZE},
 	{"iscsi.address", "iscsi-address", COLUMN_TEXT},
 	{"pools", "pools", COLUMN_COUNT},
 	{"vdisks", "vdisks", COLUMN_COUNT},

@@ -51,7 +51,7 @@ static void reads_all_keys(void **state)
 			  "reactors = 3\nworkers=2\npin = no\npoll_us = 0\n\n[iscsi]\n"
 			  "enabled=off\naddress = ::1 ; loopback\nannounce=host.example\n"
 			  "port = 0\nport_fallback = yes\nmax_sessions = 9\nmemory = 1G\n"
-			  "; another\n[log]\nlevel = Debug\nformat=json\n[memory]\nmaps=64M\n",
+			  "; another\n[log]\nlevel = Debug\nformat=json\n[memory]\nbudget=2G\n",
 			  &config, &faults),
 		0);
 	assert_string_equal(config.state, "/srv/s");
@@ -69,7 +69,9 @@ static void reads_all_keys(void **state)
 	assert_int_equal(config.iscsi_memory_bytes, GIB);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config.log_format, LOG_FORMAT_JSON);
-	assert_int_equal(config.map_budget_bytes, 64 * MIB);
+	assert_int_equal(config.memory_budget_bytes, 2 * GIB);
+	/* iSCSI is off here and needs nothing. */
+	assert_int_equal(config_map_bytes(&config), 2 * GIB - CONFIG_MEMORY_BASE);
 	assert_int_equal(config_check(&config, collect, &faults), 0);
 }
 
@@ -103,7 +105,7 @@ static void reports_all_faults_with_their_lines(void **state)
 				   "[log]\n"
 				   "level = loud\n" /* 16 */
 				   "[memory]\n"
-				   "maps = 1K\n"       /* 18 */
+				   "budget = 1K\n"     /* 18 */
 				   "last line is bad"; /* 19 */
 	static const unsigned lines[] = {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16, 18, 19};
 	struct config config;
@@ -143,10 +145,12 @@ static void checks_what_is_left(void **state)
 	config_defaults(&config);
 	strcpy(config.iscsi_address, "localhost");
 	strcpy(config.iscsi_announce, "a/b");
+	config.memory_budget_bytes = 128 * MIB; /* iSCSI takes half */
+	config.iscsi_memory_bytes = 64 * MIB;
 	strcpy(config.state, "state");
 	strcpy(config.socket, "x.sock");
 	assert_int_equal(config_check(&config, collect, &faults), -EINVAL);
-	assert_int_equal(faults.count, 4);
+	assert_int_equal(faults.count, 5);
 }
 
 static void a_missing_file_is_an_error(void **state)
