@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cli_help.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "base/macros.h"
 #include "control/config.h"
+
+#define NAME_MAX_SHOWN 64
 
 static const char options_text[] =
 	"Options:\n"
@@ -19,54 +22,38 @@ static const char options_text[] =
 	"  -h, --help               this text, or that of a noun or verb\n"
 	"      --version            print the version\n";
 
-static void print_dashed(FILE *stream, const char *name)
+/* "NEW-NAME" of a positional parameter, "--read-only" of another. */
+static const char *show_name(const struct method_param *param, char ret_text[static NAME_MAX_SHOWN])
 {
-	for (; *name; name++)
-		fputc(*name == '_' ? '-' : *name, stream);
-}
+	bool positional = param->flags & PARAM_POSITIONAL;
 
-static void print_upper(FILE *stream, const char *name)
-{
-	for (; *name; name++)
-		fputc(*name == '_'                   ? '-'
-		      : *name >= 'a' && *name <= 'z' ? *name - 32
-						     : *name,
-		      stream);
+	snprintf(ret_text, NAME_MAX_SHOWN, "%s%s", positional ? "" : "--", param->name);
+	for (char *c = ret_text; *c; c++)
+		*c = *c == '_' ? '-' : positional ? (char)toupper((unsigned char)*c) : *c;
+	return ret_text;
 }
 
 static void print_usage(FILE *stream, const struct method *method)
 {
+	char name[NAME_MAX_SHOWN];
+
 	fprintf(stream, "sarsen %s %s", method->noun, method->verb);
 	for (const struct method_param *param = method->params; param->name; param++) {
 		bool required = param->flags & PARAM_REQUIRED;
+		bool has_value = !(param->flags & PARAM_POSITIONAL) && param->type != PARAM_BOOL;
 
-		fputs(required ? " " : " [", stream);
-		if (!(param->flags & PARAM_POSITIONAL)) {
-			fputs("--", stream);
-			print_dashed(stream, param->name);
-			fputs(param->type == PARAM_BOOL ? "" : " ", stream);
-		}
-		if (param->flags & PARAM_POSITIONAL)
-			print_upper(stream, param->name);
-		else if (param->type != PARAM_BOOL)
-			fputs(param_type_name(param->type), stream);
-		fputs(required ? "" : "]", stream);
+		fprintf(stream, "%s%s%s%s%s", required ? " " : " [", show_name(param, name),
+			has_value ? " " : "", has_value ? param_type_name(param->type) : "",
+			required ? "" : "]");
 	}
 	fputc('\n', stream);
 }
 
 static void print_param(FILE *stream, const struct method_param *param)
 {
-	char left[64];
+	char name[NAME_MAX_SHOWN];
 
-	snprintf(left, sizeof(left), "%s%s", param->flags & PARAM_POSITIONAL ? "" : "--",
-		 param->name);
-	for (char *c = left; *c; c++)
-		if (*c == '_')
-			*c = '-';
-		else if ((param->flags & PARAM_POSITIONAL) && *c >= 'a' && *c <= 'z')
-			*c -= 32;
-	fprintf(stream, "  %-16s %s", left, param->help);
+	fprintf(stream, "  %-16s %s", show_name(param, name), param->help);
 	for (const char *const *choice = param->choices; choice && *choice; choice++)
 		fprintf(stream, "%s%s", choice == param->choices ? "; one of " : ", ", *choice);
 	fputc('\n', stream);
@@ -76,7 +63,8 @@ static void help_method(FILE *stream, const struct method *method)
 {
 	fputs("Usage: ", stream);
 	print_usage(stream, method);
-	fprintf(stream, "\n%c%s.\n", method->summary[0] - 32, method->summary + 1);
+	fprintf(stream, "\n%c%s.\n", toupper((unsigned char)method->summary[0]),
+		method->summary + 1);
 	if (method->params->name)
 		fputc('\n', stream);
 	for (const struct method_param *param = method->params; param->name; param++)
