@@ -75,8 +75,9 @@ int pool_rig_open(struct pool_rig *rig, uint64_t capacity_bytes)
 {
 	int r = rig->catalog ? 0 : pool_rig_open_catalog(rig);
 
-	if (r == 0)
-		r = pool_find(rig->catalog, "p", &rig->pool_id);
+	if (r)
+		return r;
+	r = pool_find(rig->catalog, "p", &rig->pool_id);
 	if (r == -ENOENT)
 		r = pool_rig_create(rig, "p", POOL_RIG_DIRECTORY, capacity_bytes, &rig->pool_id);
 	if (r == 0)

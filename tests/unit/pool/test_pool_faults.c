@@ -99,7 +99,8 @@ static void scenario(struct sweep *s)
 	struct pool_rig *rig = s->rig;
 	int r = pool_rig_open(rig, POOL_MIN_BYTES);
 
-	ASSERT(is_expected(r));
+	/* SQLite opens for reading what cannot be written, and then does not find it. */
+	ASSERT(is_expected(r) || (s->error == -EROFS && r == -ENOENT));
 	s->outcome.created = r == 0;
 	if (r)
 		return;
