@@ -41,7 +41,7 @@ install: all ## programs and pages to the system (DESTDIR=... to stage)
 	@meson install -C $(BUILD)
 
 clean: ## remove the builds; run/ holds data and stays
-	@rm -rf build build-asan build-tsan
+	@rm -rf build build-asan build-tsan build-fuzz
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
