@@ -5,6 +5,7 @@
  *
  *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--physical BYTES] [--luns N]
  *                  [--thick] [--read-only] [--address A] [--poll-us N] [--memory BYTES]
+ *                  [--reactors N]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -22,20 +23,21 @@
 #include "reactor/fiber.h"
 #include "world/real.h"
 
-#define TARGET   "iqn.2026-01.org.sarsen:default.memory"
-#define LUNS_MAX 16
+#define TARGET       "iqn.2026-01.org.sarsen:default.memory"
+#define LUNS_MAX     16
+#define REACTORS_MAX 4u
 
 struct settings {
 	struct iscsi_server_options server;
 	uint64_t size_bytes, poll_ns;
 	uint32_t block_bytes, physical_bytes;
-	unsigned luns;
+	unsigned luns, reactors;
 	bool thin, read_only;
 };
 
 struct rig {
 	struct settings settings;
-	struct reactor *reactor;
+	struct reactor *reactors[REACTORS_MAX]; /* the server's, then those of the volumes */
 	struct iscsi_server *server;
 	struct block_volume *volumes[LUNS_MAX];
 };
@@ -54,7 +56,8 @@ static int add_lun(struct rig *rig, unsigned lun)
 				 .product = "memory",
 				 .thin = rig->settings.thin,
 				 .read_only = rig->settings.read_only};
-	int r = memory_volume_new(rig->reactor, rig->settings.size_bytes, rig->settings.block_bytes,
+	int r = memory_volume_new(rig->reactors[(lun + 1) % rig->settings.reactors],
+				  rig->settings.size_bytes, rig->settings.block_bytes,
 				  &rig->volumes[lun]);
 
 	if (r < 0)
@@ -68,7 +71,7 @@ static int add_lun(struct rig *rig, unsigned lun)
 static int start(void *arg)
 {
 	struct rig *rig = arg;
-	int r = iscsi_server_new(rig->reactor, &rig->settings.server, &rig->server);
+	int r = iscsi_server_new(rig->reactors[0], &rig->settings.server, &rig->server);
 
 	if (r == 0)
 		r = iscsi_server_add_target(rig->server, TARGET);
@@ -79,11 +82,13 @@ static int start(void *arg)
 
 static int stop(void *arg)
 {
-	struct rig *rig = arg;
+	iscsi_server_free(((struct rig *)arg)->server);
+	return 0;
+}
 
-	iscsi_server_free(rig->server);
-	for (unsigned lun = 0; lun < LUNS_MAX; lun++)
-		block_volume_free(rig->volumes[lun]);
+static int free_volume(void *arg)
+{
+	block_volume_free(arg);
 	return 0;
 }
 
@@ -105,26 +110,48 @@ static void serve(struct rig *rig)
 	}
 }
 
+static int start_reactors(struct rig *rig, struct world *world)
+{
+	for (unsigned i = 0; i < rig->settings.reactors; i++) {
+		struct reactor_options options = {.index = i, .poll_ns = rig->settings.poll_ns};
+		int r = reactor_new(world, &options, &rig->reactors[i]);
+
+		if (r == 0)
+			r = reactor_start(rig->reactors[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void stop_all(struct rig *rig)
+{
+	(void)fiber_call_blocking(rig->reactors[0], FIBER_CONTROL, stop, rig);
+	for (unsigned lun = 0; lun < LUNS_MAX; lun++) {
+		if (rig->volumes[lun])
+			(void)fiber_call_blocking(rig->volumes[lun]->home, FIBER_CONTROL,
+						  free_volume, rig->volumes[lun]);
+	}
+	for (unsigned i = 0; i < rig->settings.reactors; i++)
+		reactor_stop(rig->reactors[i]);
+	for (unsigned i = 0; i < rig->settings.reactors; i++)
+		reactor_free(rig->reactors[i]);
+}
+
 static int run(struct rig *rig)
 {
-	struct reactor_options options = {.poll_ns = rig->settings.poll_ns};
 	struct world *world;
 	int r = world_real_new(&(struct world_real_options){.fence_fd = -1}, &world);
 
 	if (r < 0)
 		return r;
-	r = reactor_new(world, &options, &rig->reactor);
+	r = start_reactors(rig, world);
 	if (r < 0)
-		return r;
-	r = reactor_start(rig->reactor);
-	if (r < 0)
-		return r;
-	r = fiber_call_blocking(rig->reactor, FIBER_CONTROL, start, rig);
+		return r; /* the process ends with it */
+	r = fiber_call_blocking(rig->reactors[0], FIBER_CONTROL, start, rig);
 	if (r == 0)
 		serve(rig);
-	(void)fiber_call_blocking(rig->reactor, FIBER_CONTROL, stop, rig);
-	reactor_stop(rig->reactor);
-	reactor_free(rig->reactor);
+	stop_all(rig);
 	world_real_free(world);
 	return r;
 }
@@ -140,6 +167,7 @@ static int parse(int argc, char **argv, struct settings *settings)
 		{"read-only", no_argument, NULL, 'r'},
 		{"address", required_argument, NULL, 'a'},
 		{"poll-us", required_argument, NULL, 'u'},
+		{"reactors", required_argument, NULL, 'e'},
 		{"physical", required_argument, NULL, 'y'},
 		{"memory", required_argument, NULL, 'm'},
 		{"quiet", no_argument, NULL, 'q'},
@@ -159,6 +187,9 @@ static int parse(int argc, char **argv, struct settings *settings)
 			break;
 		case 'b':
 			settings->block_bytes = (uint32_t)number;
+			break;
+		case 'e':
+			settings->reactors = (unsigned)MIN(MAX(number, 1u), REACTORS_MAX);
 			break;
 		case 'y':
 			settings->physical_bytes = (uint32_t)number;
@@ -197,6 +228,7 @@ int main(int argc, char **argv)
 					      .size_bytes = 64 * MIB,
 					      .block_bytes = 512,
 					      .luns = 1,
+					      .reactors = 1,
 					      .thin = true}};
 	struct sigaction action = {.sa_handler = on_signal};
 	int r = parse(argc, argv, &rig.settings);

@@ -3,11 +3,14 @@
 """Real initiators against the iSCSI target on memory volumes: libiscsi's tools and conformance
 tests, and QEMU's. Arguments: the iscsi_memory program, then those of unittest. What is not
 installed is skipped."""
+import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 SERVER = sys.argv.pop(1)
@@ -31,6 +34,20 @@ WRONG_WITH_LARGE_BLOCKS = {'UnmapSingle'}
 
 def needs(program):
     return unittest.skipUnless(shutil.which(program), f'{program} is not installed')
+
+
+def boot_disk(text):
+    """16 MiB whose first sector loads block 2048 with INT 13h and prints it to the serial port."""
+    code = bytes.fromhex('31c0 8ed8 8ec0 8ed0 bc007c'   # segments and stack at 0
+                         'be807c b442 cd13 720e'        # read by the packet at 0x7c80, or stop
+                         'be0080 ac84c0 7406 baf803 ee ebf5'  # out(0x3f8) up to a NUL
+                         'f4 ebfd')                     # halt
+    packet = struct.pack('<BBHHHQ', 16, 0, 1, 0x8000, 0, 2048)
+    sector = code.ljust(0x80, b'\0') + packet.ljust(510 - 0x80, b'\0') + b'\x55\xaa'
+    disk = bytearray(16 << 20)
+    disk[:512] = sector
+    disk[2048 * 512:2048 * 512 + len(text)] = text
+    return disk
 
 
 class Server:
@@ -103,8 +120,9 @@ class Clients(unittest.TestCase):
                     'read -P 0x77 5k 1k', 'flush', 'aio_write -P 0x21 8M 4M',
                     'aio_write -P 0x22 12M 4M', 'aio_flush', 'read -P 0x21 8M 4M',
                     'read -P 0x22 12M 4M']
-        with Server() as server:
-            self.qemu_io(server.url, *patterns)
+        for reactors in ('1', '2'):  # the volume on the server's reactor, and on another
+            with Server('--reactors', reactors) as server:
+                self.qemu_io(server.url, *patterns)
         # QEMU 7.2 aborts on thin units with blocks of 4 KiB: those are thick here.
         with Server('--block', '4096', '--thick') as server:
             self.qemu_io(server.url, *[p for p in patterns if '1k' not in p])
@@ -121,6 +139,45 @@ class Clients(unittest.TestCase):
                 self.assertEqual(status, 0, output)
             status, output = run('cmp', folder + '/in', folder + '/out')
             self.assertEqual(status, 0, output)
+
+    @needs('qemu-system-x86_64')
+    def test_ipxe_boots(self):
+        """iPXE is a firmware's initiator: small segments, one command at a time. It boots a sector
+        that reads another one through the BIOS and prints it."""
+        with Server('--size', '16777216', '--thick') as server, \
+                tempfile.TemporaryDirectory() as folder:
+            with open(folder + '/disk', 'wb') as image:
+                image.write(boot_disk(b'SARSEN BOOTED'))
+            status, output = run('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw',
+                                 folder + '/disk', server.url)
+            self.assertEqual(status, 0, output)
+            port = server.portal.rsplit(':', 1)[1]
+            os.mkdir(folder + '/tftp')
+            with open(folder + '/tftp/script', 'w', encoding='ascii') as script:
+                script.write('#!ipxe\nset initiator-iqn iqn.2026-01.org.example:ipxe\n'
+                             f'sanboot iscsi:10.0.2.2::{port}:0:{TARGET}\n')
+            guest = subprocess.Popen(
+                ['qemu-system-x86_64', '-accel', 'tcg', '-m', '128', '-display', 'none', '-monitor',
+                 'none', '-serial', f'file:{folder}/serial', '-boot', 'n', '-netdev',
+                 f'user,id=n,tftp={folder}/tftp,bootfile=script', '-device',
+                 'virtio-net-pci,netdev=n'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                self.await_text(folder + '/serial', 'SARSEN BOOTED', 120)
+            finally:
+                guest.kill()
+                guest.wait()
+
+    def await_text(self, path, text, seconds):
+        deadline = time.monotonic() + seconds
+        seen = ''
+        while time.monotonic() < deadline:
+            if os.path.exists(path):
+                with open(path, encoding='ascii', errors='replace') as file:
+                    seen = file.read()
+            if text in seen:
+                return
+            time.sleep(0.2)
+        self.fail(f'{text!r} does not come; there is {seen!r}')
 
     def conformance(self, *arguments):
         with Server(*arguments) as server:
