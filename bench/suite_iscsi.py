@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite `iscsi`: the target on a memory volume, one session, against tgt on a file in memory.
 
-The client (libiscsi) is the same. The rate is per second of the target's processor time, because the
+The client (libiscsi) is the same. The rate is per second of the target's processor time, because
+the
 machine may be shared and the client takes more of it than the target.
 """
 import os
