@@ -8,6 +8,8 @@
 
 #include "base/log.h"
 
+#define SPARES_AHEAD 4 /* 256 MiB written while the pool is idle, of pools of 8 GiB or more */
+
 /* To a pool's home and back; entries of the list are not touched there. */
 struct call {
 	struct node *node;
@@ -41,8 +43,11 @@ static int open_at_home(void *arg)
 {
 	struct call *call = arg;
 	struct node *node = call->node;
+	int r = pool_open(node->options.world, node->catalog, call->id, &call->pool);
 
-	return pool_open(node->options.world, node->catalog, call->id, &call->pool);
+	if (r == 0)
+		pool_set_spares_ahead(call->pool, SPARES_AHEAD);
+	return r;
 }
 
 int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool)
