@@ -253,6 +253,19 @@ static uint64_t fill_disk(void)
 	return count;
 }
 
+/* As compaction does: one row goes, one comes elsewhere. */
+static int swap(uint64_t old, uint64_t new)
+{
+	uint8_t value[900];
+	struct catalog_change changes[] = {
+		{.kind = CATALOG_DELETE, .key = key_of(old)},
+		{.kind = CATALOG_PUT, .key = key_of(new), .value = value, .length = sizeof(value)},
+	};
+
+	memset(value, (int)new, sizeof(value));
+	return catalog_commit(catalog, changes, ARRAY_SIZE(changes));
+}
+
 /* With not one free byte on the disk, as far as the catalog is concerned. */
 static void full_run(void *arg)
 {
@@ -266,6 +279,8 @@ static void full_run(void *arg)
 	sim_disk_set_capacity(rig.sim, DISK, 0);
 	ASSERT(put(count, 900) == -ENOSPC);
 	ASSERT(put(5, 900) == 0); /* in place */
+	for (uint64_t i = 10; i < 100; i++)
+		ASSERT(swap(7 * i, count + i) == 0);
 	for (int i = 0; i < 200; i++)
 		ASSERT(ids_of(&id) == 0);
 	close_catalog();
