@@ -229,6 +229,12 @@ static void finish_command(struct initiator_command *command, int result)
 	fiber_queue_wake_all(&command->done);
 }
 
+void initiator_forget(struct initiator_command *command)
+{
+	if (!command->finished)
+		finish_command(command, -ECANCELED);
+}
+
 static void take_status(struct initiator_command *command, uint8_t status, uint8_t flags,
 			const uint8_t *residual)
 {

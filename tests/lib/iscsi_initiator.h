@@ -79,6 +79,8 @@ void initiator_close(struct initiator *initiator);
 /* 0 when a status came; -ECONNRESET. */
 int initiator_run(struct initiator *initiator, struct initiator_command *command);
 int initiator_nop(struct initiator *initiator, const void *data, uint32_t length);
+/* The initiator's part of an abort: the command returns -ECANCELED. */
+void initiator_forget(struct initiator_command *command);
 int initiator_tmf(struct initiator *initiator, enum iscsi_tmf function, uint16_t lun,
 		  uint32_t referenced_itt, uint8_t *ret_response);
 /* SendTargets; the caller frees the text. */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/reached.h"
 #include "block/chance.h"
 #include "block/delay.h"
 #include "block/memory.h"
@@ -53,6 +54,7 @@ struct client {
 	unsigned logins;  /* counts those that succeeded */
 	unsigned running; /* workers that are not done */
 	struct fiber_queue changed;
+	struct fiber_mutex abort_lock;
 	struct worker workers[WORKERS];
 	struct sim_rig_task task;
 };
@@ -128,6 +130,30 @@ static void await_login(struct client *client, unsigned login)
 		fiber_queue_wait(&client->changed);
 }
 
+/* Aborts what another worker of the client is doing: it was done then, or never will be. */
+static void do_abort(struct worker *worker)
+{
+	struct client *client = worker->client;
+	struct initiator_command *victim =
+		&client->workers[chance_below(&worker->chance, WORKERS)].command;
+	uint8_t response = 0;
+	uint32_t itt;
+	bool at_work;
+
+	fiber_mutex_lock(&client->abort_lock);
+	at_work = victim->link.next && list_is_linked(&victim->link) && !victim->finished;
+	itt = victim->itt;
+	if (at_work &&
+	    initiator_tmf(&client->initiator, ISCSI_TMF_ABORT_TASK, 0, itt, &response) == 0 &&
+	    response == ISCSI_TMF_COMPLETE) {
+		REACHED("sim_iscsi.aborted");
+		SIM_RUN_CHECK(victim->itt == itt && !victim->finished,
+			      "a command was aborted and answered");
+		initiator_forget(victim);
+	}
+	fiber_mutex_unlock(&client->abort_lock);
+}
+
 static bool is_transient(const struct initiator_command *command)
 {
 	return command->status == 0x08 || command->status == 0x28 ||
@@ -135,8 +161,8 @@ static bool is_transient(const struct initiator_command *command)
 }
 
 /*
- * Runs the command until it has a definite outcome. -ECONNRESET: it may have been done or not, and
- * that is settled: the client is logged in anew.
+ * Runs the command until it has a definite outcome. -ECONNRESET, -ECANCELED: it may have been done
+ * or not, and that is settled: the client is logged in anew, or the target said that it is over.
  */
 static int perform(struct worker *worker)
 {
@@ -151,7 +177,7 @@ static int perform(struct worker *worker)
 			fiber_sleep(chance_below(&worker->chance, 2000000));
 	} while (r == 0 && is_transient(&worker->command));
 	mix(client->simulation, (uint64_t)(r + 200) * 256 + worker->command.status);
-	if (r < 0)
+	if (r < 0 && r != -ECANCELED)
 		await_login(client, login);
 	return r;
 }
@@ -317,6 +343,8 @@ static void run_worker(struct fiber_task *task)
 		if (chance_below(&worker->chance, 4) == 0)
 			fiber_sleep(chance_below(&worker->chance, 3000000));
 		operate(worker);
+		if (chance_below(&worker->chance, 10) == 0)
+			do_abort(worker);
 	}
 	client->running--;
 	fiber_queue_wake_all(&client->changed);
@@ -404,6 +432,7 @@ static void init_client(struct simulation *simulation, struct client *client)
 	client->simulation = simulation;
 	chance_init(&client->chance, chance_next(&simulation->chance));
 	fiber_queue_init(&client->changed);
+	fiber_mutex_init(&client->abort_lock);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		client->workers[i].client = client;
 		chance_init(&client->workers[i].chance, chance_next(&simulation->chance));
@@ -454,8 +483,13 @@ static uint64_t run(uint64_t seed, bool trace)
 int main(int argc, char **argv)
 {
 	static const char *const must_reach[] = {
-		"iscsi.memory-wait", "iscsi.reserve",        "iscsi.task-set-full",
-		"iscsi.abort-io",    "iscsi.reinstate-wait", NULL,
+		"iscsi.memory-wait",
+		"iscsi.reserve",
+		"iscsi.task-set-full",
+		"iscsi.abort-io",
+		"sim_iscsi.aborted",
+		"iscsi.reinstate-wait",
+		NULL,
 	};
 	static const struct sim_run_program program = {
 		.name = "sim_iscsi",

@@ -104,6 +104,8 @@ static void drop_tasks(struct iscsi_connection *connection)
 		task->receiving = false;
 		iscsi_task_abort(task);
 	}
+	/* The end of one task may have let another answer. */
+	iscsi_sender_drop(&connection->sender);
 	list_remove(&connection->session_link);
 	iscsi_session_unref(session);
 }

@@ -40,6 +40,7 @@ struct iscsi_task *iscsi_task_new(struct iscsi_connection *connection, const str
 	else
 		return NULL;
 	memset(task, 0, offsetof(struct iscsi_task, generation));
+	task->state = ISCSI_TASK_RECEIVING;
 	task->session = session;
 	task->connection = connection;
 	list_node_init(&task->wait_link);
@@ -79,6 +80,8 @@ void iscsi_task_end(struct iscsi_task *task)
 		fiber_queue_wake_all(&server->changed);
 	if (task->connection && task->connection->receiving == task)
 		task->connection->receiving = NULL;
+	/* Data that still comes for it finds nobody. */
+	task->state = ISCSI_TASK_FREE;
 	task->generation++;
 	list_remove(&task->link);
 	list_push_front(&session->free_tasks, &task->link);

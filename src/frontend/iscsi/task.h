@@ -16,6 +16,7 @@
 #include "frontend/iscsi/session.h"
 
 enum iscsi_task_state {
+	ISCSI_TASK_FREE,
 	ISCSI_TASK_RECEIVING,   /* its own PDU is arriving */
 	ISCSI_TASK_EARLY,       /* waits for the turn of its CmdSN */
 	ISCSI_TASK_UNSOLICITED, /* waits for the rest of its unsolicited data */

@@ -198,8 +198,7 @@ static bool is_preempted(const struct iscsi_task *command, const struct iscsi_ta
 
 	return task->session->target == command->session->target && nexus && nexus->preempted &&
 	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && !task->answered &&
-	       task != command &&
-	       iscsi_pdu_get_lun(task->bhs.lun) == lun;
+	       task != command && iscsi_pdu_get_lun(task->bhs.lun) == lun;
 }
 
 /* Looks at all tasks of preempted nexuses; aborts them first if asked to. Is one still at work? */

@@ -481,12 +481,8 @@ static void abort_or_answer_body(struct fixture *f)
 		assert_int_equal(slow.finished, response == ISCSI_TMF_NO_TASK);
 		aborted += response == ISCSI_TMF_COMPLETE;
 		answered += slow.finished;
-		if (!slow.finished) { /* the initiator's part of the abort */
-			list_remove(&slow.command.link);
-			slow.command.finished = true;
-			fiber_queue_wake_all(&slow.command.done);
-			await_slow(&slow);
-		}
+		initiator_forget(&slow.command);
+		await_slow(&slow);
 	}
 	assert_int_equal(aborted + answered, 300);
 	assert_true(aborted > 0 && answered > 0);
@@ -704,6 +700,67 @@ static void addresses_are_checked_body(struct fixture *f)
 	iscsi_server_free(second);
 }
 SIM_TEST(addresses_are_checked)
+
+/* A write that waits for its data is aborted; then the data comes nevertheless. */
+static void data_for_an_aborted_task_body(struct fixture *f)
+{
+	struct initiator_options options = by_default();
+	struct iscsi_task_management abort = {.opcode = ISCSI_OP_TASK_MANAGEMENT |
+							ISCSI_IMMEDIATE_BIT,
+					      .flags = 0x80 | ISCSI_TMF_ABORT_TASK};
+	struct iovec iov = {&abort, sizeof(abort)};
+	struct slow_command slow;
+
+	options.immediate_data = false;
+	options.initial_r2t = true;
+	assert_int_equal(open_with(&f->a, &options), 0);
+	settle(&f->a, 0);
+	start_write(&slow, &f->a, 0);
+	fiber_yield();
+	/* As soon as the command is sent: so the answer to the R2T waits for us. */
+	fiber_mutex_lock(&f->a.send_lock);
+	fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(slow.command.r2t_sn, 1);
+	put_be32(abort.itt, 0x3000);
+	put_be32(abort.referenced_itt, slow.command.itt);
+	put_be32(abort.cmd_sn, f->a.cmd_sn);
+	assert_int_equal(io_send_all(f->a.socket, &iov, 1), 0);
+	fiber_sleep(NSEC_PER_SEC);
+	fiber_mutex_unlock(&f->a.send_lock);
+	fiber_sleep(NSEC_PER_SEC);
+	assert_false(slow.finished);
+	assert_false(f->a.broken);
+	assert_int_equal(initiator_nop(&f->a, NULL, 0), 0);
+	assert_int_equal(do_read(&f->a, 0, 0, 8), 0);
+	assert_int_equal(f->in[100], 0); /* it was not written */
+	initiator_close(&f->a);
+	await_slow(&slow);
+}
+SIM_TEST(data_for_an_aborted_task)
+
+/* The one who waits for the end of an aborted request goes away before that. */
+static void a_cut_amid_a_reset_body(struct fixture *f)
+{
+	struct slow_command slow;
+	struct iscsi_task_management reset = {.opcode = ISCSI_OP_TASK_MANAGEMENT |
+							ISCSI_IMMEDIATE_BIT,
+					      .flags = 0x80 | ISCSI_TMF_LUN_RESET};
+
+	open_a(f);
+	settle(&f->a, 1);
+	start_slow(&slow, &f->a);
+	iscsi_pdu_put_lun(reset.lun, 1);
+	put_be32(reset.itt, 0x3000);
+	put_be32(reset.cmd_sn, f->a.cmd_sn);
+	assert_int_equal(initiator_send_raw(&f->a, &reset, NULL, 0), 0);
+	fiber_sleep(SLOW_NS / 5);
+	initiator_close(&f->a);
+	await_slow(&slow);
+	open_a(f); /* the session before it came to its end */
+	settle(&f->a, 1);
+	assert_int_equal(f->slow->in_flight, 0);
+}
+SIM_TEST(a_cut_amid_a_reset)
 
 /* --- Hostile and broken peers; b is the bystander --- */
 
@@ -1000,6 +1057,8 @@ int main(void)
 		cmocka_unit_test(targets_are_removed),
 		cmocka_unit_test(the_server_stops_amid_work),
 		cmocka_unit_test(addresses_are_checked),
+		cmocka_unit_test(data_for_an_aborted_task),
+		cmocka_unit_test(a_cut_amid_a_reset),
 		cmocka_unit_test(cut_at_every_byte),
 		cmocka_unit_test(logins_time_out),
 		cmocka_unit_test(half_open_logins_make_room),
