@@ -291,15 +291,16 @@ static int send_data(struct initiator_command *command, uint32_t ttt, uint32_t o
 	int r = 0;
 
 	while (offset < end && r == 0) {
-		uint32_t n = MIN(end - offset, initiator->max_send);
+		uint32_t n = MIN(end - offset, initiator->max_send), skew;
 		struct iscsi_data_out pdu = {.opcode = ISCSI_OP_DATA_OUT};
 
 		pdu.flags = offset + n == end ? ISCSI_FINAL_BIT : 0;
 		iscsi_pdu_put_lun(pdu.lun, command->lun);
 		put_be32(pdu.itt, command->itt);
 		put_be32(pdu.ttt, ttt);
-		put_be32(pdu.data_sn, data_sn++);
-		put_be32(pdu.buffer_offset, offset);
+		skew = data_sn == 1 ? (uint32_t)initiator->skew : 0;
+		put_be32(pdu.data_sn, data_sn++ + (initiator->skew_offset ? 0 : skew));
+		put_be32(pdu.buffer_offset, offset + (initiator->skew_offset ? skew : 0));
 		put_be32(pdu.exp_stat_sn, initiator->exp_stat_sn);
 		r = initiator_send_raw(initiator, &pdu, command->out + offset, n);
 		offset += n;

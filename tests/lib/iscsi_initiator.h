@@ -52,6 +52,8 @@ struct initiator {
 	bool initial_r2t, immediate_data, header_digest, data_digest;
 	uint16_t tsih, login_status;
 	uint64_t sent_bytes;
+	int32_t skew; /* added to DataSN (or the offset) of the second Data-Out PDU of each burst */
+	bool skew_offset;
 	bool broken, reader_running;
 	unsigned users; /* fibers inside of calls */
 	struct list commands;

@@ -241,6 +241,8 @@ static void ranges_are_checked(void **state)
 	(void)RUN(0, 0, 0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 		  0xff, 0, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+	(void)RUN(0, 0, 0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
 	(void)RUN(0, 512, 0x28, 0x20, 0, 0, 0, 0, 0, 0, 1, 0); /* protection information */
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 	f.volume.size_bytes = 64 * MIB;
