@@ -100,7 +100,8 @@ static int receive_pdu(struct initiator *initiator, struct iscsi_response *bhs, 
 	     length);
 	if (length > 0) {
 		data = malloc(padded);
-		MUST(data, "no memory");
+		if (!data)
+			return -ENOMEM;
 		r = io_receive_exactly(initiator->socket, data, padded);
 		if (r == 0 && initiator->data_digest)
 			r = receive_digest(initiator, crc32c(data, padded));
@@ -625,6 +626,18 @@ int initiator_tmf(struct initiator *initiator, enum iscsi_tmf function, uint16_t
 	return r;
 }
 
+static int append(char **text, size_t length, const struct initiator *initiator)
+{
+	char *longer = realloc(*text, length + initiator->answer_length + 1);
+
+	if (!longer)
+		return -ENOMEM;
+	if (initiator->answer_length > 0)
+		memcpy(longer + length, initiator->answer_data, initiator->answer_length);
+	*text = longer;
+	return 0;
+}
+
 int initiator_discover(struct initiator *initiator, const char *value, char **ret_text,
 		       size_t *ret_length)
 {
@@ -642,11 +655,15 @@ int initiator_discover(struct initiator *initiator, const char *value, char **re
 		r = ask(initiator, &pdu, request, length);
 		if (r < 0)
 			break;
-		MUST(initiator->answer.opcode == ISCSI_OP_TEXT_RESPONSE, "no text response");
-		text = realloc(text, total + initiator->answer_length + 1);
-		MUST(text, "no memory");
-		if (initiator->answer_length > 0)
-			memcpy(text + total, initiator->answer_data, initiator->answer_length);
+		if (initiator->answer.opcode == ISCSI_OP_REJECT)
+			r = -EPROTO;
+		else
+			MUST(initiator->answer.opcode == ISCSI_OP_TEXT_RESPONSE, "no text");
+		if (r < 0)
+			break;
+		r = append(&text, total, initiator);
+		if (r < 0)
+			break;
 		total += initiator->answer_length;
 		ttt = get_be32(initiator->answer.ttt);
 		length = 0;
