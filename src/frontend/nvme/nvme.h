@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * A virtual NVMe controller on one reactor (NVMe 1.4 base specification, with commands of 2.0): it
+ * takes commands from queues in guest memory and carries them out on block volumes. Its
+ * state is in the memory that it shares with its keeper (vfu/shared.h), so another engine can go
+ * on after this one has died; docs/nvme.md has the rules.
+ *
+ * It knows neither sockets nor descriptors: guest memory is given to it as mapped ranges, and
+ * interrupts, wake-ups and answers leave through nvme_host_ops. link.h connects it to a real
+ * keeper; the simulator and the tests stand in for one.
+ *
+ * All functions are called on the controller's home reactor.
+ */
+#include "block/block.h"
+#include "vfu/shared.h"
+
+struct nvme_controller;
+
+#define NVME_NAMESPACE_MAX 256u /* namespaces attached to one controller, and the largest nsid */
+#define NVME_SERIAL_MAX    20
+#define NVME_MODEL_MAX     40
+
+struct nvme_host_ops {
+	/* Interrupt: MSI-X vector, or vector 0 of INTx. Does not block. */
+	void (*interrupt)(void *context, unsigned vector);
+	/* Nothing touches the range any more and the controller has forgotten it; the range may be
+	 * taken away. */
+	void (*unmapped)(void *context, uint32_t id);
+	/* Resets up to this count are carried out. */
+	void (*quiesced)(void *context, uint32_t reset_count);
+};
+
+struct nvme_controller_options {
+	struct reactor *home;
+	const struct nvme_host_ops *host;
+	void *host_context;
+	char name[64];
+	char serial[NVME_SERIAL_MAX + 1];
+	char model[NVME_MODEL_MAX + 1];
+	uint16_t controller_id;       /* CNTLID, unique in the node */
+	uint64_t subsystem_id;        /* for the subsystem's NQN; stable for ever */
+	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
+	bool namespace_management;    /* the guest may create, delete, attach and format */
+};
+
+struct nvme_namespace_options {
+	uint32_t nsid;
+	struct block_volume *volume; /* on any reactor; outlives the attachment */
+	uint64_t nguid[2];           /* stable for ever */
+	uint64_t eui64;              /* 0 = none */
+	bool read_only;
+	bool shared; /* several controllers have it (NMIC, reservations) */
+	bool thin;   /* deallocate gives space back */
+};
+
+/* `shared` and `doorbells` outlive the controller. It does nothing before nvme_controller_start().
+ * -EPROTO: a layout of another version; -EUCLEAN: contents that no engine wrote; -ENOMEM. */
+int nvme_controller_new(const struct nvme_controller_options *options, struct vfu_shared *shared,
+			struct vfu_doorbells *doorbells, struct nvme_controller **ret_controller);
+/* Guest memory. -EEXIST when it overlaps another range, -ENOSPC beyond VFU_MAP_COUNT. */
+int nvme_controller_map(struct nvme_controller *controller, const struct vfu_map *map,
+			void *memory);
+/* Ends in host->unmapped(), possibly before it returns. Commands that use the range run to their
+ * end first; none that comes later reaches it. */
+void nvme_controller_unmap(struct nvme_controller *controller, uint32_t id);
+/* Recovers what the last engine left (rule 4) and begins to serve. All ranges, interrupts and
+ * namespaces that exist have been given before. */
+void nvme_controller_start(struct nvme_controller *controller);
+/* Doorbells or registers may have changed. */
+void nvme_controller_kick(struct nvme_controller *controller);
+/* Takes no further command, waits for those in flight (from a fiber), and leaves the shared memory
+ * as a live engine's, for the next one. */
+void nvme_controller_stop(struct nvme_controller *controller);
+void nvme_controller_free(struct nvme_controller *controller); /* stopped or never started */
+
+/* From a fiber. -EEXIST: nsid in use; -EINVAL. The guest is told by an asynchronous event. */
+int nvme_namespace_attach(struct nvme_controller *controller,
+			  const struct nvme_namespace_options *options);
+/* From a fiber; waits for the commands that use it. -ENOENT. */
+int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid);
+/* The volume has another size. */
+void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid);
+
+struct nvme_stats {
+	bool enabled, ready, shutdown, fatal;
+	unsigned submission_queues, completion_queues, commands_in_flight, namespaces;
+	uint64_t bytes_in_flight;
+	uint64_t reads, writes, flushes, others, errors;
+	uint64_t bytes_read, bytes_written;
+	uint64_t admin_commands, interrupts, wakeups, aborted, poisoned;
+};
+void nvme_controller_get_stats(const struct nvme_controller *controller,
+			       struct nvme_stats *ret_stats);
