@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "block/chance.h"
+#include "engine_mix.h"
 #include "engine_model.h"
 #include "engine_rig.h"
 #include "sim_run.h"
@@ -38,6 +39,7 @@ struct simulation {
 	struct model model;
 	struct chance chance;
 	enum scenario scenario;
+	struct mix mix;
 	uint64_t size_bytes; /* of the vDisk now */
 	uint64_t max_bytes;
 	bool sync_failed; /* a failed sync may lose data at a later loss of power, by its nature */
@@ -64,40 +66,12 @@ static void check_result(const struct simulation *simulation, const char *what, 
 		      "%s: %d", what, result);
 }
 
-struct range {
-	uint64_t first, count; /* sectors */
-};
-
-/* Mostly small, sometimes unaligned, rarely large. */
-static struct range draw_range(struct client *client)
-{
-	struct chance *chance = &client->chance;
-	uint64_t sectors = client->simulation->size_bytes / SECTOR;
-	uint64_t kind = chance_below(chance, 10);
-	struct range range;
-
-	if (kind < 3) { /* any sectors */
-		range.count = 1 + chance_below(chance, 24);
-		range.first = chance_below(chance, sectors - range.count);
-	} else if (kind < 8) { /* some blocks */
-		range.count = 8 * (1 + chance_below(chance, 8));
-		range.first = 8 * chance_below(chance, (sectors - range.count) / 8);
-	} else { /* many blocks */
-		range.count = 8 * (1 + chance_below(chance, OP_MAX / 4096));
-		range.first = 8 * chance_below(chance, (sectors - range.count) / 8);
-	}
-	/* Half of all goes to a small part, so that things meet. */
-	if (chance_below(chance, 2) && range.first > 4096)
-		range.first = 8 * chance_below(chance, 256) + range.first % 8;
-	return range;
-}
-
-static bool is_whole(struct range range)
+static bool is_whole(struct mix_range range)
 {
 	return range.first % 8 == 0 && range.count % 8 == 0;
 }
 
-static int io(struct client *client, enum block_op op, unsigned flags, struct range range)
+static int io(struct client *client, enum block_op op, unsigned flags, struct mix_range range)
 {
 	struct block_volume *volume = client->simulation->rig.volume;
 	bool has_data = op == BLOCK_READ || op == BLOCK_WRITE || op == BLOCK_COMPARE;
@@ -106,7 +80,7 @@ static int io(struct client *client, enum block_op op, unsigned flags, struct ra
 			range.first * SECTOR);
 }
 
-static void do_read(struct client *client, struct range range)
+static void do_read(struct client *client, struct mix_range range)
 {
 	struct simulation *simulation = client->simulation;
 	uint64_t acked = simulation->model.acked;
@@ -131,7 +105,7 @@ static void settle(struct client *client, uint32_t op, int r, bool durable)
 		model_fail(&simulation->model, op);
 }
 
-static void do_write(struct client *client, struct range range, bool fua)
+static void do_write(struct client *client, struct mix_range range, bool fua)
 {
 	struct simulation *simulation = client->simulation;
 	uint32_t op = model_begin(&simulation->model, range.first, range.count, false,
@@ -141,7 +115,7 @@ static void do_write(struct client *client, struct range range, bool fua)
 	settle(client, op, io(client, BLOCK_WRITE, fua ? BLOCK_FUA : 0, range), fua);
 }
 
-static void do_zero(struct client *client, struct range range, enum block_op kind)
+static void do_zero(struct client *client, struct mix_range range, enum block_op kind)
 {
 	struct simulation *simulation = client->simulation;
 	uint32_t op =
@@ -162,7 +136,7 @@ static void do_flush(struct client *client)
 }
 
 /* Reads, then swaps: nothing else is in flight on the range, so it must match. */
-static void do_compare_and_write(struct client *client, struct range range)
+static void do_compare_and_write(struct client *client, struct mix_range range)
 {
 	struct simulation *simulation = client->simulation;
 	struct block_wait wait;
@@ -186,7 +160,7 @@ static void do_compare_and_write(struct client *client, struct range range)
 	settle(client, op, block_wait(simulation->rig.volume, &wait), false);
 }
 
-static void do_status(struct client *client, struct range range)
+static void do_status(struct client *client, struct mix_range range)
 {
 	struct block_wait wait = {.request = {.op = BLOCK_STATUS,
 					      .offset = range.first * SECTOR,
@@ -199,45 +173,63 @@ static void do_status(struct client *client, struct range range)
 		      "status: length %" PRIu64, wait.request.status.length);
 }
 
+static void act(struct client *client, enum mix_action action, struct mix_range range)
+{
+	switch (action) {
+	case MIX_READ:
+		do_read(client, range);
+		return;
+	case MIX_WRITE:
+		do_write(client, range, false);
+		return;
+	case MIX_WRITE_FUA:
+		do_write(client, range, true);
+		return;
+	case MIX_ZERO:
+		do_zero(client, range, BLOCK_WRITE_ZEROES);
+		return;
+	case MIX_UNMAP:
+		do_zero(client, range, BLOCK_UNMAP);
+		return;
+	case MIX_SWAP:
+		do_compare_and_write(client, range);
+		return;
+	default:
+		do_status(client, range);
+	}
+}
+
+/* Of a pool that is to be full: first everything once, then anything. */
+static struct mix_range fill_range(struct client *client)
+{
+	struct simulation *simulation = client->simulation;
+	uint64_t count = simulation->size_bytes / OP_MAX;
+	uint64_t at = simulation->filled < count ? simulation->filled++
+						 : chance_below(&client->chance, count);
+
+	return (struct mix_range){at * (OP_MAX / SECTOR), OP_MAX / SECTOR};
+}
+
 static void operate(struct client *client)
 {
 	struct simulation *simulation = client->simulation;
-	uint64_t kind = chance_below(&client->chance, 100);
-	struct range range = draw_range(client);
+	enum mix_action action = mix_draw_action(&simulation->mix, &client->chance);
+	struct mix_range range = mix_draw_range(&simulation->mix, &client->chance, action,
+						simulation->size_bytes / SECTOR);
 
-	if (kind < 8) {
+	if (action == MIX_FLUSH) {
 		do_flush(client);
 		return;
 	}
-	if (kind < 10) {
+	if (action == MIX_CHECKPOINT) {
 		check_result(simulation, "checkpoint", vdisk_checkpoint(simulation->rig.vdisk));
 		return;
 	}
-	if (simulation->scenario == SCENARIO_FULL && kind < 90) {
-		/* First everything once, then anything. */
-		range.count = OP_MAX / SECTOR;
-		if (simulation->filled < simulation->size_bytes / OP_MAX)
-			range.first = simulation->filled++ * range.count;
-		else
-			range.first = range.count * chance_below(&client->chance,
-								 simulation->size_bytes / OP_MAX);
-	}
+	if (simulation->scenario == SCENARIO_FULL && chance_below(&client->chance, 10))
+		range = fill_range(client);
 	if (!model_claim(&simulation->model, range.first, range.count))
 		return;
-	if (kind < 30)
-		do_read(client, range);
-	else if (kind < 75)
-		do_write(client, range, false);
-	else if (kind < 80)
-		do_write(client, range, true);
-	else if (kind < 86)
-		do_zero(client, range, BLOCK_WRITE_ZEROES);
-	else if (kind < 94)
-		do_zero(client, range, BLOCK_UNMAP);
-	else if (kind < 98)
-		do_compare_and_write(client, range);
-	else
-		do_status(client, range);
+	act(client, action, range);
 	model_release(&simulation->model, range.first, range.count);
 }
 
@@ -249,7 +241,7 @@ static void client_run(void *arg)
 		operate(client);
 		if (sim_is_dead(client->simulation->rig.sim.sim))
 			return;
-		if (chance_below(&client->chance, 8) == 0)
+		if (chance_below(&client->chance, client->simulation->mix.idle) == 0)
 			fiber_sleep(chance_below(&client->chance, 20 * NSEC_PER_MSEC));
 	}
 }
@@ -470,6 +462,9 @@ static void round_run(struct simulation *simulation)
 		set_faults(simulation, false);
 	}
 	engine_rig_call(rig, verify_all);
+	/* Before an open counts again: what checkpoints made of the liveness that was known. */
+	if (simulation->scenario == SCENARIO_PLAIN && chance_below(&simulation->chance, 2))
+		engine_rig_call(rig, check_clean);
 	maybe_resize(simulation);
 }
 
@@ -499,6 +494,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 				  simulation->scenario == SCENARIO_FAULTS;
 	simulation->max_bytes = simulation->scenario == SCENARIO_FULL ? FULL_BYTES : SMALL_BYTES;
 	simulation->size_bytes = simulation->max_bytes;
+	mix_init(&simulation->mix, &simulation->chance, simulation->scenario == SCENARIO_FULL);
 	engine_rig_init(&simulation->rig, seed, trace, POOL_BYTES);
 	if (chance_below(&simulation->chance, 4) == 0)
 		simulation->rig.budget_bytes = 64 * KIB;
