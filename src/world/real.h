@@ -6,14 +6,19 @@
 #include "world/world.h"
 
 struct world_real_options {
-	unsigned workers;      /* threads for blocking calls; 0 = 4 */
-	unsigned queue_depth;  /* submission entries per port; 0 = 256 */
+	unsigned workers;     /* threads for blocking calls; 0 = 4 */
+	unsigned queue_depth; /* submission entries per port; 0 = 256 */
 	/*
 	 * A file that every ring keeps registered, or -1. The kernel lets go of it only when the
 	 * ring of a killed process has drained, so a flock() held through it fences the successor
 	 * off until no I/O of the dead process can land any more.
 	 */
 	int fence_fd;
+	/*
+	 * Another one, for those who wait for a hang-up: the write end of a pipe, or 0. The caller
+	 * closes it when all ports are open, so that it lives in the rings alone.
+	 */
+	int fence_pipe_fd;
 };
 
 /* -ENOSYS or -EPERM when io_uring is missing or disabled. */

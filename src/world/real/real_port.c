@@ -23,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RING_FLAGS                                                                              \
+#define RING_FLAGS                                                                             \
 	(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | \
 	 IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP)
 #define RING_FEATURES (IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE)
@@ -53,11 +53,18 @@ int real_port_probe(void)
 	return error;
 }
 
-/* The table of registered files; the fence's entry comes first. */
+static int register_fence(struct world_port *port, unsigned slot, int fd)
+{
+	int status = io_uring_register_files_update(&port->ring, slot, &fd, 1);
+
+	return status < 0 ? status : 0;
+}
+
+/* The table of registered files; the entries of the fences come first. */
 static int open_table(struct world_port *port)
 {
 	struct world_real *real = port->real;
-	int fence_fd = real->options.fence_fd, status;
+	int status;
 
 	status = io_uring_register_files_sparse(&port->ring, real->slot_count);
 	if (status)
@@ -65,10 +72,11 @@ static int open_table(struct world_port *port)
 	port->slots = calloc(real->slot_count, sizeof(struct world_file *));
 	if (!port->slots)
 		return -ENOMEM;
-	if (fence_fd < 0)
-		return 0;
-	status = io_uring_register_files_update(&port->ring, REAL_FENCE_SLOT, &fence_fd, 1);
-	return status < 0 ? status : 0;
+	if (real->options.fence_fd >= 0)
+		status = register_fence(port, REAL_FENCE_SLOT, real->options.fence_fd);
+	if (status == 0 && real->options.fence_pipe_fd > 0)
+		status = register_fence(port, REAL_FENCE_PIPE_SLOT, real->options.fence_pipe_fd);
+	return status;
 }
 
 static int open_kernel_side(struct world_port *port)
@@ -352,8 +360,7 @@ static const struct io_uring_cqe *next_completion(const struct world_port *port)
 	const struct io_uring_cqe *cqe;
 	unsigned head;
 
-	io_uring_for_each_cqe(&port->ring, head, cqe)
-		return cqe;
+	io_uring_for_each_cqe(&port->ring, head, cqe) return cqe;
 	return NULL;
 }
 

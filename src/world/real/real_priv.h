@@ -17,6 +17,7 @@
 #define REAL_MAX_PORTS 64
 #define REAL_MAX_SLOTS 8192 /* entries of each ring's table of registered files */
 #define REAL_FENCE_SLOT 0
+#define REAL_FENCE_PIPE_SLOT 1
 #define REAL_DIRECT_UNIT 4096
 
 struct real_jobs {

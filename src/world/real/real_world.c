@@ -110,7 +110,7 @@ int world_real_new(const struct world_real_options *options, struct world **ret_
 		real->options.queue_depth = 256;
 	real->options.queue_depth = MIN(real->options.queue_depth, QUEUE_DEPTH_MAX);
 	real->slot_count = table_size();
-	real->slots[0] = UINT64_C(1) << REAL_FENCE_SLOT;
+	real->slots[0] = UINT64_C(1) << REAL_FENCE_SLOT | UINT64_C(1) << REAL_FENCE_PIPE_SLOT;
 	error = real_jobs_start(&real->jobs, real->options.workers);
 	if (error) {
 		free(real);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fence: a process is killed while its writes are in the kernel; whoever then takes the lock
- * that its rings held must see a file that changes no more.
+ * The fences: a process is killed while its writes are in the kernel; whoever then takes the lock
+ * that its rings held, or sees the pipe hang up whose write end only they had, must see a file that
+ * changes no more.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,9 +53,9 @@ static void write_again(struct world_op *op, int64_t result)
 				       (uint64_t)writer->index * WRITE_BYTES, op);
 }
 
-static struct world *fenced_world(struct world_port **ret_port)
+static struct world *fenced_world(int pipe_fd, struct world_port **ret_port)
 {
-	struct world_real_options options = {.workers = 1};
+	struct world_real_options options = {.workers = 1, .fence_pipe_fd = pipe_fd};
 	struct world *world;
 
 	options.fence_fd = open(path_of("lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -61,17 +63,18 @@ static struct world *fenced_world(struct world_port **ret_port)
 	    world_real_new(&options, &world) ||
 	    world->ops->port_open(world, 0, NULL, NULL, ret_port))
 		_exit(3);
-	/* From here on only the ring holds the lock. */
+	/* From here on only the ring holds the lock and the pipe. */
 	close(options.fence_fd);
+	close(pipe_fd);
 	return world;
 }
 
 /* Keeps DEPTH writes in the kernel until it is killed; tells the pipe when all have begun. */
-_Noreturn static void write_until_killed(int started_fd)
+_Noreturn static void write_until_killed(int started_fd, int pipe_fd)
 {
 	static struct writer writers[DEPTH];
 	struct world_port *port;
-	struct world *world = fenced_world(&port);
+	struct world *world = fenced_world(pipe_fd, &port);
 	struct world_file *file;
 	struct waited_op op;
 
@@ -79,8 +82,11 @@ _Noreturn static void write_until_killed(int started_fd)
 	if (waited_finish(port, world, &op))
 		_exit(5);
 	for (unsigned i = 0; i < DEPTH; i++) {
-		writers[i] = (struct writer){.op.done = write_again, .world = world, .port = port,
-					     .file = file, .index = i};
+		writers[i] = (struct writer){.op.done = write_again,
+					     .world = world,
+					     .port = port,
+					     .file = file,
+					     .index = i};
 		writers[i].iov = (struct iovec){aligned_alloc(4096, WRITE_BYTES), WRITE_BYTES};
 		memset(writers[i].iov.iov_base, 0, WRITE_BYTES);
 		write_again(&writers[i].op, WRITE_BYTES);
@@ -115,50 +121,79 @@ static char *snapshot(void)
 	return content;
 }
 
-/* The child holds the lock, is killed, and lets go of it within ten seconds. */
-static int kill_and_take_lock(pid_t child)
+static void kill_child(pid_t child)
 {
-	int fd = open(path_of("lock"), O_RDWR | O_CLOEXEC), status, tries = 0;
+	int status;
+
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* The child holds the lock, is killed, and lets go of it within ten seconds. */
+static void kill_and_take_lock(pid_t child, int pipe_fd)
+{
+	int fd = open(path_of("lock"), O_RDWR | O_CLOEXEC), tries = 0;
 
 	assert_true(fd >= 0);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
 	assert_int_equal(errno, EWOULDBLOCK);
-	assert_int_equal(kill(child, SIGKILL), 0);
+	kill_child(child);
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		assert_int_equal(errno, EWOULDBLOCK);
 		assert_true(++tries < 10000);
 		usleep(1000);
 	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	return fd;
+	close(fd);
 }
 
-static void nothing_lands_after_the_lock_is_free(void **state)
+static void kill_and_wait_for_pipe(pid_t child, int pipe_fd)
+{
+	struct pollfd poller = {.fd = pipe_fd, .events = POLLIN};
+
+	assert_int_equal(poll(&poller, 1, 0), 0);
+	kill_child(child);
+	assert_int_equal(poll(&poller, 1, 10000), 1);
+	assert_int_equal(poller.revents, POLLHUP);
+}
+
+static void nothing_lands_after(void (*fence)(pid_t child, int pipe_fd))
 {
 	make_data();
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		int started[2], lock_fd;
+		int started[2], hangup[2];
 		char byte, *before, *after;
 		pid_t child;
 
 		assert_int_equal(pipe2(started, O_CLOEXEC), 0);
+		assert_int_equal(pipe2(hangup, O_CLOEXEC), 0);
 		child = fork();
 		if (child == 0)
-			write_until_killed(started[1]);
+			write_until_killed(started[1], hangup[1]);
 		close(started[1]);
+		close(hangup[1]);
 		assert_int_equal(read(started[0], &byte, 1), 1);
 		close(started[0]);
 		usleep(round * 3000);
-		lock_fd = kill_and_take_lock(child);
+		fence(child, hangup[0]);
+		close(hangup[0]);
 		before = snapshot();
 		usleep(50000);
 		after = snapshot();
 		assert_memory_equal(before, after, FILE_BYTES);
 		free(before);
 		free(after);
-		close(lock_fd);
 	}
+}
+
+static void nothing_lands_after_the_lock_is_free(void **state)
+{
+	nothing_lands_after(kill_and_take_lock);
+}
+
+static void nothing_lands_after_the_pipe_hung_up(void **state)
+{
+	nothing_lands_after(kill_and_wait_for_pipe);
 }
 
 static int make_directory(void **state)
@@ -176,9 +211,9 @@ static int remove_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(nothing_lands_after_the_lock_is_free,
-						make_directory, remove_directory),
+		cmocka_unit_test(nothing_lands_after_the_lock_is_free),
+		cmocka_unit_test(nothing_lands_after_the_pipe_hung_up),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
