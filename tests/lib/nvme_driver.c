@@ -58,6 +58,29 @@ static int give_vectors(struct nvme_driver *driver, unsigned vectors)
 	return 0;
 }
 
+/* Bus master and MSI-X on, INTx off: in PCI configuration space, as a guest does it. */
+static int enable_pci(struct nvme_driver *driver)
+{
+	uint16_t command = 0x406, control;
+	uint8_t config[256], at;
+	int r = vfu_client_read(&driver->client, VFU_CLIENT_REGION_CONFIG, 0, config,
+				sizeof(config));
+
+	if (r < 0)
+		return r;
+	for (at = config[0x34]; at >= 0x40 && config[at] != 0x11;)
+		at = config[at + 1];
+	if (at < 0x40)
+		return -EPROTO;
+	memcpy(&control, config + at + 2, 2);
+	control |= 0x8000;
+	r = vfu_client_write(&driver->client, VFU_CLIENT_REGION_CONFIG, 4, &command,
+			     sizeof(command));
+	return r < 0 ? r
+		     : vfu_client_write(&driver->client, VFU_CLIENT_REGION_CONFIG, at + 2u,
+					&control, sizeof(control));
+}
+
 /* The page of BAR0 that the server lets us map. */
 static int map_doorbells(struct nvme_driver *driver)
 {
@@ -92,7 +115,6 @@ static int map_doorbells(struct nvme_driver *driver)
 
 int nvme_driver_reconnect(struct nvme_driver *driver, const char *path, unsigned vectors)
 {
-	uint16_t command = 0x406; /* memory, bus master, INTx off: PCI, command register */
 	int r;
 
 	vfu_client_close(&driver->client);
@@ -104,10 +126,9 @@ int nvme_driver_reconnect(struct nvme_driver *driver, const char *path, unsigned
 		r = vfu_client_map(&driver->client, NVME_DRIVER_ADDRESS, driver->memory_bytes,
 				   driver->memory_fd, 0);
 	if (r == 0)
-		r = vfu_client_write(&driver->client, VFU_CLIENT_REGION_CONFIG, 4, &command,
-				     sizeof(command));
-	if (r == 0)
 		r = give_vectors(driver, vectors ? vectors : 2);
+	if (r == 0)
+		r = enable_pci(driver);
 	if (r == 0 && driver->doorbells == NVME_DRIVER_MAPPED)
 		r = map_doorbells(driver);
 	return r;
