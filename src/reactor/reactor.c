@@ -3,7 +3,7 @@
  * The loop of one reactor: turns, deferred work, hooks, timers, the watchdog.
  *
  * Invariants: (1) reactor_current() names the reactor exactly while its turn runs; (2) a turn waits
- * only when no deferred work, ready fiber or hook is left over, and never beyond the earliest
+ * only when no deferred work, ready fiber, hook or poller is left over, and never beyond the earliest
  * timer; (3) timers run in order of deadline, then of arming, and never before their deadline;
  * what a timer arms runs in a later turn.
  *
@@ -178,7 +178,8 @@ static uint64_t reactor_deadline(const struct reactor *reactor)
 	const struct reactor_timer *timer;
 
 	if (!list_is_empty(&reactor->deferred) || !list_is_empty(&reactor->ready) ||
-	    !list_is_empty(&reactor->yielded) || !list_is_empty(&reactor->hooks))
+	    !list_is_empty(&reactor->yielded) || !list_is_empty(&reactor->hooks) ||
+	    !list_is_empty(&reactor->pollers))
 		return 0;
 	timer = reactor_first_timer(reactor);
 	return timer ? timer->deadline_ns : UINT64_MAX;
@@ -255,6 +256,7 @@ static void reactor_turn(struct reactor *reactor, uint64_t deadline_ns)
 	reactor_current_ = reactor;
 	reactor_wait(reactor, deadline_ns);
 	reactor_run_timers(reactor);
+	reactor_run_pollers(reactor);
 	reactor_run_ready(reactor);
 	reactor_run_hooks(reactor);
 	reactor_current_ = outer;
@@ -296,6 +298,7 @@ int reactor_new(struct world *world, const struct reactor_options *options,
 	list_init(&reactor->ready);
 	list_init(&reactor->yielded);
 	list_init(&reactor->hooks);
+	list_init(&reactor->pollers);
 	heap_init(&reactor->timers, reactor_timer_is_before);
 	error = fiber_pools_init(reactor, options);
 	if (error == 0)

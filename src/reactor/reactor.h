@@ -99,6 +99,32 @@ struct reactor_timer {
 void reactor_timer_arm(struct reactor *reactor, struct reactor_timer *timer, uint64_t deadline_ns);
 void reactor_timer_cancel(struct reactor *reactor, struct reactor_timer *timer);
 
+/*
+ * Something that has to be looked at because it does not always tell: queues in a guest's memory.
+ * While it is awake, poll() is called each turn, before deferred work and fibers, and the reactor
+ * does not sleep. When poll() has found nothing for a time (up to the reactor's poll_ns, adapted to
+ * how long earlier sleeps were), sleep() is called. A poller that sleeps costs nothing.
+ */
+struct reactor_poller {
+	/* Looks once. True when it found something. */
+	bool (*poll)(struct reactor_poller *poller);
+	/* Arms whatever will call reactor_poller_wake(), then, after a full barrier, looks whether
+	 * something came meanwhile: false, and it stays awake. */
+	bool (*sleep)(struct reactor_poller *poller);
+	/* Private. */
+	struct list_node link; /* linked = awake */
+	uint64_t found_ns;     /* the turn in which it last found something, or woke */
+	uint64_t slept_ns;     /* the turn in which it fell asleep */
+	uint64_t window_ns;    /* how long it polls in vain before it sleeps */
+};
+/* Asleep. */
+void reactor_poller_init(struct reactor_poller *poller, bool (*poll)(struct reactor_poller *poller),
+			 bool (*sleep)(struct reactor_poller *poller));
+/* It is polled in this turn or the next. No effect on one that is awake. */
+void reactor_poller_wake(struct reactor *reactor, struct reactor_poller *poller);
+/* Not polled any more, sleep() is not called. Also from within its own poll() and sleep(). */
+void reactor_poller_stop(struct reactor *reactor, struct reactor_poller *poller);
+
 /* Runs message->run on the reactor's thread. Callable from any thread. */
 void reactor_post(struct reactor *to, struct world_message *message);
 

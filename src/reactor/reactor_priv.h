@@ -46,6 +46,7 @@ struct reactor {
 	struct list ready;
 	struct list yielded;
 	struct list hooks;
+	struct list pollers; /* those that are awake */
 	struct heap timers;
 	uint64_t timer_sequence;
 
@@ -81,6 +82,9 @@ static inline void reactor_enter(struct reactor *reactor)
 	if (UNLIKELY(reactor_current_ != reactor))
 		reactor_enter_outside(reactor);
 }
+
+/* Calls each poller that is awake once. */
+void reactor_run_pollers(struct reactor *reactor);
 
 /* Turns until reactor->stop. */
 void reactor_loop(struct reactor *reactor);
