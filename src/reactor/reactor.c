@@ -4,8 +4,8 @@
  *
  * Invariants: (1) reactor_current() names the reactor exactly while its turn runs; (2) a turn waits
  * only when no deferred work, ready fiber, hook or poller is left over, and never beyond the
- * earliest timer; (3) timers run in order of deadline, then of arming, and never before their deadline;
- * what a timer arms runs in a later turn.
+ * earliest timer; (3) timers run in order of deadline, then of arming, and never before their
+ * deadline; what a timer arms runs in a later turn.
  *
  * Home: each function not marked otherwise in reactor.h runs on the reactor's thread.
  */

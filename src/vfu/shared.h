@@ -28,6 +28,13 @@
 #define VFU_VECTOR_COUNT 129u                 /* MSI-X vectors */
 #define VFU_MAP_COUNT    1024u                /* ranges of guest memory */
 
+/* CAP (NVMe 1.4, 3.1.1) of a controller: MQES, CQR, TO 127.5 s (rule 6), NVM command set, pages and
+ * doorbell stride of 4 KiB and 4 bytes only. VS is 1.4. */
+#define VFU_CAP                                                                            \
+	((uint64_t)(VFU_QUEUE_DEPTH - 1) | UINT64_C(1) << 16 | UINT64_C(0xff) << 24 |       \
+	 UINT64_C(1) << 37)
+#define VFU_VS 0x00010400u
+
 #define vfu_load(pointer)         __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
 #define vfu_store(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELEASE)
 
@@ -68,9 +75,10 @@ struct vfu_sq {         /* E */
 	uint16_t depth; /* entries */
 	uint16_t cqid;
 	uint16_t priority;
-	uint16_t fetched; /* index of the next entry to fetch: the commit point of rule 2 */
+	uint16_t fetched; /* command_count % depth, for people */
 	uint32_t reserved;
-	uint64_t command_count; /* fetched since it was created; also the next command's sequence */
+	uint64_t command_count; /* fetched since it was created, also the next command's sequence:
+				 * the commit point of rule 2 */
 };
 
 struct vfu_cq { /* E */
@@ -80,7 +88,7 @@ struct vfu_cq { /* E */
 	uint16_t vector;
 	uint16_t interrupts; /* 1: enabled */
 	uint16_t reserved;
-	uint32_t reserved2;
+	uint32_t posting; /* the low half of (position + 1) that is, or was last, being posted */
 	uint64_t tail; /* entries posted since it was created: index = tail % depth, and the phase
 			* is 1 while tail / depth is even. The commit point of rule 3 */
 };
@@ -113,7 +121,10 @@ struct vfu_admin_state {
 	uint32_t aer_count, aer_slots[16];   /* outstanding event requests: indexes of slots */
 	uint32_t event_mask, events_pending; /* as the controller defines them */
 	uint64_t namespaces_changed[16];     /* bitmap of nsid 1 to 1024 */
-	uint8_t reserved[256];
+	uint64_t direct_vectors[4];          /* bitmap: interrupts that are not coalesced */
+	uint8_t host_id[16];
+	uint64_t generation; /* names this epoch of sequences; survives resets */
+	uint8_t reserved[200];
 };
 
 struct vfu_map {          /* K */

@@ -21,6 +21,19 @@ struct nvme_controller;
 #define NVME_SERIAL_MAX    20
 #define NVME_MODEL_MAX     40
 
+enum nvme_point { /* the commit points of rules 2 and 3 */
+		  NVME_POINT_FETCHED,    /* in a slot, not yet taken from the queue */
+		  NVME_POINT_TAKEN,      /* taken, not yet begun */
+		  NVME_POINT_COMPARED,   /* its compare has succeeded, its write is to follow */
+		  NVME_POINT_COMPLETING, /* recorded, not yet posted */
+		  NVME_POINT_POSTING,    /* about to be written to the guest */
+		  NVME_POINT_POSTED,     /* written, tail not yet moved */
+		  NVME_POINT_TAIL,       /* tail moved, slot not yet free */
+		  NVME_POINT_RECOVERED,  /* recovery has begun what was left */
+		  NVME_POINT_RESET,      /* a reset has forgotten the queues and is not yet told */
+		  NVME_POINT_COUNT,
+};
+
 struct nvme_host_ops {
 	/* Interrupt: MSI-X vector, or vector 0 of INTx. Does not block. */
 	void (*interrupt)(void *context, unsigned vector);
@@ -29,6 +42,9 @@ struct nvme_host_ops {
 	void (*unmapped)(void *context, uint32_t id);
 	/* Resets up to this count are carried out. */
 	void (*quiesced)(void *context, uint32_t reset_count);
+	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
+	 * for NVME_POINT_COMPARED on that of the volume. */
+	void (*point)(void *context, enum nvme_point point);
 };
 
 struct nvme_controller_options {
@@ -49,6 +65,7 @@ struct nvme_namespace_options {
 	struct block_volume *volume; /* on any reactor; outlives the attachment */
 	uint64_t nguid[2];           /* stable for ever */
 	uint64_t eui64;              /* 0 = none */
+	uint32_t block_bytes; /* logical block for the guest when larger than the volume's; 0 */
 	bool read_only;
 	bool shared; /* several controllers have it (NMIC, reservations) */
 	bool thin;   /* deallocate gives space back */

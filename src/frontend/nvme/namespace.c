@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Namespaces of a controller: attached, used by commands, detached when no command uses them. */
+#include "frontend/nvme/nvme_priv.h"
+
+#include <errno.h>
+
+#include "block/remote.h"
+
+#define REMOTE_REQUESTS 512u /* on the way to another reactor at once; more wait */
+
+static void namespace_changed(struct nvme_controller *controller, uint32_t nsid)
+{
+	controller->shared->admin.namespaces_changed[nsid / 64] |= UINT64_C(1) << nsid % 64;
+	nvme_event_raise(controller, NVME_EVENT_NAMESPACES);
+}
+
+static void namespace_measure(struct nvme_ns *ns)
+{
+	uint32_t block_bytes = MAX(ns->volume->block_bytes, ns->options.block_bytes);
+
+	ns->shift = (unsigned)__builtin_ctz(block_bytes);
+	ns->blocks = ns->volume->size_bytes >> ns->shift;
+}
+
+static int namespace_new(struct nvme_controller *controller,
+			 const struct nvme_namespace_options *options, struct nvme_ns **ret_ns)
+{
+	_cleanup_free_ struct nvme_ns *ns = calloc(1, sizeof(*ns));
+	int result;
+
+	if (!ns)
+		return -ENOMEM;
+	ns->options = *options;
+	ns->volume = options->volume;
+	if (options->volume->home != controller->home) {
+		result = remote_volume_new(options->volume, controller->home, REMOTE_REQUESTS,
+					   &ns->remote);
+		if (result < 0)
+			return result;
+		ns->volume = ns->remote;
+	}
+	namespace_measure(ns);
+	*ret_ns = TAKE_PTR(ns);
+	return 0;
+}
+
+int nvme_namespace_attach(struct nvme_controller *controller,
+			  const struct nvme_namespace_options *options)
+{
+	uint32_t nsid = options->nsid;
+	int result;
+
+	reactor_assert_home(controller->home);
+	if (nsid == 0 || nsid > NVME_NAMESPACE_MAX || !options->volume ||
+	    (options->block_bytes && options->block_bytes != 512 && options->block_bytes != 4096))
+		return -EINVAL;
+	if (controller->namespaces[nsid])
+		return -EEXIST;
+	result = namespace_new(controller, options, &controller->namespaces[nsid]);
+	if (result < 0)
+		return result;
+	controller->stats.namespaces++;
+	if (controller->phase == NVME_SERVING)
+		namespace_changed(controller, nsid);
+	return 0;
+}
+
+int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid)
+{
+	struct nvme_ns *ns;
+
+	reactor_assert_home(controller->home);
+	if (nsid == 0 || nsid > NVME_NAMESPACE_MAX || !controller->namespaces[nsid] ||
+	    controller->namespaces[nsid]->detaching)
+		return -ENOENT;
+	ns = controller->namespaces[nsid];
+	ns->detaching = true;
+	while (ns->commands > 0)
+		fiber_queue_wait(&controller->idle);
+	controller->namespaces[nsid] = NULL;
+	controller->stats.namespaces--;
+	block_volume_free(ns->remote);
+	free(ns);
+	if (controller->phase == NVME_SERVING)
+		namespace_changed(controller, nsid);
+	return 0;
+}
+
+void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid)
+{
+	struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
+
+	reactor_assert_home(controller->home);
+	if (!ns)
+		return;
+	if (ns->remote)
+		remote_volume_set_size(ns->remote, ns->options.volume->size_bytes);
+	namespace_measure(ns);
+	namespace_changed(controller, nsid);
+}
+
+struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uint32_t nsid)
+{
+	struct nvme_ns *ns = nsid <= NVME_NAMESPACE_MAX ? controller->namespaces[nsid] : NULL;
+
+	return ns && !ns->detaching ? ns : NULL;
+}
+
+struct nvme_ns *nvme_namespace_use(struct nvme_command *command)
+{
+	struct nvme_controller *controller = command->controller;
+	uint32_t nsid = nvme_sqe_of(command)->nsid;
+	struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
+
+	if (UNLIKELY(!ns)) {
+		bool valid = nsid > 0 && nsid <= NVME_NAMESPACE_MAX;
+
+		nvme_command_end(command, (valid ? NVME_SC_INVALID_FIELD : NVME_SC_INVALID_NS) |
+						  NVME_STATUS_DNR);
+		return NULL;
+	}
+	ns->commands++;
+	command->ns = ns;
+	return ns;
+}
+
+void nvme_namespace_unuse(struct nvme_command *command)
+{
+	struct nvme_ns *ns = command->ns;
+
+	command->ns = NULL;
+	if (--ns->commands == 0 && UNLIKELY(ns->detaching))
+		fiber_queue_wake_all(&command->controller->idle);
+}
