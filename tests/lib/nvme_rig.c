@@ -292,8 +292,7 @@ uint16_t nvme_rig_submit(struct nvme_rig *rig, unsigned queue, struct nvme_sqe *
 bool nvme_rig_peek(struct nvme_rig *rig, unsigned id, struct nvme_cqe *ret_cqe)
 {
 	struct nvme_rig_queue *queue = &rig->queues[id];
-	const struct nvme_cqe *cqe =
-		nvme_rig_at(rig, queue->cq_base + queue->head * sizeof(*cqe));
+	const struct nvme_cqe *cqe = nvme_rig_at(rig, queue->cq_base + queue->head * sizeof(*cqe));
 
 	if ((vfu_load(&cqe->status) & 1) != queue->phase)
 		return false;

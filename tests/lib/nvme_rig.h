@@ -15,12 +15,12 @@
 #include "frontend/nvme/wire.h"
 #include "sim_rig.h"
 
-#define NVME_RIG_BYTES  (UINT64_C(8) << 20)
-#define NVME_RIG_HIGH   (UINT64_C(1) << 32)
-#define NVME_RIG_HIGH_BYTES (UINT64_C(64) << 10)
-#define NVME_RIG_DATA   (UINT64_C(2) << 20)
-#define NVME_RIG_QUEUES 8   /* admin queue included; each with a completion queue of its own */
-#define NVME_RIG_DEPTH  16  /* of the queues that nvme_rig_make_queues() makes */
+#define NVME_RIG_BYTES       (UINT64_C(8) << 20)
+#define NVME_RIG_HIGH        (UINT64_C(1) << 32)
+#define NVME_RIG_HIGH_BYTES  (UINT64_C(64) << 10)
+#define NVME_RIG_DATA        (UINT64_C(2) << 20)
+#define NVME_RIG_QUEUES      8  /* admin queue included; each with a completion queue of its own */
+#define NVME_RIG_DEPTH       16 /* of the queues that nvme_rig_make_queues() makes */
 #define NVME_RIG_ADMIN_DEPTH 32
 
 struct nvme_rig_queue {

@@ -38,10 +38,9 @@ static void event_deliver(struct nvme_controller *controller)
 		if (!(admin->events_pending & 1u << i) || admin->event_mask & 1u << kind->type)
 			continue;
 		command = &controller->commands[admin->aer_slots[--admin->aer_count]];
-		nvme_queue_complete(command,
-				    kind->type | (uint32_t)kind->info << 8 |
-					    (uint32_t)kind->log_id << 16,
-				    0);
+		nvme_queue_complete(
+			command,
+			kind->type | (uint32_t)kind->info << 8 | (uint32_t)kind->log_id << 16, 0);
 		admin->events_pending &= ~(1u << i);
 		admin->event_mask |= 1u << kind->type;
 	}
@@ -53,8 +52,8 @@ void nvme_event_request(struct nvme_command *command)
 	struct vfu_admin_state *admin = &controller->shared->admin;
 
 	if (admin->aer_count == NVME_AER_MAX) {
-		nvme_command_end(command, NVME_STATUS_SPECIFIC(NVME_SC_ASYNC_LIMIT) |
-						  NVME_STATUS_DNR);
+		nvme_command_end(command,
+				 NVME_STATUS_SPECIFIC(NVME_SC_ASYNC_LIMIT) | NVME_STATUS_DNR);
 		return;
 	}
 	admin->aer_slots[admin->aer_count++] = (uint32_t)(command - controller->commands);

@@ -7,11 +7,11 @@
 
 #include <string.h>
 
-#define SAVE              (1u << 31) /* cdw10 of Set Features */
-#define CHANGEABLE        4u         /* Get Features, select 3: bits of what a feature can */
-#define HOST_ID_EXTENDED  1u
-#define TEMPERATURE       0x157u /* the threshold of the start, in kelvin: WCTEMP */
-#define QUEUES_GRANTED    ((NVME_IO_QUEUES - 1) << 16 | (NVME_IO_QUEUES - 1))
+#define SAVE               (1u << 31) /* cdw10 of Set Features */
+#define CHANGEABLE         4u         /* Get Features, select 3: bits of what a feature can */
+#define HOST_ID_EXTENDED   1u
+#define TEMPERATURE        0x157u /* the threshold of the start, in kelvin: WCTEMP */
+#define QUEUES_GRANTED     ((NVME_IO_QUEUES - 1) << 16 | (NVME_IO_QUEUES - 1))
 #define HOST_BEHAVIOR_SIZE sizeof(struct nvme_feat_host_behavior)
 
 enum feature_select { SELECT_CURRENT, SELECT_DEFAULT, SELECT_SAVED, SELECT_CAPABILITIES };
@@ -34,8 +34,8 @@ static const struct feature_kind feature_kinds[64] = {
 	[NVME_FEAT_FID_IRQ_COALESCE] = {true, true, 0xffff, 0},
 	[NVME_FEAT_FID_IRQ_CONFIG] = {true, true, 0x1ffff, 0},
 	[NVME_FEAT_FID_WRITE_ATOMIC] = {true, true, 1, 0},
-	[NVME_FEAT_FID_ASYNC_EVENT] =
-		{true, true, 0xff | NVME_FEATURE_AENCFG_NOTICE_NAMESPACE_ATTRIBUTES, 0},
+	[NVME_FEAT_FID_ASYNC_EVENT] = {true, true,
+				       0xff | NVME_FEATURE_AENCFG_NOTICE_NAMESPACE_ATTRIBUTES, 0},
 	[NVME_FEAT_FID_KATO] = {true, true, 0xffffffff, 0},
 	[NVME_FEAT_FID_HOST_BEHAVIOR] = {true, true, 1, 0},
 };
@@ -71,7 +71,8 @@ static void feature_get_host_id(struct nvme_command *command)
 	uint32_t extended = nvme_sqe_of(command)->cdw11 & HOST_ID_EXTENDED;
 	uint64_t length = extended ? 16 : 8;
 
-	(void)nvme_command_answer(command, command->controller->shared->admin.host_id, length, length);
+	(void)nvme_command_answer(command, command->controller->shared->admin.host_id, length,
+				  length);
 }
 
 static void feature_get_host_behavior(struct nvme_command *command)

@@ -7,10 +7,10 @@
 
 #include "base/endian.h"
 
-#define VENDOR_ID        0x1d1du /* as the PCI function's */
-#define SGL_SUPPORTED    0x1u /* without alignment */
-#define ANSWER_BYTES     4096u
-#define LBA_FORMATS      2u
+#define VENDOR_ID     0x1d1du /* as the PCI function's */
+#define SGL_SUPPORTED 0x1u    /* without alignment */
+#define ANSWER_BYTES  4096u
+#define LBA_FORMATS   2u
 
 union identify_answer {
 	unsigned char bytes[ANSWER_BYTES];
@@ -58,7 +58,7 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->cqes = 0x44;
 	id->nn = NVME_NAMESPACE_MAX;
 	id->oncs = NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_WRITE_ZEROES;
-	id->vwc = 0x7; /* there is one; Flush takes all namespaces at once */
+	id->vwc = 0x7;                       /* there is one; Flush takes all namespaces at once */
 	id->sgls = SGL_SUPPORTED | 1u << 18; /* an SGL may be longer than the data */
 	id->mnan = NVME_NAMESPACE_MAX;
 	snprintf(id->subnqn, sizeof(id->subnqn),

@@ -5,7 +5,7 @@
  */
 #include "frontend/nvme/nvme_priv.h"
 
-#define COALESCE_UNIT_NS (100 * NSEC_PER_USEC) /* of the aggregation time */
+#define COALESCE_UNIT_NS     (100 * NSEC_PER_USEC) /* of the aggregation time */
 #define VECTOR_NOT_COALESCED 0x10000u
 
 static void interrupt_signal(struct nvme_controller *controller, unsigned vector)

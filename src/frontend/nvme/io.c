@@ -35,9 +35,9 @@ bool nvme_io_may_write(struct nvme_command *command)
 {
 	if (LIKELY(!command->ns->options.read_only && !command->ns->formatting))
 		return true;
-	nvme_command_end(command, (command->ns->formatting ? NVME_SC_FORMAT_IN_PROGRESS
-							   : NVME_SC_NS_WRITE_PROTECTED |
-								     NVME_STATUS_DNR));
+	nvme_command_end(command,
+			 (command->ns->formatting ? NVME_SC_FORMAT_IN_PROGRESS
+						  : NVME_SC_NS_WRITE_PROTECTED | NVME_STATUS_DNR));
 	return false;
 }
 

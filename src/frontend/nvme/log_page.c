@@ -10,11 +10,11 @@
 
 #include "base/endian.h"
 
-#define LOG_BYTES_MAX   4096u
-#define RETAIN          (1u << 15) /* RAE */
-#define SPARE_PERCENT   100
-#define TEMPERATURE     300 /* kelvin */
-#define UNITS           (512u * 1000)
+#define LOG_BYTES_MAX 4096u
+#define RETAIN        (1u << 15) /* RAE */
+#define SPARE_PERCENT 100
+#define TEMPERATURE   300 /* kelvin */
+#define UNITS         (512u * 1000)
 
 union log_page {
 	unsigned char bytes[LOG_BYTES_MAX];
@@ -97,8 +97,12 @@ static void log_effects(const struct nvme_controller *controller, union log_page
 static void log_supported(union log_page *page)
 {
 	static const uint8_t pages[] = {
-		NVME_LOG_LID_SUPPORTED_LOG_PAGES, NVME_LOG_LID_ERROR,	   NVME_LOG_LID_SMART,
-		NVME_LOG_LID_FW_SLOT,		  NVME_LOG_LID_CHANGED_NS, NVME_LOG_LID_CMD_EFFECTS,
+		NVME_LOG_LID_SUPPORTED_LOG_PAGES,
+		NVME_LOG_LID_ERROR,
+		NVME_LOG_LID_SMART,
+		NVME_LOG_LID_FW_SLOT,
+		NVME_LOG_LID_CHANGED_NS,
+		NVME_LOG_LID_CMD_EFFECTS,
 		NVME_LOG_LID_RESERVATION,
 	};
 

@@ -21,7 +21,7 @@ struct nvme_controller;
 #define NVME_SERIAL_MAX    20
 #define NVME_MODEL_MAX     40
 
-enum nvme_point { /* the commit points of rules 2 and 3 */
+enum nvme_point {                        /* the commit points of rules 2 and 3 */
 		  NVME_POINT_FETCHED,    /* in a slot, not yet taken from the queue */
 		  NVME_POINT_TAKEN,      /* taken, not yet begun */
 		  NVME_POINT_COMPARED,   /* its compare has succeeded, its write is to follow */

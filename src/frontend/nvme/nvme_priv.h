@@ -117,9 +117,9 @@ struct nvme_controller {
 	struct nvme_controller_options options;
 
 	enum nvme_phase phase;
-	bool recovering;       /* commands whose compare succeeded go first */
-	bool asleep;           /* event indexes are armed */
-	bool starved;          /* a queue was left for lack of slots or credit */
+	bool recovering; /* commands whose compare succeeded go first */
+	bool asleep;     /* event indexes are armed */
+	bool starved;    /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
 	struct reactor_poller poller;
 	struct reactor_timer poll_timer; /* mapped doorbells without a trap */

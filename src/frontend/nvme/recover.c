@@ -4,10 +4,11 @@
  * reset forgets.
  *
  * A slot tells all: COMPLETING at or beyond its queue's tail is posted again byte for byte, below
- * it was posted; FETCHED below the queue's command_count is executed again, beyond it was never taken.
- * COMPARED is a write whose compare has succeeded: those go first, before anything can change
- * what was compared. Nothing is inferred from the guest's memory, save one doorbell: an entry that
- * was being posted (`posting`) may have been taken by the guest although tail had not moved.
+ * it was posted; FETCHED below the queue's command_count is executed again, beyond it was never
+ * taken. COMPARED is a write whose compare has succeeded: those go first, before anything can
+ * change what was compared. Nothing is inferred from the guest's memory, save one doorbell: an
+ * entry that was being posted (`posting`) may have been taken by the guest although tail had not
+ * moved.
  */
 #include "frontend/nvme/nvme_priv.h"
 
@@ -26,8 +27,8 @@ static bool recover_check_queues(const struct vfu_shared *shared)
 			return false;
 		if (cq->state && (cq->depth < 2 || cq->vector >= VFU_VECTOR_COUNT))
 			return false;
-		if (sq->state && (sq->depth < 2 || sq->cqid >= VFU_QUEUE_COUNT ||
-				  !shared->cqs[sq->cqid].state))
+		if (sq->state &&
+		    (sq->depth < 2 || sq->cqid >= VFU_QUEUE_COUNT || !shared->cqs[sq->cqid].state))
 			return false;
 	}
 	return true;
