@@ -5,7 +5,7 @@
  *
  *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--physical BYTES] [--luns N]
  *                  [--thick] [--read-only] [--address A] [--poll-us N] [--memory BYTES]
- *                  [--reactors N]
+ *                  [--reactors N] [--removable]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -32,7 +32,7 @@ struct settings {
 	uint64_t size_bytes, poll_ns;
 	uint32_t block_bytes, physical_bytes;
 	unsigned luns, reactors;
-	bool thin, read_only;
+	bool thin, read_only, removable;
 };
 
 struct rig {
@@ -55,7 +55,9 @@ static int add_lun(struct rig *rig, unsigned lun)
 	struct iscsi_lun spec = {.serial = UINT64_C(0x5a125e1100000000) + lun,
 				 .product = "memory",
 				 .thin = rig->settings.thin,
-				 .read_only = rig->settings.read_only};
+				 .read_only = rig->settings.read_only,
+				 .removable = rig->settings.removable,
+				 .atomic_bytes = 256 * 1024};
 	int r = memory_volume_new(rig->reactors[(lun + 1) % rig->settings.reactors],
 				  rig->settings.size_bytes, rig->settings.block_bytes,
 				  &rig->volumes[lun]);
@@ -165,6 +167,7 @@ static int parse(int argc, char **argv, struct settings *settings)
 		{"luns", required_argument, NULL, 'l'},
 		{"thick", no_argument, NULL, 't'},
 		{"read-only", no_argument, NULL, 'r'},
+		{"removable", no_argument, NULL, 'R'},
 		{"address", required_argument, NULL, 'a'},
 		{"poll-us", required_argument, NULL, 'u'},
 		{"reactors", required_argument, NULL, 'e'},
@@ -202,6 +205,9 @@ static int parse(int argc, char **argv, struct settings *settings)
 			break;
 		case 'r':
 			settings->read_only = true;
+			break;
+		case 'R':
+			settings->removable = true;
 			break;
 		case 'a':
 			settings->server.address = optarg;

@@ -27,7 +27,9 @@ struct iscsi_lun {                   /* copied */
 	uint64_t serial;             /* stable for ever; gives NAA, EUI and unit serial number */
 	const char *product;         /* for INQUIRY, e.g. the vDisk's name; cut at 16 */
 	bool read_only;
-	bool thin; /* advertises provisioning, UNMAP */
+	bool thin;             /* advertises provisioning, UNMAP */
+	bool removable;        /* its medium can be ejected and loaded again */
+	uint32_t atomic_bytes; /* a write of so many is stored whole or not at all; 0: no promise */
 };
 
 struct iscsi_session_info {

@@ -25,6 +25,8 @@ int iscsi_unit_new(struct reactor *reactor, uint16_t lun, const struct iscsi_lun
 	scsi_unit_init(&unit->scsi, volume, lun, spec->serial, spec->product);
 	unit->scsi.read_only = spec->read_only;
 	unit->scsi.thin = spec->thin;
+	unit->scsi.removable = spec->removable;
+	unit->scsi.atomic_bytes = spec->atomic_bytes;
 	*ret_unit = TAKE_PTR(unit);
 	return 0;
 }

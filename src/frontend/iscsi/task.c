@@ -468,11 +468,20 @@ static bool send_data_in(struct iscsi_task *task)
 
 /* --- Steps --- */
 
+/* Not while the unit is in use elsewhere: whoever removes it waits for that. */
+static void release_unit(struct iscsi_task *task, struct iscsi_unit **unit)
+{
+	if (*unit && --(*unit)->tasks == 0)
+		fiber_queue_wake_all(&task->session->server->changed);
+	*unit = NULL;
+}
+
 static void io_done(struct block_request *request, int result)
 {
 	struct iscsi_task *task = CONTAINER_OF(request, struct iscsi_task, scsi.request);
 
 	task->scsi.io_result = result;
+	release_unit(task, &task->io_unit);
 	if (!task->aborted) {
 		advance(task);
 		return;
@@ -484,12 +493,19 @@ static void io_done(struct block_request *request, int result)
 static void submit_io(struct iscsi_task *task)
 {
 	struct block_request *request = &task->scsi.request;
+	struct scsi_unit *unit = task->scsi.io_unit;
 
+	if (unit) { /* a copy, which may reach other units */
+		task->io_unit = iscsi_unit_of(unit);
+		task->io_unit->tasks++;
+	} else {
+		unit = &task->unit->scsi;
+	}
 	task->state = ISCSI_TASK_IO;
 	request->done = io_done;
 	if (request->op == BLOCK_WRITE || request->op == BLOCK_COMPARE_AND_WRITE)
 		task->session->bytes_written += request->length;
-	block_submit(task->unit->scsi.volume, request);
+	block_submit(unit->volume, request);
 }
 
 static void advance(struct iscsi_task *task)

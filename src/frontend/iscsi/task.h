@@ -44,7 +44,8 @@ struct iscsi_task {
 	uint8_t reject;   /* reason, when the request is to be rejected */
 	uint8_t response; /* of task management and logout */
 
-	struct iscsi_unit *unit; /* counted in unit->tasks; or NULL */
+	struct iscsi_unit *unit;    /* counted in unit->tasks; or NULL */
+	struct iscsi_unit *io_unit; /* another one, that a request is at; counted, too */
 	uint8_t *buffer;
 	uint32_t buffer_size;
 

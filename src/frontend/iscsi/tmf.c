@@ -196,9 +196,11 @@ static bool is_preempted(const struct iscsi_task *command, const struct iscsi_ta
 	uint16_t lun = command->unit->scsi.lun;
 	const struct scsi_nexus *nexus = task->session->nexuses[lun];
 
+	bool at_unit = iscsi_pdu_get_lun(task->bhs.lun) == lun || task->io_unit == command->unit;
+
 	return task->session->target == command->session->target && nexus && nexus->preempted &&
 	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && !task->answered &&
-	       task != command && iscsi_pdu_get_lun(task->bhs.lun) == lun;
+	       task != command && at_unit;
 }
 
 /* Looks at all tasks of preempted nexuses; aborts them first if asked to. Is one still at work? */

@@ -767,6 +767,262 @@ static void flush_and_the_rest(void **state)
 	assert_true(f.nexus.prevents_removal);
 }
 
+/* --- Third-party copies --- */
+
+#define LIST_HEADER 16u
+
+/* A list of one descriptor for each serial, and of no segment yet. */
+static void begin_list(const uint64_t *serials, uint16_t count)
+{
+	memset(f.out, 0, SCSI_SMALL_BYTES);
+	f.out[0] = 7; /* list identifier */
+	put_be16(f.out + 2, (uint16_t)(count * 32));
+	for (uint16_t i = 0; i < count; i++) {
+		uint8_t *cscd = f.out + LIST_HEADER + 32 * i;
+
+		cscd[0] = SCSI_COPY_CSCD_IDENT;
+		cscd[4] = 1;
+		cscd[5] = 3;
+		cscd[7] = 8;
+		put_be64(cscd + 8, UINT64_C(3) << 60 | (serials[i] & (UINT64_MAX >> 4)));
+	}
+}
+
+static uint32_t list_length(void)
+{
+	return LIST_HEADER + get_be16(f.out + 2) + get_be32(f.out + 8);
+}
+
+static uint8_t *add_segment(uint16_t from, uint16_t to, uint16_t blocks, uint64_t from_lba,
+			    uint64_t to_lba)
+{
+	uint8_t *at = f.out + list_length();
+
+	at[0] = SCSI_COPY_BLOCKS;
+	put_be16(at + 2, 0x18);
+	put_be16(at + 4, from);
+	put_be16(at + 6, to);
+	put_be16(at + 10, blocks);
+	put_be64(at + 12, from_lba);
+	put_be64(at + 20, to_lba);
+	put_be32(f.out + 8, get_be32(f.out + 8) + 28);
+	return at;
+}
+
+static enum scsi_status copy(uint32_t length)
+{
+	uint8_t cdb[16] = {0x83};
+
+	put_be32(cdb + 10, length);
+	return run(cdb, sizeof(cdb), length, 0);
+}
+
+static const uint64_t own[] = {UINT64_C(0x1234567890abcdef), UINT64_C(0x1234567890abcdef)};
+
+static void copy_moves_data(void **state)
+{
+	const uint8_t status[16] = {0x84, 0x00, 7, [13] = 12};
+
+	(void)state;
+	memset(medium, 0xaa, sizeof(medium));
+	memset(medium, 0, 512);
+	begin_list(own, 2);
+	(void)add_segment(0, 1, 1, 0, 3000);     /* zeros: given back */
+	(void)add_segment(0, 1, 2000, 16, 2040); /* several pieces */
+	memcpy(medium + 16 * BLOCK, f.out, BLOCK);
+	assert_int_equal(copy(list_length()), SCSI_GOOD);
+	assert_memory_equal(medium + 2040 * BLOCK, medium + 16 * BLOCK, BLOCK);
+	assert_int_equal(medium[2041 * BLOCK], 0xaa);
+	assert_int_equal(run(status, 16, 0, 12), SCSI_GOOD);
+	assert_int_equal(f.in[4], 1);
+	assert_int_equal(get_be16(f.in + 5), 2);
+	assert_int_equal(get_be32(f.in + 8), 2001 / 2);
+	(void)run(status, 16, 0, 12); /* told once */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void copy_in_bytes_with_long_identifier(void **state)
+{
+	const uint8_t status[16] = {0x84, 0x05, 1, 2, 3, 4, [13] = 64};
+	uint8_t cdb[16] = {0x83, 0x01, [13] = 48 + 32 + 32};
+	uint8_t *segment = f.out + 80;
+
+	(void)state;
+	begin_list(own, 1);
+	memmove(f.out + 48, f.out + 16, 32);
+	memset(f.out, 0, 48);
+	memset(segment, 0, 32);
+	f.out[0] = 1;
+	put_be16(f.out + 2, 0x20);
+	f.out[16] = 0xff;
+	put_be32(f.out + 20, 0x01020304);
+	put_be16(f.out + 42, 32);
+	put_be16(f.out + 44, 32);
+	segment[0] = SCSI_COPY_BYTES;
+	put_be16(segment + 2, 0x1c);
+	put_be32(segment + 8, 1024);
+	put_be64(segment + 20, 100);
+	put_be16(segment + 28, 512);
+	memset(medium + 512, 0x55, 1024);
+	assert_int_equal(run(cdb, 16, 112, 0), SCSI_GOOD);
+	assert_memory_equal(medium + 100 * BLOCK, medium + 512, 1024);
+	assert_int_equal(run(status, 16, 0, 64), SCSI_GOOD);
+	assert_int_equal(get_be64(f.in + 16), 1024);
+	put_be16(segment + 30, 100); /* not a whole block */
+	(void)run(cdb, 16, 112, 0);
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_INEXACT_SEGMENT);
+	assert_int_equal(run(status, 16, 0, 64), SCSI_GOOD);
+	assert_int_equal(f.in[5], 2);
+	assert_true(f.in[14] > 0); /* with its sense */
+	f.out[15] = 1;
+	(void)run(cdb, 16, 112, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	f.out[15] = 0;
+	f.out[0] = 0;
+	(void)run(cdb, 16, 112, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+}
+
+static void copy_lists_are_checked(void **state)
+{
+	uint64_t many[SCSI_COPY_CSCDS_MAX + 1] = {0};
+
+	(void)state;
+	begin_list(own, 1);
+	(void)add_segment(0, 0, 8, 0, 100);
+	(void)copy(list_length() - 1);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+	(void)copy(10);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+	f.out[LIST_HEADER] = 0xe0;
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_CSCD_TYPE);
+	f.out[LIST_HEADER] = SCSI_COPY_CSCD_IDENT;
+	f.out[LIST_HEADER + 32] = 3;
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_SEGMENT_TYPE);
+	f.out[LIST_HEADER + 32] = SCSI_COPY_BLOCKS;
+	put_be16(f.out + LIST_HEADER + 34, 0xffff);
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	put_be16(f.out + LIST_HEADER + 34, 0x18);
+	f.out[1] = 1 << 3; /* a use of list identifiers that is not defined */
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	f.out[1] = 0;
+	put_be32(f.out + 12, 4);
+	(void)copy(list_length() + 4);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INLINE_DATA_LENGTH);
+	begin_list(many, SCSI_COPY_CSCDS_MAX + 1);
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_TOO_MANY_CSCDS);
+	begin_list(own, 1);
+	for (unsigned i = 0; i <= SCSI_COPY_SEGMENTS_MAX; i++)
+		(void)add_segment(0, 0, 8, 0, 100);
+	(void)copy(list_length());
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_TOO_MANY_SEGMENTS);
+}
+
+static void copy_respects_the_units(void **state)
+{
+	static struct scsi_unit second;
+	struct scsi_nexus mine, theirs;
+	const uint64_t serials[] = {own[0], 99};
+
+	(void)state;
+	scsi_unit_init(&second, &f.volume, 1, 99, "second");
+	f.target.units[1] = &second;
+	scsi_nexus_init(&mine, &second, f.nexus.port);
+	scsi_nexus_init(&theirs, &second, f.other.port);
+	memset(medium, 0x77, 8 * BLOCK);
+	begin_list(serials, 2);
+	(void)add_segment(0, 1, 8, 0, 100);
+	second.read_only = true;
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_THIRD_PARTY_FAILURE);
+	second.read_only = false;
+	second.reserved_by = &theirs;
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_THIRD_PARTY_FAILURE);
+	second.reserved_by = &mine;
+	assert_int_equal(copy(list_length()), SCSI_GOOD);
+	assert_ptr_equal(f.command.io_unit, &second);
+	assert_int_equal(medium[107 * BLOCK], 0x77);
+	next_error = -EIO;
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_THIRD_PARTY_FAILURE);
+	f.target.units[1] = NULL;
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_UNREACHABLE_COPY_TARGET);
+	begin_list(own, 1);
+	(void)add_segment(0, 0, 8, BLOCKS - 7, 100);
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_NONE);
+	begin_list(own, 1);
+	(void)add_segment(0, 0, 8, 0, UINT64_MAX);
+	(void)copy(list_length());
+	assert_sense(SCSI_COPY_ABORTED, SCSI_ASC_NONE);
+}
+
+static void media_are_ejected(void **state)
+{
+	(void)state;
+	(void)RUN(0, 0, 0x1b, 0, 0, 0, 2, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	f.unit.removable = true;
+	assert_int_equal(RUN(0, 0, 0x1e, 0, 0, 0, 1, 0), SCSI_GOOD);
+	(void)RUN(0, 0, 0x1b, 0, 0, 0, 2, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_MEDIUM_REMOVAL_PREVENTED);
+	assert_int_equal(RUN(0, 0, 0x1e, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_int_equal(RUN(0, 0, 0x1b, 0, 0, 0, 2, 0), SCSI_GOOD);
+	(void)RUN(0, 512, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0);
+	assert_sense(SCSI_NOT_READY, SCSI_ASC_NO_MEDIUM);
+	assert_int_equal(RUN(0, 96, 0x12, 0, 0, 0, 96, 0), SCSI_GOOD);
+	assert_int_equal(f.in[1], 0x80);
+	f.other.attentions = 0;
+	assert_int_equal(RUN(0, 0, 0x1b, 0, 0, 0, 3, 0), SCSI_GOOD);
+	assert_int_equal(RUN(0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
+	assert_int_equal(f.other.attentions, 1u << SCSI_ATTENTION_MEDIUM_CHANGED);
+}
+
+static void atomic_writes(void **state)
+{
+	(void)state;
+	(void)RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+	f.unit.atomic_bytes = 65536;
+	assert_int_equal(RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0),
+			 SCSI_GOOD);
+	assert_memory_equal(medium + 4096, f.out, 4096);
+	(void)RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0); /* alignment */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(512, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0); /* granularity */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 8, 0, 8, 0, 0); /* boundary */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(136 * BLOCK, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 136, 0, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(2048, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0); /* half of it */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void log_pages(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(0, 64, 0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 6);
+	assert_int_equal(f.in[5], 0x2f);
+	assert_int_equal(RUN(0, 64, 0x4d, 0, 0x40, 0xff, 0, 0, 0, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(f.in[0], 0x40);
+	assert_int_equal(get_be16(f.in + 2), 6);
+	assert_int_equal(RUN(0, 64, 0x4d, 0, 0x6f, 0, 0, 0, 0, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 12);
+	(void)RUN(0, 64, 0x4d, 0, 0x51, 0, 0, 0, 0, 0, 64, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)RUN(0, 64, 0x4d, 1, 0x40, 0, 0, 0, 0, 0, 64, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -792,6 +1048,13 @@ int main(void)
 		cmocka_unit_test_setup(registrations_have_a_limit, setup),
 		cmocka_unit_test_setup(reports, setup),
 		cmocka_unit_test_setup(flush_and_the_rest, setup),
+		cmocka_unit_test_setup(copy_moves_data, setup),
+		cmocka_unit_test_setup(copy_in_bytes_with_long_identifier, setup),
+		cmocka_unit_test_setup(copy_lists_are_checked, setup),
+		cmocka_unit_test_setup(copy_respects_the_units, setup),
+		cmocka_unit_test_setup(media_are_ejected, setup),
+		cmocka_unit_test_setup(atomic_writes, setup),
+		cmocka_unit_test_setup(log_pages, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,19 +29,50 @@ void scsi_basic_request_sense(struct scsi_command *command)
 	scsi_start_answer(command, command->cdb[4], fill_sense);
 }
 
-/* SBC-3 5.25: the medium cannot be ejected and power conditions change nothing. */
+static bool is_removal_prevented(const struct scsi_unit *unit)
+{
+	const struct scsi_nexus *nexus;
+	bool prevented = false;
+
+	LIST_FOR_EACH (&unit->nexuses, nexus, const struct scsi_nexus, link)
+		prevented = prevented || nexus->prevents_removal;
+	return prevented;
+}
+
+static void load(struct scsi_command *command, bool in)
+{
+	struct scsi_unit *unit = command->unit;
+
+	if (!in && !unit->removable) {
+		scsi_invalid_field(command, 4);
+	} else if (unit->removable && is_removal_prevented(unit)) {
+		scsi_command_fail(command, SCSI_ILLEGAL_REQUEST, SCSI_ASC_MEDIUM_REMOVAL_PREVENTED);
+	} else {
+		if (in && unit->ejected)
+			scsi_unit_attention(unit, SCSI_ATTENTION_MEDIUM_CHANGED, command->nexus);
+		unit->ejected = !in;
+	}
+}
+
+/* SBC-3 5.25: power conditions change nothing. */
 void scsi_basic_start_stop(struct scsi_command *command)
 {
-	bool eject = (command->cdb[4] & 0x03) == 0x02; /* LOEJ without START */
+	bool load_eject = command->cdb[4] & 0x02, start = command->cdb[4] & 0x01;
 
-	if (eject && command->cdb[4] >> 4 == 0) {
-		scsi_invalid_field(command, 4);
-		return;
-	}
+	if (load_eject && command->cdb[4] >> 4 == 0)
+		load(command, start);
 	scsi_start_done(command);
 }
 
-/* SPC-4 6.14 of SPC-3; the medium is not removable, so only the state is kept. */
+/* SBC-3 5.23: no list may come with it. */
+void scsi_basic_exit_failure(struct scsi_command *command)
+{
+	if (get_be16(command->cdb + 7) != 0)
+		scsi_invalid_field(command, 7);
+	scsi_start_done(command);
+}
+
+/* 6.14 of SPC-3. The state is kept for media that cannot be removed, too. */
 void scsi_basic_prevent(struct scsi_command *command)
 {
 	command->nexus->prevents_removal = command->cdb[4] & 0x01;

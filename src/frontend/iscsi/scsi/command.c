@@ -217,7 +217,12 @@ static bool may_run(struct scsi_command *command)
 		command->status = SCSI_RESERVATION_CONFLICT;
 		return false;
 	}
-	if ((flags & SCSI_THIN_ONLY) && !command->unit->thin) {
+	if (command->unit->ejected && !(flags & SCSI_WITHOUT_MEDIUM)) {
+		scsi_command_fail(command, SCSI_NOT_READY, SCSI_ASC_NO_MEDIUM);
+		return false;
+	}
+	if (((flags & SCSI_THIN_ONLY) && !command->unit->thin) ||
+	    ((flags & SCSI_ATOMIC_ONLY) && command->unit->atomic_bytes == 0)) {
 		scsi_command_fail(command, SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
 		return false;
 	}
@@ -243,6 +248,7 @@ void scsi_command_refuse(struct scsi_command *command, enum scsi_status status)
 	command->step_bytes = 0;
 	command->last = false;
 	command->state = 0;
+	command->io_unit = NULL;
 	command->next = scsi_done;
 }
 

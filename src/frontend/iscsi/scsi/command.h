@@ -61,6 +61,7 @@ struct scsi_command {
 	bool last; /* with DATA_IN: the status is known, DONE follows */
 	int io_result;
 	struct iovec iov[2];
+	struct scsi_unit *io_unit; /* where the request goes, when it is not the command's */
 	struct block_request request;
 
 	/* Private to the handlers. */
@@ -68,6 +69,12 @@ struct scsi_command {
 	unsigned state;
 	uint64_t offset, end; /* bytes on the volume: the next segment, the end of all */
 	uint32_t index, count;
+	struct {                         /* EXTENDED COPY */
+		uint64_t to, left, done; /* bytes */
+		uint32_t list_id;
+		uint16_t cscds_at, cscds, segment_at; /* in the buffer */
+		bool held;
+	} copy;
 	union {
 		size_t (*fill)(struct scsi_command *command, uint8_t *buffer);
 		scsi_next_fn *parse;

@@ -14,6 +14,8 @@ enum scsi_flag {
 	SCSI_THIN_ONLY = 1 << 4,
 	SCSI_READS = 1 << 5,   /* kept out by exclusive persistent reservations (SPC-4 5.12.1) */
 	SCSI_CHANGES = 1 << 6, /* kept out by all of them; every SCSI_WRITES is, too */
+	SCSI_WITHOUT_MEDIUM = 1 << 7, /* served while the medium is ejected */
+	SCSI_ATOMIC_ONLY = 1 << 8,    /* where the volume writes atomically */
 };
 
 #define SCSI_NO_SERVICE_ACTION (-1)
@@ -70,6 +72,9 @@ uint32_t scsi_segment(const struct scsi_command *command, uint32_t limit);
 /* Handlers, by file. */
 void scsi_transfer_read(struct scsi_command *command);
 void scsi_transfer_write(struct scsi_command *command);
+/* The most bytes of WRITE ATOMIC; 0: it is not offered. */
+uint32_t scsi_transfer_max_atomic(const struct scsi_unit *unit);
+void scsi_transfer_write_atomic(struct scsi_command *command);
 void scsi_transfer_verify(struct scsi_command *command);
 void scsi_transfer_write_verify(struct scsi_command *command);
 
@@ -78,6 +83,9 @@ uint32_t scsi_atomic_max_blocks(const struct scsi_unit *unit);
 void scsi_atomic_compare_and_write(struct scsi_command *command);
 void scsi_atomic_orwrite(struct scsi_command *command);
 void scsi_same_write(struct scsi_command *command);
+
+void scsi_copy_out(struct scsi_command *command);
+void scsi_copy_in(struct scsi_command *command);
 
 void scsi_provision_unmap(struct scsi_command *command);
 void scsi_provision_lba_status(struct scsi_command *command);
@@ -92,6 +100,9 @@ void scsi_report_target_ports(struct scsi_command *command);
 
 void scsi_basic_ready(struct scsi_command *command);
 void scsi_basic_request_sense(struct scsi_command *command);
+void scsi_log_sense(struct scsi_command *command);
+
+void scsi_basic_exit_failure(struct scsi_command *command);
 void scsi_basic_start_stop(struct scsi_command *command);
 void scsi_basic_prevent(struct scsi_command *command);
 void scsi_basic_capacity10(struct scsi_command *command);

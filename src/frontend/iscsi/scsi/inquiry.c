@@ -21,6 +21,7 @@ enum {
 	PAGE_SUPPORTED = 0x00,
 	PAGE_SERIAL = 0x80,
 	PAGE_IDENTIFICATION = 0x83,
+	PAGE_COPY = 0x8f,
 	PAGE_LIMITS = 0xb0,
 	PAGE_CHARACTERISTICS = 0xb1,
 	PAGE_PROVISIONING = 0xb2
@@ -45,10 +46,11 @@ static size_t fill_standard(struct scsi_command *command, uint8_t *buffer)
 	};
 
 	buffer[0] = command->unit ? 0 : NO_UNIT;
-	buffer[2] = 0x06; /* SPC-4 */
+	buffer[1] = command->unit && command->unit->removable ? 0x80 : 0; /* RMB */
+	buffer[2] = 0x06;                                                 /* SPC-4 */
 	buffer[3] = 0x12; /* HISUP, response data format 2 */
 	buffer[4] = 96 - 5;
-	buffer[5] = 0x10; /* TPGS: implicit asymmetric access */
+	buffer[5] = 0x18; /* TPGS: implicit asymmetric access; 3PC */
 	buffer[7] = 0x02; /* CMDQUE */
 	put_text(buffer + 8, 8, VENDOR);
 	put_text(buffer + 16, SCSI_PRODUCT_BYTES, command->unit ? command->unit->product : "");
@@ -65,6 +67,7 @@ static size_t fill_supported(const struct scsi_command *command, uint8_t *page)
 	page[count++] = PAGE_SUPPORTED;
 	page[count++] = PAGE_SERIAL;
 	page[count++] = PAGE_IDENTIFICATION;
+	page[count++] = PAGE_COPY;
 	page[count++] = PAGE_LIMITS;
 	page[count++] = PAGE_CHARACTERISTICS;
 	page[count++] = PAGE_PROVISIONING;
@@ -119,8 +122,7 @@ static size_t fill_identification(const struct scsi_command *command, uint8_t *p
 	char port[SCSI_NAME_BYTES + 16];
 	uint8_t *at = page;
 
-	/* NAA 3h, locally assigned (SPC-4 7.8.6.6.4). */
-	put_be64(at + 4, UINT64_C(3) << 60 | (serial & (UINT64_MAX >> 4)));
+	put_be64(at + 4, scsi_unit_naa(command->unit));
 	at += put_designator(at, 1, ASSOCIATION_UNIT | 3, 8);
 	/* T10 vendor identification with all of the serial. */
 	put_text(at + 4, 8, VENDOR);
@@ -134,6 +136,48 @@ static size_t fill_identification(const struct scsi_command *command, uint8_t *p
 	at += put_name_string(at, ASSOCIATION_PORT, port);
 	at += put_name_string(at, ASSOCIATION_TARGET, command->target->name);
 	return (size_t)(at - page);
+}
+
+#define COPY_COMMANDS    0x0001
+#define COPY_PARAMETERS  0x0004
+#define COPY_DESCRIPTORS 0x0008
+#define COPY_GENERAL     0x8001
+
+/* One third-party copy descriptor: `length` bytes follow its head. */
+static uint8_t *put_copy_descriptor(uint8_t *at, uint16_t type, uint16_t length)
+{
+	put_be16(at, type);
+	put_be16(at + 2, length);
+	return at + 4 + length;
+}
+
+/* SPC-4 7.8.17, with its descriptors in order of their types. */
+static size_t fill_copy(const struct scsi_command *command, uint8_t *page)
+{
+	static const uint8_t commands[] = {0x83, 2, 0x00, 0x01, 0x84, 3, 0x00, 0x03, 0x05};
+	static const uint8_t types[] = {SCSI_COPY_BLOCKS, SCSI_COPY_BYTES, SCSI_COPY_CSCD_IDENT};
+	uint8_t *at = page, *next;
+
+	(void)command;
+	next = put_copy_descriptor(at, COPY_COMMANDS, ALIGN_UP(1 + sizeof(commands), 4));
+	at[4] = sizeof(commands);
+	memcpy(at + 5, commands, sizeof(commands));
+	at = next;
+	next = put_copy_descriptor(at, COPY_PARAMETERS, 0x1c);
+	put_be16(at + 8, SCSI_COPY_CSCDS_MAX);
+	put_be16(at + 10, SCSI_COPY_SEGMENTS_MAX);
+	put_be32(at + 12, SCSI_COPY_LIST_MAX);
+	at = next;
+	next = put_copy_descriptor(at, COPY_DESCRIPTORS, ALIGN_UP(1 + sizeof(types), 4));
+	at[4] = sizeof(types);
+	memcpy(at + 5, types, sizeof(types));
+	at = next;
+	next = put_copy_descriptor(at, COPY_GENERAL, 0x20);
+	put_be32(at + 4, UINT16_MAX);
+	put_be32(at + 8, UINT8_MAX);
+	put_be32(at + 12, SCSI_COPY_SEGMENT_MAX);
+	at[16] = SCSI_COPY_GRANULARITY;
+	return (size_t)(next - page);
 }
 
 /* SBC-3 6.5.3. Offsets count from byte 4 of the page. */
@@ -155,6 +199,11 @@ static size_t fill_limits(const struct scsi_command *command, uint8_t *page)
 		put_be32(page + 28, UINT32_C(1) << 31); /* UGAVALID, alignment 0 */
 	}
 	put_be64(page + 32, SCSI_SAME_MAX_BYTES / block_bytes);
+	if (scsi_transfer_max_atomic(unit) > 0) {
+		put_be32(page + 40, scsi_transfer_max_atomic(unit) / block_bytes);
+		put_be32(page + 44, granularity); /* alignment */
+		put_be32(page + 48, granularity);
+	}
 	return 0x3c;
 }
 
@@ -184,6 +233,7 @@ static const struct {
 	{PAGE_SUPPORTED, fill_supported},
 	{PAGE_SERIAL, fill_serial},
 	{PAGE_IDENTIFICATION, fill_identification},
+	{PAGE_COPY, fill_copy},
 	{PAGE_LIMITS, fill_limits},
 	{PAGE_CHARACTERISTICS, fill_characteristics},
 	{PAGE_PROVISIONING, fill_provisioning},

@@ -51,7 +51,8 @@ static size_t put_timeouts(uint8_t *at)
 
 static bool is_offered(const struct scsi_command *command, const struct scsi_opcode *row)
 {
-	return !(row->flags & SCSI_THIN_ONLY) || command->unit->thin;
+	return (!(row->flags & SCSI_THIN_ONLY) || command->unit->thin) &&
+	       (!(row->flags & SCSI_ATOMIC_ONLY) || command->unit->atomic_bytes > 0);
 }
 
 static size_t fill_all_opcodes(struct scsi_command *command, uint8_t *buffer)

@@ -142,6 +142,57 @@ void scsi_transfer_write(struct scsi_command *command)
 	command->next = write_next;
 }
 
+uint32_t scsi_transfer_max_atomic(const struct scsi_unit *unit)
+{
+	uint32_t bytes = MIN(unit->atomic_bytes, SCSI_SEGMENT_BYTES);
+
+	if (unit->volume->max_transfer_bytes > 0)
+		bytes = MIN(bytes, unit->volume->max_transfer_bytes);
+	return bytes;
+}
+
+static bool atomic_field(struct scsi_command *command, unsigned byte)
+{
+	scsi_invalid_field(command, byte);
+	return false;
+}
+
+/* SBC-4 5.46: without boundaries; whole physical blocks, so that nothing is merged. */
+static bool check_atomic(struct scsi_command *command)
+{
+	const struct block_volume *volume = command->unit->volume;
+	uint32_t physical = MAX(volume->physical_block_bytes, volume->block_bytes);
+	uint64_t length;
+
+	if (CDB_PROTECT(command->cdb[1]) != 0)
+		return atomic_field(command, 1);
+	if (get_be16(command->cdb + 10) != 0)
+		return atomic_field(command, 10);
+	if (!scsi_check_range(command, scsi_cdb_lba(command->cdb), get_be16(command->cdb + 12)))
+		return false;
+	length = command->end - command->offset;
+	if (length > scsi_transfer_max_atomic(command->unit) || length % physical != 0)
+		return atomic_field(command, 12);
+	return command->offset % physical == 0 || atomic_field(command, 2);
+}
+
+/* One request to the volume, or nothing. */
+void scsi_transfer_write_atomic(struct scsi_command *command)
+{
+	if (!check_atomic(command))
+		return;
+	command->out_bytes = command->end - command->offset;
+	if (command->out_bytes > command->expected_out) {
+		scsi_invalid_field(command, 12);
+		return;
+	}
+	if (command->out_bytes == 0)
+		return;
+	command->buffer_bytes = (uint32_t)command->out_bytes;
+	command->state = STATE_SEGMENT;
+	command->next = write_next;
+}
+
 /* BYTCHK 0: reads the medium; nothing is compared. */
 static enum scsi_step verify_medium_next(struct scsi_command *command)
 {

@@ -7,6 +7,7 @@
  * A unit belongs to its iSCSI target, a nexus to its session. Both live on the server's reactor.
  */
 #include "block/block.h"
+#include "frontend/iscsi/scsi/copy.h"
 #include "frontend/iscsi/scsi/persist.h"
 #include "frontend/iscsi/scsi/sense.h"
 
@@ -19,6 +20,7 @@ enum scsi_attention {
 	SCSI_ATTENTION_POWER_ON,
 	SCSI_ATTENTION_RESET,
 	SCSI_ATTENTION_LUNS_CHANGED,
+	SCSI_ATTENTION_MEDIUM_CHANGED,
 	SCSI_ATTENTION_CAPACITY_CHANGED,
 	SCSI_ATTENTION_COMMANDS_CLEARED,
 	SCSI_ATTENTION_MODE_CHANGED,
@@ -36,6 +38,8 @@ struct scsi_unit {
 	uint16_t lun;
 	char product[SCSI_PRODUCT_BYTES + 1];
 	bool read_only, thin;
+	bool removable, ejected;
+	uint32_t atomic_bytes; /* of one WRITE ATOMIC; 0: not offered */
 	/* Mode parameters, shared by all nexuses (SPC-4 5.13.2, policy of one set). */
 	bool software_write_protect, descriptor_sense, write_cache;
 	struct scsi_nexus *reserved_by; /* RESERVE(6), SPC-2 */
@@ -50,7 +54,8 @@ struct scsi_nexus { /* one initiator port at one unit */
 	bool prevents_removal;
 	bool preempted; /* by the PREEMPT AND ABORT that is at work */
 	struct scsi_registration *registration;
-	const char *port; /* SCSI name of the initiator port */
+	const char *port; /* SCSI name of the initiator port; the same pointer at all units */
+	struct scsi_copies copies;
 };
 
 struct scsi_target {
@@ -63,6 +68,11 @@ void scsi_unit_init(struct scsi_unit *unit, struct block_volume *volume, uint16_
 static inline uint64_t scsi_unit_blocks(const struct scsi_unit *unit)
 {
 	return unit->volume->size_bytes / unit->volume->block_bytes;
+}
+/* The unit's NAA identifier, 3h, locally assigned (SPC-4 7.8.6.6.4). */
+static inline uint64_t scsi_unit_naa(const struct scsi_unit *unit)
+{
+	return UINT64_C(3) << 60 | (unit->serial & (UINT64_MAX >> 4));
 }
 bool scsi_unit_is_write_protected(const struct scsi_unit *unit);
 /* For every nexus but `except` (which may be NULL). */
