@@ -19,7 +19,8 @@ static const struct op_traits op_traits[BLOCK_OP_COUNT] = {
 	[BLOCK_UNMAP] = {"unmap", false, true, false, BLOCK_FUA},
 	[BLOCK_FLUSH] = {"flush", false, false, false, 0},
 	[BLOCK_COMPARE] = {"compare", true, false, true, BLOCK_FUA},
-	[BLOCK_COMPARE_AND_WRITE] = {"compare-and-write", true, true, true, BLOCK_FUA},
+	[BLOCK_COMPARE_AND_WRITE] = {"compare-and-write", true, true, true,
+				     BLOCK_FUA | BLOCK_TELL_COMPARED},
 	[BLOCK_STATUS] = {"status", false, false, false, 0},
 };
 

@@ -52,6 +52,9 @@ enum block_op {
 enum {
 	BLOCK_FUA = 1 << 0,        /* durable before it completes */
 	BLOCK_NO_RELEASE = 1 << 1, /* write zeroes: keep the space reserved */
+	/* compare-and-write: request->compared is called when the compare has succeeded, before the
+	 * first byte is written. On the reactor of the volume that does it. */
+	BLOCK_TELL_COMPARED = 1 << 2,
 };
 
 /* Room in each request for the layer that handles it. Layers below a layer are given requests that
@@ -84,6 +87,7 @@ struct block_request {
 	const struct iovec *iov;
 	int iov_count;
 	void (*done)(struct block_request *request, int result);
+	void (*compared)(struct block_request *request); /* only with BLOCK_TELL_COMPARED */
 	struct block_status status;  /* out, BLOCK_STATUS */
 	uint64_t miscompare_offset;  /* out, with -EILSEQ: first different byte, from offset */
 
@@ -145,6 +149,13 @@ void block_submit(struct block_volume *volume, struct block_request *request);
 void block_complete(struct block_request *request, int result);
 /* For volumes: completes later in this turn; for use inside submit. */
 void block_complete_later(struct block_request *request, int result);
+
+/* For volumes: the compare of a compare-and-write has succeeded. */
+static inline void block_compared(struct block_request *request)
+{
+	if (request->flags & BLOCK_TELL_COMPARED)
+		request->compared(request);
+}
 
 /* A request for which a fiber waits. The caller fills request's input fields but `done`. */
 struct block_wait {

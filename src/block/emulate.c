@@ -115,6 +115,7 @@ static int compare_and_write(struct emulate_volume *emulate, struct block_reques
 
 	if (result < 0)
 		return result;
+	block_compared(request);
 	count = iov_slice(request->iov, request->length, request->length,
 			  emulation_of(request)->slot->iov);
 	return write_slot(emulate, request, count, request->offset, request->length);

@@ -208,8 +208,10 @@ static void memory_submit(struct block_volume *volume, struct block_request *req
 		break;
 	case BLOCK_COMPARE_AND_WRITE:
 		result = compare(memory, request);
-		if (result == 0)
+		if (result == 0) {
+			block_compared(request);
 			store(memory, request, request->length);
+		}
 		break;
 	case BLOCK_STATUS:
 		get_status(memory, request);

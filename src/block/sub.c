@@ -41,6 +41,12 @@ void sub_pool_done(struct sub_pool *pool)
 	pool->subs = NULL;
 }
 
+/* The parent does not change while it is below, so any reactor may look at it. */
+static void tell_parent(struct block_request *request)
+{
+	block_compared(sub_of(request)->parent);
+}
+
 static void start(struct sub_pool *pool, struct block_request *parent)
 {
 	struct sub *sub = LIST_ENTRY(list_pop_front(&pool->free), struct sub, link);
@@ -49,6 +55,7 @@ static void start(struct sub_pool *pool, struct block_request *parent)
 	sub->parent = parent;
 	sub->request.op = parent->op;
 	sub->request.flags = parent->flags;
+	sub->request.compared = tell_parent;
 	sub->request.offset = parent->offset;
 	sub->request.length = parent->length;
 	sub->request.iov = parent->iov;

@@ -172,6 +172,7 @@ static int modify(struct vdisk *vdisk, struct block_request *request)
 		r = compare_range(vdisk, request);
 		if (r < 0)
 			return r;
+		block_compared(request);
 	}
 	return write_merged(vdisk, request, state->first, state->end);
 }

@@ -183,6 +183,7 @@ static void admin_delete_sq(struct nvme_command *command)
 	}
 	vfu_store(&sq->shared->state, VFU_QUEUE_DELETING);
 	list_remove(&sq->link);
+	nvme_fused_end(sq);
 	sq->deleter = command;
 	if (sq->commands == 0)
 		nvme_admin_sq_idle(sq);

@@ -138,6 +138,8 @@ void nvme_command_park(struct nvme_command *command)
 	command_leave_guest(command);
 	command->controller->in_flight--;
 	command->sq->commands--;
+	/* What ends an engine while it waits is none of its doing. */
+	command->slot->attempts = 0;
 }
 
 void nvme_command_unpark(struct nvme_command *command)
@@ -205,16 +207,23 @@ void nvme_command_end_errno(struct nvme_command *command, int result)
 		nvme_command_end(command, result ? command_status_of(command, result) : 0);
 }
 
-bool nvme_command_map(struct nvme_command *command, uint64_t length, unsigned flags)
+void nvme_command_empty_data(struct nvme_command *command, unsigned flags)
 {
 	struct nvme_controller *controller = command->controller;
-	uint16_t status;
 
 	command->data.iov =
 		controller->iovs + (size_t)(command - controller->commands) * NVME_DATA_IOV_MAX;
 	command->data.count = 0;
 	command->data.flags = flags;
-	status = nvme_data_add(&command->data, &controller->guest, nvme_sqe_of(command), length);
+}
+
+bool nvme_command_map(struct nvme_command *command, uint64_t length, unsigned flags)
+{
+	uint16_t status;
+
+	nvme_command_empty_data(command, flags);
+	status = nvme_data_add(&command->data, &command->controller->guest, nvme_sqe_of(command),
+			       length);
 	if (LIKELY(status == 0))
 		return true;
 	nvme_command_end(command, status | NVME_STATUS_DNR);

@@ -57,7 +57,11 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->sqes = 0x66;
 	id->cqes = 0x44;
 	id->nn = NVME_NAMESPACE_MAX;
-	id->oncs = NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_WRITE_ZEROES;
+	id->oncs = NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_DSM | NVME_CTRL_ONCS_WRITE_ZEROES |
+		   NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY;
+	id->fuses = NVME_CTRL_FUSES_COMPARE_AND_WRITE;
+	id->acwu = NVME_COMPARE_BLOCKS - 1;
+	id->ocfs = 1;
 	id->vwc = 0x7;                       /* there is one; Flush takes all namespaces at once */
 	id->sgls = SGL_SUPPORTED | 1u << 18; /* an SGL may be longer than the data */
 	id->mnan = NVME_NAMESPACE_MAX;
@@ -81,6 +85,9 @@ static void identify_namespace(const struct nvme_ns *ns, struct nvme_id_ns *id)
 	id->dlfeat = NVME_NS_DLFEAT_RB_ALL_0S | NVME_NS_DLFEAT_WRITE_ZEROES;
 	put_le64(id->nvmcap, ns->blocks << ns->shift);
 	id->npwg = id->npwa = id->npdg = id->npda = (uint16_t)(preferred - 1);
+	id->mssrl = (uint16_t)(NVME_COPY_RANGE_BYTES / block_bytes);
+	id->mcl = NVME_DATA_BYTES_MAX / block_bytes;
+	id->msrc = NVME_COPY_RANGES - 1;
 	id->nsattr = ns->options.read_only ? NVME_NS_NSATTR_WRITE_PROTECTED : 0;
 	put_be64(id->nguid, ns->options.nguid[0]);
 	put_be64(id->nguid + 8, ns->options.nguid[1]);

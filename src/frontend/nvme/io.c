@@ -13,8 +13,7 @@
 #define PRINFO        (0xfu << 26)
 #define DEALLOCATE    (1u << 25) /* Write Zeroes */
 
-/* False: the command was ended. */
-bool nvme_io_range(struct nvme_command *command, struct nvme_range *ret_range)
+static uint16_t io_range_status(struct nvme_command *command, struct nvme_range *ret_range)
 {
 	const struct nvme_sqe *sqe = nvme_sqe_of(command);
 	const struct nvme_ns *ns = command->ns;
@@ -22,23 +21,63 @@ bool nvme_io_range(struct nvme_command *command, struct nvme_range *ret_range)
 	uint64_t count = (sqe->cdw12 & 0xffff) + UINT64_C(1);
 
 	command->lba = lba;
-	if (UNLIKELY(lba >= ns->blocks || count > ns->blocks - lba)) {
-		nvme_command_end(command, NVME_SC_LBA_RANGE | NVME_STATUS_DNR);
-		return false;
-	}
+	if (UNLIKELY(lba >= ns->blocks || count > ns->blocks - lba))
+		return NVME_SC_LBA_RANGE | NVME_STATUS_DNR;
 	ret_range->offset = lba << ns->shift;
 	ret_range->length = count << ns->shift;
-	return true;
+	return 0;
+}
+
+bool nvme_io_range(struct nvme_command *command, struct nvme_range *ret_range)
+{
+	uint16_t status = io_range_status(command, ret_range);
+
+	if (UNLIKELY(status))
+		nvme_command_end(command, status);
+	return !status;
+}
+
+static uint16_t io_read_allowed(struct nvme_command *command)
+{
+	if (UNLIKELY(command->ns->formatting))
+		return NVME_SC_FORMAT_IN_PROGRESS;
+	return 0;
+}
+
+static uint16_t io_write_allowed(struct nvme_command *command)
+{
+	if (UNLIKELY(command->ns->options.read_only))
+		return NVME_SC_NS_WRITE_PROTECTED | NVME_STATUS_DNR;
+	if (UNLIKELY(command->ns->formatting))
+		return NVME_SC_FORMAT_IN_PROGRESS;
+	return 0;
+}
+
+bool nvme_io_may_read(struct nvme_command *command)
+{
+	uint16_t status = io_read_allowed(command);
+
+	if (UNLIKELY(status))
+		nvme_command_end(command, status);
+	return !status;
 }
 
 bool nvme_io_may_write(struct nvme_command *command)
 {
-	if (LIKELY(!command->ns->options.read_only && !command->ns->formatting))
-		return true;
-	nvme_command_end(command,
-			 (command->ns->formatting ? NVME_SC_FORMAT_IN_PROGRESS
-						  : NVME_SC_NS_WRITE_PROTECTED | NVME_STATUS_DNR));
-	return false;
+	uint16_t status = io_write_allowed(command);
+
+	if (UNLIKELY(status))
+		nvme_command_end(command, status);
+	return !status;
+}
+
+uint16_t nvme_io_write_status(struct nvme_command *command, struct nvme_range *ret_range)
+{
+	uint16_t status = nvme_namespace_try_use(command);
+
+	if (!status)
+		status = io_range_status(command, ret_range);
+	return status ? status : io_write_allowed(command);
 }
 
 unsigned nvme_io_write_flags(const struct nvme_command *command)
@@ -61,8 +100,8 @@ void nvme_io_submit(struct nvme_command *command, enum block_op op, unsigned fla
 	request->iov = command->data.iov;
 	request->iov_count = has_data ? (int)command->data.count : 0;
 	if (has_data) {
+		command->controller->bytes_in_flight += range->length - command->bytes;
 		command->bytes = range->length;
-		command->controller->bytes_in_flight += range->length;
 	}
 	block_submit(command->ns->volume, request);
 }
@@ -91,7 +130,7 @@ static void io_read(struct nvme_command *command)
 	struct nvme_stats *stats = &command->controller->stats;
 	struct nvme_range range;
 
-	if (!io_begin(command, true, &range) ||
+	if (!io_begin(command, true, &range) || !nvme_io_may_read(command) ||
 	    !nvme_command_map(command, range.length, VFU_MAP_WRITE))
 		return;
 	stats->reads++;
@@ -117,7 +156,7 @@ static void io_compare(struct nvme_command *command)
 {
 	struct nvme_range range;
 
-	if (!io_begin(command, true, &range) ||
+	if (!io_begin(command, true, &range) || !nvme_io_may_read(command) ||
 	    !nvme_command_map(command, range.length, VFU_MAP_READ))
 		return;
 	command->controller->stats.others++;
@@ -203,6 +242,9 @@ static const struct io_kind io_kinds[256] = {
 	[nvme_cmd_read] = {io_read, SUPPORTED},
 	[nvme_cmd_compare] = {io_compare, SUPPORTED},
 	[nvme_cmd_write_zeroes] = {io_write_zeroes, CHANGES},
+	[nvme_cmd_dsm] = {nvme_ranges_dsm, CHANGES},
+	[nvme_cmd_verify] = {nvme_ranges_verify, SUPPORTED},
+	[nvme_cmd_copy] = {nvme_ranges_copy, CHANGES},
 };
 
 uint32_t nvme_io_effects(uint8_t opcode)
@@ -215,10 +257,14 @@ void nvme_io_execute(struct nvme_command *command)
 	const struct nvme_sqe *sqe = nvme_sqe_of(command);
 	const struct io_kind *kind = &io_kinds[sqe->opcode];
 
-	if (UNLIKELY(!kind->execute))
-		nvme_command_end(command, NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR);
-	else if (UNLIKELY(sqe->flags & 3))
-		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
-	else
+	if (UNLIKELY(sqe->flags & 3)) {
+		nvme_fused_execute(command);
+		return;
+	}
+	if (UNLIKELY(command->sq->fused != NULL))
+		nvme_fused_end(command->sq);
+	if (LIKELY(kind->execute != NULL))
 		kind->execute(command);
+	else
+		nvme_command_end(command, NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR);
 }

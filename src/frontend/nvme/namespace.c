@@ -106,22 +106,28 @@ struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uin
 	return ns && !ns->detaching ? ns : NULL;
 }
 
-struct nvme_ns *nvme_namespace_use(struct nvme_command *command)
+uint16_t nvme_namespace_try_use(struct nvme_command *command)
 {
-	struct nvme_controller *controller = command->controller;
 	uint32_t nsid = nvme_sqe_of(command)->nsid;
-	struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
+	struct nvme_ns *ns = nvme_namespace_get(command->controller, nsid);
 
-	if (UNLIKELY(!ns)) {
-		bool valid = nsid > 0 && nsid <= NVME_NAMESPACE_MAX;
-
-		nvme_command_end(command, (valid ? NVME_SC_INVALID_FIELD : NVME_SC_INVALID_NS) |
-						  NVME_STATUS_DNR);
-		return NULL;
-	}
+	if (UNLIKELY(!ns))
+		return (nsid > 0 && nsid <= NVME_NAMESPACE_MAX ? NVME_SC_INVALID_FIELD
+							       : NVME_SC_INVALID_NS) |
+		       NVME_STATUS_DNR;
 	ns->commands++;
 	command->ns = ns;
-	return ns;
+	return 0;
+}
+
+struct nvme_ns *nvme_namespace_use(struct nvme_command *command)
+{
+	uint16_t status = nvme_namespace_try_use(command);
+
+	if (LIKELY(!status))
+		return command->ns;
+	nvme_command_end(command, status);
+	return NULL;
 }
 
 void nvme_namespace_unuse(struct nvme_command *command)

@@ -17,17 +17,19 @@
 
 #include <nvme/types.h>
 
-#define NVME_ADMIN_SLOTS     64u /* slots that I/O commands leave to admin commands */
-#define NVME_FETCH_BATCH     32u /* commands taken from one queue before the next has its turn */
-#define NVME_AER_MAX         16u /* AERL + 1 */
-#define NVME_ABORT_MAX       4u  /* ACL + 1; they run to their end at once */
-#define NVME_ERROR_ENTRIES   64u /* ELPE + 1 */
-#define NVME_ENGINES_MAX     3u  /* engines that one command may end with (rule 5) */
-#define NVME_COMPARE_BLOCKS  32u /* of a fused compare and write: ACWU + 1 */
-#define NVME_IN_FLIGHT_BYTES (64u << 20)
-#define NVME_FIRMWARE        "1.0     "
-#define NVME_IO_QUEUES       (VFU_QUEUE_COUNT - 1)
-#define NVME_ADMIN_DEPTH_MAX 4096u
+#define NVME_ADMIN_SLOTS      64u /* slots that I/O commands leave to admin commands */
+#define NVME_FETCH_BATCH      32u /* commands taken from one queue before the next has its turn */
+#define NVME_AER_MAX          16u /* AERL + 1 */
+#define NVME_ABORT_MAX        4u  /* ACL + 1; they run to their end at once */
+#define NVME_ERROR_ENTRIES    64u /* ELPE + 1 */
+#define NVME_ENGINES_MAX      3u  /* engines that one command may end with (rule 5) */
+#define NVME_COMPARE_BLOCKS   32u /* of a fused compare and write: ACWU + 1 */
+#define NVME_COPY_RANGES      128u
+#define NVME_COPY_RANGE_BYTES (512u << 10)
+#define NVME_IN_FLIGHT_BYTES  (64u << 20)
+#define NVME_FIRMWARE         "1.0     "
+#define NVME_IO_QUEUES        (VFU_QUEUE_COUNT - 1)
+#define NVME_ADMIN_DEPTH_MAX  4096u
 
 struct nvme_controller;
 
@@ -48,6 +50,7 @@ struct nvme_sq {
 	const uint32_t *tail;         /* the doorbell, or the shadow of it in guest memory */
 	uint32_t *event_index;        /* NULL without shadow doorbells */
 	struct nvme_cq *cq;
+	struct nvme_command *fused;   /* a first fused command that waits for its second */
 	struct nvme_command *deleter; /* Delete I/O Submission Queue that waits for the others */
 	unsigned commands;            /* begun and not yet ended */
 	uint32_t bad_tail;            /* reported already */
@@ -223,6 +226,8 @@ void nvme_command_end_errno(struct nvme_command *command, int result);
 uint16_t nvme_command_status(int result);
 /* The data of the command as an iovec. False: the command was ended. */
 bool nvme_command_map(struct nvme_command *command, uint64_t length, unsigned flags);
+/* An empty iovec, for nvme_data_add(). */
+void nvme_command_empty_data(struct nvme_command *command, unsigned flags);
 /* Gives at most `limit` of `length` bytes to the guest; the rest of the limit reads as zeros. Ends
  * the command. True: with success. */
 bool nvme_command_answer(struct nvme_command *command, const void *data, uint64_t length,
@@ -253,6 +258,8 @@ void nvme_interrupt_level(struct nvme_controller *controller);
 /* --- namespace.c --- */
 /* NULL and the command is ended when it names no attached namespace. */
 struct nvme_ns *nvme_namespace_use(struct nvme_command *command);
+/* The same with a status: it is the caller who ends the command. */
+uint16_t nvme_namespace_try_use(struct nvme_command *command);
 struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uint32_t nsid);
 void nvme_namespace_unuse(struct nvme_command *command);
 
@@ -267,11 +274,21 @@ struct nvme_range { /* bytes */
 };
 /* The range that the command names. False: the command was ended. */
 bool nvme_io_range(struct nvme_command *command, struct nvme_range *ret_range);
+/* May the host read, write? False: the command was ended. */
+bool nvme_io_may_read(struct nvme_command *command);
 bool nvme_io_may_write(struct nvme_command *command);
+/* All that a write checks before its data, as a status: it is the caller who ends the command. */
+uint16_t nvme_io_write_status(struct nvme_command *command, struct nvme_range *ret_range);
 unsigned nvme_io_write_flags(const struct nvme_command *command);
 /* The caller has set request.done. */
 void nvme_io_submit(struct nvme_command *command, enum block_op op, unsigned flags,
 		    const struct nvme_range *range);
+void nvme_fused_execute(struct nvme_command *command);
+/* The second of a fused pair does not come. */
+void nvme_fused_end(struct nvme_sq *sq);
+void nvme_ranges_dsm(struct nvme_command *command);
+void nvme_ranges_verify(struct nvme_command *command);
+void nvme_ranges_copy(struct nvme_command *command);
 void nvme_identify(struct nvme_command *command);
 /* The last command of a queue that is being deleted has ended. */
 void nvme_admin_sq_idle(struct nvme_sq *sq);

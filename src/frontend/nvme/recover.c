@@ -150,20 +150,12 @@ static void recover_queues(struct nvme_controller *controller)
 			nvme_queue_open_sq(controller, i);
 }
 
-static bool recover_is_event_request(const struct vfu_slot *slot)
-{
-	return slot->sqid == 0 &&
-	       ((const struct nvme_sqe *)slot->sqe)->opcode == nvme_admin_async_event;
-}
-
 static void recover_begin(struct nvme_controller *controller, uint16_t index)
 {
 	struct nvme_command *command = recover_command(controller, index);
 	struct vfu_slot *slot = command->slot;
 
-	/* A request for events waits: what ends an engine meanwhile is none of its doing. */
-	if (!recover_is_event_request(slot))
-		slot->attempts++;
+	slot->attempts++;
 	command->redo_write = slot->state == VFU_SLOT_COMPARED;
 	if (command->redo_write)
 		REACHED("nvme.recover-compared");
