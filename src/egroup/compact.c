@@ -47,7 +47,7 @@ struct compaction {
 	uint64_t write_offset;
 	struct pool_file *target;
 	bool stopped; /* by the target or by `pause`: no source is to blame */
-	int (*pause)(void *arg, uint64_t bytes);
+	int (*pause)(void *arg, uint64_t read, uint64_t written);
 	void *arg;
 };
 
@@ -228,6 +228,11 @@ static void fill_index(struct compaction *compaction)
 	}
 }
 
+static int step(const struct compaction *compaction, uint64_t read, uint64_t written)
+{
+	return compaction->pause ? compaction->pause(compaction->arg, read, written) : 0;
+}
+
 static int write_buffer(struct compaction *compaction)
 {
 	uint64_t bytes = (uint64_t)compaction->buffered * BLOCK_BYTES;
@@ -241,7 +246,7 @@ static int write_buffer(struct compaction *compaction)
 		compaction->write_offset += bytes;
 		compaction->buffered = 0;
 		compaction->store->written_bytes += bytes;
-		r = compaction->pause ? compaction->pause(compaction->arg, bytes) : 0;
+		r = step(compaction, 0, bytes);
 	}
 	compaction->stopped = r < 0;
 	return r;
@@ -262,10 +267,15 @@ static int take_block(struct compaction *compaction, const char *block, uint32_t
 static int read_source(struct compaction *compaction, const struct egroup *group, uint64_t first,
 		       uint32_t blocks)
 {
-	int r = io_read_exactly(egroup_file_handle(group->file), compaction->source,
-				(size_t)blocks * BLOCK_BYTES, first << BLOCK_SHIFT);
+	uint64_t bytes = (uint64_t)blocks * BLOCK_BYTES;
+	int r = io_read_exactly(egroup_file_handle(group->file), compaction->source, bytes,
+				first << BLOCK_SHIFT);
 
-	compaction->store->read_bytes += (uint64_t)blocks * BLOCK_BYTES;
+	compaction->store->read_bytes += bytes;
+	if (r < 0)
+		return r;
+	r = step(compaction, bytes, 0);
+	compaction->stopped = r < 0;
 	return r;
 }
 
@@ -610,7 +620,7 @@ static void compaction_done(struct compaction *compaction)
 }
 
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,
-		int (*pause)(void *arg, uint64_t bytes), void *arg)
+		int (*pause)(void *arg, uint64_t read, uint64_t written), void *arg)
 {
 	struct compaction compaction = {
 		.store = store, .choice = choice, .pause = pause, .arg = arg};

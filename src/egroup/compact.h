@@ -20,8 +20,9 @@ unsigned compact_file_use(const struct egroup_file *file);
  * when compacting would gain nothing. */
 bool compact_choose(struct egroup_store *store, unsigned max_use,
 		    struct compact_choice *ret_choice);
-/* Fiber. `pause` is called between steps of 1 MiB with the bytes moved, and may suspend; non-zero
- * stops. The files of the choice must be as compact_choose() returned them: no suspension in
- * between. -EAGAIN: one of them cannot be read; choose again, without it. */
+/* Fiber. `pause` is called between steps of 1 MiB at most with the bytes that the step read or
+ * wrote, and may suspend; non-zero stops. The files of the choice must be as compact_choose()
+ * returned them: no suspension in between. -EAGAIN: one of them cannot be read; choose again,
+ * without it. */
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,
-		int (*pause)(void *arg, uint64_t bytes), void *arg);
+		int (*pause)(void *arg, uint64_t read, uint64_t written), void *arg);

@@ -223,7 +223,9 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 	r = reserve_id(store, &id);
 	if (r < 0)
 		return r;
-	r = pool_file_take(store->pool, use, size_bytes, &taken);
+	/* What the guest writes has no size that it must fit into. */
+	r = use == POOL_USE_DATA ? pool_file_take_about(store->pool, use, size_bytes, &taken)
+				 : pool_file_take(store->pool, use, size_bytes, &taken);
 	if (r < 0)
 		return r;
 	r = adopt_new_file(store, taken, &file);

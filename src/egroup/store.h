@@ -31,11 +31,11 @@ struct egroup_file {
 	uint32_t total_slots;  /* stored in a compacted file */
 	uint32_t references;   /* reads under way and other users */
 	bool compacted;
-	bool index_loaded; /* always true for a plain file */
-	bool busy;         /* a compaction reads it */
-	bool dying;        /* discarded when the last reference goes */
-	bool forgotten;    /* only closed then: the next start decides about it */
-	bool opening;      /* or closing: whoever wants it waits */
+	bool index_loaded;         /* always true for a plain file */
+	bool busy;                 /* a compaction reads it */
+	bool dying;                /* discarded when the last reference goes */
+	bool forgotten;            /* only closed then: the next start decides about it */
+	bool opening;              /* or closing: whoever wants it waits */
 	int open_error;            /* of the last attempt; for the log's sake */
 	uint64_t avoid_until_ns;   /* reclaim failed on it: not again before */
 	struct list_node link;     /* of store->files */
@@ -86,7 +86,8 @@ int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **r
 /* No user of any file is left. Fiber. */
 void egroup_store_close(struct egroup_store *store);
 
-/* A new group with a file of its own, `size_bytes` allocated, durable in the catalog, pinned. The
+/* A new group with a file of its own, about `size_bytes` allocated (at least, but for
+ * POOL_USE_DATA), durable in the catalog, pinned. The
  * caller has a reference to its file. Fiber. */
 int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group);

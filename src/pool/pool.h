@@ -104,6 +104,10 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
  */
 int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
 		   struct pool_file **ret_file);
+/* The same, but rather a spare file of half the size or more than a new one: it was written before,
+ * which makes writing it again faster. */
+int pool_file_take_about(struct pool *pool, enum pool_use use, uint64_t size_bytes,
+			 struct pool_file **ret_file);
 /* -ENOENT the file is missing or not of this pool, -EBUSY it is open. */
 int pool_file_open(struct pool *pool, uint64_t file_id, struct pool_file **ret_file);
 /* Grows the allocation to at least size_bytes: doubled where there is room, up to

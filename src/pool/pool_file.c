@@ -28,6 +28,7 @@ struct file_call {
 	enum pool_use use;
 	uint64_t id;
 	uint64_t size_bytes;
+	uint64_t spare_bytes; /* of a spare file that will do */
 };
 
 static int carry(struct pool *pool, int (*fn)(void *arg), struct file_call *call)
@@ -53,8 +54,8 @@ static void close_handle(struct pool_file *file)
 
 	file->file = NULL;
 	if (r && r != -ESHUTDOWN)
-		log_warning("pool", "closing a file failed",
-			    "pool=%s file=%016" PRIx64 " error=%d", file->pool->name, file->id, r);
+		log_warning("pool", "closing a file failed", "pool=%s file=%016" PRIx64 " error=%d",
+			    file->pool->name, file->id, r);
 }
 
 static int sync_group_directory(struct pool *pool, uint64_t id)
@@ -121,7 +122,8 @@ static int adopt_spare(struct pool_file *file, uint64_t spare_id)
 /* -ENOENT: no spare file fits. */
 static int take_spare(struct pool_file *file, const struct file_call *call)
 {
-	_cleanup_free_ struct pool_spare *spare = pool_spare_pick(call->pool, call->size_bytes);
+	_cleanup_free_ struct pool_spare *spare =
+		pool_spare_pick(call->pool, call->spare_bytes, call->size_bytes);
 	int r;
 
 	if (!spare)
@@ -193,19 +195,35 @@ static int take_at_home(void *arg)
 	return 0;
 }
 
+static int take(struct pool *pool, struct file_call *call, struct pool_file **ret_file)
+{
+	int r;
+
+	ASSERT(call->spare_bytes > 0);
+	if (call->size_bytes > POOL_GROUP_BYTES)
+		return -EFBIG;
+	r = carry(pool, take_at_home, call);
+	if (r == 0)
+		*ret_file = call->file;
+	return r;
+}
+
 int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
 		   struct pool_file **ret_file)
 {
-	struct file_call call = {.use = use, .size_bytes = ALIGN_UP(size_bytes, POOL_PAGE_BYTES)};
-	int r;
+	uint64_t size = ALIGN_UP(size_bytes, POOL_PAGE_BYTES);
+	struct file_call call = {.use = use, .size_bytes = size, .spare_bytes = size};
 
-	ASSERT(size_bytes > 0);
-	if (size_bytes > POOL_GROUP_BYTES)
-		return -EFBIG;
-	r = carry(pool, take_at_home, &call);
-	if (r == 0)
-		*ret_file = call.file;
-	return r;
+	return take(pool, &call, ret_file);
+}
+
+int pool_file_take_about(struct pool *pool, enum pool_use use, uint64_t size_bytes,
+			 struct pool_file **ret_file)
+{
+	uint64_t size = ALIGN_UP(size_bytes, POOL_PAGE_BYTES);
+	struct file_call call = {.use = use, .size_bytes = size, .spare_bytes = (size + 1) / 2};
+
+	return take(pool, &call, ret_file);
 }
 
 /* The row's size may be older than the file's: what is there is charged. */
@@ -237,8 +255,8 @@ static int open_handle(struct pool_file *file)
 		r = -EUCLEAN;
 	if (r) {
 		close_handle(file);
-		log_error("pool", "cannot open a group file",
-			  "pool=%s path=\"%s\" error=%d", file->pool->name, path.text, r);
+		log_error("pool", "cannot open a group file", "pool=%s path=\"%s\" error=%d",
+			  file->pool->name, path.text, r);
 		return r;
 	}
 	file->size_bytes = ALIGN_UP(stat.size_bytes, POOL_PAGE_BYTES);

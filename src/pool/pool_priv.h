@@ -107,7 +107,7 @@ bool pool_spare_add(struct pool *pool, uint64_t id, uint64_t size_bytes);
 bool pool_spare_wants(const struct pool *pool, uint64_t size_bytes);
 /* The best spare for a file of that size, out of the list and the account; NULL when none fits.
  * The caller frees it. */
-struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t size_bytes);
+struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t min_bytes, uint64_t size_bytes);
 /* Removes spare files until used + spare <= capacity: after a charge, before the allocation. */
 void pool_spare_make_room(struct pool *pool);
 /* Removes all of them; false when there was none. */

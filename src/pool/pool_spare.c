@@ -53,17 +53,27 @@ static void take_out(struct pool *pool, struct pool_spare *spare)
 	atomic_fetch_sub(&pool->spare, spare->size_bytes);
 }
 
-struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t size_bytes)
+/* Whether `a` suits somebody who wants `size_bytes` better than `b`: just large enough, or as
+ * little too small as can be. */
+static bool is_better(const struct pool_spare *a, const struct pool_spare *b, uint64_t size_bytes)
+{
+	if (!b)
+		return true;
+	if ((a->size_bytes < size_bytes) != (b->size_bytes < size_bytes))
+		return b->size_bytes < size_bytes;
+	return a->size_bytes < size_bytes ? a->size_bytes > b->size_bytes
+					  : a->size_bytes < b->size_bytes;
+}
+
+struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t min_bytes, uint64_t size_bytes)
 {
 	struct pool_spare *spare, *best = NULL;
 
-	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link) {
-		if (spare->size_bytes < size_bytes ||
-		    spare->size_bytes > size_bytes * SPARE_FIT_FACTOR)
-			continue;
-		if (!best || spare->size_bytes < best->size_bytes)
+	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link)
+		if (spare->size_bytes >= min_bytes &&
+		    spare->size_bytes <= size_bytes * SPARE_FIT_FACTOR &&
+		    is_better(spare, best, size_bytes))
 			best = spare;
-	}
 	if (best)
 		take_out(pool, best);
 	return best;

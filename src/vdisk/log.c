@@ -390,6 +390,10 @@ static void pump_hook(struct reactor_hook *hook)
 		list_push_back(&log->in_flight, &record->link);
 		log->in_flight_count++;
 		log_issue(log, record, false);
+		/* The disk works on it while the next is copied; and the kernel merges what is
+		 * handed over together into one request, which then completes as one. */
+		if (record_payload_blocks(record_buffer_header(record)) >= LOG_CUT_BLOCKS)
+			log->vdisk->world->ops->port_submit(reactor_port(log->vdisk->reactor));
 	}
 }
 

@@ -21,7 +21,7 @@
 #include "egroup/store.h"
 #include "vdisk/record_buffer.h"
 
-#define LOG_IN_FLIGHT_MAX     6u  /* records */
+#define LOG_IN_FLIGHT_MAX     8u  /* records */
 #define LOG_CUT_BLOCKS        16u /* a record that gathers requests is cut at 64 KiB */
 #define LOG_FIRST_GROUP_BYTES (1 * MIB)
 

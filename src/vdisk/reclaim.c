@@ -191,20 +191,38 @@ static unsigned use_limit(const struct vdisk *vdisk)
 	return pressure < 90 ? 80 : 90;
 }
 
-/* Between steps of a compaction: a pause where there is time, a turn for others in any case. */
-static int yield_to_guest(void *arg, uint64_t bytes)
+/* Whether the guest has asked for something since the last time. */
+static bool guest_is_active(struct vdisk *vdisk)
 {
-	struct vdisk *vdisk = arg;
+	uint64_t before = vdisk->operations_at_step;
+
+	vdisk->operations_at_step =
+		vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
+	return vdisk->operations_at_step != before;
+}
+
+/* Nanoseconds for each byte that compaction moves, to leave the disk to the guest. */
+static uint64_t pause_per_byte(struct vdisk *vdisk)
+{
 	unsigned pressure = pool_pressure(vdisk->pool);
 
-	vdisk->stats.compacted_bytes += bytes;
-	vdisk->stats.device_written_bytes += bytes;
+	if (pressure == 0)
+		return guest_is_active(vdisk) ? 20 : 4; /* 50 MB/s, 250 MB/s */
+	return pressure < 50 ? 1 : 0;
+}
+
+/* Between steps of a compaction: a pause where there is time, a turn for others in any case. */
+static int yield_to_guest(void *arg, uint64_t read, uint64_t written)
+{
+	struct vdisk *vdisk = arg;
+	uint64_t pause_ns = (read + written) * pause_per_byte(vdisk);
+
+	vdisk->stats.compacted_bytes += written;
+	vdisk->stats.device_written_bytes += written;
 	if (vdisk->closing)
 		return -ECANCELED;
-	if (pressure == 0)
-		fiber_sleep(bytes * 10); /* about 100 MB/s */
-	else if (pressure < 50)
-		fiber_sleep(bytes * 3);
+	if (pause_ns > 0)
+		fiber_sleep(pause_ns);
 	else
 		fiber_yield();
 	return 0;

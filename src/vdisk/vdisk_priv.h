@@ -79,6 +79,7 @@ struct vdisk {
 	struct address_list dead_while_counting;
 	bool counting, count_spoilt;
 	int reclaim_error;
+	uint64_t operations_at_step; /* of the guest, when compaction last looked */
 
 	struct reactor_timer tick;
 	unsigned idle_ticks;
