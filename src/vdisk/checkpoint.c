@@ -280,6 +280,21 @@ static void report(struct vdisk *vdisk, int r)
 	vdisk->checkpoint_error = r;
 }
 
+static bool tail_is_too_long(const struct vdisk *vdisk)
+{
+	uint64_t tail = vdisk->log.tail_bytes + vdisk->fold_tail_bytes;
+
+	return tail > 2 * vdisk->tail_limit && map_is_dirty(&vdisk->map);
+}
+
+/* Begins nothing, unlike vdisk_must_checkpoint(): a checkpoint that has just failed would follow
+ * itself at once, for ever. */
+static bool holds_writers_back(const struct vdisk *vdisk)
+{
+	return tail_is_too_long(vdisk) ||
+	       (cache_is_full(vdisk->cache) && map_is_dirty(&vdisk->map));
+}
+
 static void checkpoint_run(struct fiber_task *task)
 {
 	struct vdisk *vdisk = CONTAINER_OF(task, struct vdisk, checkpoint_task);
@@ -295,7 +310,7 @@ static void checkpoint_run(struct fiber_task *task)
 		vdisk_checkpoint_soon(vdisk);
 	vdisk_space_changed(vdisk);
 	/* Writers that it holds back must hear that it does not work. */
-	if (vdisk->checkpoint_error < 0 && vdisk_must_checkpoint(vdisk))
+	if (vdisk->checkpoint_error < 0 && holds_writers_back(vdisk))
 		log_fail_pending(&vdisk->log, vdisk->checkpoint_error);
 	fiber_queue_wake_all(&vdisk->checkpoint_done);
 	log_kick(&vdisk->log);
@@ -329,7 +344,7 @@ bool vdisk_must_checkpoint(struct vdisk *vdisk)
 		return false;
 	if (!vdisk->checkpointing && vdisk->log.tail_bytes >= vdisk->tail_limit / 2)
 		vdisk_checkpoint_soon(vdisk);
-	return tail > 2 * vdisk->tail_limit && map_is_dirty(&vdisk->map);
+	return tail_is_too_long(vdisk);
 }
 
 int vdisk_checkpoint(struct vdisk *vdisk)
