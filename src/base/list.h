@@ -57,6 +57,11 @@ static inline void list_insert_after_(struct list_node *at, struct list_node *no
 	at->next = node;
 }
 
+static inline void list_insert_before(struct list_node *at, struct list_node *node)
+{
+	list_insert_after_(at->prev, node);
+}
+
 static inline void list_push_front(struct list *list, struct list_node *node)
 {
 	list_insert_after_(&list->head, node);

@@ -29,6 +29,8 @@ enum catalog_table {
 	CATALOG_NAME = 8,      /* (kind, parent, name) to le64 id: enum catalog_name_kind */
 	CATALOG_ISCSI = 9,
 	CATALOG_JOB = 10,
+	CATALOG_NVME = 11,           /* (controller); 0: the identity of all namespaces */
+	CATALOG_NVME_NAMESPACE = 12, /* (controller, nsid) */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */

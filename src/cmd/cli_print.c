@@ -9,7 +9,7 @@
 #include "base/macros.h"
 #include "control/size.h"
 
-#define COLUMNS_MAX 16
+#define COLUMNS_MAX 32
 
 /* "space.used_bytes" in nested objects; NULL when a part is absent. */
 static const json_t *find(const json_t *object, const char *path)
@@ -172,6 +172,12 @@ int cli_print(FILE *stream, const struct method *method, const json_t *result,
 
 	if (method->print == METHOD_PRINT_NONE)
 		return 0;
+	if (method->print == METHOD_PRINT_TEXT) {
+		const char *text = json_string_value(find(result, method->columns[0].key));
+
+		fputs(text ? text : "", stream);
+		return 0;
+	}
 	r = grid_fill(&grid, method->columns, result, options->exact);
 	if (r < 0)
 		return r;

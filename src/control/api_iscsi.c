@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/api_priv.h"
+#include "control/api_nvme.h"
 
 #include <errno.h>
 
@@ -37,6 +37,8 @@ static int export_vdisk(struct api_request *request, struct node_vdisk *vdisk)
 	if (vdisk->export)
 		return api_fail(request, ERROR_EXISTS, vdisk->name, "see: sarsen iscsi list",
 				"vDisk '%s' is exported already", vdisk->name);
+	if (node_nvme_is_exclusive(node, vdisk))
+		return api_nvme_refuse_attached(request, vdisk);
 	r = node_export_add(node, vdisk, params_bool(request->params, "read_only"));
 	if (r < 0)
 		return api_fail_errno(request, r, "export vDisk", vdisk->name);

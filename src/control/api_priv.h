@@ -37,5 +37,7 @@ api_handler api_container_create, api_container_list, api_container_show, api_co
 api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,
 	api_vdisk_delete, api_vdisk_check, api_vdisk_flush;
 api_handler api_iscsi_export, api_iscsi_unexport, api_iscsi_list, api_iscsi_sessions;
+api_handler api_nvme_create, api_nvme_list, api_nvme_show, api_nvme_usage, api_nvme_attach,
+	api_nvme_detach, api_nvme_namespaces, api_nvme_keeper_replace, api_nvme_delete;
 api_handler api_job_list, api_job_show, api_job_cancel, api_job_wait;
 api_handler api_stats_show, api_node_show;

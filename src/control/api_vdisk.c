@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/api_priv.h"
+#include "control/api_nvme.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -197,6 +197,7 @@ static int resize(struct api_request *request, struct node_vdisk *vdisk, uint64_
 		return api_fail_errno(request, r, "resize vDisk", vdisk->name);
 	vdisk->info.size_bytes = size;
 	node_export_resized(request->node, vdisk);
+	node_nvme_resized(request->node, vdisk);
 	request->result = vdisk_to_json(request->node, vdisk);
 	return 0;
 }
@@ -250,12 +251,12 @@ int api_vdisk_rename(struct api_request *request)
 	return r;
 }
 
-static int refuse_exported(struct api_request *request, const struct node_vdisk *vdisk)
+static int refuse_in_use(struct api_request *request, const struct node_vdisk *vdisk)
 {
 	char remedy[200];
 
 	if (!vdisk->export)
-		return 0;
+		return api_nvme_refuse_attached(request, vdisk);
 	snprintf(remedy, sizeof(remedy), "first: sarsen iscsi unexport %s", vdisk->name);
 	return api_fail(request, ERROR_BUSY, vdisk->name, remedy,
 			"vDisk '%s' is exported over iSCSI", vdisk->name);
@@ -265,7 +266,7 @@ static int begin_delete(struct api_request *request, struct node_vdisk *vdisk)
 {
 	struct node *node = request->node;
 	uint64_t job;
-	int r = refuse_exported(request, vdisk);
+	int r = refuse_in_use(request, vdisk);
 
 	if (r < 0)
 		return r;
@@ -359,7 +360,7 @@ static int begin_check(struct api_request *request, struct node_vdisk *vdisk)
 				.done = free};
 	struct check *check;
 	uint64_t job;
-	int r = refuse_exported(request, vdisk);
+	int r = refuse_in_use(request, vdisk);
 
 	if (r < 0)
 		return r;

@@ -14,7 +14,15 @@
 #include "base/macros.h"
 #include "control/size.h"
 
-enum value_type { VALUE_TEXT, VALUE_NUMBER, VALUE_SIZE, VALUE_BOOL, VALUE_LEVEL, VALUE_FORMAT };
+enum value_type {
+	VALUE_TEXT,
+	VALUE_NUMBER,
+	VALUE_SIZE,
+	VALUE_BOOL,
+	VALUE_LEVEL,
+	VALUE_FORMAT,
+	VALUE_KEEPERS
+};
 
 struct setting {
 	const char *section, *key;
@@ -39,6 +47,15 @@ static const struct setting settings[] = {
 	{"iscsi", "port_fallback", VALUE_BOOL, AT(iscsi_port_fallback), 0, 0},
 	{"iscsi", "max_sessions", VALUE_NUMBER, AT(iscsi_max_sessions), 1, 4096},
 	{"iscsi", "memory", VALUE_SIZE, AT(iscsi_memory_bytes), 8 * MIB, 64 * GIB},
+	{"nvme", "enabled", VALUE_BOOL, AT(nvme_enabled), 0, 0},
+	{"nvme", "directory", TEXT(nvme_directory)},
+	{"nvme", "keeper", TEXT(nvme_keeper)},
+	{"nvme", "keepers", VALUE_KEEPERS, AT(nvme_keepers), 0, 0},
+	{"nvme", "group", TEXT(nvme_group)},
+	{"nvme", "max_controllers", VALUE_NUMBER, AT(nvme_max_controllers), 1, 256},
+	{"nvme", "max_queues", VALUE_NUMBER, AT(nvme_max_queues), 1, 128},
+	{"nvme", "max_namespaces", VALUE_NUMBER, AT(nvme_max_namespaces), 1, 256},
+	{"nvme", "in_flight", VALUE_SIZE, AT(nvme_in_flight_bytes), 1 * MIB, GIB},
 	{"log", "level", VALUE_LEVEL, AT(log_level), 0, 0},
 	{"log", "format", VALUE_FORMAT, AT(log_format), 0, 0},
 	{"memory", "budget", VALUE_SIZE, AT(memory_budget_bytes), 128 * MIB, TIB},
@@ -72,6 +89,12 @@ void config_defaults(struct config *config)
 		.iscsi_port = 3260,
 		.iscsi_max_sessions = 256,
 		.iscsi_memory_bytes = 64 * MIB,
+		.nvme_enabled = true,
+		.nvme_keepers = CONFIG_KEEPERS_AUTO,
+		.nvme_max_controllers = 64,
+		.nvme_max_queues = 64,
+		.nvme_max_namespaces = 64,
+		.nvme_in_flight_bytes = 64 * MIB,
 		.log_level = LOG_LEVEL_INFO,
 		.log_format = LOG_FORMAT_TEXT,
 		.memory_budget_bytes = 512 * MIB,
@@ -150,11 +173,13 @@ static void set_choice(struct reading *reading, const struct setting *setting, c
 	static const char *const bools[] = {"false", "true", "no", "yes", "off", "on", NULL};
 	static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 	static const char *const formats[] = {"text", "json", NULL};
+	static const char *const keepers[] = {"auto", "process", "systemd", NULL};
 	char *field = (char *)reading->config + setting->offset;
 	int chosen = choose(reading, setting->key, value,
-			    setting->type == VALUE_BOOL    ? bools
-			    : setting->type == VALUE_LEVEL ? levels
-							   : formats);
+			    setting->type == VALUE_BOOL     ? bools
+			    : setting->type == VALUE_LEVEL  ? levels
+			    : setting->type == VALUE_FORMAT ? formats
+							    : keepers);
 
 	if (chosen < 0)
 		return;
@@ -162,8 +187,10 @@ static void set_choice(struct reading *reading, const struct setting *setting, c
 		*(bool *)field = chosen & 1;
 	else if (setting->type == VALUE_LEVEL)
 		*(enum log_level *)field = (enum log_level)chosen;
-	else
+	else if (setting->type == VALUE_FORMAT)
 		*(enum log_format *)field = (enum log_format)chosen;
+	else
+		*(enum config_keepers *)field = (enum config_keepers)chosen;
 }
 
 static bool is_section(const char *name)
@@ -182,7 +209,8 @@ static int set(void *arg, const char *section, const char *key, const char *valu
 	reading->line_needs_key = false;
 	if (!is_section(section)) {
 		fault(reading,
-		      "key '%s' in unknown section [%s]: use [node], [iscsi], [log] or [memory]",
+		      "key '%s' in unknown section [%s]: use [node], [iscsi], [nvme], [log] or "
+		      "[memory]",
 		      key, section);
 		return 1;
 	}
@@ -220,7 +248,8 @@ static void begin_section(struct reading *reading, const char *start)
 	if (!strchr(start, ']'))
 		fault(reading, "section without its ]");
 	else if (sscanf(start, "[%63[^]]", name) != 1 || !is_section(name))
-		fault(reading, "unknown section %.40s: use [node], [iscsi], [log] or [memory]",
+		fault(reading,
+		      "unknown section %.40s: use [node], [iscsi], [nvme], [log] or [memory]",
 		      start);
 }
 
@@ -294,6 +323,37 @@ uint64_t config_map_bytes(const struct config *config)
 	return config->memory_budget_bytes > others ? config->memory_budget_bytes - others : 0;
 }
 
+void config_nvme_directory(const struct config *config, char ret_path[static CONFIG_SOCKET_MAX])
+{
+	const char *slash = strrchr(config->socket, '/');
+
+	if (config->nvme_directory[0])
+		snprintf(ret_path, CONFIG_SOCKET_MAX, "%s", config->nvme_directory);
+	else
+		snprintf(ret_path, CONFIG_SOCKET_MAX, "%.*s/nvme",
+			 (int)MIN(slash ? slash - config->socket : 0, CONFIG_SOCKET_MAX - 6),
+			 config->socket);
+}
+
+static int check_nvme(const struct config *config, config_fault_fn *fault_fn, void *arg)
+{
+	char directory[CONFIG_SOCKET_MAX];
+	int r = 0;
+
+	if (!config->nvme_enabled)
+		return 0;
+	config_nvme_directory(config, directory);
+	if (directory[0] != '/') {
+		fault_fn("[nvme] directory is not an absolute path", arg);
+		r = -EINVAL;
+	}
+	if (config->nvme_keeper[0] && config->nvme_keeper[0] != '/') {
+		fault_fn("[nvme] keeper is not an absolute path", arg);
+		r = -EINVAL;
+	}
+	return r;
+}
+
 int config_check(const struct config *config, config_fault_fn *fault_fn, void *arg)
 {
 	unsigned char address[sizeof(struct in6_addr)];
@@ -308,6 +368,8 @@ int config_check(const struct config *config, config_fault_fn *fault_fn, void *a
 		fault_fn("[iscsi] announce is not a host name or address", arg);
 		r = -EINVAL;
 	}
+	if (check_nvme(config, fault_fn, arg) < 0)
+		r = -EINVAL;
 	if (config_map_bytes(config) < CONFIG_MAPS_MIN) {
 		fault_fn("[memory] budget is not enough: give 96M more than [iscsi] memory", arg);
 		r = -EINVAL;

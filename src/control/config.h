@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [log], [memory].
+ * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [nvme], [log],
+ * [memory].
  * Everything wrong in a file is reported, each with file and line: unknown sections and keys, keys
  * given twice, values out of range, lines that are none. sarsend.conf(5) describes the keys.
  */
@@ -16,6 +17,12 @@
 #define CONFIG_PATH_MAX     4096
 #define CONFIG_SOCKET_MAX   108 /* sun_path with its NUL, unix(7) */
 #define CONFIG_REACTORS_MAX 64
+
+enum config_keepers {                      /* how they are started */
+		      CONFIG_KEEPERS_AUTO, /* as units when the daemon is one itself */
+		      CONFIG_KEEPERS_PROCESS,
+		      CONFIG_KEEPERS_SYSTEMD,
+};
 
 struct config {
 	/* [node] */
@@ -33,6 +40,15 @@ struct config {
 	bool iscsi_port_fallback;
 	uint64_t iscsi_max_sessions;
 	uint64_t iscsi_memory_bytes;
+	/* [nvme] */
+	bool nvme_enabled;
+	char nvme_directory[CONFIG_SOCKET_MAX]; /* of sockets; empty = nvme/ beside the API's */
+	char nvme_keeper[CONFIG_PATH_MAX];      /* program; empty = sarsen-keeper beside sarsend */
+	char nvme_group[64];                    /* that QEMU's sockets belong to; empty = ours */
+	enum config_keepers nvme_keepers;
+	uint64_t nvme_max_controllers;
+	uint64_t nvme_max_queues, nvme_max_namespaces; /* of a controller */
+	uint64_t nvme_in_flight_bytes;                 /* of a controller */
 	/* [log] */
 	enum log_level log_level;
 	enum log_format log_format;
@@ -51,6 +67,8 @@ struct config {
 void config_defaults(struct config *config);
 /* What is left of the memory budget for maps. */
 uint64_t config_map_bytes(const struct config *config);
+/* Where the sockets of controllers are. */
+void config_nvme_directory(const struct config *config, char ret_path[static CONFIG_SOCKET_MAX]);
 /* Called for each fault: "FILE:LINE: what, and what to do". */
 typedef void config_fault_fn(const char *fault, void *arg);
 /* Changes `config` by the file's keys. -ENOENT and the like from opening it, -EINVAL after faults.

@@ -28,7 +28,10 @@
 #define THE_JOB \
 	PARAM("id", PARAM_INTEGER, GIVEN, "number of the job", .minimum = 1, .maximum = INT64_MAX)
 
+#define THE_CONTROLLER PARAM("name", PARAM_NAME, GIVEN, "name of the controller")
+
 static const char *const block_choices[] = {"512", "4096", NULL};
+static const char *const doorbell_choices[] = {"trapped", "mapped", NULL};
 
 static const struct method_column pool_columns[] = {
 	{"name", "NAME", COLUMN_TEXT},
@@ -110,6 +113,63 @@ static const struct method_column session_columns[] = {
 	{"commands", "COMMANDS", COLUMN_COUNT},    {"read_bytes", "READ", COLUMN_SIZE},
 	{"written_bytes", "WRITTEN", COLUMN_SIZE}, {0},
 };
+
+static const struct method_column controller_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},
+	{"guest.connected", "VM", COLUMN_BOOL},
+	{"guest.state", "GUEST", COLUMN_TEXT},
+	{"commands.in_flight", "IN-FLIGHT", COLUMN_COUNT},
+	{"commands.read_bytes", "READ", COLUMN_SIZE},
+	{"commands.written_bytes", "WRITTEN", COLUMN_SIZE},
+	{"namespace_names", "NAMESPACES", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column controller_fields[] = {
+	{"name", "name", COLUMN_TEXT},
+	{"state", "state", COLUMN_TEXT},
+	{"error", "error", COLUMN_TEXT},
+	{"socket", "socket", COLUMN_TEXT},
+	{"doorbells", "doorbells", COLUMN_TEXT},
+	{"queues", "queues", COLUMN_COUNT},
+	{"namespace_names", "namespaces", COLUMN_TEXT},
+	{"keeper.state", "keeper", COLUMN_TEXT},
+	{"keeper.pid", "keeper-pid", COLUMN_COUNT},
+	{"keeper.messages", "messages", COLUMN_COUNT},
+	{"keeper.longest_message_ns", "longest-message", COLUMN_DURATION},
+	{"keeper.doorbell_traps", "doorbell-traps", COLUMN_COUNT},
+	{"keeper.engines", "engines", COLUMN_COUNT},
+	{"engine.state", "engine", COLUMN_TEXT},
+	{"guest.connected", "vm-connected", COLUMN_BOOL},
+	{"guest.state", "guest", COLUMN_TEXT},
+	{"guest.submission_queues", "submission-queues", COLUMN_COUNT},
+	{"guest.completion_queues", "completion-queues", COLUMN_COUNT},
+	{"guest.interrupts", "interrupts", COLUMN_TEXT},
+	{"commands.in_flight", "in-flight", COLUMN_COUNT},
+	{"commands.in_flight_bytes", "in-flight-data", COLUMN_SIZE},
+	{"commands.reads", "reads", COLUMN_COUNT},
+	{"commands.read_bytes", "read", COLUMN_SIZE},
+	{"commands.writes", "writes", COLUMN_COUNT},
+	{"commands.written_bytes", "written", COLUMN_SIZE},
+	{"commands.flushes", "flushes", COLUMN_COUNT},
+	{"commands.errors", "errors", COLUMN_COUNT},
+	{0},
+};
+
+static const struct method_column namespace_columns[] = {
+	{"controller", "CONTROLLER", COLUMN_TEXT},
+	{"nsid", "NSID", COLUMN_COUNT},
+	{"vdisk", "VDISK", COLUMN_TEXT},
+	{"size_bytes", "SIZE", COLUMN_SIZE},
+	{"block_bytes", "BLOCK", COLUMN_COUNT},
+	{"read_only", "READ-ONLY", COLUMN_BOOL},
+	{"shared", "SHARED", COLUMN_BOOL},
+	{"state", "STATE", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column usage_columns[] = {{"usage", "USAGE", COLUMN_TEXT}, {0}};
 
 static const struct method_column job_columns[] = {
 	{"id", "ID", COLUMN_COUNT},
@@ -240,6 +300,62 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_ISCSI_SESSIONS] =
 		METHOD("iscsi", "sessions", ROLE_READER, "list the initiators logged in", NO_PARAMS,
 		       session_columns, METHOD_PRINT_ROWS),
+	[METHOD_NVME_CREATE] = METHOD(
+		"nvme", "create", ROLE_OPERATOR,
+		"make a controller for one virtual machine; print what to give to QEMU",
+		PARAMS(THE_CONTROLLER,
+		       PARAM("doorbells", PARAM_ENUM, 0,
+			     "trapped (the default; Linux makes few traps), or mapped into the "
+			     "guest",
+			     .choices = doorbell_choices),
+		       PARAM("queues", PARAM_INTEGER, 0,
+			     "most pairs of I/O queues (default: what [nvme] max_queues allows)",
+			     .minimum = 1, .maximum = 128)),
+		usage_columns, METHOD_PRINT_TEXT, .changes = true),
+	[METHOD_NVME_LIST] = METHOD("nvme", "list", ROLE_READER, "list the controllers", NO_PARAMS,
+				    controller_columns, METHOD_PRINT_ROWS),
+	[METHOD_NVME_SHOW] =
+		METHOD("nvme", "show", ROLE_READER, "show one controller with its counters",
+		       PARAMS(THE_CONTROLLER), controller_fields, METHOD_PRINT_FIELDS),
+	[METHOD_NVME_USAGE] =
+		METHOD("nvme", "usage", ROLE_READER, "print again what to give to QEMU",
+		       PARAMS(THE_CONTROLLER), usage_columns, METHOD_PRINT_TEXT),
+	[METHOD_NVME_ATTACH] = METHOD(
+		"nvme", "attach", ROLE_OPERATOR,
+		"give a controller a vDisk; a running guest sees it appear",
+		PARAMS(THE_CONTROLLER,
+		       PARAM("vdisk", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk"),
+		       PARAM("nsid", PARAM_INTEGER, 0, "namespace id (default: the lowest free)",
+			     .minimum = 1, .maximum = 256),
+		       PARAM("read_only", PARAM_BOOL, 0, "refuse writes"),
+		       PARAM("shared", PARAM_BOOL, 0,
+			     "others may have it as well: all of them with this option"),
+		       PARAM("block_size", PARAM_ENUM, 0,
+			     "logical block for the guest (default: the vDisk's own)",
+			     .choices = block_choices)),
+		namespace_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_NVME_DETACH] =
+		METHOD("nvme", "detach", ROLE_OPERATOR,
+		       "take a vDisk away from a controller; a running guest sees it disappear",
+		       PARAMS(THE_CONTROLLER,
+			      PARAM("vdisk", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_NVME_NAMESPACES] =
+		METHOD("nvme", "namespaces", ROLE_READER, "list the vDisks that controllers have",
+		       PARAMS(PARAM("name", PARAM_NAME, PARAM_POSITIONAL,
+				    "only of this controller (default: all)")),
+		       namespace_columns, METHOD_PRINT_ROWS),
+	[METHOD_NVME_KEEPER_REPLACE] =
+		METHOD("nvme", "keeper-replace", ROLE_OPERATOR,
+		       "let the keeper go on as the program that is installed now",
+		       PARAMS(THE_CONTROLLER), NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_NVME_DELETE] =
+		METHOD("nvme", "delete", ROLE_OPERATOR,
+		       "end a controller that no virtual machine uses; its vDisks stay",
+		       PARAMS(THE_CONTROLLER,
+			      PARAM("force", PARAM_BOOL, 0,
+				    "even while a machine runs on it, which loses its disks")),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true, .destructive_if = "force"),
 	[METHOD_JOB_LIST] = METHOD("job", "list", ROLE_READER, "list running and recent jobs",
 				   NO_PARAMS, job_columns, METHOD_PRINT_ROWS),
 	[METHOD_JOB_SHOW] = METHOD("job", "show", ROLE_READER, "show one job", PARAMS(THE_JOB),
@@ -269,6 +385,7 @@ static const struct {
 	{"container", "groups of vDisks in a pool"},
 	{"vdisk", "virtual disks"},
 	{"iscsi", "vDisks served over iSCSI"},
+	{"nvme", "NVMe disks of virtual machines"},
 	{"job", "work that goes on in the background"},
 	{"stats", "operations, bytes and latencies"},
 	{"node", "the daemon"},

@@ -30,6 +30,15 @@ enum method_id {
 	METHOD_ISCSI_UNEXPORT,
 	METHOD_ISCSI_LIST,
 	METHOD_ISCSI_SESSIONS,
+	METHOD_NVME_CREATE,
+	METHOD_NVME_LIST,
+	METHOD_NVME_SHOW,
+	METHOD_NVME_USAGE,
+	METHOD_NVME_ATTACH,
+	METHOD_NVME_DETACH,
+	METHOD_NVME_NAMESPACES,
+	METHOD_NVME_KEEPER_REPLACE,
+	METHOD_NVME_DELETE,
 	METHOD_JOB_LIST,
 	METHOD_JOB_SHOW,
 	METHOD_JOB_CANCEL,
@@ -91,6 +100,7 @@ enum method_print {
 	METHOD_PRINT_ROWS,   /* a table; an object is one row */
 	METHOD_PRINT_FIELDS, /* one line a property */
 	METHOD_PRINT_VALUE,  /* the first column alone */
+	METHOD_PRINT_TEXT,   /* the same, of several lines, as it is */
 };
 
 struct method {

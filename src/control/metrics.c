@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/histogram.h"
-#include "control/node_priv.h"
+#include "control/node_nvme.h"
 #include "control/version.h"
 
 struct vdisk_sample {
@@ -25,11 +25,18 @@ struct pool_sample {
 	bool online;
 };
 
+struct controller_sample {
+	char name[KEEPER_NAME_MAX + 1];
+	bool online;
+	struct node_controller_status status;
+};
+
 struct metrics {
 	struct vdisk_sample *vdisks;
 	struct pool_sample *pools;
+	struct controller_sample *controllers;
 	struct reactor_stats *reactors;
-	size_t vdisk_count, pool_count, reactor_count;
+	size_t vdisk_count, pool_count, controller_count, reactor_count;
 	uint64_t uptime_ns;
 	unsigned jobs_running;
 };
@@ -69,6 +76,34 @@ static const struct field pool_fields[] = {
 	{"spare_bytes", "gauge", "Written files kept for reuse.", POOL(spare)},
 	{"admitted_bytes", "gauge", "Writes let in that are not in a map yet.", POOL(admitted)},
 	{"limit_bytes", "gauge", "The most that may be live.", POOL(limit)},
+};
+
+#define NVME(field)   offsetof(struct node_controller_status, stats.field)
+#define KEEPER(field) offsetof(struct node_controller_status, counters.field)
+static const struct field controller_fields[] = {
+	{"in_flight_bytes", "gauge", "Data of the commands under way.", NVME(bytes_in_flight)},
+	{"reads_total", "counter", "Read commands.", NVME(reads)},
+	{"writes_total", "counter", "Write commands.", NVME(writes)},
+	{"flushes_total", "counter", "Flush commands.", NVME(flushes)},
+	{"others_total", "counter", "Other commands of I/O queues.", NVME(others)},
+	{"admin_commands_total", "counter", "Admin commands.", NVME(admin_commands)},
+	{"errors_total", "counter", "Commands that failed.", NVME(errors)},
+	{"aborted_total", "counter", "Commands that were aborted.", NVME(aborted)},
+	{"poisoned_total", "counter", "Commands given up after they ended engines.",
+	 NVME(poisoned)},
+	{"read_bytes_total", "counter", "Data read.", NVME(bytes_read)},
+	{"written_bytes_total", "counter", "Data written.", NVME(bytes_written)},
+	{"interrupts_total", "counter", "Interrupts raised.", NVME(interrupts)},
+	{"wakeups_total", "counter", "Wake-ups by the keeper.", NVME(wakeups)},
+	{"keeper_messages_total", "counter", "Messages of the virtual machine's device.",
+	 KEEPER(messages)},
+	{"keeper_doorbell_traps_total", "counter", "Doorbells that the keeper wrote.",
+	 KEEPER(doorbell_traps)},
+	{"keeper_resets_total", "counter", "Resets of the device.", KEEPER(resets)},
+	{"keeper_engines_total", "counter", "Daemons that connected to the keeper.",
+	 KEEPER(engines)},
+	{"keeper_longest_message_ns", "gauge", "Longest time until a message was answered.",
+	 KEEPER(longest_message_ns)},
 };
 
 static void print_family(FILE *out, const char *noun, const char *name, const char *type,
@@ -179,6 +214,34 @@ static void print_pools(FILE *out, const struct metrics *metrics)
 	}
 }
 
+static void print_controllers(FILE *out, const struct metrics *metrics)
+{
+	print_family(out, "nvme_", "online", "gauge", "1 when the controller is served.");
+	for (size_t i = 0; i < metrics->controller_count; i++)
+		fprintf(out, "sarsen_nvme_online{controller=\"%s\"} %d\n",
+			metrics->controllers[i].name, metrics->controllers[i].online);
+	print_family(out, "nvme_", "vm_connected", "gauge", "1 when a virtual machine is there.");
+	for (size_t i = 0; i < metrics->controller_count; i++)
+		fprintf(out, "sarsen_nvme_vm_connected{controller=\"%s\"} %d\n",
+			metrics->controllers[i].name,
+			metrics->controllers[i].status.client_connected);
+	print_family(out, "nvme_", "in_flight", "gauge", "Commands under way.");
+	for (size_t i = 0; i < metrics->controller_count; i++)
+		fprintf(out, "sarsen_nvme_in_flight{controller=\"%s\"} %u\n",
+			metrics->controllers[i].name,
+			metrics->controllers[i].status.stats.commands_in_flight);
+	for (size_t f = 0; f < ARRAY_SIZE(controller_fields); f++) {
+		const struct field *field = &controller_fields[f];
+
+		print_family(out, "nvme_", field->name, field->type, field->help);
+		for (size_t i = 0; i < metrics->controller_count; i++)
+			if (metrics->controllers[i].online)
+				fprintf(out, "sarsen_nvme_%s{controller=\"%s\"} %" PRIu64 "\n",
+					field->name, metrics->controllers[i].name,
+					number_at(&metrics->controllers[i].status, field->offset));
+	}
+}
+
 static void print_node(FILE *out, const struct metrics *metrics)
 {
 	print_family(out, "", "build_info", "gauge", "Always 1; the label is the version.");
@@ -232,6 +295,26 @@ static int gather_pools(struct node *node, struct metrics *metrics)
 	return 0;
 }
 
+static int gather_controllers(struct node *node, struct metrics *metrics)
+{
+	size_t count = list_count(&node->controllers);
+	struct node_controller *controller;
+
+	metrics->controllers = calloc(count + 1, sizeof(struct controller_sample));
+	if (!metrics->controllers)
+		return -ENOMEM;
+	for (uint64_t id = 0;
+	     metrics->controller_count < count && (controller = node_nvme_after(node, id));) {
+		struct controller_sample *sample =
+			&metrics->controllers[metrics->controller_count++];
+
+		id = controller->id;
+		snprintf(sample->name, sizeof(sample->name), "%s", controller->name);
+		sample->online = node_nvme_get_status(controller, &sample->status) == 0;
+	}
+	return 0;
+}
+
 static int gather_reactors(struct node *node, struct metrics *metrics)
 {
 	metrics->reactors = calloc(node->options.reactor_count, sizeof(struct reactor_stats));
@@ -255,6 +338,8 @@ int metrics_gather(struct node *node, struct metrics **ret_metrics)
 	r = gather_reactors(node, metrics);
 	if (r == 0)
 		r = gather_vdisks(node, metrics);
+	if (r == 0)
+		r = gather_controllers(node, metrics);
 	if (r == 0) {
 		fiber_mutex_lock(&node->lock);
 		r = gather_pools(node, metrics);
@@ -275,6 +360,7 @@ int metrics_print(const struct metrics *metrics, char **ret_text, size_t *ret_le
 	print_node(out, metrics);
 	print_pools(out, metrics);
 	print_vdisks(out, metrics);
+	print_controllers(out, metrics);
 	if (fclose(out) != 0) {
 		free(text);
 		return -ENOMEM;
@@ -289,6 +375,7 @@ void metrics_free(struct metrics *metrics)
 		return;
 	free(metrics->vdisks);
 	free(metrics->pools);
+	free(metrics->controllers);
 	free(metrics->reactors);
 	free(metrics);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/node_priv.h"
+#include "control/node.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "control/json_memory.h"
+#include "control/node_nvme.h"
 
 struct reactor *node_next_reactor(struct node *node)
 {
@@ -136,7 +137,7 @@ static int open_objects(struct node *node)
 		return r;
 	node_delete_mark(node);
 	node_vdisks_open(node);
-	return 0;
+	return node_nvme_load(node);
 }
 
 static int open_all(struct node *node, struct error *error)
@@ -175,6 +176,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	node->home = options->reactors[0];
 	list_init(&node->pools);
 	list_init(&node->vdisks);
+	list_init(&node->controllers);
 	fiber_mutex_init(&node->lock);
 	fiber_queue_init(&node->changed);
 	node->started_ns = reactor_now_ns(node->home);
@@ -208,6 +210,7 @@ void node_stop(struct node *node)
 	node->stopping = true;
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
+	node_nvme_close(node);
 	jobs_close(node->jobs);
 	node_vdisks_close(node);
 	node_pools_close(node);

@@ -9,9 +9,19 @@
  * strings of the options belong to the caller and outlive the node.
  */
 #include "control/error.h"
+#include "control/keeper.h"
 #include "frontend/iscsi/iscsi.h"
 
 struct node;
+
+struct node_nvme_options {
+	const struct keeper_ops *keepers; /* NULL = NVMe is disabled */
+	void *keepers_context;
+	const char *directory;                                /* of the sockets */
+	int fence_fd;                                         /* nvme_link_options.fence_fd */
+	unsigned max_controllers, max_queues, max_namespaces; /* the latter two of a controller */
+	uint64_t in_flight_bytes;                             /* of a controller */
+};
 
 struct node_options {
 	struct world *world;
@@ -23,7 +33,8 @@ struct node_options {
 	bool iscsi_enabled;
 	struct iscsi_server_options iscsi;
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */
-	uint64_t process_id;        /* shown */
+	struct node_nvme_options nvme;
+	uint64_t process_id; /* shown */
 };
 
 /* A pool, vDisk or export that cannot be opened does not prevent the start: it is logged, and shown

@@ -61,6 +61,8 @@ struct node {
 	struct list pools, vdisks;   /* in order of id */
 	unsigned next_reactor;       /* for the next pool or vDisk */
 	struct iscsi_server *iscsi;  /* NULL when disabled */
+	struct list controllers;     /* struct node_controller, in order of id */
+	uint64_t nvme_identity;      /* for the NGUIDs of namespaces; 0 = not made yet */
 	struct jobs *jobs;
 	struct fiber_mutex lock;
 	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */

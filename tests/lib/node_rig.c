@@ -19,7 +19,8 @@ static void make_state(void *arg)
 
 void node_rig_init(struct node_rig *rig, uint64_t seed, unsigned reactor_count)
 {
-	*rig = (struct node_rig){.role = ROLE_ADMINISTRATOR, .iscsi = true};
+	*rig = (struct node_rig){
+		.role = ROLE_ADMINISTRATOR, .iscsi = true, .nvme = true, .max_controllers = 4};
 	sim_rig_init(&rig->sim, seed, reactor_count);
 	ASSERT(sim_disk_add(rig->sim.sim, NODE_RIG_DISK, 8 * GIB) == 0);
 	sim_rig_run(&rig->sim, 0, make_state, NULL);
@@ -29,6 +30,7 @@ void node_rig_done(struct node_rig *rig)
 {
 	node_rig_stop(rig);
 	sim_rig_done(&rig->sim);
+	keeper_rig_done(&rig->keepers);
 }
 
 struct start {
@@ -48,6 +50,12 @@ static void start_in_fiber(void *arg)
 					     .map_budget_bytes = 64 * MIB,
 					     .iscsi_enabled = rig->iscsi,
 					     .iscsi = {.address = "127.0.0.1", .port = 3260},
+					     .nvme = {.keepers = rig->nvme ? &keeper_rig_ops : NULL,
+						      .keepers_context = &rig->keepers,
+						      .directory = "/run/nvme",
+						      .max_controllers = rig->max_controllers,
+						      .max_queues = rig->max_controllers,
+						      .max_namespaces = rig->max_controllers},
 					     .process_id = 1};
 
 	rig->error = (struct error){0};

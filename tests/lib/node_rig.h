@@ -7,18 +7,22 @@
 #include "control/api.h"
 #include "control/node.h"
 
+#include "keeper_rig.h"
 #include "sim_rig.h"
 
 #define NODE_RIG_DISK "/disk0"
 
 struct node_rig {
 	struct sim_rig sim;
-	struct node *node;    /* NULL while it is stopped */
-	enum role role;       /* of the caller; administrator at first */
-	bool iscsi;           /* at the next start; true at first */
-	uint64_t fail_json;   /* the n-th allocation for JSON within a call fails; 0 = none */
-	struct error error;   /* of the last start */
-	enum error_code code; /* of the last call */
+	struct node *node;         /* NULL while it is stopped */
+	enum role role;            /* of the caller; administrator at first */
+	bool iscsi;                /* at the next start; true at first */
+	bool nvme;                 /* the same */
+	struct keeper_rig keepers; /* outlive the node */
+	unsigned max_controllers;  /* at the next start; of namespaces and queues too */
+	uint64_t fail_json;        /* the n-th allocation for JSON within a call fails; 0 = none */
+	struct error error;        /* of the last start */
+	enum error_code code;      /* of the last call */
 };
 
 /* One disk of 8 GiB, NODE_RIG_DISK, with the directory state/. */

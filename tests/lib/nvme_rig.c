@@ -62,18 +62,8 @@ static void *allocate(size_t bytes)
 
 void nvme_rig_init(struct nvme_rig *rig, uint64_t seed, unsigned reactors)
 {
-	struct sim_rig *sim = calloc(1, sizeof(*sim));
-
-	ASSERT(sim);
-	sim_rig_init(sim, seed, reactors);
-	nvme_rig_init_in(rig, sim);
-	rig->own = sim;
-}
-
-void nvme_rig_init_in(struct nvme_rig *rig, struct sim_rig *sim)
-{
 	memset(rig, 0, sizeof(*rig));
-	rig->sim = sim;
+	sim_rig_init(&rig->sim, seed, reactors);
 	rig->shared = allocate(sizeof(*rig->shared));
 	rig->doorbells = allocate(sizeof(*rig->doorbells));
 	rig->memory = allocate(NVME_RIG_BYTES);
@@ -99,9 +89,7 @@ void nvme_rig_done(struct nvme_rig *rig)
 {
 	if (rig->controller)
 		nvme_rig_stop(rig);
-	if (rig->own)
-		sim_rig_done(rig->own);
-	free(rig->own);
+	sim_rig_done(&rig->sim);
 	free(rig->shared);
 	free(rig->doorbells);
 	free(rig->memory);
@@ -113,7 +101,7 @@ struct block_volume *nvme_rig_add_memory(struct nvme_rig *rig, uint32_t nsid, un
 {
 	struct block_volume *volume;
 
-	ASSERT(memory_volume_new(rig->sim->reactors[reactor], bytes, block_bytes, &volume) == 0);
+	ASSERT(memory_volume_new(rig->sim.reactors[reactor], bytes, block_bytes, &volume) == 0);
 	ASSERT(rig->namespace_count < ARRAY_SIZE(rig->namespaces));
 	rig->namespaces[rig->namespace_count++] = (struct nvme_namespace_options){
 		.nsid = nsid,
@@ -141,12 +129,12 @@ static void do_start(void *arg)
 
 void nvme_rig_start(struct nvme_rig *rig)
 {
-	rig->options.home = rig->sim->reactors[0];
+	rig->options.home = rig->sim.reactors[0];
 	ASSERT(!rig->controller);
 	rig->shared->engine_epoch++;
 	ASSERT(nvme_controller_new(&rig->options, rig->shared, rig->doorbells, &rig->controller) ==
 	       0);
-	sim_rig_run(rig->sim, 0, do_start, rig);
+	sim_rig_run(&rig->sim, 0, do_start, rig);
 }
 
 static void do_stop(void *arg)
@@ -159,27 +147,22 @@ static void do_stop(void *arg)
 
 void nvme_rig_stop(struct nvme_rig *rig)
 {
-	sim_rig_run(rig->sim, 0, do_stop, rig);
+	sim_rig_run(&rig->sim, 0, do_stop, rig);
 	rig->controller = NULL;
 }
 
-static void run_kick(struct world_message *message)
+static void do_kick(void *arg)
 {
-	struct nvme_rig *rig = CONTAINER_OF(message, struct nvme_rig, kick);
+	struct nvme_rig *rig = arg;
 
-	rig->kick_pending = false;
-	if (rig->controller)
-		nvme_controller_kick(rig->controller);
+	nvme_controller_kick(rig->controller);
 }
 
 void nvme_rig_kick(struct nvme_rig *rig)
 {
 	rig->kicks++;
-	if (rig->kick_pending)
-		return;
-	rig->kick_pending = true;
-	rig->kick.run = run_kick;
-	reactor_post(rig->sim->reactors[0], &rig->kick);
+	if (rig->controller)
+		sim_rig_run(&rig->sim, 0, do_kick, rig);
 }
 
 void nvme_rig_write_cc(struct nvme_rig *rig, uint32_t cc)
@@ -220,8 +203,6 @@ static void reset_queue(struct nvme_rig *rig, unsigned id)
 		.cq_depth = id ? NVME_RIG_DEPTH : NVME_RIG_ADMIN_DEPTH,
 		.phase = true,
 	};
-	if (id > 0 && rig->cq_depth > 0)
-		queue->cq_depth = rig->cq_depth;
 	memset(rig->memory + queue->cq_base, 0, 0x1000);
 }
 
@@ -236,7 +217,7 @@ void nvme_rig_enable(struct nvme_rig *rig)
 	registers->asq = ADMIN_SQ;
 	registers->acq = ADMIN_CQ;
 	nvme_rig_write_cc(rig, CC_ENABLED);
-	ASSERT(sim_run_until(rig->sim->sim, is_ready, rig, SECOND) == 0);
+	ASSERT(sim_run_until(rig->sim.sim, is_ready, rig, SECOND) == 0);
 }
 
 void nvme_rig_make_queues(struct nvme_rig *rig, unsigned count)
@@ -343,7 +324,7 @@ bool nvme_rig_take(struct nvme_rig *rig, unsigned queue, struct nvme_cqe *ret_cq
 {
 	struct completion_wait wait = {rig, queue};
 
-	(void)sim_run_until(rig->sim->sim, has_completion, &wait, SECOND);
+	(void)sim_run_until(rig->sim.sim, has_completion, &wait, SECOND);
 	return nvme_rig_peek(rig, queue, ret_cqe);
 }
 
@@ -367,7 +348,7 @@ static bool never(void *arg)
 
 void nvme_rig_sleep(struct nvme_rig *rig, uint64_t duration_ns)
 {
-	(void)sim_run_until(rig->sim->sim, never, NULL, duration_ns);
+	(void)sim_run_until(rig->sim.sim, never, NULL, duration_ns);
 }
 
 struct nvme_sqe nvme_rig_rw(uint8_t opcode, uint32_t nsid, uint64_t lba, uint32_t blocks,

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Controllers and their namespaces through the API, over keepers that the test plays. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/metrics.h"
+
+#include "node_rig.h"
+
+static struct node_rig rig;
+
+#define GOOD(method, params)      node_rig_expect(&rig, ERROR_NONE, method, params)
+#define BAD(code, method, params) node_rig_expect(&rig, code, method, params)
+#define DISK(name)                "{\"name\": \"c/" name "\"}"
+#define NAMED(name)               "{\"name\": \"" name "\"}"
+#define DISK_OF_64M(name)         "{\"name\": \"c/" name "\", \"size\": \"64M\"}"
+#define CREATE_DISK(name)         GOOD("vdisk.create", DISK_OF_64M(name))
+#define TWO(name, vdisk)          "\"name\": \"" name "\", \"vdisk\": \"c/" vdisk "\""
+#define PAIR(name, vdisk)         "{" TWO(name, vdisk) "}"
+#define SHARED(name, vdisk)       "{" TWO(name, vdisk) ", \"shared\": true}"
+
+static void begin(uint64_t seed, unsigned reactors)
+{
+	node_rig_init(&rig, seed, reactors);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_make_pool(&rig);
+}
+
+static json_t *result_of(const char *method, const char *params)
+{
+	json_t *answer = node_rig_call(&rig, method, params), *result;
+
+	assert_int_equal(rig.code, ERROR_NONE);
+	result = json_incref(json_object_get(answer, "result"));
+	json_decref(answer);
+	return result;
+}
+
+static void sleep_in_fiber(void *arg)
+{
+	fiber_sleep(*(uint64_t *)arg);
+}
+
+static void pass(uint64_t ns)
+{
+	sim_rig_run(&rig.sim, 0, sleep_in_fiber, &ns);
+}
+
+/* "a.b" in the controller. */
+static void expect_field(const char *name, const char *path, const char *expected)
+{
+	char params[100], text[100] = "absent";
+	json_t *controller, *value;
+	const char *dot = strchr(path, '.');
+
+	snprintf(params, sizeof(params), NAMED("%s"), name);
+	controller = result_of("nvme.show", params);
+	value = controller;
+	if (dot) {
+		snprintf(params, sizeof(params), "%.*s", (int)(dot - path), path);
+		value = json_object_get(controller, params);
+	}
+	value = json_object_get(value, dot ? dot + 1 : path);
+	if (json_is_string(value))
+		snprintf(text, sizeof(text), "%s", json_string_value(value));
+	else if (json_is_integer(value))
+		snprintf(text, sizeof(text), "%d", (int)json_integer_value(value));
+	else if (value)
+		snprintf(text, sizeof(text), "%s", json_is_true(value) ? "true" : "false");
+	assert_string_equal(text, expected);
+	json_decref(controller);
+}
+
+static struct nvme_link *link_of(const char *name)
+{
+	struct keeper_rig_keeper *keeper = keeper_rig_find(&rig.keepers, name);
+
+	assert_non_null(keeper);
+	assert_non_null(keeper->link);
+	return keeper->link;
+}
+
+static void every_method_works(void **state)
+{
+	json_t *usage;
+
+	begin(1, 2);
+	CREATE_DISK("d");
+	usage = result_of("nvme.create", NAMED("vm"));
+	assert_string_equal(json_string_value(json_object_get(usage, "socket")),
+			    "/run/nvme/vm.sock");
+	assert_non_null(strstr(json_string_value(json_object_get(usage, "qemu")),
+			       "-device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":"
+			       "\"unix\",\"path\":\"/run/nvme/vm.sock\"}}'"));
+	assert_non_null(strstr(json_string_value(json_object_get(usage, "libvirt")),
+			       "<access mode='shared'/>"));
+	json_decref(usage);
+	expect_field("vm", "state", "online");
+	expect_field("vm", "keeper.pid", "1001");
+	expect_field("vm", "guest.state", "ready");
+	expect_field("vm", "commands.reads", "7");
+	GOOD("nvme.attach", PAIR("vm", "d"));
+	expect_field("vm", "namespace_names", "1=c/d");
+	assert_int_equal(link_of("vm")->namespaces[1].nsid, 1);
+	assert_true(link_of("vm")->started);
+	GOOD("vdisk.resize", "{\"name\": \"c/d\", \"size\": \"65M\"}");
+	assert_int_equal(link_of("vm")->resized, 1);
+	GOOD("nvme.usage", NAMED("vm"));
+	GOOD("nvme.list", "{}");
+	GOOD("nvme.namespaces", "{}");
+	GOOD("nvme.namespaces", NAMED("vm"));
+	GOOD("nvme.keeper-replace", NAMED("vm"));
+	assert_int_equal(keeper_rig_find(&rig.keepers, "vm")->replaced, 1);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "vm")->spawned, 1);
+	assert_int_equal(link_of("vm")->namespaces[1].nsid, 1);
+	GOOD("nvme.detach", PAIR("vm", "d"));
+	assert_int_equal(link_of("vm")->namespaces[1].nsid, 0);
+	GOOD("nvme.delete", NAMED("vm"));
+	assert_false(keeper_rig_find(&rig.keepers, "vm")->running);
+	GOOD("vdisk.delete", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static void refuses_with_the_right_code(void **state)
+{
+	begin(2, 1);
+	CREATE_DISK("d");
+	CREATE_DISK("e");
+	GOOD("vdisk.create", "{\"name\": \"c/big\", \"size\": \"64M\", \"block\": 4096}");
+	BAD(ERROR_NOT_FOUND, "nvme.show", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.usage", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.delete", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.namespaces", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.keeper-replace", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.attach", PAIR("a", "d"));
+	BAD(ERROR_NOT_FOUND, "nvme.detach", PAIR("a", "d"));
+	BAD(ERROR_INVALID_NAME, "nvme.create", NAMED("A"));
+	BAD(ERROR_INVALID_REQUEST, "nvme.create", "{\"name\": \"a\", \"queues\": 5}");
+	BAD(ERROR_INVALID_REQUEST, "nvme.create", "{\"name\": \"a\", \"queues\": 0}");
+	BAD(ERROR_INVALID_REQUEST, "nvme.create", "{\"name\": \"a\", \"doorbells\": \"x\"}");
+	GOOD("nvme.create", "{\"name\": \"a\", \"queues\": 4, \"doorbells\": \"mapped\"}");
+	assert_true(keeper_rig_find(&rig.keepers, "a")->spec.doorbells_mapped);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "a")->spec.queues, 4);
+	BAD(ERROR_EXISTS, "nvme.create", NAMED("a"));
+	BAD(ERROR_NOT_FOUND, "nvme.attach", PAIR("a", "x"));
+	BAD(ERROR_NOT_FOUND, "nvme.detach", PAIR("a", "d"));
+	BAD(ERROR_NOT_FOUND, "nvme.detach", PAIR("a", "x"));
+	BAD(ERROR_INVALID_REQUEST, "nvme.attach",
+	    "{\"name\": \"a\", \"vdisk\": \"c/d\", \"nsid\": 257}");
+	BAD(ERROR_INVALID_REQUEST, "nvme.attach",
+	    "{\"name\": \"a\", \"vdisk\": \"c/big\", \"block_size\": 512}");
+	GOOD("nvme.attach", "{\"name\": \"a\", \"vdisk\": \"c/d\", \"nsid\": 7, "
+			    "\"block_size\": 4096, \"read_only\": true}");
+	assert_int_equal(link_of("a")->namespaces[7].block_bytes, 4096);
+	assert_true(link_of("a")->namespaces[7].read_only);
+	BAD(ERROR_EXISTS, "nvme.attach", PAIR("a", "d"));
+	BAD(ERROR_EXISTS, "nvme.attach", "{\"name\": \"a\", \"vdisk\": \"c/e\", \"nsid\": 7}");
+	BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
+	BAD(ERROR_BUSY, "vdisk.check", DISK("d"));
+	BAD(ERROR_BUSY, "iscsi.export", DISK("d"));
+	keeper_rig_find(&rig.keepers, "a")->shared->client_connected = 1;
+	expect_field("a", "guest.connected", "true");
+	BAD(ERROR_BUSY, "nvme.delete", NAMED("a"));
+	expect_field("a", "state", "online");
+	GOOD("nvme.delete", "{\"name\": \"a\", \"force\": true}");
+	BAD(ERROR_NOT_FOUND, "nvme.show", NAMED("a"));
+	GOOD("vdisk.check", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static void keeps_its_limits(void **state)
+{
+	char params[200];
+
+	begin(3, 2);
+	for (int i = 0; i < 5; i++) {
+		snprintf(params, sizeof(params), "{\"name\": \"c/d%d\", \"size\": \"1M\"}", i);
+		GOOD("vdisk.create", params);
+	}
+	for (int i = 0; i < 4; i++) {
+		snprintf(params, sizeof(params), NAMED("vm%d"), i);
+		GOOD("nvme.create", params);
+	}
+	BAD(ERROR_BUSY, "nvme.create", NAMED("vm4"));
+	for (int i = 0; i < 4; i++) {
+		snprintf(params, sizeof(params), PAIR("vm0", "d%d"), i);
+		GOOD("nvme.attach", params);
+	}
+	BAD(ERROR_BUSY, "nvme.attach", PAIR("vm0", "d4"));
+	expect_field("vm0", "namespace_names", "1=c/d0, 2=c/d1, 3=c/d2, 4=c/d3");
+	GOOD("nvme.detach", PAIR("vm0", "d1"));
+	GOOD("nvme.attach", PAIR("vm0", "d4"));
+	expect_field("vm0", "namespace_names", "1=c/d0, 2=c/d4, 3=c/d2, 4=c/d3");
+	GOOD("nvme.delete", NAMED("vm1"));
+	GOOD("nvme.create", NAMED("vm4"));
+	GOOD("nvme.delete", NAMED("vm4"));
+	/* 63 characters and the paths of its sockets fit; the directory is short. */
+	snprintf(params, sizeof(params), "{\"name\": \"%063d\"}", 0);
+	GOOD("nvme.create", params);
+	node_rig_done(&rig);
+}
+
+static void shares_only_when_all_agree(void **state)
+{
+	begin(4, 3);
+	CREATE_DISK("d");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.create", NAMED("b"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	BAD(ERROR_BUSY, "nvme.attach", PAIR("b", "d"));
+	BAD(ERROR_BUSY, "nvme.attach", SHARED("b", "d"));
+	GOOD("nvme.detach", PAIR("a", "d"));
+	GOOD("nvme.attach", SHARED("a", "d"));
+	BAD(ERROR_BUSY, "nvme.attach", PAIR("b", "d"));
+	GOOD("nvme.attach", SHARED("b", "d"));
+	assert_true(link_of("a")->namespaces[1].shared);
+	/* The same disk, whoever has it. */
+	assert_memory_equal(link_of("a")->namespaces[1].nguid, link_of("b")->namespaces[1].nguid,
+			    16);
+	assert_int_not_equal(link_of("a")->options.controller.controller_id,
+			     link_of("b")->options.controller.controller_id);
+	GOOD("iscsi.export", DISK("d"));
+	GOOD("nvme.detach", PAIR("a", "d"));
+	BAD(ERROR_BUSY, "nvme.attach", PAIR("a", "d"));
+	GOOD("nvme.attach", SHARED("a", "d"));
+	GOOD("iscsi.unexport", DISK("d"));
+	BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static void finds_its_keepers_again(void **state)
+{
+	uint64_t nguid[2], subsystem;
+	struct keeper_rig_keeper *keeper;
+
+	begin(5, 2);
+	CREATE_DISK("d");
+	CREATE_DISK("e");
+	GOOD("nvme.create", "{\"name\": \"a\", \"queues\": 3, \"doorbells\": \"mapped\"}");
+	GOOD("nvme.create", NAMED("b"));
+	GOOD("nvme.attach", "{\"name\": \"a\", \"vdisk\": \"c/d\", \"nsid\": 3}");
+	GOOD("nvme.attach", SHARED("b", "e"));
+	memcpy(nguid, link_of("a")->namespaces[3].nguid, sizeof(nguid));
+	subsystem = link_of("a")->options.controller.subsystem_id;
+	for (int round = 0; round < 2; round++) {
+		if (round == 0)
+			node_rig_stop(&rig);
+		else
+			node_rig_crash(&rig, SIM_CRASH_PROCESS);
+		keeper = keeper_rig_find(&rig.keepers, "a");
+		assert_true(keeper->running);
+		assert_int_equal(node_rig_start(&rig), 0);
+		pass(NSEC_PER_SEC / 10);
+		assert_int_equal(keeper->spawned, 1);
+		assert_int_equal(keeper->shared->engine_epoch, 2 + (uint64_t)round);
+		assert_memory_equal(link_of("a")->namespaces[3].nguid, nguid, sizeof(nguid));
+		assert_int_equal(link_of("a")->options.controller.subsystem_id, subsystem);
+		assert_true(link_of("b")->namespaces[1].shared);
+		assert_true(link_of("a")->started);
+		expect_field("a", "queues", "3");
+		expect_field("a", "doorbells", "mapped");
+		expect_field("a", "namespace_names", "3=c/d");
+		BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
+	}
+	/* One that is missing is started again, the other goes on. */
+	node_rig_stop(&rig);
+	keeper_rig_kill(keeper);
+	assert_int_equal(node_rig_start(&rig), 0);
+	pass(NSEC_PER_SEC / 10);
+	assert_int_equal(keeper->spawned, 2);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "b")->spawned, 1);
+	expect_field("a", "state", "online");
+	node_rig_done(&rig);
+}
+
+struct kill {
+	struct keeper_rig_keeper *keeper;
+};
+
+static void kill_in_fiber(void *arg)
+{
+	keeper_rig_kill(arg);
+}
+
+static void kill_keeper(const char *name)
+{
+	struct keeper_rig_keeper *keeper = keeper_rig_find(&rig.keepers, name);
+
+	sim_rig_run(&rig.sim, reactor_index(keeper->link->options.home), kill_in_fiber, keeper);
+}
+
+static void replaces_a_keeper_that_is_lost(void **state)
+{
+	begin(6, 2);
+	CREATE_DISK("d");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.create", NAMED("b"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	kill_keeper("a");
+	kill_keeper("b");
+	pass(NSEC_PER_SEC / 10);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "a")->spawned, 2);
+	assert_int_equal(link_of("a")->namespaces[1].nsid, 1);
+	expect_field("a", "state", "online");
+	expect_field("b", "state", "online");
+	/* While none can be started it is tried now and then. */
+	rig.keepers.spawn_error = -ENOPKG;
+	kill_keeper("a");
+	pass(3 * NSEC_PER_SEC);
+	expect_field("a", "state", "failed");
+	expect_field("a", "error", "the keeper program could not be started");
+	expect_field("b", "state", "online");
+	BAD(ERROR_UNAVAILABLE, "nvme.keeper-replace", NAMED("a"));
+	GOOD("nvme.detach", PAIR("a", "d"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	GOOD("nvme.namespaces", "{}");
+	rig.keepers.spawn_error = 0;
+	pass(10 * NSEC_PER_SEC);
+	expect_field("a", "state", "online");
+	assert_int_equal(link_of("a")->namespaces[1].nsid, 1);
+	node_rig_done(&rig);
+}
+
+static void undoes_what_fails(void **state)
+{
+	begin(7, 2);
+	CREATE_DISK("d");
+	rig.keepers.spawn_error = -ENOPKG;
+	BAD(ERROR_UNAVAILABLE, "nvme.create", NAMED("a"));
+	rig.keepers.spawn_error = 0;
+	rig.keepers.mute = true;
+	BAD(ERROR_UNAVAILABLE, "nvme.create", NAMED("a"));
+	rig.keepers.mute = false;
+	rig.keepers.open_error = -EPROTO;
+	BAD(ERROR_INTERNAL, "nvme.create", NAMED("a"));
+	rig.keepers.open_error = 0;
+	BAD(ERROR_NOT_FOUND, "nvme.show", NAMED("a"));
+	GOOD("nvme.create", NAMED("a"));
+	rig.keepers.attach_error = -ENOMEM;
+	BAD(ERROR_INTERNAL, "nvme.attach", PAIR("a", "d"));
+	rig.keepers.attach_error = 0;
+	expect_field("a", "namespace_names", "");
+	GOOD("nvme.attach", PAIR("a", "d"));
+	rig.keepers.deaf = true;
+	BAD(ERROR_TIMEOUT, "nvme.delete", NAMED("a"));
+	rig.keepers.deaf = false;
+	rig.keepers.retire_error = -ECONNRESET;
+	BAD(ERROR_UNAVAILABLE, "nvme.delete", NAMED("a"));
+	rig.keepers.retire_error = 0;
+	expect_field("a", "namespace_names", "1=c/d");
+	GOOD("nvme.delete", NAMED("a"));
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	BAD(ERROR_NOT_FOUND, "nvme.show", NAMED("a"));
+	GOOD("vdisk.delete", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static void can_be_disabled(void **state)
+{
+	begin(8, 1);
+	CREATE_DISK("d");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	node_rig_stop(&rig);
+	rig.nvme = false;
+	assert_int_equal(node_rig_start(&rig), 0);
+	BAD(ERROR_UNAVAILABLE, "nvme.create", NAMED("b"));
+	BAD(ERROR_UNAVAILABLE, "nvme.delete", NAMED("a"));
+	GOOD("nvme.list", "{}");
+	BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
+	node_rig_stop(&rig);
+	rig.nvme = true;
+	assert_int_equal(node_rig_start(&rig), 0);
+	pass(NSEC_PER_SEC);
+	expect_field("a", "state", "online");
+	node_rig_done(&rig);
+}
+
+static void serves_what_it_can(void **state)
+{
+	begin(9, 1);
+	CREATE_DISK("d");
+	CREATE_DISK("e");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	GOOD("nvme.attach", PAIR("a", "e"));
+	rig.keepers.attach_error = -ENOMEM;
+	kill_keeper("a");
+	pass(NSEC_PER_SEC);
+	expect_field("a", "state", "online");
+	rig.keepers.attach_error = 0;
+	GOOD("vdisk.resize", "{\"name\": \"c/d\", \"size\": \"65M\"}");
+	GOOD("nvme.namespaces", "{}");
+	GOOD("nvme.detach", PAIR("a", "d"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	node_rig_done(&rig);
+}
+
+static void many_at_a_time(void **state)
+{
+	static const char *const calls[][2] = {
+		{"nvme.create", NAMED("a")},         {"nvme.create", NAMED("a")},
+		{"nvme.create", NAMED("b")},         {"nvme.attach", PAIR("z", "d")},
+		{"nvme.attach", PAIR("z", "e")},     {"nvme.detach", PAIR("z", "d")},
+		{"nvme.delete", NAMED("z")},         {"nvme.delete", NAMED("z")},
+		{"nvme.keeper-replace", NAMED("z")}, {"nvme.list", "{}"},
+		{"vdisk.delete", DISK("d")},         {"nvme.attach", PAIR("b", "e")},
+	};
+	enum error_code codes[ARRAY_SIZE(calls)];
+
+	for (uint64_t seed = 100; seed < 120; seed++) {
+		begin(seed, 3);
+		CREATE_DISK("d");
+		CREATE_DISK("e");
+		GOOD("nvme.create", NAMED("z"));
+		node_rig_call_all(&rig, ARRAY_SIZE(calls), calls, codes);
+		assert_int_not_equal(codes[0], codes[1]);
+		assert_int_equal(codes[2], ERROR_NONE);
+		assert_int_equal(codes[9], ERROR_NONE);
+		for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+			assert_int_not_equal(codes[i], ERROR_INTERNAL);
+		BAD(ERROR_NOT_FOUND, "nvme.show", NAMED("z"));
+		expect_field("a", "state", "online");
+		node_rig_done(&rig);
+	}
+}
+
+static void gather(void *arg)
+{
+	int r = metrics_gather(rig.node, arg);
+
+	assert_int_equal(r, 0);
+}
+
+static void metrics_name_controllers(void **state)
+{
+	struct metrics *metrics;
+	size_t length;
+	char *text;
+
+	begin(10, 2);
+	GOOD("nvme.create", NAMED("vm-1"));
+	sim_rig_run(&rig.sim, 0, gather, &metrics);
+	assert_int_equal(metrics_print(metrics, &text, &length), 0);
+	assert_non_null(strstr(text, "sarsen_nvme_online{controller=\"vm-1\"} 1\n"));
+	assert_non_null(strstr(text, "sarsen_nvme_reads_total{controller=\"vm-1\"} 7\n"));
+	assert_non_null(strstr(text, "sarsen_nvme_vm_connected{controller=\"vm-1\"} 0\n"));
+	assert_non_null(strstr(text, "sarsen_nvme_keeper_messages_total{controller=\"vm-1\"} 0\n"));
+	free(text);
+	metrics_free(metrics);
+	node_rig_done(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_method_works),
+		cmocka_unit_test(refuses_with_the_right_code),
+		cmocka_unit_test(keeps_its_limits),
+		cmocka_unit_test(shares_only_when_all_agree),
+		cmocka_unit_test(finds_its_keepers_again),
+		cmocka_unit_test(replaces_a_keeper_that_is_lost),
+		cmocka_unit_test(undoes_what_fails),
+		cmocka_unit_test(can_be_disabled),
+		cmocka_unit_test(serves_what_it_can),
+		cmocka_unit_test(many_at_a_time),
+		cmocka_unit_test(metrics_name_controllers),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR + 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
