@@ -201,14 +201,18 @@ static bool guest_is_active(struct vdisk *vdisk)
 	return vdisk->operations_at_step != before;
 }
 
-/* Nanoseconds for each byte that compaction moves, to leave the disk to the guest. */
+#define PAUSE_ACTIVE   20u /* ns for each byte while the guest is active: 50 MB/s */
+#define PAUSE_IDLE     4u  /* 250 MB/s */
+#define PRESSURE_HURRY 50u /* percent from which on compaction does not wait */
+
+/* Nanoseconds for each byte that compaction moves, to leave the disk to the guest. They fall
+ * steadily as the pool fills, so that reclaim settles at the rate at which the guest writes. */
 static uint64_t pause_per_byte(struct vdisk *vdisk)
 {
 	unsigned pressure = pool_pressure(vdisk->pool);
+	unsigned pause = guest_is_active(vdisk) ? PAUSE_ACTIVE : PAUSE_IDLE;
 
-	if (pressure == 0)
-		return guest_is_active(vdisk) ? 20 : 4; /* 50 MB/s, 250 MB/s */
-	return pressure < 50 ? 1 : 0;
+	return pressure < PRESSURE_HURRY ? pause * (PRESSURE_HURRY - pressure) / PRESSURE_HURRY : 0;
 }
 
 /* Between steps of a compaction: a pause where there is time, a turn for others in any case. */

@@ -5,7 +5,7 @@
  *
  *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--physical BYTES] [--luns N]
  *                  [--thick] [--read-only] [--address A] [--poll-us N] [--memory BYTES]
- *                  [--reactors N] [--removable]
+ *                  [--reactors N] [--removable] [--chap USER:SECRET[:OWN-USER:OWN-SECRET]]
  */
 #include <errno.h>
 #include <getopt.h>
@@ -33,6 +33,7 @@ struct settings {
 	uint32_t block_bytes, physical_bytes;
 	unsigned luns, reactors;
 	bool thin, read_only, removable;
+	struct iscsi_access access;
 };
 
 struct rig {
@@ -77,6 +78,8 @@ static int start(void *arg)
 
 	if (r == 0)
 		r = iscsi_server_add_target(rig->server, TARGET);
+	if (r == 0)
+		r = iscsi_server_set_access(rig->server, TARGET, &rig->settings.access);
 	for (unsigned lun = 0; lun < rig->settings.luns && r == 0; lun++)
 		r = add_lun(rig, lun);
 	return r;
@@ -158,6 +161,23 @@ static int run(struct rig *rig)
 	return r;
 }
 
+static void parse_chap(char *text, struct iscsi_chap *ret_chap)
+{
+	const struct {
+		char *to;
+		size_t size;
+	} fields[] = {{ret_chap->user, sizeof(ret_chap->user)},
+		      {ret_chap->secret, sizeof(ret_chap->secret)},
+		      {ret_chap->own_user, sizeof(ret_chap->own_user)},
+		      {ret_chap->own_secret, sizeof(ret_chap->own_secret)}};
+	const char *word = strtok(text, ":");
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields) && word; i++) {
+		snprintf(fields[i].to, fields[i].size, "%s", word);
+		word = strtok(NULL, ":");
+	}
+}
+
 static int parse(int argc, char **argv, struct settings *settings)
 {
 	static const struct option options[] = {
@@ -167,6 +187,7 @@ static int parse(int argc, char **argv, struct settings *settings)
 		{"luns", required_argument, NULL, 'l'},
 		{"thick", no_argument, NULL, 't'},
 		{"read-only", no_argument, NULL, 'r'},
+		{"chap", required_argument, NULL, 'C'},
 		{"removable", no_argument, NULL, 'R'},
 		{"address", required_argument, NULL, 'a'},
 		{"poll-us", required_argument, NULL, 'u'},
@@ -205,6 +226,9 @@ static int parse(int argc, char **argv, struct settings *settings)
 			break;
 		case 'r':
 			settings->read_only = true;
+			break;
+		case 'C':
+			parse_chap(optarg, &settings->access.chap);
 			break;
 		case 'R':
 			settings->removable = true;

@@ -151,12 +151,20 @@ static void refuses_what_is_not_there(void **state)
 	assert_alive(client);
 }
 
+static int sealed_memory(int seals)
+{
+	int fd = memfd_create("map", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_int_equal(ftruncate(fd, MIB), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+	return fd;
+}
+
 static void maps_and_unmaps(void **state)
 {
 	struct vfu_client *client = *state;
-	int fd = memfd_create("map", MFD_CLOEXEC);
+	int fd = sealed_memory(F_SEAL_SHRINK);
 
-	assert_int_equal(ftruncate(fd, MIB), 0);
 	assert_int_equal(vfu_client_map(client, ADDRESS, MIB, fd, 0), 0);
 	assert_true(vfu_client_map(client, ADDRESS, MIB, fd, 0) < 0);
 	assert_true(vfu_client_map(client, ADDRESS + PAGE, PAGE, fd, 0) < 0);
@@ -175,12 +183,12 @@ static void maps_and_unmaps(void **state)
 static void refuses_maps_that_make_no_sense(void **state)
 {
 	struct vfu_client *client = *state;
-	int fd = memfd_create("map", MFD_CLOEXEC);
+	int fd = sealed_memory(F_SEAL_SHRINK), may_shrink = sealed_memory(F_SEAL_GROW);
 	int events = eventfd(0, EFD_CLOEXEC);
 	int readable = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	assert_int_equal(ftruncate(fd, MIB), 0);
 	assert_true(vfu_client_map(client, ADDRESS, 0, fd, 0) < 0);
+	assert_true(vfu_client_map(client, ADDRESS, PAGE, may_shrink, 0) < 0);
 	assert_true(vfu_client_map(client, UINT64_MAX - PAGE + 1, 2 * PAGE, fd, 0) < 0);
 	assert_true(vfu_client_map(client, ADDRESS, PAGE, events, 0) < 0);
 	assert_true(vfu_client_map(client, ADDRESS, PAGE, readable, 0) < 0);
@@ -188,6 +196,7 @@ static void refuses_maps_that_make_no_sense(void **state)
 	assert_true(vfu_client_map(client, ADDRESS, PAGE, fd, UINT64_MAX - 100) < 0);
 	assert_alive(client);
 	close(readable);
+	close(may_shrink);
 	close(events);
 	close(fd);
 }

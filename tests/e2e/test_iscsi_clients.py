@@ -120,6 +120,27 @@ class Clients(unittest.TestCase):
             self.assertEqual(status, 0, output)
             self.assertIn('Total size:67108864', output)
 
+    @needs('iscsi-inq')
+    def test_chap(self):
+        """libiscsi's side of CHAP, one-way and mutual."""
+        def inquire(url, user, arguments=''):
+            return run('iscsi-inq', url.replace('//', f'//{user}@', 1) + arguments)[0]
+
+        with Server('--chap', 'joe:secret of joe') as server:
+            self.assertEqual(inquire(server.url, 'joe%secret of joe'), 0)
+            self.assertNotEqual(inquire(server.url, 'joe%secret of jim'), 0)
+            self.assertNotEqual(inquire(server.url, 'jim%secret of joe'), 0)
+            self.assertNotEqual(run('iscsi-inq', server.url)[0], 0)
+        with Server('--chap', 'joe:secret of joe:target:secret of target') as server:
+            mutual = '?target_user=target&target_password=secret of target'
+            self.assertEqual(inquire(server.url, 'joe%secret of joe', mutual), 0)
+            self.assertEqual(inquire(server.url, 'joe%secret of joe'), 0)
+            # The wrong secret of the target, and the one of the other direction.
+            for wrong in ('secret of thief', 'secret of joe'):
+                arguments = f'?target_user=target&target_password={wrong}'
+                self.assertNotEqual(inquire(server.url, 'joe%secret of joe', arguments), 0)
+            self.assertNotEqual(inquire(server.url, 'joe%secret of target', mutual), 0)
+
     @needs('qemu-io')
     def test_qemu_io(self):
         patterns = ['write -P 0x5a 0 64k', 'write -P 0x11 1M 3M', 'read -P 0x5a 0 64k',

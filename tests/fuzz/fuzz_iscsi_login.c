@@ -12,13 +12,27 @@
 #include "fuzz.h"
 
 static unsigned admitted;
+static bool wants_chap;
 
 static enum iscsi_login_status admit(void *arg, struct iscsi_login_state *login)
 {
 	ASSERT(iscsi_text_is_name(login->initiator));
 	ASSERT(login->discovery || iscsi_text_is_name(login->target));
 	admitted++;
+	if (wants_chap) {
+		strcpy(login->chap.user, "user");
+		strcpy(login->chap.secret, "secret of the user");
+		strcpy(login->chap.own_user, "own");
+		strcpy(login->chap.own_secret, "secret of our own");
+	}
 	return ISCSI_LOGIN_SUCCESS;
+}
+
+/* Known, so that an input can hold the proof. */
+static void no_random(void *arg, void *bytes, size_t length)
+{
+	(void)arg;
+	memset(bytes, 'r', length);
 }
 
 static void check_params(const struct iscsi_params *params)
@@ -34,12 +48,14 @@ static void check_params(const struct iscsi_params *params)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct iscsi_login_ops ops = {.admit = admit};
+	static const struct iscsi_login_ops ops = {.admit = admit, .random = no_random};
 	_cleanup_free_ struct iscsi_login_state *login = malloc(sizeof(*login));
 	enum iscsi_login_next next = ISCSI_LOGIN_GO_ON;
 
 	ASSERT(login);
 	admitted = 0;
+	/* The first byte that a login has no use for. */
+	wants_chap = size > 0 && (data[0] & 0x20);
 	iscsi_login_init(login, &ops, NULL);
 	while (size >= 4 && next == ISCSI_LOGIN_GO_ON) {
 		struct iscsi_login request = {.opcode = ISCSI_OP_LOGIN | ISCSI_IMMEDIATE_BIT,
@@ -56,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ASSERT(admitted <= 1);
 	if (next == ISCSI_LOGIN_ENTER) {
 		ASSERT(admitted == 1);
+		ASSERT(!wants_chap || login->auth == ISCSI_AUTH_DONE);
 		check_params(&login->params);
 	}
 	return 0;

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,8 +144,9 @@ int nvme_driver_open(struct nvme_driver *driver, const char *path, size_t memory
 		.client.fd = -1, .doorbells = doorbells, .memory_bytes = memory_bytes};
 	for (unsigned i = 0; i < NVME_DRIVER_QUEUES; i++)
 		driver->events[i] = -1;
-	driver->memory_fd = memfd_create("guest", MFD_CLOEXEC);
-	if (driver->memory_fd < 0 || ftruncate(driver->memory_fd, (off_t)memory_bytes) < 0) {
+	driver->memory_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (driver->memory_fd < 0 || ftruncate(driver->memory_fd, (off_t)memory_bytes) < 0 ||
+	    fcntl(driver->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0) {
 		r = -errno;
 		nvme_driver_close(driver);
 		return r;

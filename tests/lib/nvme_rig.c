@@ -62,8 +62,18 @@ static void *allocate(size_t bytes)
 
 void nvme_rig_init(struct nvme_rig *rig, uint64_t seed, unsigned reactors)
 {
+	struct sim_rig *sim = calloc(1, sizeof(*sim));
+
+	ASSERT(sim);
+	sim_rig_init(sim, seed, reactors);
+	nvme_rig_init_in(rig, sim);
+	rig->own = sim;
+}
+
+void nvme_rig_init_in(struct nvme_rig *rig, struct sim_rig *sim)
+{
 	memset(rig, 0, sizeof(*rig));
-	sim_rig_init(&rig->sim, seed, reactors);
+	rig->sim = sim;
 	rig->shared = allocate(sizeof(*rig->shared));
 	rig->doorbells = allocate(sizeof(*rig->doorbells));
 	rig->memory = allocate(NVME_RIG_BYTES);
@@ -89,7 +99,9 @@ void nvme_rig_done(struct nvme_rig *rig)
 {
 	if (rig->controller)
 		nvme_rig_stop(rig);
-	sim_rig_done(&rig->sim);
+	if (rig->own)
+		sim_rig_done(rig->own);
+	free(rig->own);
 	free(rig->shared);
 	free(rig->doorbells);
 	free(rig->memory);
@@ -101,7 +113,7 @@ struct block_volume *nvme_rig_add_memory(struct nvme_rig *rig, uint32_t nsid, un
 {
 	struct block_volume *volume;
 
-	ASSERT(memory_volume_new(rig->sim.reactors[reactor], bytes, block_bytes, &volume) == 0);
+	ASSERT(memory_volume_new(rig->sim->reactors[reactor], bytes, block_bytes, &volume) == 0);
 	ASSERT(rig->namespace_count < ARRAY_SIZE(rig->namespaces));
 	rig->namespaces[rig->namespace_count++] = (struct nvme_namespace_options){
 		.nsid = nsid,
@@ -129,12 +141,12 @@ static void do_start(void *arg)
 
 void nvme_rig_start(struct nvme_rig *rig)
 {
-	rig->options.home = rig->sim.reactors[0];
+	rig->options.home = rig->sim->reactors[0];
 	ASSERT(!rig->controller);
 	rig->shared->engine_epoch++;
 	ASSERT(nvme_controller_new(&rig->options, rig->shared, rig->doorbells, &rig->controller) ==
 	       0);
-	sim_rig_run(&rig->sim, 0, do_start, rig);
+	sim_rig_run(rig->sim, 0, do_start, rig);
 }
 
 static void do_stop(void *arg)
@@ -147,22 +159,27 @@ static void do_stop(void *arg)
 
 void nvme_rig_stop(struct nvme_rig *rig)
 {
-	sim_rig_run(&rig->sim, 0, do_stop, rig);
+	sim_rig_run(rig->sim, 0, do_stop, rig);
 	rig->controller = NULL;
 }
 
-static void do_kick(void *arg)
+static void run_kick(struct world_message *message)
 {
-	struct nvme_rig *rig = arg;
+	struct nvme_rig *rig = CONTAINER_OF(message, struct nvme_rig, kick);
 
-	nvme_controller_kick(rig->controller);
+	rig->kick_pending = false;
+	if (rig->controller)
+		nvme_controller_kick(rig->controller);
 }
 
 void nvme_rig_kick(struct nvme_rig *rig)
 {
 	rig->kicks++;
-	if (rig->controller)
-		sim_rig_run(&rig->sim, 0, do_kick, rig);
+	if (rig->kick_pending)
+		return;
+	rig->kick_pending = true;
+	rig->kick.run = run_kick;
+	reactor_post(rig->sim->reactors[0], &rig->kick);
 }
 
 void nvme_rig_write_cc(struct nvme_rig *rig, uint32_t cc)
@@ -203,6 +220,8 @@ static void reset_queue(struct nvme_rig *rig, unsigned id)
 		.cq_depth = id ? NVME_RIG_DEPTH : NVME_RIG_ADMIN_DEPTH,
 		.phase = true,
 	};
+	if (id > 0 && rig->cq_depth > 0)
+		queue->cq_depth = rig->cq_depth;
 	memset(rig->memory + queue->cq_base, 0, 0x1000);
 }
 
@@ -217,7 +236,7 @@ void nvme_rig_enable(struct nvme_rig *rig)
 	registers->asq = ADMIN_SQ;
 	registers->acq = ADMIN_CQ;
 	nvme_rig_write_cc(rig, CC_ENABLED);
-	ASSERT(sim_run_until(rig->sim.sim, is_ready, rig, SECOND) == 0);
+	ASSERT(sim_run_until(rig->sim->sim, is_ready, rig, SECOND) == 0);
 }
 
 void nvme_rig_make_queues(struct nvme_rig *rig, unsigned count)
@@ -324,7 +343,7 @@ bool nvme_rig_take(struct nvme_rig *rig, unsigned queue, struct nvme_cqe *ret_cq
 {
 	struct completion_wait wait = {rig, queue};
 
-	(void)sim_run_until(rig->sim.sim, has_completion, &wait, SECOND);
+	(void)sim_run_until(rig->sim->sim, has_completion, &wait, SECOND);
 	return nvme_rig_peek(rig, queue, ret_cqe);
 }
 
@@ -348,7 +367,7 @@ static bool never(void *arg)
 
 void nvme_rig_sleep(struct nvme_rig *rig, uint64_t duration_ns)
 {
-	(void)sim_run_until(rig->sim.sim, never, NULL, duration_ns);
+	(void)sim_run_until(rig->sim->sim, never, NULL, duration_ns);
 }
 
 struct nvme_sqe nvme_rig_rw(uint8_t opcode, uint32_t nsid, uint64_t lba, uint32_t blocks,

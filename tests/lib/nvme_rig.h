@@ -31,7 +31,8 @@ struct nvme_rig_queue {
 };
 
 struct nvme_rig {
-	struct sim_rig sim;
+	struct sim_rig *sim;
+	struct sim_rig *own; /* NULL: the test's */
 	struct vfu_shared *shared;
 	struct vfu_doorbells *doorbells;
 	unsigned char *memory, *high;
@@ -40,9 +41,12 @@ struct nvme_rig {
 	struct nvme_namespace_options namespaces[8]; /* attached by nvme_rig_start() */
 	unsigned namespace_count;
 	struct nvme_rig_queue queues[NVME_RIG_QUEUES];
+	uint32_t cq_depth; /* of I/O queues that are made; 0 = NVME_RIG_DEPTH */
 	uint16_t next_cid;
 	uint64_t shadow, events; /* guest addresses, once the test has configured them */
 	unsigned kicks;
+	struct world_message kick;
+	bool kick_pending;
 	unsigned interrupts[VFU_VECTOR_COUNT];
 	uint32_t unmapped[64];
 	unsigned unmapped_count;
@@ -53,6 +57,8 @@ struct nvme_rig {
 };
 
 void nvme_rig_init(struct nvme_rig *rig, uint64_t seed, unsigned reactors);
+/* In a simulated world of the test's, on its reactor 0. */
+void nvme_rig_init_in(struct nvme_rig *rig, struct sim_rig *sim);
 /* Stops and frees the controller if there is one. Volumes are the test's. */
 void nvme_rig_done(struct nvme_rig *rig);
 
@@ -66,6 +72,7 @@ void nvme_rig_stop(struct nvme_rig *rig);
 /* The keeper's side of the registers. */
 void nvme_rig_write_cc(struct nvme_rig *rig, uint32_t cc);
 void nvme_rig_device_reset(struct nvme_rig *rig);
+/* Takes effect as the world runs on. */
 void nvme_rig_kick(struct nvme_rig *rig);
 /* Enables the controller with an admin queue and waits for RDY. */
 void nvme_rig_enable(struct nvme_rig *rig);

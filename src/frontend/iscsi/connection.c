@@ -84,6 +84,7 @@ static void end_login(struct iscsi_connection *connection)
 	if (!connection->login)
 		return;
 	connection->server->half_open--;
+	iscsi_login_done(&connection->login->state);
 	free(connection->login);
 	connection->login = NULL;
 }
@@ -399,7 +400,8 @@ static enum iscsi_login_status begin_session(struct iscsi_connection *connection
 	struct iscsi_server *server = connection->server;
 	int r;
 
-	if (server->session_count >= server->max_sessions)
+	if (server->session_count >= server->max_sessions ||
+	    (target && iscsi_server_is_crowded(server, target, &connection->login->state)))
 		return ISCSI_LOGIN_OUT_OF_RESOURCES;
 	r = iscsi_session_new(server, &connection->login->state, target, &connection->session);
 	if (r < 0)
@@ -438,6 +440,8 @@ void iscsi_connection_bind(struct iscsi_connection *connection)
 		session = target ? iscsi_server_find_session(server, &login->state, target) : NULL;
 		if (!target || target->leaving)
 			status = ISCSI_LOGIN_NOT_FOUND;
+		else if (target->guard.generation != login->state.generation)
+			status = ISCSI_LOGIN_UNAVAILABLE; /* the rules changed meanwhile */
 	}
 	if (status == ISCSI_LOGIN_SUCCESS && login->state.tsih == 0) {
 		if (must_wait(connection, session))

@@ -49,7 +49,8 @@ static void send_targets(struct iscsi_connection *connection, const char *value,
 	LIST_FOR_EACH (&connection->server->targets, target, struct iscsi_target, link) {
 		bool named = *value == '\0' ? target == own : strcmp(target->scsi.name, value) == 0;
 
-		if ((all || named) && !target->leaving)
+		if ((all || named) && !target->leaving &&
+		    iscsi_guard_admits(&target->guard, connection->session->initiator))
 			put_target(connection, target, writer);
 	}
 }

@@ -9,10 +9,12 @@
  * server's reactor.
  */
 #include "block/block.h"
+#include "frontend/iscsi/chap.h"
 
 struct iscsi_server;
 
-#define ISCSI_NAME_MAX 223 /* RFC 7143 section 4.2.7.1 */
+#define ISCSI_NAME_MAX  223 /* RFC 7143 section 4.2.7.1 */
+#define ISCSI_RULES_MAX 256 /* of one target */
 
 struct iscsi_server_options {
 	const char *address;   /* numeric IPv4 or IPv6 */
@@ -30,6 +32,19 @@ struct iscsi_lun {                   /* copied */
 	bool thin;             /* advertises provisioning, UNMAP */
 	bool removable;        /* its medium can be ejected and loaded again */
 	uint32_t atomic_bytes; /* a write of so many is stored whole or not at all; 0: no promise */
+};
+
+struct iscsi_rule { /* an initiator that may log in */
+	char initiator[ISCSI_NAME_MAX + 1];
+	struct iscsi_chap chap; /* without a secret: the target's holds for it */
+};
+
+struct iscsi_access {           /* copied */
+	struct iscsi_chap chap; /* with a secret: every initiator must prove that it knows it */
+	const struct iscsi_rule *rules; /* any rule: no other initiator may log in or see it */
+	size_t rule_count;
+	unsigned max_sessions, max_sessions_initiator; /* 0: no limit but the server's */
+	const char *redirect; /* host:port where the target is for now; NULL: here */
 };
 
 struct iscsi_session_info {
@@ -52,6 +67,10 @@ int iscsi_server_add_target(struct iscsi_server *server, const char *name); /* -
 int iscsi_server_remove_target(struct iscsi_server *server, const char *name);
 int iscsi_server_add_lun(struct iscsi_server *server, const char *target, uint16_t lun,
 			 const struct iscsi_lun *spec); /* -ENOENT target, -EEXIST lun */
+/* Who may log in; `target` NULL: for discovery sessions. Sessions of initiators that may no longer,
+ * or of a target that is redirected, end. -ENOENT; -EINVAL secrets, names; -ENOMEM. */
+int iscsi_server_set_access(struct iscsi_server *server, const char *target,
+			    const struct iscsi_access *access);
 /* Requests under way are completed first; later ones get LOGICAL UNIT NOT SUPPORTED. */
 int iscsi_server_remove_lun(struct iscsi_server *server, const char *target, uint16_t lun);
 /* The volume's size changed: CAPACITY DATA HAS CHANGED to each session. */

@@ -8,6 +8,8 @@
  *  2. `admit` was called, once, before any stage is left.
  *  3. The stage never falls; each key is negotiated once.
  *  4. Any refusal is final: the caller closes the connection after sending it.
+ *  5. While a secret is to be proved, the security stage is left only in state ISCSI_AUTH_DONE, and
+ *     each request there moves the authentication on, or is the last.
  */
 #include "frontend/iscsi/login.h"
 
@@ -23,6 +25,11 @@ void iscsi_login_init(struct iscsi_login_state *login, const struct iscsi_login_
 {
 	*login = (struct iscsi_login_state){.ops = ops, .arg = arg};
 	iscsi_params_init(&login->params);
+}
+
+void iscsi_login_done(struct iscsi_login_state *login)
+{
+	iscsi_chap_wipe(&login->chap);
 }
 
 static enum iscsi_stage current_stage(uint8_t flags)
@@ -129,17 +136,130 @@ static enum iscsi_login_status take_session_type(struct iscsi_login_state *login
 	return ISCSI_LOGIN_SUCCESS;
 }
 
+static bool must_prove(const struct iscsi_login_state *login)
+{
+	return login->chap.secret[0] != '\0' && login->auth != ISCSI_AUTH_DONE;
+}
+
 static enum iscsi_login_status take_auth_method(struct iscsi_login_state *login,
 						const struct iscsi_text_pair *pair,
 						struct iscsi_text_writer *writer)
 {
-	if (login->stage != ISCSI_STAGE_SECURITY || login->auth_done)
+	bool chap = must_prove(login);
+
+	if (login->stage != ISCSI_STAGE_SECURITY || login->auth != ISCSI_AUTH_OPEN)
 		return ISCSI_LOGIN_INITIATOR_ERROR;
-	if (!iscsi_text_list_has(pair->value, "None"))
+	if (!iscsi_text_list_has(pair->value, chap ? "CHAP" : "None"))
 		return ISCSI_LOGIN_AUTHENTICATION_FAILED;
-	login->auth_done = true;
-	iscsi_text_put(writer, "AuthMethod", "None");
+	login->auth = chap ? ISCSI_AUTH_CHAP : ISCSI_AUTH_DONE;
+	iscsi_text_put(writer, "AuthMethod", chap ? "CHAP" : "None");
 	return ISCSI_LOGIN_SUCCESS;
+}
+
+/* --- CHAP (12.1.3) --- */
+
+static enum iscsi_login_status put_challenge(struct iscsi_login_state *login, const char *list,
+					     struct iscsi_text_writer *writer)
+{
+	char text[ISCSI_CHAP_TEXT_MAX];
+
+	login->algorithm = iscsi_chap_choose(list);
+	if (login->algorithm == ISCSI_CHAP_NONE)
+		return ISCSI_LOGIN_AUTHENTICATION_FAILED;
+	login->ops->random(login->arg, login->challenge, sizeof(login->challenge));
+	login->ops->random(login->arg, &login->identifier, 1);
+	iscsi_chap_encode(login->challenge, sizeof(login->challenge), text);
+	iscsi_text_put_number(writer, "CHAP_A", login->algorithm);
+	iscsi_text_put_number(writer, "CHAP_I", login->identifier);
+	iscsi_text_put(writer, "CHAP_C", text);
+	login->auth = ISCSI_AUTH_CHALLENGED;
+	return ISCSI_LOGIN_SUCCESS;
+}
+
+/* Computes all of it whatever is wrong, so that time tells nothing about the name. */
+static bool proof_is_good(const struct iscsi_login_state *login, const char *user,
+			  const char *response)
+{
+	uint8_t expected[ISCSI_CHAP_DIGEST_MAX] = {0}, sent[ISCSI_CHAP_DIGEST_MAX] = {0};
+	size_t length = iscsi_chap_respond(login->algorithm, login->identifier, login->chap.secret,
+					   login->challenge, sizeof(login->challenge), expected);
+	size_t sent_length = 0;
+	bool decoded = iscsi_chap_decode(response, sent, sizeof(sent), &sent_length) == 0;
+	bool equal = iscsi_chap_equal(expected, sent, sizeof(expected));
+
+	return equal && decoded && length > 0 && sent_length == length &&
+	       strcmp(user, login->chap.user) == 0;
+}
+
+/* The initiator wants us to prove who we are, too. */
+static bool prove_ourselves(struct iscsi_login_state *login, const char *identifier,
+			    const char *challenge, struct iscsi_text_writer *writer)
+{
+	uint8_t bytes[ISCSI_CHAP_CHALLENGE_MAX], digest[ISCSI_CHAP_DIGEST_MAX];
+	char text[2 * ISCSI_CHAP_DIGEST_MAX + 3];
+	uint64_t number;
+	size_t length;
+
+	if (login->chap.own_secret[0] == '\0' ||
+	    iscsi_text_parse_number(identifier, UINT8_MAX, &number) < 0 ||
+	    iscsi_chap_decode(challenge, bytes, sizeof(bytes), &length) < 0)
+		return false;
+	/* 9.2.1: our own challenge, reflected. */
+	if (length == sizeof(login->challenge) && iscsi_chap_equal(bytes, login->challenge, length))
+		return false;
+	length = iscsi_chap_respond(login->algorithm, (uint8_t)number, login->chap.own_secret,
+				    bytes, length, digest);
+	iscsi_chap_encode(digest, length, text);
+	iscsi_text_put(writer, "CHAP_N", login->chap.own_user);
+	iscsi_text_put(writer, "CHAP_R", text);
+	return length > 0;
+}
+
+enum chap_key { CHAP_A, CHAP_N, CHAP_R, CHAP_I, CHAP_C, CHAP_KEYS };
+
+static bool collect_chap(const struct iscsi_login_state *login, const char *values[CHAP_KEYS])
+{
+	static const char *const keys[CHAP_KEYS] = {"CHAP_A", "CHAP_N", "CHAP_R", "CHAP_I",
+						    "CHAP_C"};
+	struct iscsi_text_reader reader;
+	struct iscsi_text_pair pair;
+	bool any = false;
+
+	iscsi_text_reader_init(&reader, login->text, login->text_length);
+	while (iscsi_text_next(&reader, &pair) > 0) {
+		for (unsigned i = 0; i < CHAP_KEYS; i++) {
+			if (strcmp(pair.key, keys[i]) != 0)
+				continue;
+			values[i] = pair.value;
+			any = true;
+		}
+	}
+	return any;
+}
+
+static enum iscsi_login_status take_chap(struct iscsi_login_state *login,
+					 struct iscsi_text_writer *writer)
+{
+	const char *values[CHAP_KEYS] = {0};
+
+	if (!collect_chap(login, values))
+		return ISCSI_LOGIN_SUCCESS;
+	if (login->auth == ISCSI_AUTH_CHAP && values[CHAP_A])
+		return put_challenge(login, values[CHAP_A], writer);
+	if (login->auth != ISCSI_AUTH_CHALLENGED || !values[CHAP_N] || !values[CHAP_R] ||
+	    !proof_is_good(login, values[CHAP_N], values[CHAP_R]))
+		return ISCSI_LOGIN_AUTHENTICATION_FAILED;
+	if ((values[CHAP_I] || values[CHAP_C]) &&
+	    (!values[CHAP_I] || !values[CHAP_C] ||
+	     !prove_ourselves(login, values[CHAP_I], values[CHAP_C], writer)))
+		return ISCSI_LOGIN_AUTHENTICATION_FAILED;
+	login->auth = ISCSI_AUTH_DONE;
+	return ISCSI_LOGIN_SUCCESS;
+}
+
+static bool is_chap(const char *key)
+{
+	return strncmp(key, "CHAP_", 5) == 0;
 }
 
 /* The keys that say who speaks to whom. */
@@ -171,6 +291,8 @@ static enum iscsi_login_status take_other(struct iscsi_login_state *login,
 
 	if (strcmp(pair->key, "AuthMethod") == 0)
 		return take_auth_method(login, pair, writer);
+	if (is_chap(pair->key)) /* all of them together, later */
+		return ISCSI_LOGIN_SUCCESS;
 	r = iscsi_params_negotiate(&login->params, context, pair, writer);
 	if (r == -EINVAL)
 		return ISCSI_LOGIN_INITIATOR_ERROR;
@@ -221,6 +343,7 @@ static enum iscsi_login_status identify(struct iscsi_login_state *login,
 
 static enum iscsi_login_status negotiate(struct iscsi_login_state *login)
 {
+	enum iscsi_auth before = login->auth;
 	struct iscsi_text_writer writer;
 	enum iscsi_login_status status;
 
@@ -230,6 +353,11 @@ static enum iscsi_login_status negotiate(struct iscsi_login_state *login)
 		status = identify(login, &writer);
 	if (status == ISCSI_LOGIN_SUCCESS)
 		status = take_pairs(login, false, &writer);
+	if (status == ISCSI_LOGIN_SUCCESS)
+		status = take_chap(login, &writer);
+	if (status == ISCSI_LOGIN_SUCCESS && must_prove(login) &&
+	    (login->auth == before || login->stage != ISCSI_STAGE_SECURITY))
+		status = ISCSI_LOGIN_AUTHENTICATION_FAILED;
 	if (status == ISCSI_LOGIN_SUCCESS && login->stage == ISCSI_STAGE_OPERATIONAL &&
 	    !login->declared) {
 		login->declared = true;
@@ -272,7 +400,8 @@ enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
 		return ISCSI_LOGIN_FAIL;
 	}
 	login->response.flags = (uint8_t)(login->stage << 2);
-	if (!(flags & ISCSI_LOGIN_TRANSIT))
+	/* 6.3: who is not done stays in the stage. */
+	if (!(flags & ISCSI_LOGIN_TRANSIT) || must_prove(login))
 		return ISCSI_LOGIN_GO_ON;
 	login->response.flags |= ISCSI_LOGIN_TRANSIT | next_stage(flags);
 	login->stage = next_stage(flags);

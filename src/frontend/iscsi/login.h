@@ -8,6 +8,7 @@
  *
  * Owned by its connection, from accept to the full-feature phase.
  */
+#include "frontend/iscsi/chap.h"
 #include "frontend/iscsi/iscsi.h"
 #include "frontend/iscsi/params.h"
 #include "frontend/iscsi/pdu.h"
@@ -19,8 +20,10 @@ struct iscsi_login_state;
 
 struct iscsi_login_ops {
 	/* The names are known: may this initiator log in here? Returns a status of 11.13.5; for
-	 * "moved temporarily" it fills login->redirect. */
+	 * "moved temporarily" it fills login->redirect, for success login->chap. */
 	enum iscsi_login_status (*admit)(void *arg, struct iscsi_login_state *login);
+	/* Bytes for a challenge. */
+	void (*random)(void *arg, void *bytes, size_t length);
 };
 
 enum iscsi_login_next {
@@ -29,11 +32,23 @@ enum iscsi_login_next {
 	ISCSI_LOGIN_FAIL,  /* send the answer, then close */
 };
 
+enum iscsi_auth {
+	ISCSI_AUTH_OPEN,       /* no method was agreed on */
+	ISCSI_AUTH_CHAP,       /* CHAP is the method; the algorithm is next */
+	ISCSI_AUTH_CHALLENGED, /* our challenge went out */
+	ISCSI_AUTH_DONE,
+};
+
 struct iscsi_login_state {
 	const struct iscsi_login_ops *ops;
 	void *arg;
 	enum iscsi_stage stage;
-	bool begun, named, discovery, auth_done, declared;
+	bool begun, named, discovery, declared;
+	enum iscsi_auth auth;
+	struct iscsi_chap chap; /* what is to be proved; wiped when the login ends */
+	enum iscsi_chap_algorithm algorithm;
+	uint8_t identifier, challenge[ISCSI_CHAP_CHALLENGE_BYTES];
+	uint64_t generation; /* of the rules that admitted it */
 	uint8_t isid[ISCSI_ISID_BYTES];
 	uint16_t tsih, cid;
 	uint32_t itt, cmd_sn;
@@ -53,5 +68,7 @@ void iscsi_login_init(struct iscsi_login_state *login, const struct iscsi_login_
 enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
 					  const struct iscsi_login *request, const void *data,
 					  size_t length);
+/* Wipes what was secret. */
+void iscsi_login_done(struct iscsi_login_state *login);
 /* Turns an answer that was ISCSI_LOGIN_ENTER into a refusal: the session could not be made. */
 void iscsi_login_refuse(struct iscsi_login_state *login, enum iscsi_login_status status);

@@ -66,20 +66,64 @@ uint16_t iscsi_server_new_tsih(struct iscsi_server *server)
 	return server->last_tsih;
 }
 
+/* --- Who may log in --- */
+
+static enum iscsi_login_status admit_by(const struct iscsi_guard *guard,
+					struct iscsi_login_state *login)
+{
+	if (!iscsi_guard_admits(guard, login->initiator))
+		return ISCSI_LOGIN_FORBIDDEN;
+	login->chap = *iscsi_guard_chap(guard, login->initiator);
+	login->generation = guard->generation;
+	return ISCSI_LOGIN_SUCCESS;
+}
+
 static enum iscsi_login_status admit(void *arg, struct iscsi_login_state *login)
 {
 	struct iscsi_connection *connection = arg;
+	struct iscsi_server *server = connection->server;
 	const struct iscsi_target *target;
 
-	if (connection->server->closing)
+	if (server->closing)
 		return ISCSI_LOGIN_UNAVAILABLE;
 	if (login->discovery)
-		return ISCSI_LOGIN_SUCCESS;
-	target = iscsi_server_find_target(connection->server, login->target);
-	return target && !target->leaving ? ISCSI_LOGIN_SUCCESS : ISCSI_LOGIN_NOT_FOUND;
+		return admit_by(&server->discovery_guard, login);
+	target = iscsi_server_find_target(server, login->target);
+	if (!target || target->leaving)
+		return ISCSI_LOGIN_NOT_FOUND;
+	if (target->guard.redirect[0] != '\0' &&
+	    iscsi_guard_admits(&target->guard, login->initiator)) {
+		memcpy(login->redirect, target->guard.redirect, sizeof(login->redirect));
+		return ISCSI_LOGIN_MOVED_TEMPORARILY;
+	}
+	return admit_by(&target->guard, login);
 }
 
-const struct iscsi_login_ops iscsi_server_login_ops = {.admit = admit};
+static void random_bytes(void *arg, void *bytes, size_t length)
+{
+	struct world *world = reactor_world(((struct iscsi_connection *)arg)->server->reactor);
+
+	world->ops->random(world, bytes, length);
+}
+
+const struct iscsi_login_ops iscsi_server_login_ops = {.admit = admit, .random = random_bytes};
+
+bool iscsi_server_is_crowded(struct iscsi_server *server, const struct iscsi_target *target,
+			     const struct iscsi_login_state *login)
+{
+	const struct iscsi_guard *guard = &target->guard;
+	unsigned all = 0, own = 0;
+	const struct iscsi_session *session;
+
+	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
+		if (session->target != target)
+			continue;
+		all++;
+		own += strcmp(session->initiator, login->initiator) == 0;
+	}
+	return (guard->max_sessions > 0 && all >= guard->max_sessions) ||
+	       (guard->max_sessions_initiator > 0 && own >= guard->max_sessions_initiator);
+}
 
 /* --- Memory --- */
 
@@ -244,6 +288,7 @@ static void free_target(struct iscsi_server *server, struct iscsi_target *target
 		if (target->scsi.units[lun])
 			iscsi_unit_free(iscsi_unit_of(target->scsi.units[lun]));
 	}
+	iscsi_guard_done(&target->guard);
 	list_remove(&target->link);
 	free(target);
 }
@@ -275,6 +320,7 @@ void iscsi_server_free(struct iscsi_server *server)
 	server->world->socket_close(server->listener);
 	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link)
 		free_target(server, target);
+	iscsi_guard_done(&server->discovery_guard);
 	iscsi_memory_done(&server->memory);
 	free(server);
 }
@@ -343,6 +389,59 @@ static void ask_to_log_out(struct iscsi_server *server, const struct iscsi_targe
 				iscsi_connection_event(connection, ISCSI_ASYNC_LOGOUT_REQUEST);
 		}
 	}
+}
+
+/* --- Who is still welcome --- */
+
+static void end_unwelcome(struct iscsi_server *server, const struct iscsi_target *target,
+			  const struct iscsi_guard *guard)
+{
+	struct iscsi_session *session;
+
+	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
+		if (session->target == target &&
+		    (guard->redirect[0] != '\0' || !iscsi_guard_admits(guard, session->initiator)))
+			iscsi_session_kill(session);
+	}
+}
+
+/* Sessions are asked to log out, and find the new place when they log in again. */
+static void move_away(struct iscsi_server *server, const char *name)
+{
+	uint64_t deadline_ns = reactor_now_ns(server->reactor) + ISCSI_LOGOUT_NS;
+	struct iscsi_target *target = iscsi_server_find_target(server, name);
+
+	ask_to_log_out(server, target);
+	while (target && count_sessions(server, target) > 0 &&
+	       fiber_queue_wait_until(&server->changed, deadline_ns))
+		target = iscsi_server_find_target(server, name);
+	target = iscsi_server_find_target(server, name);
+	if (target)
+		end_unwelcome(server, target, &target->guard);
+}
+
+int iscsi_server_set_access(struct iscsi_server *server, const char *target_name,
+			    const struct iscsi_access *access)
+{
+	struct iscsi_target *target = NULL;
+	struct iscsi_guard *guard = &server->discovery_guard;
+	int r;
+
+	reactor_assert_home(server->reactor);
+	if (target_name) {
+		target = iscsi_server_find_target(server, target_name);
+		if (!target || target->leaving)
+			return -ENOENT;
+		guard = &target->guard;
+	}
+	r = iscsi_guard_set(guard, access);
+	if (r < 0)
+		return r;
+	if (target && guard->redirect[0] != '\0')
+		move_away(server, target_name);
+	else
+		end_unwelcome(server, target, guard);
+	return 0;
 }
 
 int iscsi_server_remove_target(struct iscsi_server *server, const char *name)

@@ -26,6 +26,7 @@ struct iscsi_server {
 	bool accepting, closing;
 	struct reactor_timer tick;
 
+	struct iscsi_guard discovery_guard;
 	struct list targets, sessions, connections;
 	unsigned session_count, half_open;
 	uint16_t last_tsih;
@@ -41,6 +42,9 @@ struct iscsi_target *iscsi_server_find_target(struct iscsi_server *server, const
 struct iscsi_session *iscsi_server_find_session(struct iscsi_server *server,
 						const struct iscsi_login_state *login,
 						const struct iscsi_target *target);
+/* Have the target, or this initiator there, as many sessions as they may? */
+bool iscsi_server_is_crowded(struct iscsi_server *server, const struct iscsi_target *target,
+			     const struct iscsi_login_state *login);
 /* Memory came back: tasks that wait for it go on. */
 void iscsi_server_memory_freed(struct iscsi_server *server);
 /* A TSIH that no session has; never 0. */

@@ -7,6 +7,7 @@
  *
  * Owned by the server; home reactor is the server's.
  */
+#include "frontend/iscsi/access.h"
 #include "frontend/iscsi/iscsi.h"
 #include "frontend/iscsi/scsi/unit.h"
 
@@ -20,6 +21,7 @@ struct iscsi_unit {
 struct iscsi_target {
 	struct list_node link; /* in the server's targets */
 	struct scsi_target scsi;
+	struct iscsi_guard guard;
 	bool leaving;                 /* being removed: no new sessions */
 	bool leaving_luns[SCSI_LUNS]; /* removed, but commands are still under way */
 };

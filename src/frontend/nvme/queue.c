@@ -339,6 +339,8 @@ void nvme_queue_complete(struct nvme_command *command, uint32_t result, uint16_t
 	REACHED("nvme.completion-held");
 	list_push_back(&cq->held, &command->link);
 	controller->held++;
+	/* Before it sleeps (again) the guest is asked to tell when it has made room. */
+	reactor_poller_wake(controller->home, &controller->poller);
 }
 
 bool nvme_queue_has_unseen(struct nvme_controller *controller)

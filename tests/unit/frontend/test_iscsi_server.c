@@ -330,6 +330,106 @@ static void discovery_body(struct fixture *f)
 }
 SIM_TEST(discovery)
 
+/* --- Who may log in --- */
+
+#define OTHER TARGET "-other"
+
+static unsigned refused_with(const struct initiator_options *options)
+{
+	assert_int_equal(open_with(&f_->b, options), -EACCES);
+	return f_->b.login_status;
+}
+
+static unsigned targets_seen_by(const char *name)
+{
+	struct initiator_options options = {.name = name};
+	unsigned count;
+	size_t length;
+	char *text;
+
+	assert_int_equal(open_with(&f_->b, &options), 0);
+	assert_int_equal(initiator_discover(&f_->b, "All", &text, &length), 0);
+	count = count_pairs(text, length, "TargetName=");
+	free(text);
+	initiator_close(&f_->b);
+	return count;
+}
+
+static void rules_keep_others_out_body(struct fixture *f)
+{
+	struct iscsi_rule rules[2] = {{.initiator = "iqn.2026-01.org.example:a"},
+				      {.initiator = "iqn.2026-01.org.example:c"}};
+	struct iscsi_access access = {.rules = rules, .rule_count = 2};
+	struct initiator_options options = by_default();
+
+	assert_int_equal(iscsi_server_add_target(f->server, OTHER), 0);
+	assert_int_equal(iscsi_server_set_access(f->server, "iqn.nobody", &access), -ENOENT);
+	assert_int_equal(targets_seen_by("iqn.2026-01.org.example:b"), 2);
+	open_a(f);
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	assert_int_equal(do_write(&f->a, 0, 0, 8), 0); /* it may stay */
+	options.name = "iqn.2026-01.org.example:b";
+	assert_int_equal(refused_with(&options), 0x0202);
+	assert_int_equal(targets_seen_by("iqn.2026-01.org.example:b"), 1);
+	assert_int_equal(targets_seen_by("iqn.2026-01.org.example:c"), 2);
+	access.rules = rules + 1;
+	access.rule_count = 1;
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	assert_int_equal(do_write(&f->a, 0, 0, 8), -ECONNRESET);
+	strcpy(access.chap.user, "u");
+	strcpy(access.chap.secret, "a secret of u");
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	options.name = "iqn.2026-01.org.example:c"; /* does not offer CHAP */
+	assert_int_equal(refused_with(&options), 0x0201);
+	strcpy(rules[1].initiator, "nonsense");
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), -EINVAL);
+	strcpy(access.chap.secret, "short");
+	access.rule_count = 0;
+	assert_int_equal(iscsi_server_set_access(f->server, NULL, &access), -EINVAL);
+	access.rule_count = ISCSI_RULES_MAX + 1;
+	assert_int_equal(iscsi_server_set_access(f->server, NULL, &access), -EINVAL);
+}
+SIM_TEST(rules_keep_others_out)
+
+static void targets_limit_their_sessions_body(struct fixture *f)
+{
+	struct iscsi_access access = {.max_sessions = 2, .max_sessions_initiator = 1};
+	struct initiator_options options = by_default();
+
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	open_a(f);
+	options.isid[5] = 1;
+	assert_int_equal(refused_with(&options), 0x0302);
+	access.max_sessions_initiator = 0;
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	assert_int_equal(open_with(&f->b, &options), 0);
+	initiator_close(&f->a);
+	open_a(f);
+	initiator_close(&f->b);
+	access.max_sessions = 1;
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	assert_int_equal(refused_with(&options), 0x0302);
+}
+SIM_TEST(targets_limit_their_sessions)
+
+static void redirected_initiators_go_elsewhere_body(struct fixture *f)
+{
+	struct iscsi_access access = {.redirect = "10.0.0.2:3260,1"};
+	struct initiator_options options = by_default();
+
+	open_a(f);
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	assert_int_equal(do_write(&f->a, 0, 0, 8),
+			 -ECONNRESET); /* asked to log out, then dropped */
+	assert_int_equal(refused_with(&options), 0x0101);
+	access.redirect = NULL;
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	initiator_close(&f->a);
+	open_a(f);
+	assert_int_equal(do_write(&f->a, 0, 0, 8), 0);
+}
+SIM_TEST(redirected_initiators_go_elsewhere)
+
 /* --- Login --- */
 
 static void login_refusals_body(struct fixture *f)
@@ -830,13 +930,20 @@ static void logins_time_out_body(struct fixture *f)
 }
 SIM_TEST(logins_time_out)
 
+#define HALF_OPEN 10000
+
 static void half_open_logins_make_room_body(struct fixture *f)
 {
-	struct world_socket *sockets[200];
+	struct world_socket *sockets[1000];
 	uint8_t byte;
 
-	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
-		sockets[i] = connect_raw(f);
+	for (size_t i = 0; i < HALF_OPEN; i++) {
+		size_t at = i % ARRAY_SIZE(sockets);
+
+		if (i >= ARRAY_SIZE(sockets)) /* long closed by the server */
+			reactor_world(reactor_current())->ops->socket_close(sockets[at]);
+		sockets[at] = connect_raw(f);
+	}
 	open_a(f); /* gets in nevertheless */
 	assert_int_equal(do_write(&f->a, 0, 0, 8), 0);
 	/* The first are gone, long before their time. */
@@ -1077,6 +1184,9 @@ int main(void)
 		cmocka_unit_test(all_ways_of_moving_data),
 		cmocka_unit_test(residuals),
 		cmocka_unit_test(discovery),
+		cmocka_unit_test(rules_keep_others_out),
+		cmocka_unit_test(targets_limit_their_sessions),
+		cmocka_unit_test(redirected_initiators_go_elsewhere),
 		cmocka_unit_test(login_refusals),
 		cmocka_unit_test(a_second_connection),
 		cmocka_unit_test(reinstatement_waits_for_old_requests),
