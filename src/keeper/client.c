@@ -339,8 +339,11 @@ static handler *find_handler(uint16_t command)
 
 void client_accept(struct keeper *keeper)
 {
-	int fd = accept4(keeper->socket_listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd;
 
+	if (keeper->client_fd < 0 && keeper->wait != KEEPER_WAIT_NOTHING)
+		return; /* it waits in the backlog until nothing of the last one is left */
+	fd = accept4(keeper->socket_listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return; /* it went away */
 	if (keeper->client_fd >= 0) {

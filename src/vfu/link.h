@@ -7,7 +7,8 @@
  *   engine  HELLO    with the read end of its fence: a pipe whose only write end is registered with
  *                    each of the engine's rings, so it hangs up when the kernel has ended
  *                    the last I/O of a dead engine (rule 1)
- *   keeper  WELCOME  with the shared memory, the doorbells and an event that wakes the engine; only
+ *   keeper  WELCOME  with the shared memory, the doorbells (a file of two pages; they are in the
+ *                    second, as in BAR0) and an event that wakes the engine; only
  *                    when the fence of the engine before has hung up
  *   keeper  MAP ..., IRQS ..., then READY: all that exists. The engine recovers the controller
  *                    (rule 4) and goes on.

@@ -25,3 +25,7 @@ struct world_real_options {
 int world_real_new(const struct world_real_options *options, struct world **ret_world);
 /* All ports are closed. */
 void world_real_free(struct world *world);
+
+/* For descriptors that are not the world's: completes with 0 when `fd` is readable or hung up. The
+ * descriptor stays the caller's and is open until then. Can be cancelled. */
+void world_real_poll(struct world_port *port, int fd, struct world_op *op);

@@ -228,7 +228,7 @@ int nvme_driver_wait_status(struct nvme_driver *driver, uint32_t mask, uint32_t 
 			return r;
 		if ((status & mask) == value)
 			return 0;
-		if (status & 2)
+		if (status & 2 & ~mask)
 			return -EIO;
 		if (now_ms() > deadline)
 			return -ETIMEDOUT;
@@ -258,7 +258,7 @@ int nvme_driver_disable(struct nvme_driver *driver)
 {
 	int r = nvme_driver_set32(driver, NVME_REG_CC, 0);
 
-	return r < 0 ? r : nvme_driver_wait_status(driver, 1, 0);
+	return r < 0 ? r : nvme_driver_wait_status(driver, 3, 0);
 }
 
 static int configure_shadow(struct nvme_driver *driver)

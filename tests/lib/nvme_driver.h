@@ -86,7 +86,8 @@ uint64_t nvme_driver_address(const struct nvme_driver *driver, const volatile vo
 int nvme_driver_get32(struct nvme_driver *driver, uint32_t reg, uint32_t *ret_value);
 int nvme_driver_set32(struct nvme_driver *driver, uint32_t reg, uint32_t value);
 int nvme_driver_set64(struct nvme_driver *driver, uint32_t reg, uint64_t value);
-/* Waits until CSTS & mask == value. -ETIMEDOUT; -EIO when the controller reports a fatal status. */
+/* Waits until CSTS & mask == value. -ETIMEDOUT; -EIO when the controller reports a fatal status
+ * that is not in the mask. */
 int nvme_driver_wait_status(struct nvme_driver *driver, uint32_t mask, uint32_t value);
 /* CC.EN off and on again, admin queue, and the doorbell buffers where asked for. */
 int nvme_driver_enable(struct nvme_driver *driver);

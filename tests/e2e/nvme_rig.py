@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keepers and engines on memory volumes without a daemon, and clients of our own (nvme_client)."""
+import json
+import os
+import select
+import subprocess
+import time
+
+import rig
+from rig import check
+
+
+def wait_for(condition, what, seconds=rig.SECONDS):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < deadline, f"{what}: not in {seconds} s")
+        time.sleep(0.005)
+
+
+def read_line(process, seconds):
+    """One line of a process's output, or None when it ended or took too long."""
+    ready, _, _ = select.select([process.stdout], [], [], seconds)
+    return process.stdout.readline().strip() or None if ready else None
+
+
+def end(process):
+    """For what a failed test left."""
+    if process and process.poll() is None:
+        process.kill()
+        process.wait(rig.SECONDS)
+
+
+class Keeper:
+    def __init__(self, directory, name="vm", doorbells="trapped"):
+        self.name = name
+        self.link = os.path.join(directory, name + ".link")
+        self.socket = os.path.join(directory, name + ".sock")
+        self.log = os.path.join(directory, name + ".log")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(rig.BUILD, "sarsen-keeper"), "--name", name, "--link", self.link,
+                 "--socket", self.socket, "--doorbells", doorbells],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self.listens, f"keeper {name}")
+
+    def listens(self):
+        if self.process.poll() is not None:
+            with open(self.log, encoding="utf-8") as log:
+                raise rig.Failure(f"keeper {self.name} ended:\n{log.read()}")
+        return os.path.exists(self.link) and os.path.exists(self.socket)
+
+    def kill(self):
+        end(self.process)
+
+    def done(self):
+        self.kill()
+        for path in (self.link, self.socket):
+            if os.path.exists(path):
+                os.unlink(path)
+
+
+class MemoryEngine:
+    """nvme_memory: its volumes die with it."""
+
+    def __init__(self, *keepers, options=()):
+        self.process = subprocess.Popen(
+            [os.path.join(rig.BUILD, "tests", "e2e", "nvme_memory"), "--quiet", *options,
+             *(keeper.link for keeper in keepers)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = read_line(self.process, rig.SECONDS)
+        check(line == "serving", "nvme_memory does not serve")
+
+    def stop(self):
+        self.process.stdin.close()
+        code = self.process.wait(rig.SECONDS)
+        check(code == 0, f"nvme_memory ended with {code}")
+
+    def done(self):
+        end(self.process)
+
+
+class Client:
+    """nvme_client: verified load at a keeper's socket."""
+
+    def __init__(self, socket, *options):
+        self.process = subprocess.Popen(
+            [os.path.join(rig.BUILD, "tests", "crash", "nvme_client"), socket, *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def line(self, seconds):
+        line = read_line(self.process, seconds)
+        if line is None:
+            code = self.process.poll()
+            if code is None and not select.select([self.process.stderr], [], [], 1)[0]:
+                raise rig.Failure(f"nvme_client says nothing in {seconds} s")
+            raise rig.Failure(f"nvme_client ended: {self.process.stderr.read().strip()}")
+        return line
+
+    def ready(self, seconds=rig.SECONDS):
+        check(self.line(seconds) == "ready", "nvme_client is not ready")
+        return self
+
+    def begin(self, word):
+        check(self.alive(), "nvme_client has ended")
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def tell(self, word, seconds=rig.SECONDS):
+        """Its totals after it did that: show, reset, device-reset, remap."""
+        if not self.alive():
+            self.line(1)
+        self.begin(word)
+        return json.loads(self.line(seconds))
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def stop(self, seconds=rig.SECONDS):
+        totals = self.tell("stop", seconds)
+        code = self.process.wait(seconds)
+        check(code == 0, f"nvme_client ended with {code}: {self.process.stderr.read()}")
+        return totals
+
+    def done(self):
+        end(self.process)
