@@ -53,7 +53,7 @@ struct nvme_sq {
 	struct nvme_command *fused;   /* a first fused command that waits for its second */
 	struct nvme_command *deleter; /* Delete I/O Submission Queue that waits for the others */
 	unsigned commands;            /* begun and not yet ended */
-	uint32_t bad_tail;            /* reported already */
+	uint64_t bad_tail;            /* reported already */
 	uint16_t id, head;            /* head: shared->command_count % depth */
 	struct list_node link;        /* in controller->live */
 };
@@ -65,7 +65,7 @@ struct nvme_cq {
 	uint32_t *event_index;
 	struct list held;       /* completed commands that found no room, in order of position */
 	uint64_t next_position; /* of the next completion; above shared->tail by those in `held` */
-	uint32_t bad_head;
+	uint64_t bad_head;
 	uint16_t id, head, queues; /* queues: submission queues that complete here */
 	uint16_t tail_index;       /* shared->tail % depth */
 	bool phase;                /* of the entry at tail_index */

@@ -22,7 +22,7 @@
 
 #include "base/reached.h"
 
-#define NO_VALUE UINT32_MAX
+#define NO_VALUE UINT64_MAX /* no doorbell holds it */
 
 static const unsigned char *queue_sq_memory(struct nvme_controller *controller,
 					    const struct vfu_sq *sq)
