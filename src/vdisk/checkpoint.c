@@ -9,7 +9,8 @@
  *  3. the fold writes new pages, leaves first, and syncs them;
  *  4. one transaction: the row with the new root and log position, and the seals of groups that are
  * done;
- *  5. memory follows; groups without live slots are dropped (not before: the old root named them).
+ *  5. memory follows, in slices; groups without live slots are dropped (not before: the old root
+ *     named them).
  * A failure before 4 leaves the frozen layer, and the next try folds it again. One at a time, in
  * one fiber.
  */
@@ -20,6 +21,10 @@
 #include "base/log.h"
 #include "base/reached.h"
 #include "vdisk/vdisk_priv.h"
+
+#define RETRY_MIN_NS      (100 * NSEC_PER_MSEC)
+#define RETRY_MAX_NS      (2 * NSEC_PER_SEC)
+#define RETRY_PATIENCE_NS (10 * NSEC_PER_SEC) /* of writers */
 
 uint64_t vdisk_tail_limit(const struct vdisk *vdisk)
 {
@@ -102,15 +107,15 @@ int vdisk_raise_epoch(struct vdisk *vdisk)
 struct seals {
 	struct catalog_change *changes;
 	uint8_t (*values)[EGROUP_ROW_BYTES];
-	struct egroup **groups;
-	size_t count;
+	struct egroup **held; /* sealed, and pinned until liveness knows what was born in them */
+	size_t count, held_count;
 };
 
 static void seals_done(struct seals *seals)
 {
 	free(seals->changes);
 	free(seals->values);
-	free(seals->groups);
+	free(seals->held);
 }
 
 static int seals_new(struct vdisk *vdisk, struct seals *ret_seals)
@@ -120,9 +125,9 @@ static int seals_new(struct vdisk *vdisk, struct seals *ret_seals)
 
 	seals.changes = calloc(most, sizeof(*seals.changes));
 	seals.values = calloc(most, EGROUP_ROW_BYTES);
-	seals.groups = calloc(most, sizeof(struct egroup *));
+	seals.held = calloc(most, sizeof(struct egroup *));
 	*ret_seals = seals;
-	return seals.changes && seals.values && seals.groups ? 0 : -ENOMEM;
+	return seals.changes && seals.values && seals.held ? 0 : -ENOMEM;
 }
 
 static void seals_add(struct vdisk *vdisk, struct seals *seals, struct egroup *group,
@@ -132,7 +137,6 @@ static void seals_add(struct vdisk *vdisk, struct seals *seals, struct egroup *g
 
 	egroup_seal_change(vdisk->store, group, slots, last_lsn, seals->values[n],
 			   &seals->changes[n]);
-	seals->groups[n] = group;
 }
 
 static void collect_seals(struct vdisk *vdisk, struct seals *seals)
@@ -149,15 +153,22 @@ static void collect_seals(struct vdisk *vdisk, struct seals *seals)
 		seals_add(vdisk, seals, page->group, page->slots, page->last_lsn);
 }
 
-/* After the commit: the groups it sealed are let go, not those that were done since: the catalog
- * does not know about them. Under the log's sync mutex. */
-static void apply_seals(struct vdisk *vdisk)
+static void hold(struct seals *seals, struct egroup *group)
+{
+	group->pinned = true;
+	seals->held[seals->held_count++] = group;
+}
+
+/* After the commit: the log lets go of the groups it sealed, not of those that were done since: the
+ * catalog does not know about them. Under the log's sync mutex. */
+static void apply_seals(struct vdisk *vdisk, struct seals *seals)
 {
 	struct page_group *page;
 	struct log_group *group;
 
 	LIST_FOR_EACH (&vdisk->old_page_groups, page, struct page_group, link) {
 		egroup_sealed(page->group, page->slots, page->last_lsn);
+		hold(seals, page->group);
 		egroup_file_unref(page->group->file);
 		list_remove(&page->link);
 		free(page);
@@ -167,9 +178,15 @@ static void apply_seals(struct vdisk *vdisk)
 			continue;
 		if (!group->group->sealed)
 			egroup_sealed(group->group, group->acked_slots, group->last_lsn);
-		group->group->pinned = false;
+		hold(seals, group->group);
 		log_group_release(&vdisk->log, group);
 	}
+}
+
+static void unpin_held(const struct seals *seals)
+{
+	for (size_t i = 0; i < seals->held_count; i++)
+		seals->held[i]->pinned = false;
 }
 
 /* What vdisk_fold_apply() will make of the account. */
@@ -180,20 +197,20 @@ static uint64_t live_after(const struct vdisk *vdisk, const struct fold_result *
 	return live - MIN(live, (uint64_t)result->dead.count);
 }
 
-static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded)
+static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *result, bool folded,
+			     struct seals *seals)
 {
-	struct seals seals = {0};
 	struct vdisk_row row;
 	int r;
 
 	fiber_mutex_lock(&vdisk->log.sync_mutex);
 	row = vdisk_row_begin(vdisk);
 	/* No suspension between counting the groups and collecting them. */
-	r = seals_new(vdisk, &seals);
+	r = seals_new(vdisk, seals);
 	if (r < 0) {
 		fiber_mutex_unlock(&vdisk->row_mutex);
 	} else {
-		collect_seals(vdisk, &seals);
+		collect_seals(vdisk, seals);
 		if (folded) {
 			row.root = result->root;
 			row.root_level = map_root_level(&vdisk->map);
@@ -202,19 +219,23 @@ static int commit_checkpoint(struct vdisk *vdisk, const struct fold_result *resu
 		row.log_group = vdisk->fold_group;
 		row.log_slot = vdisk->fold_slot;
 		row.live_slots = live_after(vdisk, result);
-		r = vdisk_row_commit(vdisk, &row, seals.changes, seals.count);
+		r = vdisk_row_commit(vdisk, &row, seals->changes, seals->count);
 	}
 	if (r == 0)
-		apply_seals(vdisk);
+		apply_seals(vdisk, seals);
 	fiber_mutex_unlock(&vdisk->log.sync_mutex);
-	seals_done(&seals);
 	return r;
 }
 
-static void after_commit(struct vdisk *vdisk, struct fold_result *result, bool folded)
+/* Nobody may drop or compact a group before what was born in it is known to be live, and nothing
+ * may die before the tree in memory has forgotten it. */
+static void after_commit(struct vdisk *vdisk, const struct fold_result *result, bool folded,
+			 const struct seals *seals)
 {
 	unsigned frozen = !vdisk->map.active;
 
+	vdisk->fold_tail_bytes = 0;
+	log_kick(&vdisk->log);
 	if (folded) {
 		vdisk_fold_apply(vdisk, result);
 		vdisk->stats.checkpoints++;
@@ -222,7 +243,8 @@ static void after_commit(struct vdisk *vdisk, struct fold_result *result, bool f
 			pool_admit_return(vdisk->pool, vdisk->admitted[frozen]);
 		vdisk->admitted[frozen] = 0;
 	}
-	vdisk->fold_tail_bytes = 0;
+	unpin_held(seals);
+	vdisk_fold_bury(vdisk, result);
 }
 
 static void freeze(struct vdisk *vdisk)
@@ -250,6 +272,7 @@ static int fold(struct vdisk *vdisk, struct fold_result *result)
 static int checkpoint_once(struct vdisk *vdisk)
 {
 	struct fold_result result = {0};
+	struct seals seals = {0};
 	bool folded = vdisk->map.frozen;
 	int r;
 
@@ -260,12 +283,15 @@ static int checkpoint_once(struct vdisk *vdisk)
 	r = log_sync(&vdisk->log);
 	if (r == 0 && folded)
 		r = fold(vdisk, &result);
+	vdisk->applying = true;
 	if (r == 0)
-		r = commit_checkpoint(vdisk, &result, folded);
+		r = commit_checkpoint(vdisk, &result, folded, &seals);
 	if (r == 0)
-		after_commit(vdisk, &result, folded);
+		after_commit(vdisk, &result, folded, &seals);
 	else if (folded)
 		vdisk_fold_undo(vdisk);
+	vdisk->applying = false;
+	seals_done(&seals);
 	fold_result_done(&result);
 	return r;
 }
@@ -295,23 +321,48 @@ static bool holds_writers_back(const struct vdisk *vdisk)
 	       (cache_is_full(vdisk->cache) && map_is_dirty(&vdisk->map));
 }
 
+static void retry(struct reactor_timer *timer)
+{
+	vdisk_checkpoint_soon(CONTAINER_OF(timer, struct vdisk, checkpoint_retry));
+}
+
+/* Soon, then less and less often. Writers that it holds back wait some time, then they must hear
+ * that it does not work. */
+static void after_failure(struct vdisk *vdisk)
+{
+	uint64_t now = reactor_now_ns(vdisk->reactor), *pause = &vdisk->checkpoint_pause_ns;
+
+	REACHED("checkpoint.failed");
+	if (vdisk->checkpoint_failing_ns == 0)
+		vdisk->checkpoint_failing_ns = now;
+	if (holds_writers_back(vdisk) &&
+	    (now - vdisk->checkpoint_failing_ns >= RETRY_PATIENCE_NS ||
+	     vdisk->checkpoint_error == -ESHUTDOWN))
+		log_fail_pending(&vdisk->log, vdisk->checkpoint_error);
+	if (vdisk->closing || vdisk->checkpoint_error == -ESHUTDOWN)
+		return;
+	*pause = *pause ? MIN(*pause * 2, RETRY_MAX_NS) : RETRY_MIN_NS;
+	vdisk->checkpoint_retry.run = retry;
+	reactor_timer_arm(vdisk->reactor, &vdisk->checkpoint_retry, now + *pause);
+}
+
 static void checkpoint_run(struct fiber_task *task)
 {
 	struct vdisk *vdisk = CONTAINER_OF(task, struct vdisk, checkpoint_task);
 
+	reactor_timer_cancel(vdisk->reactor, &vdisk->checkpoint_retry);
 	vdisk->checkpoint_wanted = false;
 	report(vdisk, checkpoint_once(vdisk));
-	if (vdisk->checkpoint_error < 0)
-		REACHED("checkpoint.failed");
-	else
-		vdisk_reclaim_soon(vdisk);
 	vdisk->checkpointing = false;
-	if (vdisk->checkpoint_wanted && vdisk->checkpoint_error == 0)
-		vdisk_checkpoint_soon(vdisk);
+	if (vdisk->checkpoint_error < 0) {
+		after_failure(vdisk);
+	} else {
+		vdisk->checkpoint_failing_ns = vdisk->checkpoint_pause_ns = 0;
+		vdisk_reclaim_soon(vdisk);
+		if (vdisk->checkpoint_wanted)
+			vdisk_checkpoint_soon(vdisk);
+	}
 	vdisk_space_changed(vdisk);
-	/* Writers that it holds back must hear that it does not work. */
-	if (vdisk->checkpoint_error < 0 && holds_writers_back(vdisk))
-		log_fail_pending(&vdisk->log, vdisk->checkpoint_error);
 	fiber_queue_wake_all(&vdisk->checkpoint_done);
 	log_kick(&vdisk->log);
 }
@@ -327,23 +378,31 @@ void vdisk_checkpoint_soon(struct vdisk *vdisk)
 	fiber_spawn(vdisk->reactor, FIBER_CHECKPOINT, &vdisk->checkpoint_task);
 }
 
+/* Starts one, unless the last has failed just now. */
+static void start(struct vdisk *vdisk)
+{
+	if (!vdisk->checkpointing && !vdisk->checkpoint_retry.armed)
+		vdisk_checkpoint_soon(vdisk);
+}
+
 /* Called for each record that is cut: cheap. True: no more records before a checkpoint has made
- * room. */
+ * room. In a world that has ended none ever does. */
 bool vdisk_must_checkpoint(struct vdisk *vdisk)
 {
 	uint64_t tail = vdisk->log.tail_bytes + vdisk->fold_tail_bytes;
 
+	if (UNLIKELY(vdisk->checkpoint_error == -ESHUTDOWN))
+		return false;
 	if (UNLIKELY(cache_is_full(vdisk->cache)) && map_is_dirty(&vdisk->map)) {
 		cache_trim(vdisk->cache);
 		REACHED("checkpoint.for-memory");
-		if (!vdisk->checkpointing)
-			vdisk_checkpoint_soon(vdisk);
+		start(vdisk);
 		return cache_is_full(vdisk->cache);
 	}
 	if (LIKELY(tail < vdisk->tail_limit))
 		return false;
-	if (!vdisk->checkpointing && vdisk->log.tail_bytes >= vdisk->tail_limit / 2)
-		vdisk_checkpoint_soon(vdisk);
+	if (vdisk->log.tail_bytes >= vdisk->tail_limit / 2 || vdisk->checkpoint_error < 0)
+		start(vdisk);
 	return tail_is_too_long(vdisk);
 }
 

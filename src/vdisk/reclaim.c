@@ -17,6 +17,7 @@
 #include "egroup/compact.h"
 #include "vdisk/vdisk_priv.h"
 
+#define DEAD_SLICE 1024u       /* taken out in one turn */
 #define TRIM_SLACK (256 * KIB) /* less is not worth a transaction */
 
 int address_list_add(struct address_list *list, uint64_t address)
@@ -133,22 +134,29 @@ static int count_slot(void *arg, uint64_t address, int level, uint64_t block)
 
 static int recount(struct vdisk *vdisk)
 {
-	const struct orphan top = {.level = vdisk->row.root_level, .entry = vdisk->row.root};
 	struct address_list *dead = &vdisk->dead_while_counting;
+	struct orphan top;
 	int r;
 
 	REACHED("reclaim.recount");
+	/* What a checkpoint is about to add is in the new tree already: not twice. */
+	while (vdisk->applying)
+		fiber_queue_wait(&vdisk->checkpoint_done);
+	top = (struct orphan){.level = vdisk->row.root_level, .entry = vdisk->row.root};
 	/* What was detached before is not in this tree: there is nothing to take out again. */
 	vdisk->orphans.count = 0;
 	egroup_clear_live(vdisk->store);
 	vdisk->counting = true;
 	vdisk->count_spoilt = false;
 	r = vdisk_walk(vdisk, &top, count_slot, vdisk);
+	while (dead->count > 0) {
+		uint64_t address = dead->items[--dead->count];
+
+		egroup_set_dead(vdisk->store, address_group(address), address_slot(address));
+		if (dead->count % DEAD_SLICE == 0)
+			fiber_yield();
+	}
 	vdisk->counting = false;
-	for (size_t i = 0; i < dead->count; i++)
-		egroup_set_dead(vdisk->store, address_group(dead->items[i]),
-				address_slot(dead->items[i]));
-	dead->count = 0;
 	if (r < 0 || vdisk->count_spoilt)
 		return r;
 	vdisk->store->liveness_known = true;

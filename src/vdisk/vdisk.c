@@ -133,6 +133,7 @@ static void release_page_groups(struct vdisk *vdisk)
 static void vdisk_free(struct vdisk *vdisk)
 {
 	reactor_timer_cancel(vdisk->reactor, &vdisk->tick);
+	reactor_timer_cancel(vdisk->reactor, &vdisk->checkpoint_retry);
 	log_done(&vdisk->log);
 	release_page_groups(vdisk);
 	for (unsigned layer = 0; layer < 2; layer++)
@@ -201,6 +202,7 @@ int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct
 static void stop_background(struct vdisk *vdisk)
 {
 	vdisk->closing = true;
+	reactor_timer_cancel(vdisk->reactor, &vdisk->checkpoint_retry);
 	log_drain(&vdisk->log);
 	while (vdisk->reclaiming)
 		fiber_queue_wait(&vdisk->reclaim_done);

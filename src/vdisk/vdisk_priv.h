@@ -58,8 +58,12 @@ struct vdisk {
 
 	/* Checkpoint. */
 	bool checkpointing, checkpoint_wanted;
+	bool applying;        /* from the commit until memory agrees with the catalog */
 	int checkpoint_error; /* of the last one */
-	uint64_t fold_lsn;    /* what the frozen layer holds: the log up to it */
+	struct reactor_timer checkpoint_retry;
+	uint64_t checkpoint_pause_ns;   /* before the next try; 0 = the last one was good */
+	uint64_t checkpoint_failing_ns; /* since when; 0 = it is not */
+	uint64_t fold_lsn;              /* what the frozen layer holds: the log up to it */
 	uint64_t fold_group;
 	uint32_t fold_slot;
 	uint64_t fold_tail_bytes;
@@ -187,8 +191,10 @@ struct fold_result {
 };
 int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result);
 void fold_result_done(struct fold_result *result);
-/* After the commit: the frozen layer becomes the tree. Liveness follows. */
-void vdisk_fold_apply(struct vdisk *vdisk, struct fold_result *result);
+/* After the commit, in slices: the frozen layer becomes the tree, and what it names is live ... */
+void vdisk_fold_apply(struct vdisk *vdisk, const struct fold_result *result);
+/* ... and what it replaced is dead. Fibers. */
+void vdisk_fold_bury(struct vdisk *vdisk, const struct fold_result *result);
 /* Forgets what a failed fold prepared; the frozen layer stays. */
 void vdisk_fold_undo(struct vdisk *vdisk);
 

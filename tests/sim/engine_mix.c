@@ -9,9 +9,9 @@
 #define HOLE_MIBS     8u  /* zeroed at once, at most */
 
 static const unsigned usual_actions[MIX_ACTIONS] = {
-	[MIX_FLUSH] = 8, [MIX_CHECKPOINT] = 2, [MIX_READ] = 20, [MIX_WRITE] = 45,
-	[MIX_WRITE_FUA] = 5, [MIX_ZERO] = 6,   [MIX_UNMAP] = 8, [MIX_SWAP] = 4,
-	[MIX_STATUS] = 2,
+	[MIX_FLUSH] = 8,  [MIX_CHECKPOINT] = 2, [MIX_READ] = 20,
+	[MIX_WRITE] = 45, [MIX_WRITE_FUA] = 5,  [MIX_ZERO] = 6,
+	[MIX_UNMAP] = 8,  [MIX_SWAP] = 4,       [MIX_STATUS] = 2,
 };
 
 static const unsigned usual_places[MIX_PLACES] = {
@@ -30,8 +30,7 @@ void mix_init(struct mix *mix, struct chance *chance, bool usual)
 {
 	static const uint64_t hot[] = {32, 256, 256, 2048};
 
-	*mix = (struct mix){
-		.hot_quarters = 2, .hot_blocks = 256, .spot_blocks = 2, .idle = 8};
+	*mix = (struct mix){.hot_quarters = 2, .hot_blocks = 256, .spot_blocks = 2, .idle = 8};
 	for (unsigned i = 0; i < MIX_ACTIONS; i++)
 		mix->actions[i] = usual ? usual_actions[i] : draw_weight(chance, usual_actions[i]);
 	for (unsigned i = 0; i < MIX_PLACES; i++)
@@ -66,9 +65,9 @@ enum mix_action mix_draw_action(const struct mix *mix, struct chance *chance)
 	return (enum mix_action)draw(chance, mix->actions, MIX_ACTIONS);
 }
 
-static bool moves_data(enum mix_action action)
+bool mix_moves_data(enum mix_action action)
 {
-	return action != MIX_ZERO && action != MIX_UNMAP;
+	return action != MIX_ZERO && action != MIX_UNMAP && action != MIX_STATUS;
 }
 
 /* `count` units of `unit` sectors somewhere, often in the hot part. */
@@ -100,7 +99,7 @@ struct mix_range mix_draw_range(const struct mix *mix, struct chance *chance,
 		return place(mix, chance, 1 + chance_below(chance, MIB_SECTORS / BLOCK_SECTORS),
 			     BLOCK_SECTORS, sectors);
 	case MIX_MIBS:
-		mibs = moves_data(action) ? 1 : 1 + chance_below(chance, HOLE_MIBS);
+		mibs = mix_moves_data(action) ? 1 : 1 + chance_below(chance, HOLE_MIBS);
 		return place(mix, chance, MIN(mibs, sectors / MIB_SECTORS), MIB_SECTORS, sectors);
 	case MIX_BLOCKS:
 	case MIX_PLACES:

@@ -45,6 +45,8 @@ struct mix_range {
 /* `usual`: the weights as they stand, nothing drawn. */
 void mix_init(struct mix *mix, struct chance *chance, bool usual);
 enum mix_action mix_draw_action(const struct mix *mix, struct chance *chance);
+/* Neither unmaps nor zeroes nor asks. */
+bool mix_moves_data(enum mix_action action);
 /* Inside `sectors`, at least 4 MiB; whole where the place says so. */
 struct mix_range mix_draw_range(const struct mix *mix, struct chance *chance,
 				enum mix_action action, uint64_t sectors);

@@ -14,7 +14,8 @@
 struct model_cut {
 	struct model *model;
 	enum model_crash crash;
-	uint64_t *fits; /* for each cut from settled on: how many sectors it fits */
+	/* For each cut from settled on: how many more sectors it fits than the one before. */
+	int64_t *fits;
 	uint64_t width, sectors;
 };
 
@@ -202,33 +203,44 @@ struct model_cut *model_cut_new(struct model *model, enum model_crash crash)
 	cut->model = model;
 	cut->crash = crash;
 	cut->width = model->acked - model->settled + 1;
-	cut->fits = checked(calloc(cut->width, sizeof(*cut->fits)));
+	cut->fits = checked(calloc(cut->width + 1, sizeof(*cut->fits)));
 	return cut;
 }
 
-/* Is it allowed that, with cut `at`, the i-th operation of a sector is what is seen? */
+/* The cuts [*ret_from, *ret_end) with which the i-th operation of a sector may be what is seen. */
 static bool fits(const struct model_cut *cut, const uint32_t *ids, unsigned count, unsigned i,
-		 uint64_t at)
+		 uint64_t *ret_from, uint64_t *ret_end)
 {
 	const struct model *model = cut->model;
 	const struct model_op *op = &model->ops[ids[i]];
+	uint64_t from = model->settled, end = model->settled + cut->width;
 
 	/* It must be there: acknowledged operations up to the cut are, but for what follows them.
 	 */
-	if (op->state == MODEL_ACKED && op->ordered && op->acked > at &&
-	    !(op->large && op->acked == at + 1))
-		return false;
+	if (op->state == MODEL_ACKED && op->ordered && op->acked > op->large)
+		from = MAX(from, op->acked - op->large);
 	/* Nothing that must be there may come after it. */
 	for (unsigned later = i + 1; later < count; later++) {
 		const struct model_op *next = &model->ops[ids[later]];
 
 		if (next->state != MODEL_ACKED)
 			continue;
-		if (next->durable || next->acked <= model->flushed ||
-		    (next->ordered && next->acked <= at))
+		if (next->durable || next->acked <= model->flushed)
 			return false;
+		if (next->ordered)
+			end = MIN(end, next->acked);
 	}
-	return true;
+	*ret_from = from - model->settled;
+	*ret_end = end - model->settled;
+	return from < end;
+}
+
+static void count_fit(struct model_cut *cut, uint64_t from, uint64_t end)
+{
+	if (from < end) {
+		cut->fits[from]++;
+		cut->fits[end]--;
+	}
 }
 
 static void sector_settle(struct model *model, struct model_sector *sector, int64_t seen)
@@ -245,6 +257,7 @@ static void cut_sector(struct model_cut *cut, uint64_t number, int64_t seen)
 {
 	struct model *model = cut->model;
 	struct model_sector *sector = &model->sectors[number];
+	uint64_t from = 0, end = 0;
 	bool any = false;
 	unsigned count;
 	const uint32_t *ids = ids_of(sector, &count);
@@ -257,15 +270,23 @@ static void cut_sector(struct model_cut *cut, uint64_t number, int64_t seen)
 		return;
 	}
 	cut->sectors++;
-	for (uint64_t at = 0; at < cut->width; at++) {
-		bool good = false;
+	/* The union of all that fit. From the last one on: each ends no later than the one before.
+	 */
+	for (unsigned i = count; i-- > 0;) {
+		uint64_t next_from, next_end;
 
-		for (unsigned i = 0; i < count && !good; i++)
-			good = is_seen(model, ids[i], seen) &&
-			       fits(cut, ids, count, i, model->settled + at);
-		cut->fits[at] += good;
-		any |= good;
+		if (!is_seen(model, ids[i], seen) ||
+		    !fits(cut, ids, count, i, &next_from, &next_end))
+			continue;
+		if (!any || next_end < from) {
+			count_fit(cut, from, end);
+			from = next_from;
+			end = next_end;
+		}
+		from = MIN(from, next_from);
+		any = true;
 	}
+	count_fit(cut, from, end);
 	SIM_RUN_CHECK(any,
 		      "sector %" PRIu64 ": operation %" PRId64 " fits no cut (flushed %" PRIu64 ")",
 		      number, seen, model->flushed);
@@ -293,10 +314,12 @@ void model_cut_finish(struct model_cut *cut)
 {
 	struct model *model = cut->model;
 	bool any = cut->crash == MODEL_PROCESS_CRASH;
+	int64_t fitting = 0;
 
-	for (uint64_t at = 0; at < cut->width; at++)
-		if (cut->fits[at] == cut->sectors)
-			any = true;
+	for (uint64_t at = 0; at < cut->width; at++) {
+		fitting += cut->fits[at];
+		any |= fitting == (int64_t)cut->sectors;
+	}
 	SIM_RUN_CHECK(any, "after power loss the content is not a prefix of what was acknowledged");
 	/* From now on everything that is there is settled. */
 	for (uint32_t i = 0; i < model->op_count; i++) {

@@ -40,7 +40,8 @@ struct simulation {
 	struct chance chance;
 	enum scenario scenario;
 	struct mix mix;
-	uint64_t size_bytes; /* of the vDisk now */
+	uint64_t spread;     /* each MiB of the model lies this many MiB after the one before */
+	uint64_t size_bytes; /* of the model now */
 	uint64_t max_bytes;
 	bool sync_failed; /* a failed sync may lose data at a later loss of power, by its nature */
 	uint64_t filled;  /* MiB, in the scenario of a full pool */
@@ -71,13 +72,30 @@ static bool is_whole(struct mix_range range)
 	return range.first % 8 == 0 && range.count % 8 == 0;
 }
 
+/* Where the model's sector lies on the vDisk, in bytes: its MiB are spread, so that the map has
+ * several levels and subtrees are unmapped whole. */
+static uint64_t offset_of(const struct simulation *simulation, uint64_t sector)
+{
+	uint64_t byte = sector * SECTOR;
+
+	return byte / MIB * simulation->spread * MIB + byte % MIB;
+}
+
+/* What lies between, too, when the range is longer than what is left of its MiB. */
+static uint64_t length_of(const struct simulation *simulation, struct mix_range range)
+{
+	uint64_t last = range.first + range.count - 1;
+
+	return offset_of(simulation, last) + SECTOR - offset_of(simulation, range.first);
+}
+
 static int io(struct client *client, enum block_op op, unsigned flags, struct mix_range range)
 {
-	struct block_volume *volume = client->simulation->rig.volume;
+	struct simulation *simulation = client->simulation;
 	bool has_data = op == BLOCK_READ || op == BLOCK_WRITE || op == BLOCK_COMPARE;
 
-	return block_io(volume, op, flags, has_data ? client->buffer : NULL, range.count * SECTOR,
-			range.first * SECTOR);
+	return block_io(simulation->rig.volume, op, flags, has_data ? client->buffer : NULL,
+			length_of(simulation, range), offset_of(simulation, range.first));
 }
 
 static void do_read(struct client *client, struct mix_range range)
@@ -153,7 +171,7 @@ static void do_compare_and_write(struct client *client, struct mix_range range)
 	model_fill(op, range.first, range.count, client->buffer + range.count * SECTOR);
 	iov = (struct iovec){client->buffer, 2 * range.count * SECTOR};
 	wait = (struct block_wait){.request = {.op = BLOCK_COMPARE_AND_WRITE,
-					       .offset = range.first * SECTOR,
+					       .offset = offset_of(simulation, range.first),
 					       .length = range.count * SECTOR,
 					       .iov = &iov,
 					       .iov_count = 1}};
@@ -162,14 +180,15 @@ static void do_compare_and_write(struct client *client, struct mix_range range)
 
 static void do_status(struct client *client, struct mix_range range)
 {
+	struct simulation *simulation = client->simulation;
 	struct block_wait wait = {.request = {.op = BLOCK_STATUS,
-					      .offset = range.first * SECTOR,
-					      .length = range.count * SECTOR}};
-	int r = block_wait(client->simulation->rig.volume, &wait);
+					      .offset = offset_of(simulation, range.first),
+					      .length = length_of(simulation, range)}};
+	int r = block_wait(simulation->rig.volume, &wait);
 
-	check_result(client->simulation, "status", r);
+	check_result(simulation, "status", r);
 	SIM_RUN_CHECK(r < 0 || (wait.request.status.length > 0 &&
-				wait.request.status.length <= range.count * SECTOR),
+				wait.request.status.length <= length_of(simulation, range)),
 		      "status: length %" PRIu64, wait.request.status.length);
 }
 
@@ -227,6 +246,8 @@ static void operate(struct client *client)
 	}
 	if (simulation->scenario == SCENARIO_FULL && chance_below(&client->chance, 10))
 		range = fill_range(client);
+	if (simulation->spread > 1 && mix_moves_data(action))
+		range.count = MIN(range.count, MIB / SECTOR - range.first % (MIB / SECTOR));
 	if (!model_claim(&simulation->model, range.first, range.count))
 		return;
 	act(client, action, range);
@@ -273,7 +294,7 @@ static int bring_up(struct engine_rig *rig)
 	if (r == 0)
 		r = engine_rig_start(rig);
 	if (r == 0)
-		r = engine_rig_create_vdisk(rig, "disk", current->size_bytes);
+		r = engine_rig_create_vdisk(rig, "disk", current->size_bytes * current->spread);
 	return r < 0 ? r : engine_rig_open_vdisk(rig);
 }
 
@@ -297,7 +318,8 @@ static int verify_all(struct engine_rig *rig)
 {
 	for (uint64_t at = 0; at < current->size_bytes; at += VERIFY_STEP) {
 		uint64_t length = MIN(VERIFY_STEP, current->size_bytes - at);
-		int r = block_io(rig->volume, BLOCK_READ, 0, current->verify, length, at);
+		int r = block_io(rig->volume, BLOCK_READ, 0, current->verify, length,
+				 at * current->spread);
 
 		SIM_RUN_CHECK(r == 0, "verify: read at %" PRIu64 ": %d", at, r);
 		model_check_read(&current->model, at / SECTOR, length / SECTOR, current->verify,
@@ -314,7 +336,8 @@ static int verify_crash(struct engine_rig *rig)
 
 	for (uint64_t at = 0; at < current->size_bytes; at += VERIFY_STEP) {
 		uint64_t length = MIN(VERIFY_STEP, current->size_bytes - at);
-		int r = block_io(rig->volume, BLOCK_READ, 0, current->verify, length, at);
+		int r = block_io(rig->volume, BLOCK_READ, 0, current->verify, length,
+				 at * current->spread);
 
 		SIM_RUN_CHECK(r == 0, "after the crash: read at %" PRIu64 ": %d", at, r);
 		model_cut_add(cut, at / SECTOR, length / SECTOR, current->verify);
@@ -326,6 +349,7 @@ static int verify_crash(struct engine_rig *rig)
 static int check_clean(struct engine_rig *rig)
 {
 	struct vdisk_check_report report;
+	struct vdisk_stats stats;
 	int r = vdisk_check(rig->vdisk, true, NULL, NULL, &report);
 
 	SIM_RUN_CHECK(r == 0, "check: %d", r);
@@ -336,6 +360,10 @@ static int check_clean(struct engine_rig *rig)
 		      ", leaked %" PRIu64,
 		      report.bad_pages, report.bad_blocks, report.missing_live_blocks,
 		      report.leaked_blocks);
+	vdisk_get_stats(rig->vdisk, &stats);
+	SIM_RUN_CHECK(stats.live_bytes == (report.pages + report.blocks) * 4096,
+		      "check: the account says %" PRIu64 " bytes, the map %" PRIu64 " slots",
+		      stats.live_bytes, report.pages + report.blocks);
 	return 0;
 }
 
@@ -365,7 +393,7 @@ static uint64_t new_size;
 
 static int resize(struct engine_rig *rig)
 {
-	int r = vdisk_resize(rig->vdisk, new_size);
+	int r = vdisk_resize(rig->vdisk, new_size * current->spread);
 
 	check_result(current, "resize", r);
 	return r;
@@ -482,6 +510,8 @@ static void heal(struct simulation *simulation)
 
 static void simulation_init(struct simulation *simulation, uint64_t seed, bool trace)
 {
+	/* One, two and three levels above the leaves. */
+	static const uint64_t spreads[] = {1, 1, 1, 40, 300, 2500};
 	uint64_t kind;
 
 	memset(simulation, 0, sizeof(*simulation));
@@ -494,6 +524,10 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 				  simulation->scenario == SCENARIO_FAULTS;
 	simulation->max_bytes = simulation->scenario == SCENARIO_FULL ? FULL_BYTES : SMALL_BYTES;
 	simulation->size_bytes = simulation->max_bytes;
+	simulation->spread =
+		simulation->scenario == SCENARIO_FULL
+			? 1
+			: spreads[chance_below(&simulation->chance, ARRAY_SIZE(spreads))];
 	mix_init(&simulation->mix, &simulation->chance, simulation->scenario == SCENARIO_FULL);
 	engine_rig_init(&simulation->rig, seed, trace, POOL_BYTES);
 	if (chance_below(&simulation->chance, 4) == 0)
@@ -543,13 +577,11 @@ static uint64_t run(uint64_t seed, bool trace)
 }
 
 static const char *const must_reach[] = {
-	"compact.done",       "fold.orphan",
-	"load.page-retry",    "log.no-space",
-	"log.reroute",        "log.sync-failed",
-	"log.wait-for-space", "modify.run",
-	"read.load",          "read.second-try",
-	"reclaim.recount",    "recover.replayed",
-	"request.no-space",   NULL,
+	"compact.done",     "fold.orphan",        "fold.slice",
+	"load.page-retry",  "log.no-space",       "log.reroute",
+	"log.sync-failed",  "log.wait-for-space", "modify.run",
+	"read.load",        "read.second-try",    "reclaim.recount",
+	"recover.replayed", "request.no-space",   NULL,
 };
 
 int main(int argc, char **argv)
