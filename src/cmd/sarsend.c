@@ -4,6 +4,7 @@
  * down in the opposite order; the work is done by the reactors, and HTTP by threads of its own.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "base/log.h"
 #include "cmd/daemon_args.h"
+#include "control/keeper_real.h"
 #include "control/lock.h"
 #include "control/node.h"
 #include "control/notify.h"
@@ -29,6 +31,10 @@
 struct daemon {
 	struct config config;
 	int lock_fd;
+	int fence_pipe[2]; /* for keepers; the write end lives in the rings alone */
+	char nvme_directory[CONFIG_SOCKET_MAX];
+	char keeper[CONFIG_PATH_MAX]; /* program */
+	struct keeper_real *keepers;  /* NULL when NVMe is disabled */
 	struct world *world;
 	struct reactor *reactors[CONFIG_REACTORS_MAX];
 	unsigned reactor_count, started_count;
@@ -37,6 +43,13 @@ struct daemon {
 	struct service *service;
 	struct error error;
 };
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
 
 static void print_fault(const char *fault, void *arg)
 {
@@ -121,14 +134,58 @@ static int start_reactors(struct daemon *daemon)
 
 static int start_world(struct daemon *daemon)
 {
-	const struct world_real_options options = {.workers = (unsigned)daemon->config.workers,
-						   .fence_fd = daemon->lock_fd};
-	int r = world_real_new(&options, &daemon->world);
+	struct world_real_options options = {.workers = (unsigned)daemon->config.workers,
+					     .fence_fd = daemon->lock_fd};
+	int r;
 
+	if (pipe2(daemon->fence_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+		return fail("cannot make a pipe", "fence", -errno, "raise the limit on files");
+	options.fence_pipe_fd = daemon->fence_pipe[1];
+	r = world_real_new(&options, &daemon->world);
 	if (r < 0)
 		return fail("cannot use io_uring", "kernel", r,
 			    "Linux 6.1 or newer is needed, with kernel.io_uring_disabled = 0");
-	return start_reactors(daemon);
+	r = start_reactors(daemon);
+	close_fd(&daemon->fence_pipe[1]);
+	return r;
+}
+
+/* The program beside our own, unless the configuration names another. */
+static void find_keeper(struct daemon *daemon)
+{
+	ssize_t length;
+	char *slash;
+
+	snprintf(daemon->keeper, sizeof(daemon->keeper), "%s", daemon->config.nvme_keeper);
+	if (daemon->keeper[0])
+		return;
+	length = readlink("/proc/self/exe", daemon->keeper, sizeof(daemon->keeper) - 16);
+	daemon->keeper[MAX(length, (ssize_t)0)] = '\0';
+	slash = strrchr(daemon->keeper, '/');
+	snprintf(slash ? slash + 1 : daemon->keeper, 16, "sarsen-keeper");
+}
+
+static int prepare_keepers(struct daemon *daemon)
+{
+	const struct config *config = &daemon->config;
+	const struct keeper_real_options options = {
+		.program = daemon->keeper,
+		.directory = daemon->nvme_directory,
+		.group = config->nvme_group,
+		.systemd = config->nvme_keepers == CONFIG_KEEPERS_SYSTEMD ||
+			   (config->nvme_keepers == CONFIG_KEEPERS_AUTO &&
+			    keeper_real_under_systemd())};
+	int r;
+
+	if (!config->nvme_enabled)
+		return 0;
+	find_keeper(daemon);
+	config_nvme_directory(config, daemon->nvme_directory);
+	r = keeper_real_new(&options, &daemon->keepers);
+	if (r == -ENOENT)
+		return fail("the group of [nvme] does not exist", config->nvme_group, r,
+			    "make it, or name another");
+	return r < 0 ? fail("cannot prepare NVMe", "memory", r, "free memory") : 0;
 }
 
 /* The host in URLs: as configured, or this machine's name when every address is served. */
@@ -162,6 +219,14 @@ static int start_node(void *arg)
 			  .max_sessions = (unsigned)config->iscsi_max_sessions,
 			  .memory_bytes = config->iscsi_memory_bytes},
 		.iscsi_announce = announce(daemon),
+		.nvme = {.keepers = daemon->keepers ? &keeper_real_ops : NULL,
+			 .keepers_context = daemon->keepers,
+			 .directory = daemon->nvme_directory,
+			 .fence_fd = daemon->fence_pipe[0],
+			 .max_controllers = (unsigned)config->nvme_max_controllers,
+			 .max_queues = (unsigned)config->nvme_max_queues,
+			 .max_namespaces = (unsigned)config->nvme_max_namespaces,
+			 .in_flight_bytes = config->nvme_in_flight_bytes},
 		.process_id = (uint64_t)getpid()};
 
 	return node_start(&options, &daemon->node, &daemon->error);
@@ -187,6 +252,8 @@ static int start(struct daemon *daemon)
 {
 	int r = take_lock(daemon);
 
+	if (r == 0)
+		r = prepare_keepers(daemon);
 	if (r == 0)
 		r = start_world(daemon);
 	if (r < 0)
@@ -221,6 +288,8 @@ static void stop(struct daemon *daemon)
 		reactor_free(daemon->reactors[i]);
 	if (daemon->world)
 		world_real_free(daemon->world);
+	keeper_real_free(daemon->keepers);
+	close_fd(&daemon->fence_pipe[0]);
 	if (daemon->lock_fd >= 0)
 		lock_release(daemon->lock_fd);
 }
@@ -283,7 +352,7 @@ static int run(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-	static struct daemon daemon = {.lock_fd = -1};
+	static struct daemon daemon = {.lock_fd = -1, .fence_pipe = {-1, -1}};
 	enum daemon_action action;
 
 	if (daemon_args_parse(argc, argv, &daemon.config, &action, print_fault, NULL) < 0)

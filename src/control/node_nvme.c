@@ -126,6 +126,7 @@ static void fill_options(struct node_controller *controller, struct nvme_link_op
 		.controller = {.controller_id = controller->controller_id,
 			       .subsystem_id = controller->subsystem_id,
 			       .in_flight_bytes_max = nvme->in_flight_bytes,
+			       .io_queues = (uint16_t)controller->spec.queues,
 			       .model = MODEL},
 		.lost = lost,
 		.context = controller};

@@ -42,7 +42,7 @@ static uint16_t admin_check_cq(struct nvme_command *command)
 	uint32_t id = sqe->cdw10 & 0xffff, vector = sqe->cdw11 >> 16;
 	uint64_t bytes = ((sqe->cdw10 >> 16) + 1) * sizeof(struct nvme_cqe);
 
-	if (id == 0 || id >= VFU_QUEUE_COUNT || controller->cqs[id].shared->state)
+	if (id == 0 || id > controller->options.io_queues || controller->cqs[id].shared->state)
 		return NVME_STATUS_SPECIFIC(NVME_SC_QID_INVALID);
 	if (vector >= VFU_VECTOR_COUNT ||
 	    (vector > 0 && !vfu_load(&controller->shared->msix_enabled)))
@@ -114,7 +114,7 @@ static uint16_t admin_check_sq(struct nvme_command *command)
 	uint32_t id = sqe->cdw10 & 0xffff, cqid = sqe->cdw11 >> 16;
 	uint64_t bytes = ((sqe->cdw10 >> 16) + 1) * sizeof(*sqe);
 
-	if (id == 0 || id >= VFU_QUEUE_COUNT || controller->sqs[id].shared->state)
+	if (id == 0 || id > controller->options.io_queues || controller->sqs[id].shared->state)
 		return NVME_STATUS_SPECIFIC(NVME_SC_QID_INVALID);
 	if (cqid == 0 || cqid >= VFU_QUEUE_COUNT)
 		return NVME_STATUS_SPECIFIC(NVME_SC_QID_INVALID);

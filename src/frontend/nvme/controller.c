@@ -370,6 +370,8 @@ static void controller_init(struct nvme_controller *controller,
 	controller->options = *options;
 	if (controller->options.in_flight_bytes_max == 0)
 		controller->options.in_flight_bytes_max = NVME_IN_FLIGHT_BYTES;
+	if (controller->options.io_queues == 0 || controller->options.io_queues > NVME_IO_QUEUES)
+		controller->options.io_queues = NVME_IO_QUEUES;
 	controller->poll_timer.run = controller_run_poll_timer;
 	controller->progress.run = controller_run_progress;
 	list_node_init(&controller->progress.link);

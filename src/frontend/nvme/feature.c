@@ -11,7 +11,6 @@
 #define CHANGEABLE         4u         /* Get Features, select 3: bits of what a feature can */
 #define HOST_ID_EXTENDED   1u
 #define TEMPERATURE        0x157u /* the threshold of the start, in kelvin: WCTEMP */
-#define QUEUES_GRANTED     ((NVME_IO_QUEUES - 1) << 16 | (NVME_IO_QUEUES - 1))
 #define HOST_BEHAVIOR_SIZE sizeof(struct nvme_feat_host_behavior)
 
 enum feature_select { SELECT_CURRENT, SELECT_DEFAULT, SELECT_SAVED, SELECT_CAPABILITIES };
@@ -30,7 +29,7 @@ static const struct feature_kind feature_kinds[64] = {
 	[NVME_FEAT_FID_TEMP_THRESH] = {true, true, 0x3fffff, TEMPERATURE},
 	[NVME_FEAT_FID_ERR_RECOVERY] = {true, true, 0xffff, 0},
 	[NVME_FEAT_FID_VOLATILE_WC] = {true, true, 1, 1},
-	[NVME_FEAT_FID_NUM_QUEUES] = {true, true, 0xffffffff, QUEUES_GRANTED},
+	[NVME_FEAT_FID_NUM_QUEUES] = {true, true, 0xffffffff, 0}, /* feature_initial() */
 	[NVME_FEAT_FID_IRQ_COALESCE] = {true, true, 0xffff, 0},
 	[NVME_FEAT_FID_IRQ_CONFIG] = {true, true, 0x1ffff, 0},
 	[NVME_FEAT_FID_WRITE_ATOMIC] = {true, true, 1, 0},
@@ -40,12 +39,26 @@ static const struct feature_kind feature_kinds[64] = {
 	[NVME_FEAT_FID_HOST_BEHAVIOR] = {true, true, 1, 0},
 };
 
+/* Of both kinds, 0-based. */
+static uint32_t feature_queues_granted(const struct nvme_controller *controller)
+{
+	uint32_t granted = controller->options.io_queues - 1u;
+
+	return granted << 16 | granted;
+}
+
+static uint32_t feature_initial(const struct nvme_controller *controller, unsigned fid)
+{
+	return fid == NVME_FEAT_FID_NUM_QUEUES ? feature_queues_granted(controller)
+					       : feature_kinds[fid].initial;
+}
+
 void nvme_feature_reset(struct nvme_controller *controller)
 {
 	struct vfu_admin_state *admin = &controller->shared->admin;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(feature_kinds); i++)
-		admin->features[i] = feature_kinds[i].initial;
+		admin->features[i] = feature_initial(controller, i);
 	memset(admin->direct_vectors, 0, sizeof(admin->direct_vectors));
 	memset(admin->host_id, 0, sizeof(admin->host_id));
 }
@@ -132,7 +145,7 @@ void nvme_feature_get(struct nvme_command *command)
 		break;
 	case SELECT_DEFAULT:
 	case SELECT_SAVED:
-		nvme_command_end_with(command, 0, kind->initial);
+		nvme_command_end_with(command, 0, feature_initial(command->controller, fid));
 		break;
 	case SELECT_CAPABILITIES:
 		nvme_command_end_with(command, 0, kind->changeable ? CHANGEABLE : 0);
@@ -195,7 +208,7 @@ static void feature_set_queues(struct nvme_command *command)
 	else if ((cdw11 & 0xffff) == 0xffff || cdw11 >> 16 == 0xffff)
 		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
 	else
-		nvme_command_end_with(command, 0, QUEUES_GRANTED);
+		nvme_command_end_with(command, 0, feature_queues_granted(controller));
 }
 
 static void feature_set_value(struct nvme_command *command, uint8_t fid)

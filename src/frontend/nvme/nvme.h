@@ -57,6 +57,7 @@ struct nvme_controller_options {
 	uint16_t controller_id;       /* CNTLID, unique in the node */
 	uint64_t subsystem_id;        /* for the subsystem's NQN; stable for ever */
 	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
+	uint16_t io_queues;           /* pairs that the guest may create; 0 = all there are */
 	bool namespace_management;    /* the guest may create, delete, attach and format */
 };
 

@@ -78,6 +78,31 @@ static void a_driver_starts_it(void **state)
 	assert_true(rig.interrupts[0] > 0);
 }
 
+static void grants_as_many_queues_as_allowed(void **state)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_get_features,
+			       .cdw10 = NVME_FEAT_FID_NUM_QUEUES};
+	uint32_t result;
+
+	nvme_rig_stop(&rig);
+	rig.options.io_queues = 2;
+	nvme_rig_start(&rig);
+	nvme_rig_make_queues(&rig, 2);
+	for (uint32_t select = 0; select < 2; select++) { /* current, default */
+		sqe.cdw10 = NVME_FEAT_FID_NUM_QUEUES | select << 8;
+		assert_int_equal(nvme_rig_run(&rig, 0, &sqe, &result), 0);
+		assert_int_equal(result, 1 << 16 | 1);
+	}
+	sqe = (struct nvme_sqe){.opcode = nvme_admin_create_cq,
+				.dptr = {NVME_RIG_DATA},
+				.cdw10 = 7 << 16 | 3,
+				.cdw11 = 1};
+	assert_int_equal(nvme_rig_run(&rig, 0, &sqe, NULL), 0x100 | NVME_SC_QID_INVALID);
+	sqe.opcode = nvme_admin_create_sq;
+	sqe.cdw11 = 1 << 16 | 1;
+	assert_int_equal(nvme_rig_run(&rig, 0, &sqe, NULL), 0x100 | NVME_SC_QID_INVALID);
+}
+
 static void what_is_written_is_read(void **state)
 {
 	const uint64_t from = NVME_RIG_DATA, to = NVME_RIG_DATA + 0x10000;
@@ -143,6 +168,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_driver_starts_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(grants_as_many_queues_as_allowed, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(what_is_written_is_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(queues_wrap, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_reset_forgets_queues, set_up, tear_down),
