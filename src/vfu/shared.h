@@ -76,7 +76,7 @@ struct vfu_sq {         /* E */
 	uint16_t cqid;
 	uint16_t priority;
 	uint16_t fetched; /* command_count % depth, for people */
-	uint32_t reserved;
+	uint32_t epoch; /* of its sequences: admin.generation when it was made */
 	uint64_t command_count; /* fetched since it was created, also the next command's sequence:
 				 * the commit point of rule 2 */
 };
@@ -124,7 +124,9 @@ struct vfu_admin_state {
 	uint64_t direct_vectors[4];          /* bitmap: interrupts that are not coalesced */
 	uint8_t host_id[16];
 	uint64_t generation; /* names this epoch of sequences; survives resets */
-	uint8_t reserved[200];
+	uint64_t notice_total, notices[16];  /* reservation notices: nsid << 8 | type, in order */
+	uint32_t notice_count;
+	uint8_t reserved[60];
 };
 
 struct vfu_map {          /* K */

@@ -141,12 +141,12 @@ static void do_start(void *arg)
 
 void nvme_rig_start(struct nvme_rig *rig)
 {
-	rig->options.home = rig->sim->reactors[0];
+	rig->options.home = rig->sim->reactors[rig->reactor];
 	ASSERT(!rig->controller);
 	rig->shared->engine_epoch++;
 	ASSERT(nvme_controller_new(&rig->options, rig->shared, rig->doorbells, &rig->controller) ==
 	       0);
-	sim_rig_run(rig->sim, 0, do_start, rig);
+	sim_rig_run(rig->sim, rig->reactor, do_start, rig);
 }
 
 static void do_stop(void *arg)
@@ -159,7 +159,7 @@ static void do_stop(void *arg)
 
 void nvme_rig_stop(struct nvme_rig *rig)
 {
-	sim_rig_run(rig->sim, 0, do_stop, rig);
+	sim_rig_run(rig->sim, rig->reactor, do_stop, rig);
 	rig->controller = NULL;
 }
 
@@ -179,7 +179,7 @@ void nvme_rig_kick(struct nvme_rig *rig)
 		return;
 	rig->kick_pending = true;
 	rig->kick.run = run_kick;
-	reactor_post(rig->sim->reactors[0], &rig->kick);
+	reactor_post(rig->sim->reactors[rig->reactor], &rig->kick);
 }
 
 void nvme_rig_write_cc(struct nvme_rig *rig, uint32_t cc)

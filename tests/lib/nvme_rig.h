@@ -33,6 +33,7 @@ struct nvme_rig_queue {
 struct nvme_rig {
 	struct sim_rig *sim;
 	struct sim_rig *own; /* NULL: the test's */
+	unsigned reactor;    /* the controller's home */
 	struct vfu_shared *shared;
 	struct vfu_doorbells *doorbells;
 	unsigned char *memory, *high;

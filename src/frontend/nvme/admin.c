@@ -149,8 +149,8 @@ static void admin_create_sq(struct nvme_command *command)
 		.depth = (uint16_t)((sqe->cdw10 >> 16) + 1),
 		.cqid = (uint16_t)(sqe->cdw11 >> 16),
 		.priority = (uint16_t)(sqe->cdw11 >> 1 & 3),
+		.epoch = (uint32_t)++controller->shared->admin.generation,
 	};
-	controller->shared->admin.generation++;
 	nvme_queue_clear_doorbell(controller, id, false);
 	vfu_store(&controller->sqs[id].shared->state, VFU_QUEUE_LIVE);
 	nvme_queue_open_sq(controller, id);

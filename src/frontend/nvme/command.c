@@ -26,6 +26,8 @@ struct nvme_command *nvme_command_in(struct nvme_controller *controller, uint16_
 	command->bytes = 0;
 	command->lba = 0;
 	command->in_guest = command->recovered = command->redo_write = false;
+	command->counts_write = false;
+	command->step = 0;
 	command->first = NULL;
 	command->buffer = NULL;
 	return command;

@@ -376,6 +376,7 @@ static void controller_init(struct nvme_controller *controller,
 	controller->progress.run = controller_run_progress;
 	list_node_init(&controller->progress.link);
 	fiber_queue_init(&controller->idle);
+	list_init(&controller->reservations_waiting);
 	guest_init(&controller->guest, controller_let_go, controller);
 	reactor_poller_init(&controller->poller, controller_poll, controller_sleep);
 	nvme_interrupt_init(controller);
@@ -424,6 +425,7 @@ void nvme_controller_stop(struct nvme_controller *controller)
 	       list_is_linked(&controller->progress.link))
 		fiber_queue_wait(&controller->idle);
 	nvme_interrupt_done(controller);
+	nvme_namespace_leave_all(controller);
 }
 
 void nvme_controller_free(struct nvme_controller *controller)

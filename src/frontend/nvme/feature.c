@@ -164,7 +164,7 @@ static void feature_set_host_id(struct nvme_command *command)
 	if (!nvme_command_take_data(command, id, length))
 		return;
 	memcpy(command->controller->shared->admin.host_id, id, sizeof(id));
-	nvme_command_end(command, 0);
+	nvme_reservation_host_changed(command);
 }
 
 static void feature_set_host_behavior(struct nvme_command *command)

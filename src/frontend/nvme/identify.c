@@ -58,7 +58,7 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->cqes = 0x44;
 	id->nn = NVME_NAMESPACE_MAX;
 	id->oncs = NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_DSM | NVME_CTRL_ONCS_WRITE_ZEROES |
-		   NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY;
+		   NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY | NVME_CTRL_ONCS_RESERVATIONS;
 	id->fuses = NVME_CTRL_FUSES_COMPARE_AND_WRITE;
 	id->acwu = NVME_COMPARE_BLOCKS - 1;
 	id->ocfs = 1;
@@ -72,6 +72,12 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->psd[0].mp = 1;
 }
 
+/* All types, kept for ever. */
+static uint8_t identify_reservations(const struct nvme_ns *ns)
+{
+	return ns->options.reservations ? NVME_NS_RESCAP_PTPL | 0x7e | NVME_NS_RESCAP_IEK_13 : 0;
+}
+
 static void identify_namespace(const struct nvme_ns *ns, struct nvme_id_ns *id)
 {
 	uint32_t block_bytes = 1u << ns->shift;
@@ -82,6 +88,7 @@ static void identify_namespace(const struct nvme_ns *ns, struct nvme_id_ns *id)
 	id->nlbaf = LBA_FORMATS - 1;
 	id->flbas = ns->shift == 12;
 	id->nmic = ns->options.shared ? NVME_NS_NMIC_SHARED : 0;
+	id->rescap = identify_reservations(ns);
 	id->dlfeat = NVME_NS_DLFEAT_RB_ALL_0S | NVME_NS_DLFEAT_WRITE_ZEROES;
 	put_le64(id->nvmcap, ns->blocks << ns->shift);
 	id->npwg = id->npwa = id->npdg = id->npda = (uint16_t)(preferred - 1);
@@ -100,6 +107,7 @@ static void identify_independent(const struct nvme_ns *ns, struct nvme_id_indepe
 {
 	id->nmic = ns->options.shared ? NVME_NS_NMIC_SHARED : 0;
 	id->nsattr = ns->options.read_only ? NVME_NS_NSATTR_WRITE_PROTECTED : 0;
+	id->rescap = identify_reservations(ns);
 	id->nstat = 1; /* ready */
 }
 

@@ -39,17 +39,29 @@ bool nvme_io_range(struct nvme_command *command, struct nvme_range *ret_range)
 
 static uint16_t io_read_allowed(struct nvme_command *command)
 {
-	if (UNLIKELY(command->ns->formatting))
+	const struct nvme_ns *ns = command->ns;
+
+	if (UNLIKELY(ns->formatting))
 		return NVME_SC_FORMAT_IN_PROGRESS;
+	if (UNLIKELY(ns->member.reservations && !(ns->member.access & NVME_ACCESS_READ)))
+		return NVME_SC_RESERVATION_CONFLICT | NVME_STATUS_DNR;
 	return 0;
 }
 
 static uint16_t io_write_allowed(struct nvme_command *command)
 {
-	if (UNLIKELY(command->ns->options.read_only))
+	struct nvme_ns *ns = command->ns;
+
+	if (UNLIKELY(ns->options.read_only))
 		return NVME_SC_NS_WRITE_PROTECTED | NVME_STATUS_DNR;
-	if (UNLIKELY(command->ns->formatting))
+	if (UNLIKELY(ns->formatting))
 		return NVME_SC_FORMAT_IN_PROGRESS;
+	if (LIKELY(!ns->member.reservations))
+		return 0;
+	if (!(ns->member.access & NVME_ACCESS_WRITE))
+		return NVME_SC_RESERVATION_CONFLICT | NVME_STATUS_DNR;
+	ns->member.writes++;
+	command->counts_write = true;
 	return 0;
 }
 
@@ -243,6 +255,10 @@ static const struct io_kind io_kinds[256] = {
 	[nvme_cmd_compare] = {io_compare, SUPPORTED},
 	[nvme_cmd_write_zeroes] = {io_write_zeroes, CHANGES},
 	[nvme_cmd_dsm] = {nvme_ranges_dsm, CHANGES},
+	[nvme_cmd_resv_register] = {nvme_reservation_command, SUPPORTED},
+	[nvme_cmd_resv_report] = {nvme_reservation_command, SUPPORTED},
+	[nvme_cmd_resv_acquire] = {nvme_reservation_command, SUPPORTED},
+	[nvme_cmd_resv_release] = {nvme_reservation_command, SUPPORTED},
 	[nvme_cmd_verify] = {nvme_ranges_verify, SUPPORTED},
 	[nvme_cmd_copy] = {nvme_ranges_copy, CHANGES},
 };

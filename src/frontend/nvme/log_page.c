@@ -110,6 +110,44 @@ static void log_supported(union log_page *page)
 		page->supported[pages[i]] = 1;
 }
 
+/* Notices are kept in shared->admin: the newest are lost when there are too many. */
+void nvme_log_reservation(struct nvme_controller *controller, uint32_t nsid,
+			  enum nvme_reservation_notice notice)
+{
+	struct vfu_admin_state *admin = &controller->shared->admin;
+
+	if (controller->phase != NVME_SERVING || admin->notice_count == ARRAY_SIZE(admin->notices))
+		return;
+	admin->notices[admin->notice_count++] = (uint64_t)nsid << 8 | (uint64_t)notice;
+	admin->notice_total++;
+	nvme_event_raise(controller, NVME_EVENT_RESERVATION);
+}
+
+static void log_oldest_notice(const struct nvme_controller *controller, union log_page *page)
+{
+	const struct vfu_admin_state *admin = &controller->shared->admin;
+	struct nvme_resv_notification_log *log = &page->reservation;
+	uint32_t count = MIN(admin->notice_count, (uint32_t)ARRAY_SIZE(admin->notices));
+
+	if (count == 0)
+		return;
+	log->lpc = admin->notice_total - count + 1;
+	log->rnlpt = (uint8_t)admin->notices[0];
+	log->nalp = (uint8_t)(count - 1);
+	log->nsid = (uint32_t)(admin->notices[0] >> 8);
+}
+
+static void log_drop_notice(struct nvme_controller *controller)
+{
+	struct vfu_admin_state *admin = &controller->shared->admin;
+
+	if (admin->notice_count == 0)
+		return;
+	admin->notice_count--;
+	memmove(admin->notices, admin->notices + 1,
+		admin->notice_count * sizeof(admin->notices[0]));
+}
+
 /* Returns the page's size, 0 when there is none of that id. */
 static uint32_t log_fill(struct nvme_controller *controller, uint8_t id, union log_page *page)
 {
@@ -132,6 +170,9 @@ static uint32_t log_fill(struct nvme_controller *controller, uint8_t id, union l
 	case NVME_LOG_LID_CMD_EFFECTS:
 		log_effects(controller, page);
 		return sizeof(page->effects);
+	case NVME_LOG_LID_RESERVATION:
+		log_oldest_notice(controller, page);
+		return sizeof(page->reservation);
 	default:
 		return 0;
 	}
@@ -143,7 +184,11 @@ static void log_was_read(struct nvme_controller *controller, uint8_t id)
 
 	if (id == NVME_LOG_LID_CHANGED_NS)
 		memset(admin->namespaces_changed, 0, sizeof(admin->namespaces_changed));
+	if (id == NVME_LOG_LID_RESERVATION)
+		log_drop_notice(controller);
 	nvme_event_log_read(controller, id);
+	if (id == NVME_LOG_LID_RESERVATION && admin->notice_count > 0)
+		nvme_event_raise(controller, NVME_EVENT_RESERVATION);
 }
 
 void nvme_log_page(struct nvme_command *command)

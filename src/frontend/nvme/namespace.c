@@ -44,6 +44,17 @@ static int namespace_new(struct nvme_controller *controller,
 	return 0;
 }
 
+static void namespace_join(struct nvme_controller *controller, struct nvme_ns *ns)
+{
+	ns->member = (struct nvme_member){
+		.reservations = ns->options.reservations,
+		.controller = controller,
+		.nsid = ns->options.nsid,
+	};
+	nvme_reservation_host(controller, ns->member.host);
+	nvme_reservation_join(&ns->member);
+}
+
 int nvme_namespace_attach(struct nvme_controller *controller,
 			  const struct nvme_namespace_options *options)
 {
@@ -60,6 +71,8 @@ int nvme_namespace_attach(struct nvme_controller *controller,
 	if (result < 0)
 		return result;
 	controller->stats.namespaces++;
+	if (options->reservations)
+		namespace_join(controller, controller->namespaces[nsid]);
 	if (controller->phase == NVME_SERVING)
 		namespace_changed(controller, nsid);
 	return 0;
@@ -77,6 +90,8 @@ int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid)
 	ns->detaching = true;
 	while (ns->commands > 0)
 		fiber_queue_wait(&controller->idle);
+	if (ns->member.reservations)
+		nvme_reservation_leave(&ns->member);
 	controller->namespaces[nsid] = NULL;
 	controller->stats.namespaces--;
 	block_volume_free(ns->remote);
@@ -84,6 +99,18 @@ int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid)
 	if (controller->phase == NVME_SERVING)
 		namespace_changed(controller, nsid);
 	return 0;
+}
+
+void nvme_namespace_leave_all(struct nvme_controller *controller)
+{
+	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++) {
+		struct nvme_ns *ns = controller->namespaces[nsid];
+
+		if (ns && ns->member.reservations)
+			nvme_reservation_leave(&ns->member);
+		if (ns)
+			ns->member.reservations = NULL;
+	}
 }
 
 void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid)
@@ -135,6 +162,12 @@ void nvme_namespace_unuse(struct nvme_command *command)
 	struct nvme_ns *ns = command->ns;
 
 	command->ns = NULL;
+	if (UNLIKELY(command->counts_write)) {
+		command->counts_write = false;
+		ns->member.writes--;
+		if (ns->member.writes == 0 && ns->member.settling)
+			nvme_reservation_settled(&ns->member);
+	}
 	if (--ns->commands == 0 && UNLIKELY(ns->detaching))
 		fiber_queue_wake_all(&command->controller->idle);
 }

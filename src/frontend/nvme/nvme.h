@@ -16,6 +16,7 @@
 #include "vfu/shared.h"
 
 struct nvme_controller;
+struct nvme_reservations;
 
 #define NVME_NAMESPACE_MAX 256u /* namespaces attached to one controller, and the largest nsid */
 #define NVME_SERIAL_MAX    20
@@ -70,7 +71,24 @@ struct nvme_namespace_options {
 	bool read_only;
 	bool shared; /* several controllers have it (NMIC, reservations) */
 	bool thin;   /* deallocate gives space back */
+	/* Of the namespace; the same for all its controllers. NULL: it has none. */
+	struct nvme_reservations *reservations;
 };
+
+/* Where reservations are kept: rows of a catalog. Called in a fiber of their reactor. */
+struct nvme_reservation_ops {
+	/* Fills `state` with what was saved last, of the same size; zeros when nothing was. */
+	int (*load)(void *context, void *state, size_t size);
+	/* Durable when it returns. */
+	int (*save)(void *context, const void *state, size_t size);
+};
+#define NVME_RESERVATION_STATE_BYTES 3600u
+
+/* From a fiber of `home`. Outlives the attachments that name it. -EUCLEAN: what was loaded is not
+ * what was saved. */
+int nvme_reservations_new(struct reactor *home, const struct nvme_reservation_ops *ops,
+			  void *context, struct nvme_reservations **ret_reservations);
+void nvme_reservations_free(struct nvme_reservations *reservations);
 
 /* `shared` and `doorbells` outlive the controller. It does nothing before nvme_controller_start().
  * -EPROTO: a layout of another version; -EUCLEAN: contents that no engine wrote; -ENOMEM. */

@@ -13,6 +13,7 @@
  */
 #include "frontend/nvme/data.h"
 #include "frontend/nvme/nvme.h"
+#include "frontend/nvme/reservation.h"
 #include "frontend/nvme/wire.h"
 
 #include <nvme/types.h>
@@ -40,6 +41,7 @@ struct nvme_ns { /* an attached namespace */
 	uint64_t blocks; /* logical ones, as the guest sees them */
 	unsigned shift;  /* of a logical block */
 	unsigned commands;
+	struct nvme_member member; /* in options.reservations */
 	bool detaching;
 	bool formatting;
 };
@@ -82,6 +84,7 @@ struct nvme_command {
 	unsigned parity;       /* from guest_enter() */
 	bool in_guest;         /* guest_enter() was called */
 	bool recovered;        /* an engine before this one began it */
+	bool counts_write;     /* in ns->member.writes */
 	bool redo_write;       /* its compare has succeeded (rule 5) */
 	struct nvme_data data;
 	struct nvme_command *first; /* of a fused pair, in its second */
@@ -149,6 +152,8 @@ struct nvme_controller {
 	unsigned recover_count;
 
 	struct nvme_ns *namespaces[NVME_NAMESPACE_MAX + 1];
+	struct list reservations_waiting; /* requests; one at a time is on its way */
+	bool reservation_busy;
 	struct fiber_queue idle; /* fibers that wait for commands to end */
 	struct nvme_stats stats;
 	struct fiber_task shutdown_task;
@@ -261,6 +266,8 @@ struct nvme_ns *nvme_namespace_use(struct nvme_command *command);
 /* The same with a status: it is the caller who ends the command. */
 uint16_t nvme_namespace_try_use(struct nvme_command *command);
 struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uint32_t nsid);
+/* Of an engine that stops: it takes no part in reservations any more. From a fiber. */
+void nvme_namespace_leave_all(struct nvme_controller *controller);
 void nvme_namespace_unuse(struct nvme_command *command);
 
 /* --- handlers: each ends the command, now or later --- */
@@ -298,6 +305,8 @@ void nvme_feature_reset(struct nvme_controller *controller);
 /* Its interrupts are not coalesced. */
 bool nvme_feature_vector_is_direct(const struct nvme_controller *controller, uint16_t vector);
 void nvme_log_page(struct nvme_command *command);
+void nvme_log_reservation(struct nvme_controller *controller, uint32_t nsid,
+			  enum nvme_reservation_notice notice);
 void nvme_log_error(struct nvme_command *command, uint16_t status);
 
 /* --- event.c --- */

@@ -51,6 +51,8 @@ int nvme_recover_check(const struct vfu_shared *shared)
 	if (shared->magic != VFU_SHARED_MAGIC || shared->version != VFU_SHARED_VERSION ||
 	    shared->bytes != sizeof(*shared))
 		return -EPROTO;
+	if (shared->admin.notice_count > ARRAY_SIZE(shared->admin.notices))
+		return -EUCLEAN;
 	if (!recover_check_queues(shared) || !recover_check_slots(shared))
 		return -EUCLEAN;
 	return 0;
