@@ -7,7 +7,8 @@
 
 #include "control/params.h"
 
-#define WORDS_MAX 16
+#define WORDS_MAX       16
+#define SECRET_LINE_MAX 512
 
 struct option {
 	char letter;
@@ -117,9 +118,29 @@ static int remember_named(struct parse *parse, const char *name, const char *val
 	return 0;
 }
 
+/* NOUN VERB, or NOUN and a verb of two words ("iscsi lun add" is "iscsi lun-add"); how many words
+ * that takes. NULL: not enough, or none is called so. */
+static const struct method *method_by_words(const struct parse *parse, size_t *ret_count)
+{
+	const struct method *method;
+	char verb[METHOD_NAME_MAX];
+
+	if (parse->word_count < 2)
+		return NULL;
+	*ret_count = 2;
+	method = method_find_words(parse->words[0], parse->words[1]);
+	if (method || parse->word_count < 3)
+		return method;
+	*ret_count = 3;
+	snprintf(verb, sizeof(verb), "%s-%s", parse->words[1], parse->words[2]);
+	return method_find_words(parse->words[0], verb);
+}
+
 static const struct method *method_so_far(const struct parse *parse)
 {
-	return parse->word_count < 2 ? NULL : method_find_words(parse->words[0], parse->words[1]);
+	size_t count;
+
+	return method_by_words(parse, &count);
 }
 
 static const struct method_param *find_param(const struct method *method, const char *name,
@@ -205,14 +226,38 @@ static int parse_all(struct parse *parse)
 	return 0;
 }
 
+/* The first line of a file, so that no secret stands in the list of processes. */
+static int read_secret(struct parse *parse, const char *path, char *ret_text, size_t size)
+{
+	bool is_stdin = strcmp(path, "-") == 0;
+	FILE *file = is_stdin ? stdin : fopen(path, "re");
+	bool good;
+
+	if (!file)
+		return fail(parse, path, "cannot read '%s': %s", path, strerror(errno));
+	good = fgets(ret_text, (int)size, file) != NULL;
+	if (!is_stdin)
+		fclose(file);
+	if (!good)
+		return fail(parse, path, "'%s' has no line", path);
+	ret_text[strcspn(ret_text, "\r\n")] = '\0';
+	return 0;
+}
+
 static int set_param(struct parse *parse, const struct method_param *param, const char *text)
 {
+	char secret[SECRET_LINE_MAX] = "";
 	json_t *value;
-	int r;
+	int r = 0;
 
 	if (json_object_get(parse->args->params, param->name))
 		return fail(parse, param->name, "'%s' is given twice", param->name);
-	r = params_from_text(param, text, &value, parse->error);
+	if (param->type == PARAM_SECRET)
+		r = read_secret(parse, text, secret, sizeof(secret));
+	if (r == 0)
+		r = params_from_text(param, param->type == PARAM_SECRET ? secret : text, &value,
+				     parse->error);
+	explicit_bzero(secret, sizeof(secret));
 	if (r < 0)
 		return r;
 	return json_object_set_new(parse->args->params, param->name, value) < 0 ? -ENOMEM : 0;
@@ -221,8 +266,10 @@ static int set_param(struct parse *parse, const struct method_param *param, cons
 static int set_positional(struct parse *parse, const struct method *method)
 {
 	const struct method_param *param = method->params;
+	size_t first = 0;
 
-	for (size_t i = 2; i < parse->word_count; i++) {
+	(void)method_by_words(parse, &first); /* is `method` */
+	for (size_t i = first; i < parse->word_count; i++) {
 		int r;
 
 		while (param->name && (!(param->flags & PARAM_POSITIONAL) ||

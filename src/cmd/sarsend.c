@@ -355,6 +355,8 @@ int main(int argc, char **argv)
 	static struct daemon daemon = {.lock_fd = -1, .fence_pipe = {-1, -1}};
 	enum daemon_action action;
 
+	/* What the daemon makes is its own: the catalog holds secrets of iSCSI. */
+	(void)umask(S_IRWXG | S_IRWXO);
 	if (daemon_args_parse(argc, argv, &daemon.config, &action, print_fault, NULL) < 0)
 		return 2;
 	if (action == DAEMON_HELP)

@@ -2,6 +2,8 @@
 #include "control/api_nvme.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "control/time_text.h"
 
@@ -9,10 +11,11 @@ static json_t *export_to_json(struct node *node, const struct node_vdisk *vdisk)
 {
 	const struct node_export *export = vdisk->export;
 	char url[NODE_URL_MAX];
-	json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:b, s:s}", "url",
+	json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:b, s:b, s:s}", "url",
 				 node_export_url(node, export, url), "vdisk", vdisk->name, "target",
 				 export->target, "lun", (int)export->lun, "read_only",
-				 export->read_only, "state", export->error ? "failed" : "online");
+				 export->read_only, "removable", export->removable, "state",
+				 export->error ? "failed" : "online");
 
 	if (export->error)
 		json_object_set_new(json, "error", json_string(api_error_text(export->error)));
@@ -29,7 +32,27 @@ static int require_server(struct api_request *request)
 		"iSCSI is disabled");
 }
 
-static int export_vdisk(struct api_request *request, struct node_vdisk *vdisk)
+static int add_failed(struct api_request *request, int error, const char *vdisk,
+		      const struct node_lun *lun)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", lun->lun);
+	if (error == -ENOENT && lun->target)
+		return api_fail(request, ERROR_NOT_FOUND, lun->target,
+				"see: sarsen iscsi target list", "there is no target '%s'",
+				lun->target);
+	if (error == -EEXIST && lun->target)
+		return api_fail(request, ERROR_EXISTS, number, "choose another LUN",
+				"LUN %s of '%s' is in use", number, lun->target);
+	if (error == -EMFILE)
+		return api_fail(request, ERROR_TOO_LARGE, lun->target, "use another target",
+				"all LUNs of the target are in use");
+	return api_fail_errno(request, error, "export vDisk", vdisk);
+}
+
+static int export_vdisk(struct api_request *request, struct node_vdisk *vdisk,
+			const struct node_lun *lun)
 {
 	struct node *node = request->node;
 	int r;
@@ -39,36 +62,55 @@ static int export_vdisk(struct api_request *request, struct node_vdisk *vdisk)
 				"vDisk '%s' is exported already", vdisk->name);
 	if (node_nvme_is_exclusive(node, vdisk))
 		return api_nvme_refuse_attached(request, vdisk);
-	r = node_export_add(node, vdisk, params_bool(request->params, "read_only"));
+	r = node_export_add(node, vdisk, lun);
 	if (r < 0)
-		return api_fail_errno(request, r, "export vDisk", vdisk->name);
+		return add_failed(request, r, vdisk->name, lun);
 	request->result = export_to_json(node, vdisk);
 	return 0;
 }
 
-int api_iscsi_export(struct api_request *request)
+static int export(struct api_request *request, const char *name, const struct node_lun *lun)
 {
 	struct node_vdisk *vdisk;
 	int r = require_server(request);
 
 	if (r == 0)
-		r = api_begin_open(request, params_text(request->params, "name"), false, &vdisk);
+		r = api_begin_open(request, name, false, &vdisk);
 	if (r < 0)
 		return r;
-	r = export_vdisk(request, vdisk);
+	r = export_vdisk(request, vdisk, lun);
 	node_vdisk_end(request->node, vdisk);
 	return r;
 }
 
-int api_iscsi_unexport(struct api_request *request)
+int api_iscsi_export(struct api_request *request)
 {
-	const char *name = params_text(request->params, "name");
+	const struct node_lun lun = {.lun = -1,
+				     .read_only = params_bool(request->params, "read_only")};
+
+	return export(request, params_text(request->params, "name"), &lun);
+}
+
+int api_iscsi_lun_add(struct api_request *request)
+{
+	const json_t *params = request->params;
+	const struct node_lun lun = {.target = params_text(params, "name"),
+				     .lun = (int)params_integer(params, "lun", -1),
+				     .read_only = params_bool(params, "read_only"),
+				     .removable = params_bool(params, "removable")};
+
+	return export(request, params_text(params, "vdisk"), &lun);
+}
+
+/* `vdisk_name` of the export, as `target` has it when that is given. */
+static int unexport(struct api_request *request, const char *name, const char *target)
+{
 	struct node_vdisk *vdisk;
 	int r = api_begin(request, name, false, &vdisk);
 
 	if (r < 0)
 		return r;
-	if (vdisk->export)
+	if (vdisk->export && (!target || strcmp(vdisk->export->target, target) == 0))
 		r = node_export_remove(request->node, vdisk);
 	else
 		r = -ENOENT;
@@ -80,6 +122,25 @@ int api_iscsi_unexport(struct api_request *request)
 		return api_fail_errno(request, r, "unexport vDisk", name);
 	request->result = json_object();
 	return 0;
+}
+
+int api_iscsi_unexport(struct api_request *request)
+{
+	return unexport(request, params_text(request->params, "name"), NULL);
+}
+
+int api_iscsi_lun_remove(struct api_request *request)
+{
+	const char *target = params_text(request->params, "name");
+	int lun = (int)params_integer(request->params, "lun", 0);
+	const struct node_vdisk *vdisk = node_target_lun(request->node, target, lun);
+	char name[NODE_NAME_MAX + 1];
+
+	if (!vdisk)
+		return api_fail(request, ERROR_NOT_FOUND, target, "see: sarsen iscsi list",
+				"'%s' has no LUN %d", target, lun);
+	memcpy(name, vdisk->name, sizeof(name)); /* it may go while we wait for our turn */
+	return unexport(request, name, target);
 }
 
 int api_iscsi_list(struct api_request *request)
@@ -98,7 +159,8 @@ static json_t *session_to_json(const struct iscsi_session_info *info)
 {
 	char created[TIME_TEXT_MAX];
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "initiator", info->initiator,
+	return json_pack("{s:i, s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "id", (int)info->id,
+			 "initiator", info->initiator, "connections", (json_int_t)info->connections,
 			 "peer", info->peer, "target", info->target, "created",
 			 time_text(info->created_wall_ns, created), "commands",
 			 (json_int_t)info->commands, "read_bytes", (json_int_t)info->bytes_read,

@@ -36,6 +36,9 @@ api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
 api_handler api_container_create, api_container_list, api_container_show, api_container_delete;
 api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,
 	api_vdisk_delete, api_vdisk_check, api_vdisk_flush;
+api_handler api_iscsi_target_create, api_iscsi_target_set, api_iscsi_target_delete,
+	api_iscsi_target_list, api_iscsi_lun_add, api_iscsi_lun_remove, api_iscsi_initiator_add,
+	api_iscsi_initiator_remove, api_iscsi_initiator_list, api_iscsi_session_drop;
 api_handler api_iscsi_export, api_iscsi_unexport, api_iscsi_list, api_iscsi_sessions;
 api_handler api_nvme_create, api_nvme_list, api_nvme_show, api_nvme_usage, api_nvme_attach,
 	api_nvme_detach, api_nvme_namespaces, api_nvme_keeper_replace, api_nvme_delete;

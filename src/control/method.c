@@ -28,6 +28,18 @@
 #define THE_JOB \
 	PARAM("id", PARAM_INTEGER, GIVEN, "number of the job", .minimum = 1, .maximum = INT64_MAX)
 
+#define THE_TARGET \
+	PARAM("name", PARAM_TEXT, GIVEN, "the target's iSCSI name (iqn...)", .maximum = 223)
+#define THE_INITIATOR \
+	PARAM("initiator", PARAM_TEXT, GIVEN, "the initiator's iSCSI name", .maximum = 223)
+#define SECRET(n, h) PARAM(n, PARAM_SECRET, 0, h, .minimum = 12, .maximum = 128)
+#define CHAP_PARAMS                                                                       \
+	PARAM("chap_user", PARAM_TEXT, 0, "name that the initiator gives for CHAP",       \
+	      .maximum = 223),                                                            \
+		SECRET("chap_secret", "its secret: a file with one line, - is stdin"),    \
+		PARAM("mutual_user", PARAM_TEXT, 0, "name that the target gives in turn", \
+		      .maximum = 223),                                                    \
+		SECRET("mutual_secret", "the target's secret: a file with one line, - is stdin")
 #define THE_CONTROLLER PARAM("name", PARAM_NAME, GIVEN, "name of the controller")
 
 static const char *const block_choices[] = {"512", "4096", NULL};
@@ -108,10 +120,35 @@ static const struct method_column export_columns[] = {
 };
 
 static const struct method_column session_columns[] = {
-	{"initiator", "INITIATOR", COLUMN_TEXT},   {"peer", "PEER", COLUMN_TEXT},
-	{"target", "TARGET", COLUMN_TEXT},         {"created", "SINCE", COLUMN_TEXT},
-	{"commands", "COMMANDS", COLUMN_COUNT},    {"read_bytes", "READ", COLUMN_SIZE},
-	{"written_bytes", "WRITTEN", COLUMN_SIZE}, {0},
+	{"id", "ID", COLUMN_COUNT},
+	{"connections", "CONNECTIONS", COLUMN_COUNT},
+	{"initiator", "INITIATOR", COLUMN_TEXT},
+	{"peer", "PEER", COLUMN_TEXT},
+	{"target", "TARGET", COLUMN_TEXT},
+	{"created", "SINCE", COLUMN_TEXT},
+	{"commands", "COMMANDS", COLUMN_COUNT},
+	{"read_bytes", "READ", COLUMN_SIZE},
+	{"written_bytes", "WRITTEN", COLUMN_SIZE},
+	{0},
+};
+
+static const struct method_column target_columns[] = {
+	{"name", "NAME", COLUMN_TEXT},
+	{"luns", "LUNS", COLUMN_COUNT},
+	{"initiators", "INITIATORS", COLUMN_COUNT},
+	{"chap", "CHAP", COLUMN_BOOL},
+	{"mutual_chap", "MUTUAL", COLUMN_BOOL},
+	{"redirect", "REDIRECT", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column initiator_columns[] = {
+	{"initiator", "INITIATOR", COLUMN_TEXT},
+	{"user", "USER", COLUMN_TEXT},
+	{"chap", "CHAP", COLUMN_BOOL},
+	{"mutual_chap", "MUTUAL", COLUMN_BOOL},
+	{0},
 };
 
 static const struct method_column controller_columns[] = {
@@ -300,6 +337,65 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_ISCSI_SESSIONS] =
 		METHOD("iscsi", "sessions", ROLE_READER, "list the initiators logged in", NO_PARAMS,
 		       session_columns, METHOD_PRINT_ROWS),
+	[METHOD_ISCSI_TARGET_CREATE] =
+		METHOD("iscsi", "target-create", ROLE_ADMINISTRATOR,
+		       "make a target that vDisks can be added to as LUNs", PARAMS(THE_TARGET),
+		       target_columns, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_TARGET_SET] = METHOD(
+		"iscsi", "target-set", ROLE_ADMINISTRATOR, "change who may log in to a target",
+		PARAMS(THE_TARGET, CHAP_PARAMS,
+		       PARAM("no_chap", PARAM_BOOL, 0, "forget names and secrets"),
+		       PARAM("max_sessions", PARAM_INTEGER, 0, "sessions at once, 0: any number",
+			     .minimum = 0, .maximum = 4096),
+		       PARAM("max_initiator_sessions", PARAM_INTEGER, 0,
+			     "sessions of one initiator, 0: any number", .minimum = 0,
+			     .maximum = 4096),
+		       PARAM("redirect", PARAM_TEXT, 0,
+			     "send initiators to HOST:PORT for now; empty: serve them here",
+			     .maximum = 255)),
+		target_columns, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_TARGET_DELETE] =
+		METHOD("iscsi", "target-delete", ROLE_ADMINISTRATOR,
+		       "delete a target without LUNs, with its rules", PARAMS(THE_TARGET),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_TARGET_LIST] = METHOD("iscsi", "target-list", ROLE_READER, "list targets",
+					    NO_PARAMS, target_columns, METHOD_PRINT_ROWS),
+	[METHOD_ISCSI_LUN_ADD] = METHOD(
+		"iscsi", "lun-add", ROLE_OPERATOR, "serve a vDisk as a LUN of a target",
+		PARAMS(THE_TARGET,
+		       PARAM("vdisk", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk"),
+		       PARAM("lun", PARAM_INTEGER, 0, "its number (default: the first free one)",
+			     .minimum = 0, .maximum = 255),
+		       PARAM("read_only", PARAM_BOOL, 0, "refuse writes"),
+		       PARAM("removable", PARAM_BOOL, 0, "a medium that can be ejected")),
+		export_columns, METHOD_PRINT_VALUE, .changes = true),
+	[METHOD_ISCSI_LUN_REMOVE] =
+		METHOD("iscsi", "lun-remove", ROLE_OPERATOR,
+		       "serve a LUN no more; the target's others go on",
+		       PARAMS(THE_TARGET, PARAM("lun", PARAM_INTEGER, GIVEN, "its number",
+						.minimum = 0, .maximum = 255)),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_INITIATOR_ADD] =
+		METHOD("iscsi", "initiator-add", ROLE_ADMINISTRATOR,
+		       "allow an initiator; once one is named, no other may log in",
+		       PARAMS(THE_TARGET, THE_INITIATOR, CHAP_PARAMS), target_columns,
+		       METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_INITIATOR_REMOVE] =
+		METHOD("iscsi", "initiator-remove", ROLE_ADMINISTRATOR,
+		       "allow an initiator no more and end its sessions",
+		       PARAMS(THE_TARGET, THE_INITIATOR,
+			      PARAM("open", PARAM_BOOL, 0,
+				    "also the last one: every initiator may log in then")),
+		       target_columns, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_ISCSI_INITIATOR_LIST] =
+		METHOD("iscsi", "initiator-list", ROLE_READER, "list who may log in to a target",
+		       PARAMS(THE_TARGET), initiator_columns, METHOD_PRINT_ROWS),
+	[METHOD_ISCSI_SESSION_DROP] =
+		METHOD("iscsi", "session-drop", ROLE_OPERATOR,
+		       "end a session; its initiator may log in again",
+		       PARAMS(PARAM("id", PARAM_INTEGER, GIVEN, "number of the session",
+				    .minimum = 1, .maximum = 65535)),
+		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
 	[METHOD_NVME_CREATE] = METHOD(
 		"nvme", "create", ROLE_OPERATOR,
 		"make a controller for one virtual machine; print what to give to QEMU",
@@ -458,7 +554,7 @@ const char *role_name(enum role role)
 
 const char *param_type_name(enum param_type type)
 {
-	static const char *const names[] = {"NAME", "CONTAINER/VDISK", "TEXT",  "SIZE",
+	static const char *const names[] = {"NAME", "CONTAINER/VDISK", "TEXT",  "FILE", "SIZE",
 					    "BOOL", "NUMBER",          "CHOICE"};
 
 	ASSERT(type < ARRAY_SIZE(names));

@@ -30,6 +30,16 @@ enum method_id {
 	METHOD_ISCSI_UNEXPORT,
 	METHOD_ISCSI_LIST,
 	METHOD_ISCSI_SESSIONS,
+	METHOD_ISCSI_TARGET_CREATE,
+	METHOD_ISCSI_TARGET_SET,
+	METHOD_ISCSI_TARGET_DELETE,
+	METHOD_ISCSI_TARGET_LIST,
+	METHOD_ISCSI_LUN_ADD,
+	METHOD_ISCSI_LUN_REMOVE,
+	METHOD_ISCSI_INITIATOR_ADD,
+	METHOD_ISCSI_INITIATOR_REMOVE,
+	METHOD_ISCSI_INITIATOR_LIST,
+	METHOD_ISCSI_SESSION_DROP,
 	METHOD_NVME_CREATE,
 	METHOD_NVME_LIST,
 	METHOD_NVME_SHOW,
@@ -58,7 +68,8 @@ enum param_type {
 	PARAM_NAME,  /* of a pool or container: [a-z0-9][a-z0-9._-]*, at most 63 */
 	PARAM_VDISK, /* container/vdisk */
 	PARAM_TEXT,
-	PARAM_SIZE, /* bytes: a number, or text such as "10G" */
+	PARAM_SECRET, /* minimum to maximum bytes; on the command line the name of a file */
+	PARAM_SIZE,   /* bytes: a number, or text such as "10G" */
 	PARAM_BOOL,
 	PARAM_INTEGER, /* minimum to maximum */
 	PARAM_ENUM,    /* one of `choices`; a number is taken as its text */

@@ -152,6 +152,8 @@ static int open_all(struct node *node, struct error *error)
 	if (r == 0)
 		r = open_iscsi(node, error);
 	if (r == 0)
+		r = node_targets_open(node);
+	if (r == 0)
 		r = node_exports_open(node);
 	if (r < 0 && error->code == ERROR_NONE)
 		error_set(error, error_code_of(r), node->options.state_directory, "see the log",
@@ -176,6 +178,8 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	node->home = options->reactors[0];
 	list_init(&node->pools);
 	list_init(&node->vdisks);
+	list_init(&node->targets);
+	fiber_mutex_init(&node->iscsi_lock);
 	list_init(&node->controllers);
 	fiber_mutex_init(&node->lock);
 	fiber_queue_init(&node->changed);
@@ -210,6 +214,7 @@ void node_stop(struct node *node)
 	node->stopping = true;
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
+	node_targets_close(node);
 	node_nvme_close(node);
 	jobs_close(node->jobs);
 	node_vdisks_close(node);

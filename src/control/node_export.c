@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exports over iSCSI: each exported vDisk is LUN 0 of a target of its own. The catalog holds a row
- * for each, key (CATALOG_ISCSI, vDisk's id), value JSON text {"target": "iqn...", "lun": 0,
- * "read_only": false}. The target keeps its name when the vDisk is renamed, because initiators know
- * it.
+ * Exports over iSCSI: an exported vDisk is a LUN of a target, its own one or one made by hand. The
+ * catalog holds a row for each, key (CATALOG_ISCSI, vDisk's id), value JSON text {"target":
+ * "iqn...", "lun": 0, "read_only": false, "removable": false}. The target keeps its name when the
+ * vDisk is renamed, because initiators know it.
  */
 #include "control/node_priv.h"
 
@@ -45,22 +45,18 @@ static int serve(struct node *node, struct node_vdisk *vdisk, const struct node_
 				      .serial = vdisk->info.id,
 				      .product = vdisk->info.name,
 				      .read_only = export->read_only,
+				      .removable = export->removable,
 				      .thin = true};
-	int r = iscsi_server_add_target(node->iscsi, export->target);
 
-	if (r < 0)
-		return r;
-	r = iscsi_server_add_lun(node->iscsi, export->target, export->lun, &lun);
-	if (r < 0)
-		(void)iscsi_server_remove_target(node->iscsi, export->target); /* was just added */
-	return r;
+	return iscsi_server_add_lun(node->iscsi, export->target, export->lun, &lun);
 }
 
 static int write_row(struct node *node, const struct node_vdisk *vdisk,
 		     const struct node_export *export)
 {
-	_cleanup_json_ json_t *row = json_pack("{s:s, s:i, s:b}", "target", export->target, "lun",
-					       (int)export->lun, "read_only", export->read_only);
+	_cleanup_json_ json_t *row =
+		json_pack("{s:s, s:i, s:b, s:b}", "target", export->target, "lun", (int)export->lun,
+			  "read_only", export->read_only, "removable", export->removable);
 	_cleanup_free_ char *text = json_dumps(row, JSON_COMPACT);
 	struct catalog_change change = {.kind = CATALOG_PUT, .key = row_key(vdisk)};
 
@@ -71,46 +67,131 @@ static int write_row(struct node *node, const struct node_vdisk *vdisk,
 	return catalog_commit(node->catalog, &change, 1);
 }
 
-int node_export_add(struct node *node, struct node_vdisk *vdisk, bool read_only)
+/* One that came with an export goes with it. */
+static void drop_unused(struct node *node, struct node_target *target)
+{
+	int r;
+
+	if (target->made || node_target_lun(node, target->name, -1))
+		return;
+	r = node_target_remove(node, target);
+	if (r < 0)
+		log_error("node", "a target without LUNs stays", "target=%s error=%d", target->name,
+			  r);
+}
+
+/* The target that is asked for, or one named after the vDisk. */
+static int find_target(struct node *node, const struct node_vdisk *vdisk, const char *name,
+		       struct node_target **ret_target)
+{
+	char own[ISCSI_NAME_MAX + 1];
+	int r;
+
+	if (name) {
+		*ret_target = node_target_find(node, name);
+		return *ret_target ? (*ret_target)->error : -ENOENT;
+	}
+	make_target(vdisk, false, own);
+	r = node_target_add(node, own, false, ret_target);
+	if (r == -EEXIST) { /* of another vDisk, whose name differs in case or in '_' */
+		make_target(vdisk, true, own);
+		r = node_target_add(node, own, false, ret_target);
+	}
+	return r;
+}
+
+static int choose_lun(struct node *node, const char *target, int wanted, uint16_t *ret_lun)
+{
+	int lun = wanted >= 0 ? wanted : 0;
+
+	if (wanted >= 0 && node_target_lun(node, target, wanted))
+		return -EEXIST;
+	while (lun < ISCSI_LUNS && node_target_lun(node, target, lun))
+		lun++;
+	if (lun >= ISCSI_LUNS)
+		return -EMFILE;
+	*ret_lun = (uint16_t)lun;
+	return 0;
+}
+
+static int add_to(struct node *node, struct node_vdisk *vdisk, const struct node_target *target,
+		  const struct node_lun *lun)
 {
 	_cleanup_free_ struct node_export *export = calloc(1, sizeof(*export));
 	int r;
 
-	ASSERT(vdisk->operation && vdisk->vdisk && !vdisk->export);
 	if (!export)
 		return -ENOMEM;
-	export->read_only = read_only;
-	make_target(vdisk, false, export->target);
-	r = serve(node, vdisk, export);
-	if (r == -EEXIST) { /* of another vDisk, whose name differs in case or in '_' */
-		make_target(vdisk, true, export->target);
+	export->read_only = lun->read_only;
+	export->removable = lun->removable;
+	snprintf(export->target, sizeof(export->target), "%s", target->name);
+	r = choose_lun(node, target->name, lun->lun, &export->lun);
+	if (r == 0)
 		r = serve(node, vdisk, export);
-	}
 	if (r < 0)
 		return r;
 	r = write_row(node, vdisk, export);
-	if (r < 0) {
-		(void)iscsi_server_remove_target(node->iscsi, export->target); /* was just added */
+	if (r < 0) { /* it was just added */
+		(void)iscsi_server_remove_lun(node->iscsi, export->target, export->lun);
 		return r;
 	}
 	vdisk->export = TAKE_PTR(export);
 	return 0;
 }
 
-int node_export_remove(struct node *node, struct node_vdisk *vdisk)
+int node_export_add(struct node *node, struct node_vdisk *vdisk, const struct node_lun *lun)
+{
+	struct node_target *target;
+	int r;
+
+	ASSERT(vdisk->operation && vdisk->vdisk && !vdisk->export);
+	fiber_mutex_lock(&node->iscsi_lock);
+	r = find_target(node, vdisk, lun->target, &target);
+	if (r == 0) {
+		r = add_to(node, vdisk, target, lun);
+		if (r < 0)
+			drop_unused(node, target);
+	}
+	fiber_mutex_unlock(&node->iscsi_lock);
+	return r;
+}
+
+/* Without the LUN, or with the whole target, whose sessions are asked to log out first. */
+static int stop_serving(struct node *node, const struct node_export *export)
+{
+	struct node_target *target = node_target_find(node, export->target);
+	int r = 0;
+
+	if (target && (target->made || node_target_lun(node, export->target, -1))) {
+		if (export->error == 0)
+			r = iscsi_server_remove_lun(node->iscsi, export->target, export->lun);
+		return r;
+	}
+	return target ? node_target_remove(node, target) : 0;
+}
+
+static int remove_locked(struct node *node, struct node_vdisk *vdisk)
 {
 	struct catalog_change change = {.kind = CATALOG_DELETE, .key = row_key(vdisk)};
 	struct node_export *export = vdisk->export;
-	int r;
+	int r = catalog_commit(node->catalog, &change, 1);
 
-	ASSERT(vdisk->operation && export);
-	r = catalog_commit(node->catalog, &change, 1);
 	if (r < 0)
 		return r;
 	vdisk->export = NULL;
-	if (export->error == 0)
-		r = iscsi_server_remove_target(node->iscsi, export->target);
+	r = stop_serving(node, export);
 	free(export);
+	return r;
+}
+
+int node_export_remove(struct node *node, struct node_vdisk *vdisk)
+{
+	int r;
+
+	ASSERT(vdisk->operation && vdisk->export);
+	fiber_mutex_lock(&node->iscsi_lock);
+	r = remove_locked(node, vdisk);
+	fiber_mutex_unlock(&node->iscsi_lock);
 	return r;
 }
 
@@ -127,7 +208,24 @@ static int parse_row(const struct catalog_row *row, struct node_export *ret_expo
 	snprintf(ret_export->target, sizeof(ret_export->target), "%s", target);
 	ret_export->lun = (uint16_t)lun;
 	ret_export->read_only = read_only;
+	ret_export->removable = json_is_true(json_object_get(json, "removable"));
 	return 0;
+}
+
+/* Its target may have come with it, and then has no row of its own. */
+static int serve_again(struct node *node, struct node_vdisk *vdisk,
+		       const struct node_export *export)
+{
+	struct node_target *target = node_target_find(node, export->target);
+	int r = 0;
+
+	if (!node->iscsi)
+		return -ENODEV;
+	if (!target)
+		r = node_target_add(node, export->target, false, &target);
+	if (r < 0 || target->error < 0)
+		return r < 0 ? r : target->error;
+	return vdisk->vdisk ? serve(node, vdisk, export) : vdisk->error;
 }
 
 static int open_one(struct node *node, const struct catalog_row *row)
@@ -144,9 +242,7 @@ static int open_one(struct node *node, const struct catalog_row *row)
 		return r == -ENOMEM ? r : 0;
 	}
 	vdisk->export = export;
-	export->error = !node->iscsi    ? -ENODEV
-			: !vdisk->vdisk ? vdisk->error
-					: serve(node, vdisk, export);
+	export->error = serve_again(node, vdisk, export);
 	if (export->error < 0)
 		log_error("node", "an export is not served", "vdisk=%s target=%s error=%d",
 			  vdisk->name, export->target, export->error);
@@ -161,8 +257,10 @@ int node_exports_open(struct node *node)
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		r = open_one(node, &rows.rows[i]);
+	for (size_t i = 0; r == 0 && i < rows.count; i++) {
+		if (catalog_key_number(&rows.rows[i].key, 0) != 0) /* 0: targets */
+			r = open_one(node, &rows.rows[i]);
+	}
 	catalog_rows_done(&rows);
 	return r;
 }

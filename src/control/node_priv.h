@@ -33,10 +33,27 @@ struct node_pool {
 	int error;
 };
 
+struct node_access { /* like struct iscsi_access, with memory of its own */
+	struct iscsi_chap chap;
+	struct iscsi_rule *rules;
+	size_t rule_count;
+	unsigned max_sessions, max_sessions_initiator;
+	char redirect[256];
+};
+
+struct node_target {
+	struct list_node link;
+	uint64_t number; /* of its row */
+	char name[ISCSI_NAME_MAX + 1];
+	bool made; /* by hand: stays without LUNs */
+	int error; /* why it is not served, or 0 */
+	struct node_access access;
+};
+
 struct node_export {
 	char target[ISCSI_NAME_MAX + 1];
 	uint16_t lun;
-	bool read_only;
+	bool read_only, removable;
 	int error; /* why it is not served, or 0 */
 };
 
@@ -57,12 +74,14 @@ struct node {
 	struct node_options options;
 	struct reactor *home;
 	struct catalog *catalog;
-	struct vdisk_cache **caches; /* one a reactor */
-	struct list pools, vdisks;   /* in order of id */
-	unsigned next_reactor;       /* for the next pool or vDisk */
-	struct iscsi_server *iscsi;  /* NULL when disabled */
-	struct list controllers;     /* struct node_controller, in order of id */
-	uint64_t nvme_identity;      /* for the NGUIDs of namespaces; 0 = not made yet */
+	struct vdisk_cache **caches;   /* one a reactor */
+	struct list pools, vdisks;     /* in order of id */
+	unsigned next_reactor;         /* for the next pool or vDisk */
+	struct iscsi_server *iscsi;    /* NULL when disabled */
+	struct list targets;           /* of iSCSI */
+	struct fiber_mutex iscsi_lock; /* held by whoever changes targets or exports */
+	struct list controllers;       /* struct node_controller, in order of id */
+	uint64_t nvme_identity;        /* for the NGUIDs of namespaces; 0 = not made yet */
 	struct jobs *jobs;
 	struct fiber_mutex lock;
 	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */
@@ -130,8 +149,31 @@ int node_vdisk_get_stats(struct node *node, struct node_vdisk *vdisk,
 /* Bytes that went to disk for each byte written to the vDisk; 0 before the first. */
 double node_write_amplification(const struct vdisk_stats *stats);
 
+/* node_target.c */
+struct node_target *node_target_find(struct node *node, const char *name);
+/* The vDisk at that LUN of the target, any when `lun` is negative; or NULL. */
+struct node_vdisk *node_target_lun(struct node *node, const char *name, int lun);
+/* `made` by hand, which is written down. -EEXIST, -EINVAL. */
+int node_target_add(struct node *node, const char *name, bool made,
+		    struct node_target **ret_target);
+/* Takes what is in `access`, writes it down; all as before after an error. */
+int node_target_set(struct node *node, struct node_target *target, struct node_access *access);
+int node_target_remove(struct node *node, struct node_target *target); /* -ENOTEMPTY */
+int node_targets_open(struct node *node);
+void node_targets_close(struct node *node);
+int node_access_copy(const struct node_access *access, struct node_access *ret_access);
+int node_access_add_rule(struct node_access *access, const struct iscsi_rule *rule); /* -EEXIST */
+int node_access_remove_rule(struct node_access *access, const char *initiator);      /* -ENOENT */
+void node_access_done(struct node_access *access);
+
 /* node_export.c. Within an operation on the vDisk. */
-int node_export_add(struct node *node, struct node_vdisk *vdisk, bool read_only);
+struct node_lun {
+	const char *target; /* NULL: one of its own, named after the vDisk */
+	int lun;            /* negative: the first that is free */
+	bool read_only, removable;
+};
+/* -ENOENT target, -EEXIST LUN, -EMFILE no LUN is free. */
+int node_export_add(struct node *node, struct node_vdisk *vdisk, const struct node_lun *lun);
 int node_export_remove(struct node *node, struct node_vdisk *vdisk);
 int node_exports_open(struct node *node);
 void node_export_resized(struct node *node, struct node_vdisk *vdisk);

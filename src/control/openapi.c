@@ -28,6 +28,11 @@ static json_t *param_schema(const struct method_param *param)
 	case PARAM_TEXT:
 		return json_pack("{s:s, s:I}", "type", "string", "maxLength",
 				 (json_int_t)param->maximum);
+	case PARAM_SECRET:
+		return json_pack("{s:s, s:s, s:b, s:I, s:I}", "type", "string", "format",
+				 "password", "writeOnly", 1, "minLength",
+				 (json_int_t)param->minimum, "maxLength",
+				 (json_int_t)param->maximum);
 	case PARAM_SIZE:
 		return json_pack("{s:[{s:s, s:i}, {s:s, s:s}]}", "oneOf", "type", "integer",
 				 "minimum", 0, "type", "string", "pattern",

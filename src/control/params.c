@@ -79,6 +79,9 @@ static int check_text(const struct method_param *param, const json_t *value, str
 			    "write CONTAINER/VDISK, each 1 to 63 letters, digits, . _ - "
 			    "(capitals only in the vDisk's part)",
 			    text);
+	if (param->type == PARAM_SECRET &&
+	    ((int64_t)strlen(text) < param->minimum || (int64_t)strlen(text) > param->maximum))
+		return fail_type(error, param, "a secret of 12 to 128 bytes"); /* not shown */
 	if (param->type == PARAM_TEXT && (int64_t)strlen(text) > param->maximum)
 		return fail(error, param, ERROR_INVALID_REQUEST, "give a shorter text", text);
 	return 0;

@@ -14,6 +14,7 @@
 struct iscsi_server;
 
 #define ISCSI_NAME_MAX  223 /* RFC 7143 section 4.2.7.1 */
+#define ISCSI_LUNS      256 /* of a target */
 #define ISCSI_RULES_MAX 256 /* of one target */
 
 struct iscsi_server_options {
@@ -51,8 +52,13 @@ struct iscsi_session_info {
 	char initiator[ISCSI_NAME_MAX + 1];
 	char target[ISCSI_NAME_MAX + 1];
 	char peer[64];
+	uint16_t id; /* its TSIH: no other session has it now */
+	unsigned connections;
 	uint64_t created_wall_ns, commands, bytes_read, bytes_written;
 };
+
+/* iqn., eui. or naa. in lower case, at most 223 bytes (RFC 7143 section 4.2.7). */
+bool iscsi_is_name(const char *name);
 
 int iscsi_server_new(struct reactor *reactor, const struct iscsi_server_options *options,
 		     struct iscsi_server **ret_server); /* -EADDRINUSE, -EINVAL address */
@@ -75,6 +81,8 @@ int iscsi_server_set_access(struct iscsi_server *server, const char *target,
 int iscsi_server_remove_lun(struct iscsi_server *server, const char *target, uint16_t lun);
 /* The volume's size changed: CAPACITY DATA HAS CHANGED to each session. */
 void iscsi_server_resized(struct iscsi_server *server, struct block_volume *volume);
+/* Ends a session; its initiator may log in again. -ENOENT. */
+int iscsi_server_drop_session(struct iscsi_server *server, uint16_t id);
 /* Caller frees. */
 int iscsi_server_sessions(struct iscsi_server *server, struct iscsi_session_info **ret_infos,
 			  size_t *ret_count);

@@ -350,6 +350,11 @@ void iscsi_server_address(const struct iscsi_server *server, char *ret_text, siz
 
 /* --- Targets and units --- */
 
+bool iscsi_is_name(const char *name)
+{
+	return iscsi_text_is_name(name);
+}
+
 int iscsi_server_add_target(struct iscsi_server *server, const char *name)
 {
 	struct iscsi_target *target;
@@ -574,6 +579,8 @@ static void describe(const struct iscsi_session *session, struct iscsi_session_i
 	const struct list_node *node = list_front(&session->connections);
 
 	*ret_info = (struct iscsi_session_info){
+		.id = session->tsih,
+		.connections = (unsigned)list_count(&session->connections),
 		.created_wall_ns = session->created_wall_ns,
 		.commands = session->commands,
 		.bytes_read = session->bytes_read,
@@ -586,6 +593,20 @@ static void describe(const struct iscsi_session *session, struct iscsi_session_i
 		memcpy(ret_info->peer,
 		       LIST_ENTRY(node, const struct iscsi_connection, session_link)->peer,
 		       sizeof(ret_info->peer));
+}
+
+int iscsi_server_drop_session(struct iscsi_server *server, uint16_t id)
+{
+	struct iscsi_session *session;
+
+	reactor_assert_home(server->reactor);
+	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
+		if (session->tsih != id || session->dead)
+			continue;
+		iscsi_session_kill(session);
+		return 0;
+	}
+	return -ENOENT;
 }
 
 int iscsi_server_sessions(struct iscsi_server *server, struct iscsi_session_info **ret_infos,

@@ -11,6 +11,8 @@
 #include "frontend/iscsi/iscsi.h"
 #include "frontend/iscsi/scsi/unit.h"
 
+_Static_assert(ISCSI_LUNS == SCSI_LUNS, "LUNs have one limit");
+
 struct iscsi_unit {
 	struct scsi_unit scsi;
 	struct block_volume *source; /* the caller's */

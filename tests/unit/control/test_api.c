@@ -60,8 +60,8 @@ static void expect_state(const char *name, const char *state)
 static void every_method_works(void **state)
 {
 	static const char *const readers[] = {"pool.list",  "container.list", "vdisk.list",
-					      "iscsi.list", "iscsi.sessions", "job.list",
-					      "stats.show", "node.show"};
+					      "iscsi.list", "iscsi.sessions", "iscsi.target-list",
+					      "job.list",   "stats.show",     "node.show"};
 
 	begin(1, 2);
 	node_rig_make_pool(&rig);
@@ -429,6 +429,87 @@ static void metrics_name_all(void **state)
 	node_rig_done(&rig);
 }
 
+/* --- iSCSI targets --- */
+
+#define T            "iqn.2026-11.org.example:t"
+#define LUN(disk, n) "{\"name\": \"" T "\", \"vdisk\": \"c/" disk "\", \"lun\": " n "}"
+#define GUEST        "iqn.2026-11.org.example:guest"
+#define SECRET       "a secret of the guest"
+
+static json_int_t target_number(const char *key)
+{
+	json_t *list = result_of("iscsi.target-list", "{}");
+	json_int_t number = json_integer_value(json_object_get(json_array_get(list, 0), key));
+
+	json_decref(list);
+	return number;
+}
+
+static void targets_with_several_luns(void **state)
+{
+	static const enum sim_crash kinds[] = {SIM_CRASH_PROCESS, SIM_CRASH_POWER};
+
+	(void)state;
+	begin(31, 2);
+	node_rig_make_pool(&rig);
+	CREATE("a");
+	CREATE("b");
+	BAD(ERROR_INVALID_NAME, "iscsi.target-create", "{\"name\": \"nonsense\"}");
+	GOOD("iscsi.target-create", "{\"name\": \"" T "\"}");
+	BAD(ERROR_EXISTS, "iscsi.target-create", "{\"name\": \"" T "\"}");
+	BAD(ERROR_NOT_FOUND, "iscsi.lun-add", "{\"name\": \"iqn.no\", \"vdisk\": \"c/a\"}");
+	GOOD("iscsi.lun-add", LUN("a", "5"));
+	BAD(ERROR_EXISTS, "iscsi.lun-add", LUN("b", "5"));
+	GOOD("iscsi.lun-add", "{\"name\": \"" T "\", \"vdisk\": \"c/b\"}");
+	BAD(ERROR_EXISTS, "iscsi.lun-add", LUN("b", "6"));
+	BAD(ERROR_NOT_EMPTY, "iscsi.target-delete", "{\"name\": \"" T "\"}");
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		node_rig_crash(&rig, kinds[i]);
+		assert_int_equal(node_rig_start(&rig), 0);
+		assert_int_equal(target_number("luns"), 2);
+	}
+	BAD(ERROR_NOT_FOUND, "iscsi.lun-remove", "{\"name\": \"" T "\", \"lun\": 9}");
+	GOOD("iscsi.lun-remove", "{\"name\": \"" T "\", \"lun\": 5}");
+	GOOD("iscsi.unexport", DISK("b"));
+	GOOD("iscsi.target-delete", "{\"name\": \"" T "\"}");
+	BAD(ERROR_NOT_FOUND, "iscsi.target-delete", "{\"name\": \"" T "\"}");
+	BAD(ERROR_NOT_FOUND, "iscsi.session-drop", "{\"id\": 3}");
+	node_rig_done(&rig);
+}
+
+#define ADD_GUEST "{\"name\": \"" T "\", \"initiator\": \"" GUEST "\"}"
+
+static void rules_of_targets_are_durable(void **state)
+{
+	json_t *list;
+
+	(void)state;
+	begin(32, 1);
+	GOOD("iscsi.target-create", "{\"name\": \"" T "\"}");
+	GOOD("iscsi.initiator-add", ADD_GUEST);
+	BAD(ERROR_EXISTS, "iscsi.initiator-add", ADD_GUEST);
+	BAD(ERROR_INVALID_REQUEST, "iscsi.target-set",
+	    "{\"name\": \"" T "\", \"chap_secret\": \"" SECRET "\"}"); /* whose? */
+	GOOD("iscsi.target-set",
+	     "{\"name\": \"" T "\", \"chap_user\": \"u\", \"chap_secret\": \"" SECRET
+	     "\", \"max_sessions\": 7, \"redirect\": \"10.0.0.1:3260\"}");
+	node_rig_crash(&rig, SIM_CRASH_POWER);
+	assert_int_equal(node_rig_start(&rig), 0);
+	assert_int_equal(target_number("initiators"), 1);
+	assert_int_equal(target_number("max_sessions"), 7);
+	list = result_of("iscsi.target-list", "{}");
+	assert_true(json_is_true(json_object_get(json_array_get(list, 0), "chap")));
+	json_decref(list);
+	list = result_of("iscsi.initiator-list", "{\"name\": \"" T "\"}");
+	assert_int_equal(json_array_size(list), 1);
+	json_decref(list);
+	BAD(ERROR_BUSY, "iscsi.initiator-remove", ADD_GUEST); /* would open it to all */
+	GOOD("iscsi.initiator-remove",
+	     "{\"name\": \"" T "\", \"initiator\": \"" GUEST "\", \"open\": true}");
+	BAD(ERROR_NOT_FOUND, "iscsi.initiator-remove", ADD_GUEST);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,6 +524,8 @@ int main(void)
 		cmocka_unit_test(a_start_survives_each_fault),
 		cmocka_unit_test(survives_without_memory),
 		cmocka_unit_test(metrics_name_all),
+		cmocka_unit_test(targets_with_several_luns),
+		cmocka_unit_test(rules_of_targets_are_durable),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
