@@ -62,6 +62,35 @@ def run(command, expect=0, seconds=SECONDS, **options):
     return done
 
 
+def keepers_below(directory):
+    """Process ids of the keepers whose sockets are there: they outlive the daemon."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+        except OSError:  # it has ended
+            continue
+        if os.path.basename(words[0]) == "sarsen-keeper" and "--link" in words[:-1]:
+            link = words[words.index("--link") + 1]
+            if link.startswith(os.path.join(directory, "")):
+                found.append(int(name))
+    return found
+
+
+def end_keepers(directory):
+    """For what a test leaves."""
+    deadline = time.monotonic() + SECONDS
+    while pids := keepers_below(directory):
+        check(time.monotonic() < deadline, f"keepers do not end: {pids}")
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+
+
 class Daemon:
     def __init__(self, directory=None, config="[iscsi]\nport = 0\n", reactors=REACTORS):
         self.directory = directory or tempfile.mkdtemp(prefix="sarsen-e2e-")
@@ -170,6 +199,7 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait(SECONDS)
+        end_keepers(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
