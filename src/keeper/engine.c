@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -23,11 +24,13 @@
 /* An engine that does not read what is sent to it is dead or mad: it is ended. */
 static void engine_kill(struct keeper *keeper, const char *why)
 {
-	if (keeper->engine_killed || keeper->engine_pid <= 0)
+	if (keeper->engine_killed || keeper->engine_pidfd < 0)
 		return;
 	log_error("keeper", "the engine is killed", "why=%s pid=%d", why, (int)keeper->engine_pid);
 	keeper->engine_killed = true;
-	(void)kill(keeper->engine_pid, SIGKILL); /* it may have gone by itself */
+	if (syscall(SYS_pidfd_send_signal, keeper->engine_pidfd, SIGKILL, NULL, 0) < 0 &&
+	    errno != ESRCH) /* it has gone by itself */
+		log_error("keeper", "the engine cannot be killed", "error=%d", errno);
 }
 
 static int send_message(int fd, const struct vfu_link_message *message, const int *fds,
@@ -93,6 +96,14 @@ void engine_wake(struct keeper *keeper)
 	(void)!write(keeper->wake_fd, &one, sizeof(one));
 }
 
+static void forget_process(struct keeper *keeper)
+{
+	if (keeper->engine_pidfd >= 0)
+		close(keeper->engine_pidfd);
+	keeper->engine_pidfd = -1;
+	keeper->engine_pid = 0;
+}
+
 /* --- waiting --- */
 
 static bool wait_is_over(const struct keeper *keeper)
@@ -155,7 +166,9 @@ static void engine_welcome(struct keeper *keeper)
 
 	keeper->engine_fd = keeper->candidate_fd;
 	keeper->candidate_fd = -1;
+	forget_process(keeper);
 	keeper->engine_pid = (pid_t)keeper->candidate_message.value;
+	keeper->engine_pidfd = (int)syscall(SYS_pidfd_open, keeper->engine_pid, 0);
 	keeper->engine_killed = false;
 	keeper->fence_fd = vfu_receiver_take_fd(&keeper->candidate_receiver, 0);
 	vfu_receiver_reset(&keeper->candidate_receiver);
@@ -331,7 +344,7 @@ void engine_close(struct keeper *keeper)
 		/* It let go of the controller for good and may live on. */
 		close(keeper->fence_fd);
 		keeper->fence_fd = -1;
-		keeper->engine_pid = 0;
+		forget_process(keeper);
 		if (keeper->wait != KEEPER_WAIT_NOTHING)
 			client_finish_wait(keeper, 0);
 	}
@@ -342,7 +355,7 @@ void engine_fence_hung_up(struct keeper *keeper)
 {
 	close(keeper->fence_fd);
 	keeper->fence_fd = -1;
-	keeper->engine_pid = 0;
+	forget_process(keeper);
 	if (keeper->engine_fd >= 0)
 		engine_close(keeper);
 	if (keeper->wait != KEEPER_WAIT_NOTHING)

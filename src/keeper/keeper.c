@@ -179,6 +179,7 @@ static void init(struct keeper *keeper, const struct keeper_options *options)
 				  .client_fd = -1,
 				  .intx_fd = -1,
 				  .engine_fd = -1,
+				  .engine_pidfd = -1,
 				  .fence_fd = -1,
 				  .candidate_fd = -1};
 	for (unsigned i = 0; i < VFU_VECTOR_COUNT; i++)

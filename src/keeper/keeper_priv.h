@@ -70,7 +70,8 @@ struct keeper {
 	/* The engine. */
 	int engine_fd, fence_fd; /* or -1 */
 	int candidate_fd;        /* it connected and waits for the fence; or -1 */
-	pid_t engine_pid;
+	pid_t engine_pid;        /* for the log */
+	int engine_pidfd;        /* the process itself, whose number another may get; or -1 */
 	bool engine_killed;
 	struct vfu_receiver engine_receiver, candidate_receiver;
 	struct vfu_link_message engine_message, candidate_message;

@@ -17,14 +17,14 @@
 #include "base/macros.h"
 
 #define SAVED_MAGIC   UINT64_C(0x7265706c61636531)
-#define SAVED_VERSION 1u
+#define SAVED_VERSION 2u
 #define ARGUMENTS_MAX 32
 
 struct saved {
 	uint64_t magic;
 	uint32_t version, bytes;
 	int32_t shared_fd, doorbells_fd, wake_fd, nobody_fd, link_listen_fd, socket_listen_fd;
-	int32_t client_fd, intx_fd, fence_fd;
+	int32_t client_fd, intx_fd, fence_fd, engine_pidfd;
 	uint32_t negotiated, retiring, next_map_id;
 	int64_t engine_pid;
 	int32_t msix_fds[VFU_VECTOR_COUNT];
@@ -46,6 +46,7 @@ static void save(const struct keeper *keeper, struct saved *saved)
 				.client_fd = keeper->client_fd,
 				.intx_fd = keeper->intx_fd,
 				.fence_fd = keeper->fence_fd,
+				.engine_pidfd = keeper->engine_pidfd,
 				.negotiated = keeper->negotiated,
 				.retiring = keeper->retiring,
 				.next_map_id = keeper->next_map_id,
@@ -68,7 +69,8 @@ static void keep_all(const struct saved *saved, bool over_exec)
 {
 	const int32_t fds[] = {saved->shared_fd,        saved->doorbells_fd,   saved->wake_fd,
 			       saved->nobody_fd,        saved->link_listen_fd, saved->client_fd,
-			       saved->socket_listen_fd, saved->intx_fd,        saved->fence_fd};
+			       saved->socket_listen_fd, saved->intx_fd,        saved->fence_fd,
+			       saved->engine_pidfd};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		keep(fds[i], over_exec);
@@ -144,6 +146,7 @@ int replace_resume(struct keeper *keeper, int fd)
 	keeper->client_fd = saved->client_fd;
 	keeper->intx_fd = saved->intx_fd;
 	keeper->fence_fd = saved->fence_fd;
+	keeper->engine_pidfd = saved->engine_pidfd;
 	keeper->negotiated = saved->negotiated;
 	keeper->retiring = saved->retiring;
 	keeper->next_map_id = saved->next_map_id;
