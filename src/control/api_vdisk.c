@@ -34,6 +34,18 @@ static void add_runtime(struct node *node, struct node_vdisk *vdisk, json_t *jso
 				    json_string(node_export_url(node, vdisk->export, url)));
 }
 
+/* It is served, but for what cannot be found any more. */
+static void add_damage(json_t *json, uint64_t damaged_pages)
+{
+	if (damaged_pages == 0)
+		return;
+	json_object_set_new(json, "state", json_string("damaged"));
+	json_object_set_new(
+		json, "error",
+		json_string("parts of its map are damaged: what lies there cannot be read; the "
+			    "daemon's log says where: write it again from a copy, or unmap it"));
+}
+
 /* Reads the row too; suspends. The vDisk may be gone afterwards. */
 static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 {
@@ -48,8 +60,10 @@ static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 	if (vdisk->error)
 		json_object_set_new(json, "error", json_string(api_error_text(vdisk->error)));
 	add_runtime(node, vdisk, json);
-	if (stats && node_vdisk_get_stats(node, vdisk, stats) == 0)
+	if (stats && node_vdisk_get_stats(node, vdisk, stats) == 0) {
 		info.live_bytes = stats->stats.live_bytes;
+		add_damage(json, stats->stats.damaged_pages);
+	}
 	json_object_set_new(json, "live_bytes", json_integer((json_int_t)info.live_bytes));
 	return json;
 }

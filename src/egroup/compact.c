@@ -79,7 +79,7 @@ static bool may_compact(const struct egroup_file *file)
 	if (file->busy || file->dying || file->group_count == 0 || egroup_file_is_avoided(file))
 		return false;
 	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-		if (!group->sealed || group->pinned)
+		if (!group->sealed || group->pinned || egroup_is_kept(file->store, group))
 			return false;
 	return true;
 }

@@ -364,6 +364,17 @@ void egroup_clear_live(struct egroup_store *store)
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
 			slotset_done(&group->live);
 	store->live_slots = 0;
+	store->kept_id = 0;
+}
+
+void egroup_keep_all(struct egroup_store *store)
+{
+	struct egroup_file *file;
+	struct egroup *group;
+
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			store->kept_id = MAX(store->kept_id, group->id);
 }
 
 static bool file_is_garbage(const struct egroup_file *file)
@@ -373,7 +384,8 @@ static bool file_is_garbage(const struct egroup_file *file)
 	if (file->busy || file->dying || file->references > 0)
 		return false;
 	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-		if (!group->sealed || group->pinned || group->live.count > 0)
+		if (!group->sealed || group->pinned || group->live.count > 0 ||
+		    egroup_is_kept(file->store, group))
 			return false;
 	return true;
 }

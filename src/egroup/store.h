@@ -77,6 +77,7 @@ struct egroup_store {
 	uint64_t live_slots;
 	uint64_t read_bytes, written_bytes; /* by compaction and index reads */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
+	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
 	bool discarding;
 	uint32_t discards; /* running discard tasks */
 };
@@ -121,8 +122,15 @@ int egroup_trim(struct egroup_store *store, struct egroup *group);
 /* -ENOMEM. */
 int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);
 void egroup_set_dead(struct egroup_store *store, uint64_t group, uint32_t slot);
-/* No slot is live: before they are counted. Only while liveness is not known. */
+/* No slot is live, no group is kept: before they are counted. Only while liveness is not known. */
 void egroup_clear_live(struct egroup_store *store);
+/* What is live in the groups that there are now is not known for sure: all of them stay as they
+ * are. */
+void egroup_keep_all(struct egroup_store *store);
+static inline bool egroup_is_kept(const struct egroup_store *store, const struct egroup *group)
+{
+	return group->id <= store->kept_id;
+}
 
 /* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many,
  * or an error. Fiber. */

@@ -71,6 +71,19 @@ static int check_slot(void *arg, uint64_t address, int level, uint64_t block)
 	return check->buffer ? add_to_run(check, block) : 0;
 }
 
+static int check_damaged(void *arg, int level, uint64_t block, int error)
+{
+	struct check *check = arg;
+
+	(void)block;
+	(void)error; /* was logged where it was read */
+	if (level >= 0)
+		check->report.bad_pages++;
+	else
+		check->report.bad_blocks++;
+	return 0;
+}
+
 static int wait_for_liveness(struct vdisk *vdisk)
 {
 	for (unsigned i = 0; i < 2 || vdisk->reclaiming; i++) {
@@ -87,6 +100,8 @@ int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress
 		struct vdisk_check_report *ret_report)
 {
 	struct check check = {.vdisk = vdisk, .progress = progress, .arg = arg};
+	const struct vdisk_walker walker = {
+		.slot = check_slot, .damaged = check_damaged, .arg = &check};
 	struct orphan top;
 	int r;
 
@@ -101,17 +116,13 @@ int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress
 	if (read_data && !check.buffer)
 		return -ENOMEM;
 	top = (struct orphan){.level = vdisk->row.root_level, .entry = vdisk->row.root};
-	r = vdisk_walk(vdisk, &top, check_slot, &check);
-	if (r == 0 || r == -EUCLEAN)
-		r = read_run(&check) < 0 ? -ESHUTDOWN : r;
+	r = vdisk_walk(vdisk, &top, &walker);
+	if (r == 0)
+		r = read_run(&check);
 	free(check.buffer);
-	/* A damaged page ends the walk; what is below it cannot be judged. */
-	if (r == -EUCLEAN) {
-		check.report.bad_pages++;
-		r = 0;
-	} else {
+	/* What is below a damaged page cannot be judged. */
+	if (check.report.bad_pages == 0)
 		check.report.leaked_blocks = vdisk->store->live_slots - check.seen_live;
-	}
 	if (r == 0)
 		*ret_report = check.report;
 	return r;

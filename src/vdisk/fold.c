@@ -16,6 +16,7 @@
 #include "reactor/io.h"
 #include "vdisk/vdisk_priv.h"
 
+#define LOST_TRIES    4u  /* reads (two tries each) before a leaf counts as lost */
 #define WRITER_BLOCKS 63u /* pages of one record: 256 KiB with the header */
 
 struct fold {
@@ -172,16 +173,35 @@ static void delta_apply(struct fold *fold, const struct map_delta *delta)
 	}
 }
 
+/* Where the blocks of a leaf are is not known any more. They can be read no better than before; but
+ * one bad page must not stop all checkpoints. */
+static void lose_leaf(struct fold *fold, uint64_t index)
+{
+	REACHED("fold.lost-leaf");
+	vdisk_report_damage(fold->vdisk, "a damaged map page was given up; its blocks are lost",
+			    index << MAP_FANOUT_BITS, -EUCLEAN);
+	fold->vdisk->stats.damaged_pages++;
+	for (unsigned i = 0; i < MAP_FANOUT; i++)
+		fold->scratch[i] = (struct map_entry){.address = ADDRESS_OF_LOST};
+}
+
 /* The old tree's entries of a leaf, from the cache or from disk, into scratch. */
 static int leaf_base(struct fold *fold, struct map_leaf *leaf, uint64_t index)
 {
 	struct map_entry entry = leaf->parent->entries[leaf->slot];
+	int r = 0;
 
 	if (leaf->page) {
 		memcpy(fold->scratch, leaf->page->entries, sizeof(fold->scratch));
 		return 0;
 	}
-	return vdisk_read_page(fold->vdisk, 0, index, &entry, fold->scratch);
+	for (unsigned i = 0; i < LOST_TRIES; i++) {
+		r = vdisk_read_page(fold->vdisk, 0, index, &entry, fold->scratch);
+		if (r != -EUCLEAN)
+			return r;
+	}
+	lose_leaf(fold, index);
+	return 0;
 }
 
 static int note_replaced(struct fold *fold, const struct map_delta *delta)
@@ -189,8 +209,10 @@ static int note_replaced(struct fold *fold, const struct map_delta *delta)
 	for (unsigned i = map_bit_next(delta->present, 0); i < MAP_FANOUT;
 	     i = map_bit_next(delta->present, i + 1)) {
 		uint64_t address = fold->scratch[i].address;
-		int r = address ? address_list_add(&fold->result->dead, address) : 0;
+		int r = 0;
 
+		if (address_is_stored(address))
+			r = address_list_add(&fold->result->dead, address);
 		if (r < 0)
 			return r;
 	}

@@ -24,9 +24,9 @@ uint32_t page_encode(struct page_disk *page, const struct page_id *id, uint64_t 
 	return crc32c(page, sizeof(*page));
 }
 
-static bool entry_is_sound(const struct map_entry *entry)
+static bool entry_is_sound(const struct map_entry *entry, unsigned level)
 {
-	if (entry->address == 0)
+	if (entry->address == 0 || (entry->address == ADDRESS_OF_LOST && level == 0))
 		return entry->crc == 0;
 	return address_group(entry->address) != 0 && address_type(entry->address) == ADDRESS_PLAIN;
 }
@@ -43,7 +43,7 @@ int page_decode(const struct page_disk *page, const struct page_id *id, uint32_t
 	for (unsigned i = 0; i < MAP_FANOUT; i++) {
 		ret_entries[i].crc = le32toh(page->entries[i].crc);
 		ret_entries[i].address = le64toh(page->entries[i].address);
-		if (!entry_is_sound(&ret_entries[i]))
+		if (!entry_is_sound(&ret_entries[i], id->level))
 			return -EUCLEAN;
 	}
 	return 0;

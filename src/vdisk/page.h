@@ -24,7 +24,11 @@ _Static_assert(sizeof(struct map_entry) == 12, "on-disk format");
 
 enum address_type {
 	ADDRESS_PLAIN = 1, /* one stored 4 KiB block; other types are for compressed units */
+	ADDRESS_LOST = 2,  /* in leaves: where the block is stood in a page that was damaged */
 };
+
+/* The whole address of such a block: reading it fails, until it is written or unmapped. */
+#define ADDRESS_OF_LOST ((uint64_t)ADDRESS_LOST << 54)
 
 static inline uint64_t address_make(uint64_t group, uint32_t slot)
 {
@@ -41,6 +45,12 @@ static inline uint32_t address_slot(uint64_t address)
 static inline unsigned address_type(uint64_t address)
 {
 	return (unsigned)(address >> 54);
+}
+
+/* Does it name a slot? */
+static inline bool address_is_stored(uint64_t address)
+{
+	return address_type(address) == ADDRESS_PLAIN;
 }
 
 struct page_disk { /* little-endian */

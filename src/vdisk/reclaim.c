@@ -6,7 +6,8 @@
  *
  * Liveness is not stored: after an open, a walk over the committed tree finds it. Until it is done
  * nothing is dropped, so the pages of the root it started from stay whatever checkpoints do
- * meanwhile; what dies meanwhile is noted and taken out again at the end.
+ * meanwhile; what dies meanwhile is noted and taken out again at the end. What a damaged page names
+ * is not known: then every group that there is by now is kept until the next open.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -84,14 +85,38 @@ void vdisk_slot_dead(struct vdisk *vdisk, uint64_t address)
 
 struct walk {
 	struct vdisk *vdisk;
-	int (*slot)(void *arg, uint64_t address, int level, uint64_t block);
-	void *arg;
+	const struct vdisk_walker *walker;
 };
+
+static bool ends_walk(int r)
+{
+	return r == -ESHUTDOWN || r == -ENOMEM || r == -ECANCELED;
+}
+
+static int walk_page(const struct walk *walk, const struct orphan *page);
+
+static int walk_entry(const struct walk *walk, const struct orphan *parent, unsigned i,
+		      const struct map_entry *entry)
+{
+	const struct orphan child = {.level = parent->level - 1,
+				     .index = parent->index * MAP_FANOUT + i,
+				     .entry = *entry};
+	const struct vdisk_walker *walker = walk->walker;
+
+	if (entry->address == 0)
+		return 0;
+	if (parent->level > 0)
+		return walk_page(walk, &child);
+	if (!address_is_stored(entry->address))
+		return walker->damaged(walker->arg, -1, child.index, -EUCLEAN);
+	return walker->slot(walker->arg, entry->address, -1, child.index);
+}
 
 static int walk_page(const struct walk *walk, const struct orphan *page)
 {
 	_cleanup_free_ struct map_entry *entries = NULL;
-	uint64_t span = UINT64_C(1) << (MAP_FANOUT_BITS * (page->level + 1));
+	const struct vdisk_walker *walker = walk->walker;
+	uint64_t block = page->index << (MAP_FANOUT_BITS * (page->level + 1));
 	int r;
 
 	if (walk->vdisk->closing)
@@ -99,26 +124,20 @@ static int walk_page(const struct walk *walk, const struct orphan *page)
 	entries = malloc(MAP_FANOUT * sizeof(*entries));
 	if (!entries)
 		return -ENOMEM;
-	r = walk->slot(walk->arg, page->entry.address, (int)page->level, page->index * span);
-	if (r == 0)
-		r = vdisk_read_page(walk->vdisk, page->level, page->index, &page->entry, entries);
-	for (unsigned i = 0; r == 0 && i < MAP_FANOUT; i++) {
-		const struct orphan child = {.level = page->level - 1,
-					     .index = page->index * MAP_FANOUT + i,
-					     .entry = entries[i]};
-
-		if (entries[i].address == 0)
-			continue;
-		r = page->level > 0 ? walk_page(walk, &child)
-				    : walk->slot(walk->arg, entries[i].address, -1, child.index);
-	}
+	r = walker->slot(walker->arg, page->entry.address, (int)page->level, block);
+	if (r < 0)
+		return r;
+	r = vdisk_read_page(walk->vdisk, page->level, page->index, &page->entry, entries);
+	if (r < 0)
+		return ends_walk(r) ? r : walker->damaged(walker->arg, (int)page->level, block, r);
+	for (unsigned i = 0; r == 0 && i < MAP_FANOUT; i++)
+		r = walk_entry(walk, page, i, &entries[i]);
 	return r;
 }
 
-int vdisk_walk(struct vdisk *vdisk, const struct orphan *top,
-	       int (*slot)(void *arg, uint64_t address, int level, uint64_t block), void *arg)
+int vdisk_walk(struct vdisk *vdisk, const struct orphan *top, const struct vdisk_walker *walker)
 {
-	const struct walk walk = {.vdisk = vdisk, .slot = slot, .arg = arg};
+	const struct walk walk = {.vdisk = vdisk, .walker = walker};
 
 	return top->entry.address ? walk_page(&walk, top) : 0;
 }
@@ -132,8 +151,25 @@ static int count_slot(void *arg, uint64_t address, int level, uint64_t block)
 	return egroup_set_live(vdisk->store, address_group(address), address_slot(address));
 }
 
+/* What stands in the page is not known: nothing that it could name may go. */
+static int count_damaged(void *arg, int level, uint64_t block, int error)
+{
+	struct vdisk *vdisk = arg;
+
+	vdisk->stats.damaged_pages++;
+	if (level < 0)
+		return 0;
+	REACHED("reclaim.damaged-page");
+	vdisk_report_damage(vdisk, "a map page is damaged; groups that it may name are kept", block,
+			    error);
+	egroup_keep_all(vdisk->store);
+	return 0;
+}
+
 static int recount(struct vdisk *vdisk)
 {
+	const struct vdisk_walker walker = {
+		.slot = count_slot, .damaged = count_damaged, .arg = vdisk};
 	struct address_list *dead = &vdisk->dead_while_counting;
 	struct orphan top;
 	int r;
@@ -148,7 +184,8 @@ static int recount(struct vdisk *vdisk)
 	egroup_clear_live(vdisk->store);
 	vdisk->counting = true;
 	vdisk->count_spoilt = false;
-	r = vdisk_walk(vdisk, &top, count_slot, vdisk);
+	vdisk->stats.damaged_pages = 0;
+	r = vdisk_walk(vdisk, &top, &walker);
 	while (dead->count > 0) {
 		uint64_t address = dead->items[--dead->count];
 
@@ -173,14 +210,25 @@ static int free_slot(void *arg, uint64_t address, int level, uint64_t block)
 }
 
 /* Slots of a page that cannot be read stay live until the next count. */
+static int free_damaged(void *arg, int level, uint64_t block, int error)
+{
+	if (level >= 0)
+		vdisk_report_damage(arg, "a detached part of the map cannot be read", block, error);
+	return 0;
+}
+
 static void free_orphans(struct vdisk *vdisk)
 {
+	const struct vdisk_walker walker = {
+		.slot = free_slot, .damaged = free_damaged, .arg = vdisk};
+
 	while (vdisk->orphans.count > 0 && !vdisk->closing) {
 		struct orphan orphan = vdisk->orphans.items[--vdisk->orphans.count];
-		int r = vdisk_walk(vdisk, &orphan, free_slot, vdisk);
+		int r = vdisk_walk(vdisk, &orphan, &walker);
 
+		/* For want of memory: they stay live, too. */
 		if (r < 0 && r != -ECANCELED)
-			vdisk_report_damage(vdisk, "a detached part of the map cannot be read",
+			vdisk_report_damage(vdisk, "a detached part of the map cannot be freed",
 					    orphan.index << (MAP_FANOUT_BITS * (orphan.level + 1)),
 					    r);
 		vdisk_space_changed(vdisk);

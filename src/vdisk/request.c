@@ -121,7 +121,7 @@ static uint64_t growth(struct vdisk *vdisk, const struct vdisk_request *state)
 	uint64_t bytes = 0;
 
 	for (uint64_t block = state->first; block < state->end; block++)
-		if (map_lookup(&vdisk->map, block, &entry) < 0 || entry.address == 0)
+		if (map_lookup(&vdisk->map, block, &entry) < 0 || !address_is_stored(entry.address))
 			bytes += BLOCK_BYTES;
 	return bytes;
 }

@@ -318,6 +318,8 @@ void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats)
 	ret_stats->map_memory_bytes = vdisk->cache->used_bytes;
 	ret_stats->groups = vdisk->store->group_count;
 	ret_stats->device_read_bytes += vdisk->store->read_bytes;
+	if (vdisk->checkpoint_error == -EUCLEAN)
+		ret_stats->damaged_pages++;
 }
 
 const struct histogram *vdisk_latency(struct vdisk *vdisk, enum block_op op)

@@ -46,6 +46,9 @@ struct vdisk_stats { /* since open */
 	uint64_t device_written_bytes; /* all that went to disk: records, pages, compaction */
 	uint64_t device_read_bytes;
 	uint64_t checkpoints, groups, compacted_groups, compacted_bytes, checksum_errors;
+	/* Map pages that cannot be read, blocks that were lost with one: as far as is known. Not 0:
+	 * the vDisk is damaged. */
+	uint64_t damaged_pages;
 };
 
 /* Memory for maps of the vDisks of one reactor: cached pages are dropped and deltas are folded to

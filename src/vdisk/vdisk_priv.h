@@ -215,9 +215,16 @@ int orphan_list_add(struct orphan_list *list, const struct orphan *orphan);
 /* These keep the pool's account, too. */
 void vdisk_slot_dead(struct vdisk *vdisk, uint64_t address);
 void vdisk_slot_live(struct vdisk *vdisk, uint64_t address);
-/* Calls `slot` for every address in the tree below an entry: pages and, from leaves, blocks. */
-int vdisk_walk(struct vdisk *vdisk, const struct orphan *top,
-	       int (*slot)(void *arg, uint64_t address, int level, uint64_t block), void *arg);
+struct vdisk_walker {
+	/* Every address in the tree: pages and, from leaves (level -1), blocks. */
+	int (*slot)(void *arg, uint64_t address, int level, uint64_t block);
+	/* A page that cannot be read, or a block (level -1) that was lost. 0: the walk goes on with
+	 * the rest. */
+	int (*damaged)(void *arg, int level, uint64_t block, int error);
+	void *arg;
+};
+/* -ECANCELED when the vDisk is closing. */
+int vdisk_walk(struct vdisk *vdisk, const struct orphan *top, const struct vdisk_walker *walker);
 
 /* vdisk.c */
 void vdisk_tick_soon(struct vdisk *vdisk);

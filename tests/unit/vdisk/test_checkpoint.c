@@ -243,7 +243,7 @@ static void write_held(struct engine_rig *rig)
 	}
 }
 
-/* A leaf that is not in memory: no checkpoint without reading. */
+/* A part of the map that is not in memory: no checkpoint without reading. */
 static int make_cold_leaf(struct engine_rig *rig)
 {
 	bring_up(rig);
@@ -261,7 +261,7 @@ static int failure_passes(struct engine_rig *rig)
 	uint64_t start;
 
 	assert_int_equal(make_cold_leaf(rig), 0);
-	damage_pages(rig, 0);
+	damage_pages(rig, 1);
 	write_held(rig);
 	fiber_sleep(500 * NSEC_PER_MSEC);
 	assert_true(held.left > 0 && held.failed == 0);
@@ -282,7 +282,7 @@ static int failure_stays(struct engine_rig *rig)
 	uint64_t before = reached_count("checkpoint.failed");
 
 	assert_int_equal(make_cold_leaf(rig), 0);
-	damage_pages(rig, 0);
+	damage_pages(rig, 1);
 	write_held(rig);
 	fiber_sleep(30 * NSEC_PER_SEC);
 	assert_int_equal(held.left, 0);
@@ -291,6 +291,104 @@ static int failure_stays(struct engine_rig *rig)
 	repair_pages(rig);
 	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
 	expect(rig, 4096, 2);
+	return shut_down(rig);
+}
+
+static int get(struct engine_rig *rig, uint64_t offset)
+{
+	return block_io(rig->volume, BLOCK_READ, 0, block, sizeof(block), offset);
+}
+
+static uint64_t damaged(struct engine_rig *rig)
+{
+	struct vdisk_stats stats;
+
+	vdisk_get_stats(rig->vdisk, &stats);
+	return stats.damaged_pages;
+}
+
+static void reopen(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	fiber_sleep(2 * NSEC_PER_SEC); /* reclaim has counted */
+}
+
+/* Writes twice what the pool holds to places elsewhere. */
+static void overwrite_elsewhere(struct engine_rig *rig)
+{
+	static unsigned char data[256 * KIB] __attribute__((aligned(4096)));
+
+	for (uint64_t i = 0; i < 4096; i++)
+		assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, data, sizeof(data),
+					  GIB + i % 500 * sizeof(data)),
+				 0);
+}
+
+/* Leaves of the map are damaged: what is in them is lost, but nothing else stops. */
+static int damaged_leaves(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+
+	bring_up(rig);
+	for (uint64_t i = 0; i < 3; i++)
+		assert_int_equal(put(rig, i * MIB, 1) + put(rig, i * MIB + 4096, 2), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	assert_int_equal(damaged(rig), 0);
+	damage_pages(rig, 0);
+	reopen(rig);
+	assert_int_equal(damaged(rig), 3);
+	assert_int_equal(get(rig, 0), -EUCLEAN);
+	overwrite_elsewhere(rig);
+	/* A new block in such a leaf does not make zeros of the others. */
+	assert_int_equal(put(rig, 4096, 3), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		expect(rig, 4096, 3);
+		assert_int_equal(get(rig, 0), -EUCLEAN);
+		assert_int_equal(get(rig, 8192), -EUCLEAN);
+		assert_int_equal(get(rig, MIB), -EUCLEAN);
+		assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
+		assert_int_equal(report.bad_pages, 2);
+		assert_int_equal(report.bad_blocks, 255);
+		assert_int_equal(report.missing_live_blocks, 0);
+		reopen(rig);
+		assert_int_equal(damaged(rig), 257);
+	}
+	/* Unmapped or written whole, all is well again. */
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 3 * MIB, 0), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	reopen(rig);
+	assert_int_equal(damaged(rig), 0);
+	expect(rig, 0, 0);
+	assert_int_equal(put(rig, 0, 5), 0);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
+	assert_int_equal(report.bad_pages + report.bad_blocks + report.missing_live_blocks, 0);
+	assert_int_equal(report.leaked_blocks, 0);
+	return shut_down(rig);
+}
+
+/* What a damaged page names is kept, for the day on which the page can be read again. */
+static int damage_passes(struct engine_rig *rig)
+{
+	struct vdisk_check_report report;
+
+	bring_up(rig);
+	for (uint64_t i = 0; i < 3; i++)
+		assert_int_equal(put(rig, i * MIB, 1), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	damage_pages(rig, 0);
+	reopen(rig);
+	assert_int_equal(damaged(rig), 3);
+	overwrite_elsewhere(rig);
+	repair_pages(rig);
+	reopen(rig);
+	assert_int_equal(damaged(rig), 0);
+	for (uint64_t i = 0; i < 3; i++)
+		expect(rig, i * MIB, 1);
+	assert_int_equal(vdisk_check(rig->vdisk, true, NULL, NULL, &report), 0);
+	assert_int_equal(report.bad_pages + report.bad_blocks + report.missing_live_blocks, 0);
+	assert_int_equal(report.leaked_blocks, 0);
 	return shut_down(rig);
 }
 
@@ -317,12 +415,20 @@ static void test_failure_stays(void **state)
 	run(failure_stays, 16 * KIB); /* held back for want of memory */
 }
 
+static void test_damaged_leaves(void **state)
+{
+	(void)state;
+	run(damaged_leaves, 64 * MIB);
+	run(damage_passes, 64 * MIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_failure_passes),
 		cmocka_unit_test(test_failure_stays),
+		cmocka_unit_test(test_damaged_leaves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
