@@ -320,6 +320,7 @@ void node_nvme_close(struct node *node)
 		close_link(controller);
 		node_nvme_free(controller);
 	}
+	node_nvme_reservations_close(node);
 }
 
 /* The lowest that no controller has; there are fewer of them than numbers. */
@@ -449,6 +450,7 @@ int node_nvme_delete(struct node_controller *controller, bool force)
 	while (controller->users > 1) /* we are one */
 		fiber_queue_wait(&node->changed);
 	controller->users = 0;
+	node_nvme_drop_namespaces(controller);
 	node_nvme_free(controller);
 	return 0;
 }

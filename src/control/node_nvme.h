@@ -99,8 +99,19 @@ struct node_controller *node_nvme_holder(struct node *node, const struct node_vd
 /* Does one of them have it alone? */
 bool node_nvme_is_exclusive(struct node *node, const struct node_vdisk *vdisk);
 void node_nvme_resized(struct node *node, const struct node_vdisk *vdisk);
+/* The entries alone, of a controller without link whose rows are gone. */
+void node_nvme_drop_namespaces(struct node_controller *controller);
 /* All namespaces of a controller that was just connected. Under its lock. */
 void node_nvme_attach_all(struct node_controller *controller);
+
+/* node_nvme_reserve.c */
+/* Those of a vDisk that is attached as shared: made when they are first asked for. */
+int node_nvme_reservations(struct node *node, struct node_vdisk *vdisk,
+			   struct nvme_reservations **ret_reservations);
+/* Ends them, with their row, when no controller shares the vDisk any more. */
+void node_nvme_reservations_release(struct node *node, uint64_t vdisk_id);
+/* At the end, when no controller is left; rows stay. */
+void node_nvme_reservations_close(struct node *node);
 
 /* node_nvme_rows.c */
 int node_nvme_read_rows(struct node *node);

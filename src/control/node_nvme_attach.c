@@ -56,9 +56,13 @@ static int serve(struct node_controller *controller, struct node_namespace *ns)
 					.shared = ns->shared,
 					.thin = true}};
 
-	if (!vdisk || !vdisk->vdisk) {
+	if (!vdisk || !vdisk->vdisk)
 		ns->error = vdisk && vdisk->error ? vdisk->error : -ENODEV;
-	} else {
+	else if (ns->shared)
+		ns->error = node_nvme_reservations(node, vdisk, &call.options.reservations);
+	else
+		ns->error = 0;
+	if (ns->error == 0) {
 		call.options.volume = vdisk_volume(vdisk->vdisk);
 		ns->error = fiber_call(controller->home, FIBER_CONTROL, attach_at_home, &call);
 	}
@@ -158,6 +162,7 @@ static int add(struct node_controller *controller, struct node_namespace *ns)
 		/* If this fails too, it is attached at the next start. */
 		(void)node_nvme_delete_namespace(controller, ns->nsid);
 		forget(by_nsid(controller, ns->nsid));
+		node_nvme_reservations_release(controller->node, ns->vdisk_id);
 	}
 	return r;
 }
@@ -184,6 +189,7 @@ static int drop(struct node_controller *controller, uint32_t nsid)
 {
 	struct node_namespace *ns = by_nsid(controller, nsid);
 	struct call call = {.controller = controller, .options.nsid = nsid};
+	uint64_t vdisk_id = ns ? ns->vdisk_id : 0;
 	int r = ns ? node_nvme_delete_namespace(controller, nsid) : -ENOENT;
 
 	if (r < 0)
@@ -191,6 +197,7 @@ static int drop(struct node_controller *controller, uint32_t nsid)
 	if (controller->link && ns->error == 0)
 		r = fiber_call(controller->home, FIBER_CONTROL, detach_at_home, &call);
 	forget(ns);
+	node_nvme_reservations_release(controller->node, vdisk_id);
 	return r == -ENOENT ? 0 : r; /* it was not served */
 }
 
@@ -202,6 +209,19 @@ int node_nvme_detach(struct node_controller *controller, uint32_t nsid)
 	r = drop(controller, nsid);
 	fiber_mutex_unlock(&controller->lock);
 	return r;
+}
+
+void node_nvme_drop_namespaces(struct node_controller *controller)
+{
+	struct list_node *node;
+
+	while ((node = list_front(&controller->namespaces))) {
+		struct node_namespace *ns = LIST_ENTRY(node, struct node_namespace, link);
+		uint64_t vdisk_id = ns->vdisk_id;
+
+		forget(ns);
+		node_nvme_reservations_release(controller->node, vdisk_id);
+	}
 }
 
 static void tell(struct node_controller *controller, uint64_t vdisk_id)

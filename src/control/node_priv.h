@@ -68,6 +68,7 @@ struct node_vdisk {
 	bool operation_is_job;
 	unsigned users;             /* that read it now */
 	struct node_export *export; /* NULL = not exported */
+	struct node_reservations *reservations; /* of NVMe; NULL = no controller shares it */
 };
 
 struct node {
@@ -81,6 +82,7 @@ struct node {
 	struct list targets;           /* of iSCSI */
 	struct fiber_mutex iscsi_lock; /* held by whoever changes targets or exports */
 	struct list controllers;       /* struct node_controller, in order of id */
+	struct fiber_mutex reservations_lock;
 	uint64_t nvme_identity;        /* for the NGUIDs of namespaces; 0 = not made yet */
 	struct jobs *jobs;
 	struct fiber_mutex lock;

@@ -223,6 +223,9 @@ static void shares_only_when_all_agree(void **state)
 	BAD(ERROR_BUSY, "nvme.attach", PAIR("b", "d"));
 	GOOD("nvme.attach", SHARED("b", "d"));
 	assert_true(link_of("a")->namespaces[1].shared);
+	assert_non_null(link_of("a")->namespaces[1].reservations);
+	assert_ptr_equal(link_of("a")->namespaces[1].reservations,
+			 link_of("b")->namespaces[1].reservations);
 	/* The same disk, whoever has it. */
 	assert_memory_equal(link_of("a")->namespaces[1].nguid, link_of("b")->namespaces[1].nguid,
 			    16);
