@@ -109,7 +109,8 @@ struct vfu_slot { /* E */
 	uint32_t attempts;    /* engines that began to execute it (rule 5) */
 	uint32_t note;        /* for the controller: progress of a command of several steps */
 	uint8_t cqe[16];
-	uint8_t reserved[16];
+	uint32_t alone; /* engines that began to execute it with no other beside it (rule 5) */
+	uint8_t reserved[12];
 	uint8_t sqe[64];
 };
 static_assert(sizeof(struct vfu_slot) == 128, "a slot is two cache lines");

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 
@@ -107,13 +108,19 @@ class Client:
 
     def tell(self, word, seconds=rig.SECONDS):
         """Its totals after it did that: show, reset, device-reset, remap."""
-        if not self.alive():
-            self.line(1)
+        self.check_alive()
         self.begin(word)
+        return json.loads(self.line(seconds))
+
+    def line_json(self, seconds):
         return json.loads(self.line(seconds))
 
     def alive(self):
         return self.process.poll() is None
+
+    def check_alive(self):
+        if not self.alive():
+            self.line(1)
 
     def stop(self, seconds=rig.SECONDS):
         totals = self.tell("stop", seconds)
@@ -123,3 +130,63 @@ class Client:
 
     def done(self):
         end(self.process)
+
+
+class ControllerDaemon:
+    """A daemon with one vDisk on one controller; its keeper outlives it."""
+
+    def __init__(self, daemon, size="32M", reactors=1):
+        self.daemon = daemon
+        daemon.reactors = reactors
+        daemon.start()
+        daemon.make_pool()
+        self.add_disk("disk", size)
+        daemon.cli("nvme", "create", "vm")
+        daemon.cli("nvme", "attach", "vm", "default/disk")
+        shown = daemon.json("nvme", "show", "vm")
+        self.socket, self.keeper = shown["socket"], shown["keeper"]["pid"]
+        self.number = 0
+
+    def add_disk(self, name, size):
+        self.daemon.cli("vdisk", "create", f"default/{name}", size)
+
+    @property
+    def process(self):
+        return self.daemon.process
+
+    def log(self):
+        return self.daemon.log()[-4000:]
+
+    def kill(self):
+        self.daemon.kill()
+
+    def launch(self, environment=None):
+        saved = dict(os.environ)
+        os.environ.update(environment or {})
+        try:
+            self.daemon.launch()
+        finally:
+            for name in environment or {}:
+                del os.environ[name]
+            os.environ.update(saved)
+
+    def wait_ready(self):
+        wait_for(lambda: self.daemon.cli("node", "show", expect=None).returncode == 0, "the daemon")
+
+    def wait_dead(self, what, client, seconds=rig.SECONDS):
+        """It kills itself; the client goes on meanwhile."""
+        wait_for(lambda: client.check_alive() or self.process.poll() is not None,
+                 f"the engine did not die {what}", seconds)
+
+    def stop(self):
+        self.daemon.stop()
+
+    def keeper_alive(self):
+        return os.path.exists(f"/proc/{self.keeper}")
+
+    def done(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(rig.SECONDS)
+        if self.keeper_alive():
+            os.kill(self.keeper, signal.SIGKILL)

@@ -57,7 +57,7 @@ void nvme_command_begin(struct nvme_command *command)
 	command->parity = guest_enter(&controller->guest);
 	command->sq->commands++;
 	controller->in_flight++;
-	if (UNLIKELY(command->slot->attempts > NVME_ENGINES_MAX)) {
+	if (UNLIKELY(command->slot->alone > NVME_ENGINES_MAX)) {
 		REACHED("nvme.poison");
 		controller->stats.poisoned++;
 		nvme_command_end(command, NVME_SC_INTERNAL);
@@ -141,7 +141,7 @@ void nvme_command_park(struct nvme_command *command)
 	command->controller->in_flight--;
 	command->sq->commands--;
 	/* What ends an engine while it waits is none of its doing. */
-	command->slot->attempts = 0;
+	command->slot->attempts = command->slot->alone = 0;
 }
 
 void nvme_command_unpark(struct nvme_command *command)

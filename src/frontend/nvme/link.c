@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -116,6 +117,40 @@ static const struct nvme_host_ops link_host = {
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 };
+
+/* --- for tests: SARSEN_NVME_DIE=POINT:COUNT kills the process the COUNT-th time that a commit
+ * point (enum nvme_point) is passed, and not later than that --- */
+
+static struct {
+	unsigned long point;
+	_Atomic unsigned long count;
+} link_doom;
+
+static void link_point(void *context, enum nvme_point point)
+{
+	(void)context;
+	if (point == link_doom.point && --link_doom.count == 0)
+		(void)kill(getpid(), SIGKILL); /* does not return */
+}
+
+static const struct nvme_host_ops doomed_host = {
+	.interrupt = link_interrupt,
+	.unmapped = link_unmapped,
+	.quiesced = link_quiesced,
+	.point = link_point,
+};
+
+static const struct nvme_host_ops *choose_host(void)
+{
+	const char *text = getenv("SARSEN_NVME_DIE");
+	char *end;
+
+	if (!text)
+		return &link_host;
+	link_doom.point = strtoul(text, &end, 10);
+	link_doom.count = *end == ':' ? strtoul(end + 1, NULL, 10) : 1;
+	return &doomed_host;
+}
 
 /* --- messages --- */
 
@@ -305,7 +340,7 @@ int nvme_link_open(const struct nvme_link_options *options, struct nvme_link **r
 		return -ENOMEM;
 	link->options = *options;
 	link->options.controller.home = options->home;
-	link->options.controller.host = &link_host;
+	link->options.controller.host = choose_host();
 	link->options.controller.host_context = link;
 	link->fd = link->wake_fd = link->intx_fd = -1;
 	for (unsigned i = 0; i < VFU_VECTOR_COUNT; i++)

@@ -23,7 +23,7 @@
 #define NVME_AER_MAX          16u /* AERL + 1 */
 #define NVME_ABORT_MAX        4u  /* ACL + 1; they run to their end at once */
 #define NVME_ERROR_ENTRIES    64u /* ELPE + 1 */
-#define NVME_ENGINES_MAX      3u  /* engines that one command may end with (rule 5) */
+#define NVME_ENGINES_MAX      3u  /* that may end with a command, then with it alone (rule 5) */
 #define NVME_COMPARE_BLOCKS   32u /* of a fused compare and write: ACWU + 1 */
 #define NVME_COPY_RANGES      128u
 #define NVME_COPY_RANGE_BYTES (512u << 10)
@@ -123,9 +123,10 @@ struct nvme_controller {
 	struct nvme_controller_options options;
 
 	enum nvme_phase phase;
-	bool recovering; /* commands whose compare succeeded go first */
-	bool asleep;     /* event indexes are armed */
-	bool starved;    /* a queue was left for lack of slots or credit */
+	bool recovering; /* commands whose compare succeeded go first, suspects last and alone */
+	bool innocents_begun;
+	bool asleep;  /* event indexes are armed */
+	bool starved; /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
 	struct reactor_poller poller;
 	struct reactor_timer poll_timer; /* mapped doorbells without a trap */

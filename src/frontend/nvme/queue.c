@@ -397,6 +397,7 @@ static struct nvme_command *queue_fetch(struct nvme_controller *controller, stru
 	slot->cqid = sq->cq->id;
 	slot->sequence = sequence;
 	slot->attempts = 1;
+	slot->alone = 0;
 	slot->note = 0;
 	vfu_store(&slot->state, VFU_SLOT_FETCHED);
 	nvme_point(controller, NVME_POINT_FETCHED);

@@ -187,6 +187,7 @@ static void recover_compared(struct nvme_controller *controller)
 	uint16_t later[VFU_SLOT_COUNT];
 
 	controller->recovering = true;
+	controller->innocents_begun = false;
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t index = controller->recover[i];
 
@@ -200,14 +201,89 @@ static void recover_compared(struct nvme_controller *controller)
 	controller->recover_count = kept;
 }
 
+static bool recover_is_first(const struct vfu_slot *slot)
+{
+	return ((const struct nvme_sqe *)slot->sqe)->flags & NVME_FUSED_FIRST;
+}
+
+/* Are the entries at `at` and behind it the two halves of a fused operation? */
+static bool recover_is_pair(const struct nvme_controller *controller, unsigned at)
+{
+	const struct vfu_slot *slots = controller->shared->slots, *first, *second;
+
+	if (at + 1 >= controller->recover_count)
+		return false;
+	first = &slots[controller->recover[at]];
+	second = &slots[controller->recover[at + 1]];
+	return second->sqid == first->sqid && second->sequence == first->sequence + 1 &&
+	       recover_is_first(first);
+}
+
+/* Three engines ended while it, or its other half, ran: it, or one that ran beside it, may be
+ * why. A first half whose second was not taken yet must not come before those that were taken
+ * before it, so it waits with the suspects. */
+static bool recover_is_suspect(const struct nvme_controller *controller, unsigned at)
+{
+	const struct vfu_slot *slots = controller->shared->slots;
+	const uint16_t *recover = controller->recover;
+	uint32_t attempts = slots[recover[at]].attempts;
+
+	if (recover_is_pair(controller, at))
+		attempts = MAX(attempts, slots[recover[at + 1]].attempts);
+	else if (recover_is_first(&slots[recover[at]]))
+		return true;
+	if (at > 0 && recover_is_pair(controller, at - 1))
+		attempts = MAX(attempts, slots[recover[at - 1]].attempts);
+	return attempts >= NVME_ENGINES_MAX;
+}
+
+/* All but the suspects, which stay in controller->recover. */
+static void recover_innocents(struct nvme_controller *controller)
+{
+	uint16_t begin[VFU_SLOT_COUNT];
+	unsigned begin_count = 0, kept = 0;
+
+	for (unsigned i = 0; i < controller->recover_count; i++)
+		if (!recover_is_suspect(controller, i))
+			begin[begin_count++] = controller->recover[i];
+	for (unsigned i = controller->recover_count; i-- > 0;)
+		if (recover_is_suspect(controller, i))
+			begin[VFU_SLOT_COUNT - ++kept] = controller->recover[i];
+	memcpy(controller->recover, begin + VFU_SLOT_COUNT - kept, kept * sizeof(begin[0]));
+	controller->recover_count = kept;
+	for (unsigned i = 0; i < begin_count && controller->phase == NVME_SERVING; i++)
+		recover_begin(controller, begin[i]);
+}
+
+/* One alone, before new commands come: if an engine ends now, it is known which one did it. */
+static void recover_suspect(struct nvme_controller *controller)
+{
+	uint16_t index = controller->recover[0];
+
+	REACHED("nvme.recover-suspect");
+	memmove(controller->recover, controller->recover + 1,
+		--controller->recover_count * sizeof(controller->recover[0]));
+	controller->shared->slots[index].alone++;
+	recover_begin(controller, index);
+}
+
+/* Called while `recovering`, whenever nothing is in flight. */
 void nvme_recover_more(struct nvme_controller *controller)
 {
-	unsigned count = controller->recover_count;
+	bool suspects = controller->innocents_begun;
 
+	if (!suspects) {
+		controller->innocents_begun = true;
+		recover_innocents(controller);
+		suspects = controller->recover_count > 0;
+	}
+	/* One that waits for its other half is not in flight, so that comes at once. */
+	while (controller->recover_count > 0 && controller->in_flight == 0 &&
+	       controller->phase == NVME_SERVING)
+		recover_suspect(controller);
+	if (suspects && controller->in_flight > 0)
+		return;
 	controller->recovering = false;
-	controller->recover_count = 0;
-	for (unsigned i = 0; i < count && controller->phase == NVME_SERVING; i++)
-		recover_begin(controller, controller->recover[i]);
 	nvme_point(controller, NVME_POINT_RECOVERED);
 	reactor_poller_wake(controller->home, &controller->poller);
 }
