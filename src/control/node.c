@@ -104,12 +104,14 @@ static void close_caches(struct node *node)
 
 static int open_iscsi(struct node *node, struct error *error)
 {
-	const struct iscsi_server_options *options = &node->options.iscsi;
+	struct iscsi_server_options *options = &node->options.iscsi;
 	char where[100];
 	int r;
 
 	if (!node->options.iscsi_enabled)
 		return 0;
+	options->save_reservations = node_export_save;
+	options->save_arg = node;
 	r = iscsi_server_new(node->home, options, &node->iscsi);
 	if (r == 0)
 		return 0;

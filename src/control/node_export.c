@@ -25,6 +25,27 @@ static struct catalog_key row_key(const struct node_vdisk *vdisk)
 	return key;
 }
 
+/* Its persistent reservations, when initiators want them to outlive the daemon. */
+static struct catalog_key reservations_key(uint64_t vdisk)
+{
+	struct catalog_key key = catalog_key(CATALOG_ISCSI);
+
+	catalog_key_add(&key, vdisk);
+	catalog_key_add(&key, 1);
+	return key;
+}
+
+int node_export_save(void *arg, uint64_t serial, const void *data, size_t length)
+{
+	struct node *node = arg;
+	struct catalog_change change = {.kind = length > 0 ? CATALOG_PUT : CATALOG_DELETE,
+					.key = reservations_key(serial),
+					.value = data,
+					.length = (uint32_t)length};
+
+	return catalog_commit(node->catalog, &change, 1);
+}
+
 /* The vDisk's name in the characters that an iSCSI name may have (RFC 7143 section 4.2.7.2). */
 static void make_target(const struct node_vdisk *vdisk, bool with_id,
 			char ret_target[ISCSI_NAME_MAX + 1])
@@ -39,13 +60,16 @@ static void make_target(const struct node_vdisk *vdisk, bool with_id,
 			 vdisk->info.id);
 }
 
-static int serve(struct node *node, struct node_vdisk *vdisk, const struct node_export *export)
+static int serve(struct node *node, struct node_vdisk *vdisk, const struct node_export *export,
+		 const void *reservations, size_t length)
 {
 	const struct iscsi_lun lun = {.volume = vdisk_volume(vdisk->vdisk),
 				      .serial = vdisk->info.id,
 				      .product = vdisk->info.name,
 				      .read_only = export->read_only,
 				      .removable = export->removable,
+				      .reservations = reservations,
+				      .reservations_length = length,
 				      .thin = true};
 
 	return iscsi_server_add_lun(node->iscsi, export->target, export->lun, &lun);
@@ -127,7 +151,7 @@ static int add_to(struct node *node, struct node_vdisk *vdisk, const struct node
 	snprintf(export->target, sizeof(export->target), "%s", target->name);
 	r = choose_lun(node, target->name, lun->lun, &export->lun);
 	if (r == 0)
-		r = serve(node, vdisk, export);
+		r = serve(node, vdisk, export, NULL, 0);
 	if (r < 0)
 		return r;
 	r = write_row(node, vdisk, export);
@@ -181,7 +205,9 @@ static int remove_locked(struct node *node, struct node_vdisk *vdisk)
 	vdisk->export = NULL;
 	r = stop_serving(node, export);
 	free(export);
-	return r;
+	/* Only now, when nothing saves them any more. */
+	change.key = reservations_key(vdisk->info.id);
+	return r < 0 ? r : catalog_commit(node->catalog, &change, 1);
 }
 
 int node_export_remove(struct node *node, struct node_vdisk *vdisk)
@@ -212,6 +238,19 @@ static int parse_row(const struct catalog_row *row, struct node_export *ret_expo
 	return 0;
 }
 
+static int serve_as_before(struct node *node, struct node_vdisk *vdisk,
+			   const struct node_export *export)
+{
+	const struct catalog_key key = reservations_key(vdisk->info.id);
+	struct catalog_row row = {0};
+	int r = catalog_get(node->catalog, &key, &row);
+
+	if (r == 0 || r == -ENOENT)
+		r = serve(node, vdisk, export, row.value, r == 0 ? row.length : 0);
+	catalog_row_done(&row);
+	return r;
+}
+
 /* Its target may have come with it, and then has no row of its own. */
 static int serve_again(struct node *node, struct node_vdisk *vdisk,
 		       const struct node_export *export)
@@ -225,7 +264,7 @@ static int serve_again(struct node *node, struct node_vdisk *vdisk,
 		r = node_target_add(node, export->target, false, &target);
 	if (r < 0 || target->error < 0)
 		return r < 0 ? r : target->error;
-	return vdisk->vdisk ? serve(node, vdisk, export) : vdisk->error;
+	return vdisk->vdisk ? serve_as_before(node, vdisk, export) : vdisk->error;
 }
 
 static int open_one(struct node *node, const struct catalog_row *row)
@@ -252,13 +291,17 @@ static int open_one(struct node *node, const struct catalog_row *row)
 int node_exports_open(struct node *node)
 {
 	const struct catalog_key prefix = catalog_key(CATALOG_ISCSI);
+	const size_t export_length = prefix.length + sizeof(uint64_t);
 	struct catalog_rows rows;
 	int r = catalog_scan(node->catalog, &prefix, NULL, 0, &rows);
 
 	if (r < 0)
 		return r;
 	for (size_t i = 0; r == 0 && i < rows.count; i++) {
-		if (catalog_key_number(&rows.rows[i].key, 0) != 0) /* 0: targets */
+		const struct catalog_key *key = &rows.rows[i].key;
+
+		/* 0: targets; a longer key: reservations. */
+		if (catalog_key_number(key, 0) != 0 && key->length == export_length)
 			r = open_one(node, &rows.rows[i]);
 	}
 	catalog_rows_done(&rows);

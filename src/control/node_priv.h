@@ -177,6 +177,8 @@ struct node_lun {
 /* -ENOENT target, -EEXIST LUN, -EMFILE no LUN is free. */
 int node_export_add(struct node *node, struct node_vdisk *vdisk, const struct node_lun *lun);
 int node_export_remove(struct node *node, struct node_vdisk *vdisk);
+/* iscsi_save_fn; `arg` is the node, the serial a vDisk's id. */
+int node_export_save(void *arg, uint64_t serial, const void *data, size_t length);
 int node_exports_open(struct node *node);
 void node_export_resized(struct node *node, struct node_vdisk *vdisk);
 #define NODE_URL_MAX 600

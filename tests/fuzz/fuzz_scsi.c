@@ -65,6 +65,18 @@ static int perform(struct fuzz *fuzz, struct block_request *request)
 	return 0;
 }
 
+/* What is saved can be read back, and is the same then. */
+static void check_saved(const struct scsi_unit *unit)
+{
+	static struct scsi_persist back;
+	static uint8_t first[SCSI_PERSIST_BYTES], second[SCSI_PERSIST_BYTES];
+	size_t length = scsi_persist_encode(&unit->persist, first);
+
+	ASSERT(scsi_persist_decode(&back, first, length) == 0);
+	ASSERT(scsi_persist_encode(&back, second) == length);
+	ASSERT(memcmp(first, second, length) == 0);
+}
+
 static void run(struct fuzz *fuzz, const uint8_t *out)
 {
 	struct scsi_command *command = &fuzz->command;
@@ -86,7 +98,9 @@ static void run(struct fuzz *fuzz, const uint8_t *out)
 			command->io_result = perform(fuzz, &command->request);
 			continue;
 		}
-		if (step == SCSI_STEP_ABORT)
+		if (step == SCSI_STEP_SAVE)
+			check_saved(&fuzz->unit);
+		if (step == SCSI_STEP_ABORT || step == SCSI_STEP_SAVE)
 			continue;
 		ASSERT(command->step_bytes <= command->buffer_size);
 		if (step == SCSI_STEP_DATA_OUT) {
@@ -112,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					    .max_transfer_bytes = 8 * BLOCK};
 	scsi_unit_init(&fuzz.unit, &fuzz.volume, 0, 1, "fuzz");
 	fuzz.unit.thin = true;
+	fuzz.unit.can_save = true;
 	fuzz.target.units[0] = &fuzz.unit;
 	scsi_nexus_init(&fuzz.nexus, &fuzz.unit, "iqn.fuzz,i,0x000000000000");
 	(void)scsi_nexus_take_attention(&fuzz.nexus, &sense);

@@ -17,18 +17,26 @@ struct iscsi_server;
 #define ISCSI_LUNS      256 /* of a target */
 #define ISCSI_RULES_MAX 256 /* of one target */
 
+/* Makes a unit's reservations durable, in place of what was saved before; nothing when `length` is
+ * 0. In a fiber of the server's reactor; one at a time for each unit. */
+typedef int iscsi_save_fn(void *arg, uint64_t serial, const void *data, size_t length);
+
 struct iscsi_server_options {
-	const char *address;   /* numeric IPv4 or IPv6 */
-	uint16_t port;         /* 0 = any free one */
-	bool port_fallback;    /* take any free port where `port` is in use */
-	unsigned max_sessions; /* 0 = 256 */
-	uint64_t memory_bytes; /* for data in flight of all connections; 0 = 64 MiB */
+	const char *address;              /* numeric IPv4 or IPv6 */
+	uint16_t port;                    /* 0 = any free one */
+	bool port_fallback;               /* take any free port where `port` is in use */
+	unsigned max_sessions;            /* 0 = 256 */
+	uint64_t memory_bytes;            /* for data in flight of all connections; 0 = 64 MiB */
+	iscsi_save_fn *save_reservations; /* NULL: they end with the server (no APTPL) */
+	void *save_arg;
 };
 
 struct iscsi_lun {                   /* copied */
 	struct block_volume *volume; /* lives until iscsi_server_remove_lun() has returned */
 	uint64_t serial;             /* stable for ever; gives NAA, EUI and unit serial number */
 	const char *product;         /* for INQUIRY, e.g. the vDisk's name; cut at 16 */
+	const void *reservations;    /* as they were saved; read once */
+	size_t reservations_length;
 	bool read_only;
 	bool thin;             /* advertises provisioning, UNMAP */
 	bool removable;        /* its medium can be ejected and loaded again */

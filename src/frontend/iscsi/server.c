@@ -260,6 +260,8 @@ int iscsi_server_new(struct reactor *reactor, const struct iscsi_server_options 
 		return -ENOMEM;
 	server->reactor = reactor;
 	server->world = reactor_world(reactor)->ops;
+	server->save = options->save_reservations;
+	server->save_arg = options->save_arg;
 	server->port = reactor_port(reactor);
 	init_lists(server);
 	server->memory_work.run = memory_work_run;
@@ -310,7 +312,7 @@ void iscsi_server_free(struct iscsi_server *server)
 		iscsi_session_kill(session);
 	LIST_FOR_EACH (&server->connections, connection, struct iscsi_connection, link)
 		iscsi_connection_close(connection, "server stops");
-	while (server->accepting || server->memory_work_armed ||
+	while (server->accepting || server->memory_work_armed || server->saves > 0 ||
 	       !list_is_empty(&server->connections) || !list_is_empty(&server->sessions)) {
 		if (server->memory_work_armed)
 			fiber_yield();
@@ -524,7 +526,7 @@ int iscsi_server_add_lun(struct iscsi_server *server, const char *target_name, u
 		return -EINVAL;
 	if (target->scsi.units[lun] || target->leaving_luns[lun])
 		return -EEXIST;
-	r = iscsi_unit_new(server->reactor, lun, spec, &unit);
+	r = iscsi_unit_new(server, server->reactor, lun, spec, &unit);
 	if (r < 0)
 		return r;
 	r = add_nexuses(server, target, &unit->scsi);

@@ -29,6 +29,9 @@ struct iscsi_server {
 	struct iscsi_guard discovery_guard;
 	struct list targets, sessions, connections;
 	unsigned session_count, half_open;
+	iscsi_save_fn *save; /* NULL: reservations are not saved */
+	void *save_arg;
+	unsigned saves; /* units that are saving */
 	uint16_t last_tsih;
 	struct list memory_waiters; /* tasks, by wait_link */
 	struct list tmf_waiters;    /* tasks, by wait_link */

@@ -5,16 +5,59 @@
 #include <stdlib.h>
 
 #include "block/remote.h"
+#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/task.h"
 
-int iscsi_unit_new(struct reactor *reactor, uint16_t lun, const struct iscsi_lun *spec,
-		   struct iscsi_unit **ret_unit)
+/* One save covers all that came before it; what comes meanwhile takes part in the next. */
+static void save_run(struct fiber_task *fiber_task)
+{
+	struct iscsi_unit *unit = CONTAINER_OF(fiber_task, struct iscsi_unit, save_task);
+	struct iscsi_server *server = unit->server;
+
+	while (!list_is_empty(&unit->savers)) {
+		struct list covered;
+		struct list_node *node;
+		int r;
+
+		list_init(&covered);
+		list_splice_back(&covered, &unit->savers);
+		r = server->save(server->save_arg, unit->scsi.serial, unit->saved,
+				 scsi_persist_encode(&unit->scsi.persist, unit->saved));
+		while ((node = list_pop_front(&covered))) {
+			struct iscsi_task *task = LIST_ENTRY(node, struct iscsi_task, wait_link);
+
+			task->scsi.io_result = r;
+			iscsi_task_resume(task);
+		}
+	}
+	unit->saving = false;
+	unit->tasks--;
+	server->saves--;
+	fiber_queue_wake_all(&server->changed);
+}
+
+void iscsi_unit_save(struct iscsi_unit *unit)
+{
+	if (unit->saving)
+		return;
+	unit->saving = true;
+	unit->tasks++;
+	unit->server->saves++;
+	fiber_spawn(unit->server->reactor, FIBER_CONTROL, &unit->save_task);
+}
+
+int iscsi_unit_new(struct iscsi_server *server, struct reactor *reactor, uint16_t lun,
+		   const struct iscsi_lun *spec, struct iscsi_unit **ret_unit)
 {
 	struct block_volume *volume = spec->volume;
 	_cleanup_free_ struct iscsi_unit *unit = calloc(1, sizeof(*unit));
-	int r;
+	int r = 0;
 
 	if (!unit)
 		return -ENOMEM;
+	unit->server = server;
+	list_init(&unit->savers);
+	unit->save_task.run = save_run;
 	unit->source = volume;
 	if (volume->home != reactor) {
 		r = remote_volume_new(volume, reactor, 0, &unit->remote);
@@ -23,6 +66,12 @@ int iscsi_unit_new(struct reactor *reactor, uint16_t lun, const struct iscsi_lun
 		volume = unit->remote;
 	}
 	scsi_unit_init(&unit->scsi, volume, lun, spec->serial, spec->product);
+	r = scsi_persist_decode(&unit->scsi.persist, spec->reservations, spec->reservations_length);
+	if (r < 0) {
+		block_volume_free(unit->remote);
+		return r;
+	}
+	unit->scsi.can_save = server->save;
 	unit->scsi.read_only = spec->read_only;
 	unit->scsi.thin = spec->thin;
 	unit->scsi.removable = spec->removable;

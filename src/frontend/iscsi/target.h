@@ -10,14 +10,22 @@
 #include "frontend/iscsi/access.h"
 #include "frontend/iscsi/iscsi.h"
 #include "frontend/iscsi/scsi/unit.h"
+#include "reactor/fiber.h"
 
 _Static_assert(ISCSI_LUNS == SCSI_LUNS, "LUNs have one limit");
+
+struct iscsi_server;
 
 struct iscsi_unit {
 	struct scsi_unit scsi;
 	struct block_volume *source; /* the caller's */
 	struct block_volume *remote; /* ours, when the source lives on another reactor; or NULL */
-	uint64_t tasks;              /* that refer to it */
+	uint64_t tasks;              /* that refer to it, and its save */
+	struct iscsi_server *server;
+	bool saving;
+	struct list savers; /* tasks that wait until their reservations are saved */
+	struct fiber_task save_task;
+	uint8_t saved[SCSI_PERSIST_BYTES];
 };
 
 struct iscsi_target {
@@ -33,10 +41,12 @@ static inline struct iscsi_unit *iscsi_unit_of(struct scsi_unit *unit)
 	return CONTAINER_OF(unit, struct iscsi_unit, scsi);
 }
 
-/* -ENOMEM, -EINVAL. */
-int iscsi_unit_new(struct reactor *reactor, uint16_t lun, const struct iscsi_lun *spec,
-		   struct iscsi_unit **ret_unit);
+/* -ENOMEM; -EUCLEAN saved reservations that are not understood. */
+int iscsi_unit_new(struct iscsi_server *server, struct reactor *reactor, uint16_t lun,
+		   const struct iscsi_lun *spec, struct iscsi_unit **ret_unit);
 /* No task and no nexus refers to it. NULL is fine. */
 void iscsi_unit_free(struct iscsi_unit *unit);
+/* The task waits in `savers`: saves the reservations as they are now. */
+void iscsi_unit_save(struct iscsi_unit *unit);
 /* The source volume was resized. */
 void iscsi_unit_resized(struct iscsi_unit *unit);

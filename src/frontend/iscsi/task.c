@@ -523,6 +523,11 @@ static void advance(struct iscsi_task *task)
 			if (send_data_in(task))
 				return;
 			break;
+		case SCSI_STEP_SAVE:
+			task->state = ISCSI_TASK_WAITING;
+			list_push_back(&task->unit->savers, &task->wait_link);
+			iscsi_unit_save(task->unit);
+			return;
 		case SCSI_STEP_ABORT:
 			if (iscsi_tmf_abort_preempted(task))
 				return;

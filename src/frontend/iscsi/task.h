@@ -24,7 +24,7 @@ enum iscsi_task_state {
 	ISCSI_TASK_DATA,        /* waits for data that it asked for */
 	ISCSI_TASK_IO,          /* waits for its volume */
 	ISCSI_TASK_SENDING,     /* waits for the socket */
-	ISCSI_TASK_WAITING,     /* waits for the tasks that it aborted */
+	ISCSI_TASK_WAITING,     /* waits for the tasks that it aborted, or for a save */
 };
 
 struct iscsi_discovery;

@@ -32,6 +32,10 @@ struct fixture {
 	struct sockaddr_in address;
 	void (*body)(struct fixture *f);
 	struct initiator a, b;
+	uint8_t saved[20000]; /* reservations */
+	size_t saved_length;
+	unsigned saves;
+	int save_error;
 	uint8_t out[SIZE], in[SIZE];
 };
 
@@ -43,9 +47,26 @@ static void drop_line(enum log_level level, const char *line, void *arg)
 {
 }
 
+static int save(void *arg, uint64_t serial, const void *data, size_t length)
+{
+	struct fixture *f = arg;
+
+	assert_int_equal(serial, 2);
+	fiber_sleep(SLOW_NS); /* as a disk would */
+	if (f->save_error < 0)
+		return f->save_error;
+	memcpy(f->saved, data, length);
+	f->saved_length = length;
+	f->saves++;
+	return 0;
+}
+
 static void start(struct fixture *f)
 {
-	struct iscsi_server_options options = {.address = "127.0.0.1", .max_sessions = 3};
+	struct iscsi_server_options options = {.address = "127.0.0.1",
+					       .max_sessions = 3,
+					       .save_reservations = save,
+					       .save_arg = f};
 	struct delay_options delays = {.before_ns = SLOW_NS};
 	struct iscsi_lun lun = {.serial = 1, .product = "fast", .thin = true};
 	struct reactor *reactor = f->rig.reactors[0];
@@ -660,6 +681,61 @@ static uint8_t persist_out(struct initiator *initiator, uint8_t action, uint64_t
 	return command.status;
 }
 
+static uint8_t persist_saved(struct initiator *initiator, uint64_t key)
+{
+	struct initiator_command command = {.lun = 1, .cdb = {0x5f, 6, [8] = 24}};
+	uint8_t list[24] = {[20] = 1}; /* APTPL */
+
+	put_be64(list + 8, key);
+	command.out = list;
+	command.out_length = sizeof(list);
+	assert_int_equal(run_command(initiator, &command), 0);
+	return command.status;
+}
+
+static void reservations_outlive_the_unit_body(struct fixture *f)
+{
+	struct iscsi_lun lun = {.volume = f->slow, .serial = 2};
+	struct initiator_command command = transfer(0x2a, 1, 0, 8);
+
+	open_both(f);
+	settle(&f->a, 1);
+	settle(&f->b, 1);
+	assert_int_equal(persist_saved(&f->a, 0xa), 0);
+	assert_int_equal(persist_out(&f->a, 1, 0xa, 0), 0);
+	assert_int_equal(f->saves, 2);
+	assert_int_equal(iscsi_server_remove_lun(f->server, TARGET, 1), 0);
+	lun.reservations = f->saved;
+	lun.reservations_length = f->saved_length - 1;
+	assert_int_equal(iscsi_server_add_lun(f->server, TARGET, 1, &lun), -EUCLEAN);
+	lun.reservations_length = f->saved_length;
+	assert_int_equal(iscsi_server_add_lun(f->server, TARGET, 1, &lun), 0);
+	settle(&f->b, 1);
+	command.out = f->out;
+	command.out_length = 8 * 512;
+	assert_int_equal(run_command(&f->b, &command), 0);
+	assert_int_equal(command.status, 0x18); /* still kept out */
+	assert_int_equal(do_write(&f->a, 1, 0, 8), 0);
+	f->save_error = -EIO;
+	assert_int_equal(persist_out(&f->a, 2, 0xa, 0), 2); /* not without a record of it */
+}
+SIM_TEST(reservations_outlive_the_unit)
+
+static void the_server_stops_amid_a_save_body(struct fixture *f)
+{
+	struct initiator_command command = {.lun = 1, .cdb = {0x5f, 6, [8] = 24}};
+	uint8_t list[24] = {[15] = 7, [20] = 1};
+
+	open_a(f);
+	settle(&f->a, 1);
+	assert_int_equal(persist_saved(&f->a, 0xa), 0);
+	command.out = list;
+	command.out_length = sizeof(list);
+	f->a.options.cut_after = f->a.sent_bytes + 48 + 24; /* gone before the answer */
+	assert_int_equal(initiator_run(&f->a, &command), -ECONNRESET);
+}
+SIM_TEST(the_server_stops_amid_a_save)
+
 static void preempt_and_abort_fences_body(struct fixture *f)
 {
 	struct slow_command slow;
@@ -1195,6 +1271,8 @@ int main(void)
 		cmocka_unit_test(resets),
 		cmocka_unit_test(clearing_the_task_set_tells_others),
 		cmocka_unit_test(preempt_and_abort_fences),
+		cmocka_unit_test(reservations_outlive_the_unit),
+		cmocka_unit_test(the_server_stops_amid_a_save),
 		cmocka_unit_test(luns_come_and_go),
 		cmocka_unit_test(removal_waits_for_requests),
 		cmocka_unit_test(resize_reaches_initiators),

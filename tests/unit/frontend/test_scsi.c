@@ -20,7 +20,9 @@
 
 static uint8_t medium[BLOCK * BLOCKS];
 static uint8_t mapped[BLOCKS];
-static unsigned flushes, aborts;
+static unsigned flushes, aborts, saves;
+static uint8_t saved[SCSI_PERSIST_BYTES];
+static size_t saved_length;
 static int next_error;
 
 struct fixture {
@@ -141,6 +143,12 @@ static enum scsi_status run_as(struct scsi_nexus *nexus, const uint8_t *cdb, siz
 		case SCSI_STEP_ABORT:
 			aborts++;
 			break;
+		case SCSI_STEP_SAVE:
+			saves++;
+			saved_length = scsi_persist_encode(&f.unit.persist, saved);
+			c->io_result = next_error;
+			next_error = 0;
+			break;
 		default:
 			c->io_result = perform_io(&c->request);
 			break;
@@ -176,6 +184,7 @@ static int setup(void **state)
 	memset(mapped, 0, sizeof(mapped));
 	flushes = 0;
 	aborts = 0;
+	saves = 0;
 	next_error = 0;
 	f.volume = (struct block_volume){
 		.size_bytes = sizeof(medium), .block_bytes = BLOCK, .physical_block_bytes = 4096};
@@ -767,6 +776,58 @@ static void flush_and_the_rest(void **state)
 	assert_true(f.nexus.prevents_removal);
 }
 
+static enum scsi_status reserve_out(struct scsi_nexus *nexus, uint8_t action, uint8_t type,
+				    uint64_t key, uint64_t new_key, uint8_t flags)
+{
+	const uint8_t cdb[10] = {0x5f, action, type, [8] = 24};
+
+	memset(f.out, 0, 24);
+	put_be64(f.out, key);
+	put_be64(f.out + 8, new_key);
+	f.out[20] = flags;
+	return run_as(nexus, cdb, sizeof(cdb), 24, 0);
+}
+
+static void reservations_are_saved(void **state)
+{
+	static struct scsi_persist back;
+	const uint8_t capabilities[10] = {0x5e, 2, [8] = 8};
+
+	(void)state;
+	f.other.attentions = 0;
+	(void)reserve_out(&f.nexus, 0, 0, 0, 1, 1);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	f.unit.can_save = true;
+	assert_int_equal(reserve_out(&f.other, 0, 0, 0, 2, 0), SCSI_GOOD);
+	assert_int_equal(saves, 0);
+	assert_int_equal(reserve_out(&f.nexus, 0, 0, 0, 1, 1), SCSI_GOOD);
+	assert_int_equal(saves, 1);
+	assert_int_equal(run(capabilities, 10, 0, 8), SCSI_GOOD);
+	assert_int_equal(f.in[2] & 1, 1);
+	assert_int_equal(f.in[3] & 1, 1);
+	assert_int_equal(reserve_out(&f.nexus, 1, 5, 1, 0, 0), SCSI_GOOD);
+	assert_int_equal(saves, 2);
+	assert_int_equal(scsi_persist_decode(&back, saved, saved_length), 0);
+	assert_int_equal(back.count, 2);
+	assert_int_equal(back.type, 5);
+	assert_int_equal(back.holder->key, 1);
+	assert_string_equal(back.holder->port, f.nexus.port);
+	for (size_t i = 1; i < saved_length; i++) /* what is cut is not taken */
+		assert_int_equal(scsi_persist_decode(&back, saved, i), -EUCLEAN);
+	saved[1] = 2; /* no type */
+	assert_int_equal(scsi_persist_decode(&back, saved, saved_length), -EUCLEAN);
+	saved[1] = 7; /* has no holder */
+	assert_int_equal(scsi_persist_decode(&back, saved, saved_length), -EUCLEAN);
+	next_error = -EIO;
+	(void)reserve_out(&f.nexus, 2, 5, 1, 0, 0);
+	assert_sense(SCSI_HARDWARE_ERROR, SCSI_ASC_INTERNAL_FAILURE);
+	assert_int_equal(reserve_out(&f.nexus, 6, 0, 0, 3, 0), SCSI_GOOD); /* no longer */
+	assert_int_equal(saved_length, 0);
+	assert_int_equal(saves, 4);
+	assert_int_equal(reserve_out(&f.nexus, 3, 0, 3, 0, 0), SCSI_GOOD);
+	assert_int_equal(saves, 4);
+}
+
 /* --- Third-party copies --- */
 
 #define LIST_HEADER 16u
@@ -1048,6 +1109,7 @@ int main(void)
 		cmocka_unit_test_setup(registrations_have_a_limit, setup),
 		cmocka_unit_test_setup(reports, setup),
 		cmocka_unit_test_setup(flush_and_the_rest, setup),
+		cmocka_unit_test_setup(reservations_are_saved, setup),
 		cmocka_unit_test_setup(copy_moves_data, setup),
 		cmocka_unit_test_setup(copy_in_bytes_with_long_identifier, setup),
 		cmocka_unit_test_setup(copy_lists_are_checked, setup),

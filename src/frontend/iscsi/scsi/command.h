@@ -27,6 +27,7 @@ enum scsi_step {
 	SCSI_STEP_IO,      /* submit `request` to the unit's volume; its result goes to io_result */
 	SCSI_STEP_DATA_IN, /* send step_bytes at step_data, which stand at in_offset of data-in */
 	SCSI_STEP_ABORT,   /* abort all tasks of nexuses that are `preempted`, wait for them */
+	SCSI_STEP_SAVE,    /* make the unit's reservations durable; the result goes to io_result */
 	SCSI_STEP_DONE,    /* send the status */
 };
 

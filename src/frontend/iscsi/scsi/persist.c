@@ -114,8 +114,12 @@ static size_t fill_capabilities(struct scsi_command *command, uint8_t *buffer)
 {
 	put_be16(buffer, 8);
 	buffer[2] = 0x04; /* ATP_C: there is one target port */
-	buffer[3] = 0x80; /* TMV */
-	buffer[4] = 0xea; /* all types */
+	if (command->unit->can_save)
+		buffer[2] |= 0x01; /* PTPL_C */
+	buffer[3] = 0x80;          /* TMV */
+	if (command->unit->persist.aptpl)
+		buffer[3] |= 0x01; /* PTPL_A */
+	buffer[4] = 0xea;          /* all types */
 	buffer[5] = 0x01;
 	return 8;
 }
@@ -377,19 +381,14 @@ static enum scsi_step do_preempt(struct scsi_command *command, enum scsi_reserva
 	return preempted(command);
 }
 
-static enum scsi_step out_parse(struct scsi_command *command)
+static enum scsi_step act(struct scsi_command *command)
 {
 	const uint8_t *list = command->buffer;
 	enum action_out action = (enum action_out)command->opcode->service_action;
 	enum scsi_reservation type = (enum scsi_reservation)(command->cdb[2] & 0x0f);
 	const struct scsi_registration *registration = command->nexus->registration;
-	bool registers = action == OUT_REGISTER || action == OUT_REGISTER_IGNORE;
 
-	if (list[20] & (registers ? FLAG_SPEC_I_PT | FLAG_APTPL : 0)) {
-		scsi_invalid_list_field(command, 20); /* not offered, see the capabilities */
-		return SCSI_STEP_DONE;
-	}
-	if (registers)
+	if (action == OUT_REGISTER || action == OUT_REGISTER_IGNORE)
 		return do_register(command, action == OUT_REGISTER_IGNORE);
 	if (!registration || registration->key != get_be64(list))
 		return conflict(command);
@@ -403,6 +402,45 @@ static enum scsi_step out_parse(struct scsi_command *command)
 	default:
 		return do_preempt(command, type);
 	}
+}
+
+static enum scsi_step saved(struct scsi_command *command)
+{
+	if (command->io_result < 0)
+		scsi_command_fail(command, SCSI_HARDWARE_ERROR, SCSI_ASC_INTERNAL_FAILURE);
+	return scsi_done(command);
+}
+
+static enum scsi_step save(struct scsi_command *command)
+{
+	command->next = saved;
+	return SCSI_STEP_SAVE;
+}
+
+/* 5.12.5: what the last registration asked for holds for all; status comes after the save. */
+static enum scsi_step out_parse(struct scsi_command *command)
+{
+	const uint8_t *list = command->buffer;
+	struct scsi_persist *persist = &command->unit->persist;
+	enum action_out action = (enum action_out)command->opcode->service_action;
+	bool registers = action == OUT_REGISTER || action == OUT_REGISTER_IGNORE;
+	bool was_saved = persist->aptpl;
+	enum scsi_step step;
+
+	if (list[20] & (registers ? FLAG_SPEC_I_PT : 0) ||
+	    (registers && (list[20] & FLAG_APTPL) && !command->unit->can_save)) {
+		scsi_invalid_list_field(command, 20); /* not offered, see the capabilities */
+		return SCSI_STEP_DONE;
+	}
+	step = act(command);
+	if (command->status != SCSI_GOOD)
+		return step;
+	if (registers)
+		persist->aptpl = list[20] & FLAG_APTPL;
+	if (!was_saved && !persist->aptpl)
+		return step;
+	command->next = save;
+	return step == SCSI_STEP_ABORT ? step : save(command);
 }
 
 void scsi_persist_out(struct scsi_command *command)

@@ -2,12 +2,13 @@
 #pragma once
 /*
  * Persistent reservations of one logical unit (SPC-4 5.12): who is registered with which key, and
- * what is reserved. A registration belongs to an initiator port and outlives its sessions; it does
- * not outlive the server (no APTPL).
+ * what is reserved. A registration belongs to an initiator port and outlives its sessions; it
+ * outlives the server when initiators ask for that (APTPL) and the server can save it.
  *
  * Embedded in its unit; the unit's reactor.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define SCSI_REGISTRATIONS_MAX 64
@@ -32,7 +33,10 @@ struct scsi_registration {
 	char port[SCSI_PORT_BYTES];
 };
 
+#define SCSI_PERSIST_BYTES 16640 /* the longest that is saved */
+
 struct scsi_persist {
+	bool aptpl; /* is saved, and outlives the server */
 	uint32_t generation;
 	enum scsi_reservation type;
 	struct scsi_registration *holder; /* NULL for the types of all registrants */
@@ -51,3 +55,8 @@ bool scsi_persist_allows(const struct scsi_persist *persist,
 			 const struct scsi_registration *registration, enum scsi_access access);
 /* The port's registration from an earlier session, or NULL. */
 struct scsi_registration *scsi_persist_find(struct scsi_persist *persist, const char *port);
+/* What is to be saved; 0: nothing. */
+size_t scsi_persist_encode(const struct scsi_persist *persist,
+			   uint8_t ret_bytes[static SCSI_PERSIST_BYTES]);
+/* What was saved. -EUCLEAN. */
+int scsi_persist_decode(struct scsi_persist *persist, const uint8_t *bytes, size_t length);

@@ -39,6 +39,7 @@ struct scsi_unit {
 	char product[SCSI_PRODUCT_BYTES + 1];
 	bool read_only, thin;
 	bool removable, ejected;
+	bool can_save;         /* reservations, see SCSI_STEP_SAVE */
 	uint32_t atomic_bytes; /* of one WRITE ATOMIC; 0: not offered */
 	/* Mode parameters, shared by all nexuses (SPC-4 5.13.2, policy of one set). */
 	bool software_write_protect, descriptor_sense, write_cache;
