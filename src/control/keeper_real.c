@@ -28,7 +28,7 @@
 #define ARGS_MAX     16
 /* Search by the group's members only; a user of QEMU belongs to it. */
 #define DIRECTORY_MODE 0750
-#define FILE_MODE      0640
+#define FILE_MODE      0600
 
 extern char **environ;
 
@@ -110,15 +110,16 @@ static void remember(struct keeper_real *keepers, pid_t child)
 	pthread_mutex_unlock(&keepers->lock);
 }
 
+/* One that is there already is as its owner wants it. Not subject to our umask. */
 static int make_directory(const struct keeper_real *keepers)
 {
 	const char *path = keepers->options.directory;
 
-	if (mkdir(path, DIRECTORY_MODE) < 0 && errno != EEXIST)
-		return -errno;
+	if (mkdir(path, 0700) < 0)
+		return errno == EEXIST ? 0 : -errno;
 	if (keepers->has_group && chown(path, (uid_t)-1, keepers->group) < 0)
 		return -errno;
-	return 0;
+	return chmod(path, DIRECTORY_MODE) < 0 ? -errno : 0;
 }
 
 static void add(struct arguments *arguments, const char *word)

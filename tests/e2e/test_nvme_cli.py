@@ -239,6 +239,42 @@ def a_machine_does_not_notice(daemon):
     daemon.stop()
 
 
+SYSTEMCTL = """#!/bin/sh
+# What systemd makes of sarsen-keeper@vm-1.service.
+[ "$*" = "--no-ask-password restart sarsen-keeper@vm-1.service" ] || exit 5
+[ ! -e {directory}/refuse ] || exit 1
+{build}/sarsen-keeper $(sed s/^KEEPER_ARGUMENTS=// {directory}/nvme/vm-1.env) >/dev/null 2>&1 &
+"""
+
+
+def units_where_systemd_starts_it(daemon):
+    daemon.write_config("[iscsi]\nport = 0\n[nvme]\nkeepers = systemd\n")
+    os.mkdir(daemon.path("bin"))
+    with open(daemon.path("bin/systemctl"), "w", encoding="utf-8") as file:
+        file.write(SYSTEMCTL.format(directory=daemon.directory, build=rig.BUILD))
+    os.chmod(daemon.path("bin/systemctl"), 0o755)
+    path = os.environ["PATH"]
+    os.environ["PATH"] = daemon.path("bin") + ":" + path
+    try:
+        daemon.start()
+        daemon.cli("nvme", "create", "vm-1", "--queues", "3")
+        with open(daemon.path("nvme/vm-1.env"), encoding="utf-8") as file:
+            words = file.read().strip().split("=", 1)[1].split()
+        check(words == ["--name", "vm-1", "--link", daemon.path("nvme/vm-1.link"), "--socket",
+                        daemon.path("nvme/vm-1.sock"), "--doorbells", "trapped", "--queues", "3"],
+              words)
+        check(daemon.json("nvme", "show", "vm-1")["state"] == "online", "online")
+        daemon.cli("nvme", "delete", "vm-1")
+        with open(daemon.path("refuse"), "w", encoding="utf-8"):
+            pass
+        answer = daemon.json("nvme", "create", "vm-1", expect=3)
+        check("program" in answer["message"], answer)
+        check("could not start a keeper's unit" in daemon.log(), "log")
+        daemon.stop()
+    finally:
+        os.environ["PATH"] = path
+
+
 def a_missing_keeper_is_said(daemon):
     """The program, the group or the directory is not there."""
     daemon.write_config("[iscsi]\nport = 0\n[nvme]\nkeeper = /nonexistent/sarsen-keeper\n")
@@ -271,4 +307,4 @@ def a_missing_keeper_is_said(daemon):
 if __name__ == "__main__":
     sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, a_machine_is_not_robbed,
                       keepers_outlive_the_daemon, a_machine_does_not_notice,
-                      a_missing_keeper_is_said))
+                      units_where_systemd_starts_it, a_missing_keeper_is_said))
