@@ -625,18 +625,18 @@ static void shutdown_is_announced(void **state)
 	assert_int_equal(nvme_io(nvme_cmd_read, 0, 1, DATA), 0);
 }
 
-/* A command with which three engines have died. */
+/* A command with which three engines have died, and three more when it ran alone. */
 static void poison_is_not_tried_for_ever(void **state)
 {
 	struct nvme_sqe sqe = nvme_rig_rw(nvme_cmd_read, 1, 0, 1, DATA);
 	struct vfu_slot *slot = &rig.shared->slots[7];
 	struct nvme_cqe cqe;
 
-	for (uint32_t attempts = 2; attempts <= 3; attempts++) {
+	for (uint32_t alone = 2; alone <= 3; alone++) {
 		nvme_rig_stop(&rig);
 		slot->sqid = slot->cqid = 1;
-		slot->sequence = rig.shared->sqs[1].command_count - 1;
-		slot->attempts = attempts;
+		slot->attempts = 3 + alone;
+		slot->alone = alone;
 		memcpy(slot->sqe, &sqe, sizeof(sqe));
 		/* As if it had been taken from the queue. */
 		slot->sequence = rig.shared->sqs[1].command_count++;
@@ -645,7 +645,7 @@ static void poison_is_not_tried_for_ever(void **state)
 		slot->state = VFU_SLOT_FETCHED;
 		nvme_rig_start(&rig);
 		assert_true(nvme_rig_take(&rig, 1, &cqe));
-		assert_int_equal(cqe.status >> 1 & 0x7ff, attempts == 3 ? NVME_SC_INTERNAL : 0);
+		assert_int_equal(cqe.status >> 1 & 0x7ff, alone == 3 ? NVME_SC_INTERNAL : 0);
 	}
 }
 
