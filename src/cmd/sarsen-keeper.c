@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/notify.h"
 #include "keeper/keeper.h"
 
 static int usage(void)
@@ -68,9 +69,21 @@ static int parse(int argc, char **argv, struct keeper_options *options)
 		       : -EINVAL;
 }
 
+static void tell_ready(void)
+{
+	int r = notify_send("READY=1");
+
+	if (r < 0)
+		log_warning("keeper", "the service manager cannot be notified", "error=%d", r);
+}
+
 int main(int argc, char **argv)
 {
-	struct keeper_options options = {.group = (gid_t)-1, .arguments = argv, .resume_fd = -1};
+	struct keeper_options options = {.group = (gid_t)-1,
+					 .arguments = argv,
+					 .resume_fd = -1,
+					 .ready = tell_ready,
+					 .confine = true};
 	int r;
 
 	if (parse(argc, argv, &options) < 0)

@@ -16,11 +16,12 @@
 #include "base/log.h"
 #include "base/macros.h"
 
+/* Capabilities; with the header at most 214 bytes, or QEMU refuses the answer. */
 #define ANSWER                                                                                     \
 	"{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":4096,\"max_dma_maps\":1024," \
-	"\"pgsizes\":4096}}"
-
-#define REFUSALS_LOGGED 20 /* of one client: it must not fill the log */
+	"\"pgsizes\":4096"
+#define ANSWER_END   "}}"
+#define ANSWER_MULTI ",\"write_multiple\":true}}"
 
 /* --- answers --- */
 
@@ -76,8 +77,9 @@ void client_refuse(struct keeper *keeper, const struct vfu_header *header, int e
 {
 	struct iovec none[2] = {{NULL, 0}, {NULL, 0}};
 
-	log_warning("keeper", "a request is refused", "command=%u error=%d", header->command,
-		    error);
+	if (keeper->refusals++ < REFUSALS_LOGGED)
+		log_warning("keeper", "a request is refused", "command=%u error=%d",
+			    header->command, error);
 	client_answer(keeper, header, VFU_ERROR, -error, none);
 }
 
@@ -102,6 +104,18 @@ static int check_capabilities(const char *text, size_t bytes)
 	return at[strspn(at, " \t\r\n")] == '{' ? 0 : -EINVAL;
 }
 
+/* Whether the client may send VFU_REGION_WRITE_MULTI; `text` is checked. */
+static bool offers_multi(const char *text, size_t bytes)
+{
+	const char *at = bytes > 0 ? strstr(text, "\"write_multiple\"") : NULL;
+
+	if (!at)
+		return false;
+	at += strlen("\"write_multiple\"");
+	at += strspn(at, " \t\r\n:");
+	return strncmp(at, "true", 4) == 0;
+}
+
 static void handle_version(struct keeper *keeper, const struct vfu_header *header, const void *body,
 			   size_t bytes)
 {
@@ -122,7 +136,12 @@ static void handle_version(struct keeper *keeper, const struct vfu_header *heade
 	}
 	keeper->negotiated = true;
 	version.minor = 0;
-	client_reply(keeper, header, &version, sizeof(version), ANSWER, sizeof(ANSWER));
+	if (offers_multi((const char *)body + sizeof(version), bytes - sizeof(version)))
+		client_reply(keeper, header, &version, sizeof(version), ANSWER ANSWER_MULTI,
+			     sizeof(ANSWER ANSWER_MULTI));
+	else
+		client_reply(keeper, header, &version, sizeof(version), ANSWER ANSWER_END,
+			     sizeof(ANSWER ANSWER_END));
 }
 
 static void handle_map(struct keeper *keeper, const struct vfu_header *header, const void *body,
@@ -299,10 +318,49 @@ static void handle_write(struct keeper *keeper, const struct vfu_header *header,
 	}
 	if (r == 0)
 		r = device_write(keeper, &access, (const char *)body + sizeof(access));
+	if (r < 0) {
+		client_refuse(keeper, header, r);
+	} else if (r > 0) {
+		keeper->wait_access = access;
+		engine_wait(keeper, KEEPER_WAIT_FLR, header, 0);
+	} else {
+		client_reply(keeper, header, &access, sizeof(access), NULL, 0);
+	}
+}
+
+static int write_entry(struct keeper *keeper, const struct vfu_multi_entry *entry)
+{
+	struct vfu_region_access access = {
+		.offset = entry->offset, .region = entry->region, .count = entry->count};
+
+	if (entry->count > sizeof(entry->data) || entry->region != 0)
+		return -EINVAL;
+	return device_write(keeper, &access, entry->data);
+}
+
+static void handle_write_multi(struct keeper *keeper, const struct vfu_header *header,
+			       const void *body, size_t bytes)
+{
+	struct vfu_write_multi multi;
+	struct vfu_multi_entry entry;
+	int r = 0;
+
+	if (bytes < sizeof(multi)) {
+		client_refuse(keeper, header, -EINVAL);
+		return;
+	}
+	memcpy(&multi, body, sizeof(multi));
+	if (multi.count != (bytes - sizeof(multi)) / sizeof(entry))
+		r = -EINVAL;
+	for (uint64_t i = 0; r == 0 && i < multi.count; i++) {
+		memcpy(&entry, (const char *)body + sizeof(multi) + i * sizeof(entry),
+		       sizeof(entry));
+		r = write_entry(keeper, &entry);
+	}
 	if (r < 0)
 		client_refuse(keeper, header, r);
 	else
-		client_reply(keeper, header, &access, sizeof(access), NULL, 0);
+		client_reply(keeper, header, &multi, sizeof(multi), NULL, 0);
 }
 
 static void handle_reset(struct keeper *keeper, const struct vfu_header *header, const void *body,
@@ -330,6 +388,7 @@ static handler *find_handler(uint16_t command)
 		[VFU_REGION_READ] = handle_read,
 		[VFU_REGION_WRITE] = handle_write,
 		[VFU_DEVICE_RESET] = handle_reset,
+		[VFU_REGION_WRITE_MULTI] = handle_write_multi,
 	};
 
 	return command < ARRAY_SIZE(handlers) ? handlers[command] : NULL;
@@ -353,6 +412,7 @@ void client_accept(struct keeper *keeper)
 	keeper->client_fd = fd;
 	keeper->negotiated = false;
 	keeper->refusals = 0;
+	keeper->batch_since_ns = 0;
 	vfu_store(&keeper->shared->client_connected, 1);
 }
 
@@ -399,7 +459,15 @@ void client_readable(struct keeper *keeper)
 	/* A few at a time: the engine is heard too. */
 	for (int i = 0; i < 16 && keeper->client_fd >= 0 && keeper->wait == KEEPER_WAIT_NOTHING;
 	     i++) {
+		if (!engine_has_room(keeper)) {
+			if (keeper->full_since_ns == 0)
+				keeper->full_since_ns = keeper_now_ns();
+			return;
+		}
+		keeper->full_since_ns = 0;
 		r = read_message(keeper, &header);
+		if (r == 0)
+			keeper->batch_since_ns = 0;
 		if (r <= 0)
 			break;
 		dispatch(keeper, &header);
@@ -455,6 +523,9 @@ void client_finish_wait(struct keeper *keeper, int error)
 		client_refuse(keeper, &header, error);
 	else if (wait == KEEPER_WAIT_UNMAP)
 		client_reply(keeper, &header, &unmap, sizeof(unmap), NULL, 0);
+	else if (wait == KEEPER_WAIT_FLR)
+		client_reply(keeper, &header, &keeper->wait_access, sizeof(keeper->wait_access),
+			     NULL, 0);
 	else
 		client_reply(keeper, &header, NULL, 0, NULL, 0);
 }

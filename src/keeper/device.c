@@ -104,12 +104,13 @@ void device_reset(struct keeper *keeper)
 	vfu_store(&registers->cc, 0);
 	vfu_store(&registers->reset_count, registers->reset_count + 1);
 	keeper->shared->counters.resets++;
-	engine_attention(keeper);
+	engine_wake(keeper);
 }
 
 /* --- configuration space --- */
 
-static void write_config(struct keeper *keeper, unsigned at, const unsigned char *data,
+/* True for a function-level reset. */
+static bool write_config(struct keeper *keeper, unsigned at, const unsigned char *data,
 			 unsigned count)
 {
 	unsigned char *config = keeper->shared->pci_config;
@@ -121,8 +122,10 @@ static void write_config(struct keeper *keeper, unsigned at, const unsigned char
 	}
 	/* Function-level reset: bit 15 of Device Control reads as 0 (PCI Express, 7.5.3.4). */
 	at = at <= CAP_EXPRESS + PCI_EXP_DEVCTL + 1 ? CAP_EXPRESS + PCI_EXP_DEVCTL + 1 - at : count;
-	if (at < count && data[at] & PCI_EXP_DEVCTL_BCR_FLR >> 8)
-		device_reset(keeper);
+	if (at >= count || !(data[at] & PCI_EXP_DEVCTL_BCR_FLR >> 8))
+		return false;
+	device_reset(keeper);
+	return true;
 }
 
 /* --- registers --- */
@@ -152,7 +155,7 @@ static void write_cc(struct keeper *keeper, uint32_t value)
 	vfu_store(&registers->cc, value);
 	if (falls)
 		vfu_store(&registers->disable_count, registers->disable_count + 1);
-	engine_attention(keeper);
+	engine_wake(keeper);
 }
 
 /* Half of a 64-bit register, or all of it. */
@@ -175,11 +178,11 @@ static void write_register(struct keeper *keeper, unsigned at, const unsigned ch
 	switch (at) {
 	case REG_INTMS:
 		vfu_store(&registers->intm, registers->intm | get_le32(data));
-		engine_attention(keeper);
+		engine_wake(keeper);
 		break;
 	case REG_INTMC:
 		vfu_store(&registers->intm, registers->intm & ~get_le32(data));
-		engine_attention(keeper);
+		engine_wake(keeper);
 		break;
 	case REG_CC:
 		write_cc(keeper, get_le32(data));
@@ -268,9 +271,8 @@ int device_write(struct keeper *keeper, const struct vfu_region_access *access, 
 	if (r < 0)
 		return r;
 	if (access->region == KEEPER_CONFIG)
-		write_config(keeper, (unsigned)access->offset, data, access->count);
-	else
-		write_bar(keeper, (unsigned)access->offset, data, access->count);
+		return write_config(keeper, (unsigned)access->offset, data, access->count);
+	write_bar(keeper, (unsigned)access->offset, data, access->count);
 	return 0;
 }
 
@@ -339,7 +341,7 @@ void device_set_irqs(struct keeper *keeper, const struct vfu_header *header,
 	}
 	/* Masking is QEMU's own business: it keeps the MSI-X table, and INTx is signalled anew. */
 	if (set->flags & VFIO_IRQ_SET_ACTION_UNMASK && set->index == VFU_IRQ_INTX)
-		engine_attention(keeper);
+		engine_wake(keeper);
 	if (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER) {
 		if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD) {
 			set_events(keeper, set);

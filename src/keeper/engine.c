@@ -10,6 +10,7 @@
 #include "keeper/keeper_priv.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,10 +22,10 @@
 #include "base/log.h"
 #include "base/macros.h"
 
-/* An engine that does not read what is sent to it is dead or mad: it is ended. */
+/* For one that does not answer: dead, stopped or mad. */
 static void engine_kill(struct keeper *keeper, const char *why)
 {
-	if (keeper->engine_killed || keeper->engine_pidfd < 0)
+	if (keeper->engine_killed || keeper->engine_pidfd < 0 || keeper->options.merciful)
 		return;
 	log_error("keeper", "the engine is killed", "why=%s pid=%d", why, (int)keeper->engine_pid);
 	keeper->engine_killed = true;
@@ -49,9 +50,19 @@ static void engine_send(struct keeper *keeper, const struct vfu_link_message *me
 	if (keeper->engine_fd < 0)
 		return;
 	r = send_message(keeper->engine_fd, message, fds, fd_count);
-	if (r == -EAGAIN)
-		engine_kill(keeper, "it does not read");
-	/* Any other error shows as a hang-up in the loop. */
+	if (r == 0 || r == -EPIPE)
+		return; /* a hang-up shows in the loop */
+	/* It has missed a part: it connects again and gets all that exists. */
+	log_warning("keeper", "the engine's link is closed: it does not read", "error=%d", r);
+	(void)shutdown(keeper->engine_fd, SHUT_RDWR); /* of a connected socket */
+}
+
+/* POLLOUT is told while less than a quarter of the socket's buffer is in use. */
+bool engine_has_room(struct keeper *keeper)
+{
+	struct pollfd polled = {keeper->engine_fd, POLLOUT, 0};
+
+	return keeper->engine_fd < 0 || poll(&polled, 1, 0) != 0;
 }
 
 void engine_send_map(struct keeper *keeper, unsigned index)
@@ -83,11 +94,6 @@ void engine_send_irqs(struct keeper *keeper, uint32_t kind, uint32_t first, uint
 	engine_send(keeper, &message, fds, count);
 }
 
-void engine_attention(struct keeper *keeper)
-{
-	engine_send(keeper, &(struct vfu_link_message){.type = VFU_LINK_ATTENTION}, NULL, 0);
-}
-
 void engine_wake(struct keeper *keeper)
 {
 	uint64_t one = 1;
@@ -96,8 +102,12 @@ void engine_wake(struct keeper *keeper)
 	(void)!write(keeper->wake_fd, &one, sizeof(one));
 }
 
-static void forget_process(struct keeper *keeper)
+/* Nothing of the engine before is in flight any more. */
+static void drop_fence(struct keeper *keeper)
 {
+	if (keeper->fence_fd >= 0)
+		close(keeper->fence_fd);
+	keeper->fence_fd = -1;
 	if (keeper->engine_pidfd >= 0)
 		close(keeper->engine_pidfd);
 	keeper->engine_pidfd = -1;
@@ -124,6 +134,8 @@ void engine_wait(struct keeper *keeper, enum keeper_wait wait, const struct vfu_
 	keeper->wait_header = *header;
 	keeper->wait_map = map;
 	keeper->wait_since_ns = keeper_now_ns();
+	if (keeper->batch_since_ns == 0)
+		keeper->batch_since_ns = keeper->wait_since_ns;
 	if (wait == KEEPER_WAIT_UNMAP && keeper->shared->maps[map].flags & VFU_MAP_MEMORY)
 		engine_send(keeper, &message, NULL, 0);
 	else if (wait == KEEPER_WAIT_UNMAP)
@@ -134,10 +146,25 @@ void engine_wait(struct keeper *keeper, enum keeper_wait wait, const struct vfu_
 
 void engine_check_patience(struct keeper *keeper)
 {
-	uint64_t limit = KEEPER_PATIENCE_MS * NSEC_PER_MSEC;
+	uint64_t now = keeper_now_ns();
 
-	if (keeper->wait != KEEPER_WAIT_NOTHING && keeper_now_ns() - keeper->wait_since_ns > limit)
+	if (keeper->full_since_ns &&
+	    now - keeper->full_since_ns > KEEPER_PATIENCE_MS * NSEC_PER_MSEC) {
+		keeper->full_since_ns = 0;
+		(void)shutdown(keeper->engine_fd, SHUT_RDWR); /* or there is none any more */
+	}
+	if (keeper->wait == KEEPER_WAIT_NOTHING)
+		return;
+	/* A new engine has time of its own. */
+	if (now - MAX(keeper->batch_since_ns, keeper->engine_since_ns) >
+	    KEEPER_PATIENCE_MS * NSEC_PER_MSEC)
 		engine_kill(keeper, "it does not answer");
+	if (now - keeper->batch_since_ns > KEEPER_ANSWER_MS * NSEC_PER_MSEC &&
+	    now - keeper->wait_since_ns > KEEPER_GRACE_MS * NSEC_PER_MSEC) {
+		log_error("keeper", "the engine's I/O does not end", "pid=%d wait=%d",
+			  (int)keeper->engine_pid, (int)keeper->wait);
+		client_finish_wait(keeper, -ETIMEDOUT);
+	}
 }
 
 /* --- welcome --- */
@@ -166,7 +193,9 @@ static void engine_welcome(struct keeper *keeper)
 
 	keeper->engine_fd = keeper->candidate_fd;
 	keeper->candidate_fd = -1;
-	forget_process(keeper);
+	drop_fence(keeper);
+	keeper->engine_since_ns = keeper_now_ns();
+	keeper->full_since_ns = 0;
 	keeper->engine_pid = (pid_t)keeper->candidate_message.value;
 	keeper->engine_pidfd = (int)syscall(SYS_pidfd_open, keeper->engine_pid, 0);
 	keeper->engine_killed = false;
@@ -214,8 +243,7 @@ static void welcome_if_possible(struct keeper *keeper)
 	    keeper->candidate_receiver.used != sizeof(keeper->candidate_message))
 		return;
 	if (keeper->fence_fd >= 0 && same_fence(keeper)) {
-		close(keeper->fence_fd);
-		keeper->fence_fd = -1;
+		drop_fence(keeper);
 		if (keeper->wait != KEEPER_WAIT_NOTHING)
 			client_finish_wait(keeper, 0);
 	}
@@ -246,11 +274,15 @@ static int check_hello(struct keeper *keeper)
 	struct vfu_link_message *hello = &keeper->candidate_message;
 	struct ucred peer = {0};
 	socklen_t length = sizeof(peer);
+	struct stat fence;
 
 	if (hello->type != VFU_LINK_HELLO || keeper->candidate_receiver.fd_count != 1)
 		return -EPROTO;
 	if (hello->version != VFU_LINK_VERSION)
 		return -EPROTONOSUPPORT;
+	/* Anything else would never hang up. */
+	if (fstat(keeper->candidate_receiver.fds[0], &fence) < 0 || !S_ISFIFO(fence.st_mode))
+		return -EPROTO;
 	if (getsockopt(keeper->candidate_fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
 		return -errno;
 	hello->value = (uint64_t)peer.pid;
@@ -303,7 +335,7 @@ static int handle(struct keeper *keeper, const struct vfu_link_message *message)
 			client_finish_wait(keeper, 0);
 		return 0;
 	case VFU_LINK_QUIESCED:
-		if (keeper->wait == KEEPER_WAIT_RESET &&
+		if ((keeper->wait == KEEPER_WAIT_RESET || keeper->wait == KEEPER_WAIT_FLR) &&
 		    (int32_t)((uint32_t)message->value - registers->reset_count) >= 0)
 			client_finish_wait(keeper, 0);
 		return 0;
@@ -313,6 +345,9 @@ static int handle(struct keeper *keeper, const struct vfu_link_message *message)
 	case VFU_LINK_REPLACE:
 		keeper->replacing = true;
 		return 0;
+	case VFU_LINK_BYE:
+		drop_fence(keeper);
+		return -EPIPE;
 	default:
 		return -EPROTO;
 	}
@@ -340,24 +375,18 @@ void engine_close(struct keeper *keeper)
 	keeper->engine_fd = -1;
 	vfu_receiver_reset(&keeper->engine_receiver);
 	log_info("keeper", "the engine has gone", "pid=%d", (int)keeper->engine_pid);
-	if (keeper->retiring && keeper->fence_fd >= 0) {
-		/* It let go of the controller for good and may live on. */
-		close(keeper->fence_fd);
-		keeper->fence_fd = -1;
-		forget_process(keeper);
-		if (keeper->wait != KEEPER_WAIT_NOTHING)
-			client_finish_wait(keeper, 0);
-	}
+	if (keeper->fence_fd < 0 && keeper->wait != KEEPER_WAIT_NOTHING)
+		client_finish_wait(keeper, 0);
 	welcome_if_possible(keeper);
 }
 
 void engine_fence_hung_up(struct keeper *keeper)
 {
-	close(keeper->fence_fd);
-	keeper->fence_fd = -1;
-	forget_process(keeper);
-	if (keeper->engine_fd >= 0)
+	drop_fence(keeper);
+	if (keeper->engine_fd >= 0) {
 		engine_close(keeper);
+		return;
+	}
 	if (keeper->wait != KEEPER_WAIT_NOTHING)
 		client_finish_wait(keeper, 0);
 	welcome_if_possible(keeper);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,17 +19,20 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "keeper/confine.h"
 
 #define SEALS        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define DOORBELLS_AT VFU_PAGE_BYTES /* in their file, where BAR0 has them */
 #define BACKLOG      8
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, hung_up;
 
 static void on_signal(int number)
 {
-	(void)number;
-	stopped = 1;
+	if (number == SIGHUP)
+		hung_up = 1;
+	else
+		stopped = 1;
 }
 
 uint64_t keeper_now_ns(void)
@@ -130,7 +134,7 @@ static void serve(struct keeper *keeper, const struct pollfd *polled)
 {
 	if (polled[0].revents && keeper->fence_fd == polled[0].fd)
 		engine_fence_hung_up(keeper);
-	if (polled[1].revents && keeper->engine_fd == polled[1].fd)
+	if (polled[1].revents & ~POLLOUT && keeper->engine_fd == polled[1].fd)
 		engine_readable(keeper);
 	if (polled[2].revents && keeper->candidate_fd == polled[2].fd)
 		engine_candidate_readable(keeper);
@@ -142,7 +146,7 @@ static void serve(struct keeper *keeper, const struct pollfd *polled)
 		client_accept(keeper);
 }
 
-static void turn(struct keeper *keeper, const sigset_t *mask)
+void keeper_turn(struct keeper *keeper, const sigset_t *mask)
 {
 	bool waits = keeper->wait != KEEPER_WAIT_NOTHING;
 	/* A closed connection would be told again and again while nobody reads it. The next client
@@ -155,13 +159,29 @@ static void turn(struct keeper *keeper, const sigset_t *mask)
 		{keeper->link_listen_fd, POLLIN, 0},
 		{waits && keeper->client_fd < 0 ? -1 : keeper->socket_listen_fd, POLLIN, 0},
 	};
-	struct timespec patience = {.tv_nsec = 100 * NSEC_PER_MSEC};
+	struct timespec patience = {.tv_nsec = 50 * NSEC_PER_MSEC};
+	bool full = keeper->full_since_ns != 0;
 
-	if (ppoll(polled, ARRAY_SIZE(polled), waits ? &patience : NULL, mask) < 0)
+	if (full) { /* nothing is read until the engine has read */
+		polled[1].events |= POLLOUT;
+		polled[3].fd = -1;
+	}
+	if (ppoll(polled, ARRAY_SIZE(polled), waits || full ? &patience : NULL, mask) < 0)
 		return; /* a signal */
+	if (full && (polled[1].revents & POLLOUT || keeper->engine_fd < 0))
+		keeper->full_since_ns = 0;
+	if (!waits && !full && polled[3].revents == 0)
+		keeper->batch_since_ns = 0;
 	serve(keeper, polled);
 	client_tidy(keeper);
 	engine_check_patience(keeper);
+}
+
+/* Between two messages of the client only; the engine's link ends anyway. */
+static void replace_if_asked(struct keeper *keeper)
+{
+	keeper->replacing = keeper->replacing || hung_up;
+	hung_up = 0;
 	if (keeper->replacing && keeper->wait == KEEPER_WAIT_NOTHING &&
 	    keeper->client_receiver.used == 0)
 		replace_run(keeper);
@@ -188,34 +208,108 @@ static void init(struct keeper *keeper, const struct keeper_options *options)
 		keeper->maps[i].fd = -1;
 }
 
+/* Each range and each vector is an open file, and files in flight count too. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("keeper", "the limit on open files stays low", "errno=%d", errno);
+}
+
+int keeper_start(struct keeper *keeper, const struct keeper_options *options)
+{
+	int r;
+
+	init(keeper, options);
+	r = options->resume_fd >= 0 ? replace_resume(keeper, options->resume_fd) : make_all(keeper);
+	if (r == 0 && options->resume_fd >= 0)
+		r = map_memory(keeper);
+	if (r == 0)
+		keeper->shared->keeper_pid = (uint64_t)getpid();
+	return r;
+}
+
+static void drop(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void keeper_done(struct keeper *keeper)
+{
+	const int fds[] = {keeper->shared_fd,    keeper->doorbells_fd,     keeper->wake_fd,
+			   keeper->nobody_fd,    keeper->link_listen_fd,   keeper->client_fd,
+			   keeper->engine_fd,    keeper->socket_listen_fd, keeper->intx_fd,
+			   keeper->candidate_fd, keeper->fence_fd,         keeper->engine_pidfd};
+
+	unlink(keeper->options.link_path);
+	unlink(keeper->options.socket_path);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		drop(fds[i]);
+	for (unsigned i = 0; i < VFU_VECTOR_COUNT; i++)
+		drop(keeper->msix_fds[i]);
+	for (unsigned i = 0; i < VFU_MAP_COUNT; i++)
+		drop(keeper->maps[i].fd);
+	vfu_receiver_reset(&keeper->client_receiver);
+	vfu_receiver_reset(&keeper->engine_receiver);
+	vfu_receiver_reset(&keeper->candidate_receiver);
+	if (keeper->shared)
+		munmap(keeper->shared, sizeof(*keeper->shared));
+	if (keeper->doorbells)
+		munmap(keeper->doorbells, VFU_PAGE_BYTES);
+}
+
+/* The signals are told in ppoll() only. They may be blocked already, by a keeper before. */
+static void take_signals(sigset_t *ret_before)
+{
+	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+	struct sigaction action = {.sa_handler = on_signal};
+	sigset_t blocked;
+
+	sigemptyset(&blocked);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		sigaddset(&blocked, numbers[i]);
+	sigprocmask(SIG_BLOCK, &blocked, ret_before);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		sigaction(numbers[i], &action, NULL);
+		sigdelset(ret_before, numbers[i]);
+	}
+}
+
+static int confine(const struct keeper_options *options)
+{
+	int r = options->confine ? confine_self() : 0;
+
+	if (r < 0)
+		log_error("keeper", "system calls cannot be filtered", "error=%d", r);
+	return r;
+}
+
 int keeper_run(const struct keeper_options *options)
 {
 	static struct keeper keeper; /* large, and one a process */
-	struct sigaction action = {.sa_handler = on_signal};
-	sigset_t blocked, before;
+	sigset_t mask;
 	int r;
 
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGINT);
-	sigprocmask(SIG_BLOCK, &blocked, &before); /* told in ppoll() only */
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	init(&keeper, options);
-	r = options->resume_fd >= 0 ? replace_resume(&keeper, options->resume_fd)
-				    : make_all(&keeper);
-	if (r == 0 && options->resume_fd >= 0)
-		r = map_memory(&keeper);
+	take_signals(&mask);
+	raise_file_limit();
+	r = keeper_start(&keeper, options);
+	if (r == 0 && options->ready && options->resume_fd < 0)
+		options->ready();
+	if (r == 0)
+		r = confine(options);
 	if (r < 0)
 		return r;
-	keeper.shared->keeper_pid = (uint64_t)getpid();
-	sigdelset(&before, SIGTERM);
-	sigdelset(&before, SIGINT);
 	log_info("keeper", "serving", "name=%s socket=%s", options->name, options->socket_path);
-	while (!stopped && !keeper.finished)
-		turn(&keeper, &before);
-	unlink(options->link_path);
-	unlink(options->socket_path);
+	while (!stopped && !keeper.finished) {
+		keeper_turn(&keeper, &mask);
+		replace_if_asked(&keeper);
+	}
 	log_info("keeper", "ended", "name=%s", options->name);
+	keeper_done(&keeper);
 	return 0;
 }

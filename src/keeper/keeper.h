@@ -17,8 +17,12 @@ struct keeper_options {
 	gid_t group;             /* of socket_path; (gid_t)-1 = the process's */
 	bool doorbells_mapped;   /* the guest may write doorbells without a message */
 	char *const *arguments;  /* of the process, for REPLACE */
-	int resume_fd;           /* what a keeper before left (keeper_replace()), or -1 */
+	int resume_fd;           /* what a keeper before left (REPLACE), or -1 */
+	void (*ready)(void);     /* it serves; not told again after REPLACE. Or NULL */
+	bool confine;            /* by a filter of system calls, from then on */
+	bool merciful;           /* for tests: no engine is killed */
 };
 
-/* Serves until it is told to retire or gets SIGTERM. -errno when it cannot begin. */
+/* Serves until it is told to retire or gets SIGTERM; SIGHUP lets it execute its program anew.
+ * -errno when it cannot begin. */
 int keeper_run(const struct keeper_options *options);

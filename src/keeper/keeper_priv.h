@@ -8,25 +8,35 @@
  *   device.c   configuration space and registers
  *   memory.c   ranges of guest memory
  *   engine.c   the engine's connection, its fence, and what waits for it
+ *   replace.c  a newer build takes over
+ *   confine.c  the system calls it may make
  *
  * Invariants:
  *
  * 1. Messages of the client are answered in their order. While one waits (enum keeper_wait) no
  *    other is read.
  * 2. A message waits only for a live engine's word (UNMAPPED, QUIESCED), or for a dead engine's
- *    fence. A live engine that takes KEEPER_PATIENCE_MS is killed (rule 7), so the answer comes
- *    within QEMU's 5 s.
+ *    fence. A live engine that takes KEEPER_PATIENCE_MS is killed (rule 7); when even its fence
+ *    does not come the answer is an error after KEEPER_ANSWER_MS. Both are counted from
+ *    the first message of a batch, since QEMU awaits only the last. So an answer comes within its
+ *    5 s.
  * 3. An engine is welcomed when the fence of the one before has hung up and nothing waits (rule 1).
  * 4. `shared` and `doorbells` are valid from the start to the end of the process, and over
  *    REPLACE.
  */
 #include "keeper/keeper.h"
+
+#include <signal.h>
+
 #include "vfu/link.h"
 #include "vfu/receive.h"
 #include "vfu/shared.h"
 
 #define KEEPER_PATIENCE_MS 2000u
-#define KEEPER_CONFIG      7u /* region of the configuration space: linux/vfio.h */
+#define KEEPER_ANSWER_MS   3000u
+#define KEEPER_GRACE_MS    100u /* each message of a batch that is late already */
+#define REFUSALS_LOGGED    20   /* of one client: it must not fill the log */
+#define KEEPER_CONFIG      7u   /* region of the configuration space: linux/vfio.h */
 #define KEEPER_REGIONS     9u
 #define KEEPER_IRQS        5u
 
@@ -34,6 +44,7 @@ enum keeper_wait {
 	KEEPER_WAIT_NOTHING,
 	KEEPER_WAIT_UNMAP, /* of the map `wait_map` */
 	KEEPER_WAIT_RESET, /* of shared->registers.reset_count */
+	KEEPER_WAIT_FLR,   /* the same, asked for by a write of the configuration space */
 };
 
 struct keeper_map { /* beside the entry of shared->maps of the same index */
@@ -64,14 +75,17 @@ struct keeper {
 	enum keeper_wait wait;
 	struct vfu_header wait_header;
 	unsigned wait_map;
-	bool wait_fence; /* no engine's word is to come, only the fence */
+	struct vfu_region_access wait_access;
 	uint64_t wait_since_ns;
+	uint64_t batch_since_ns; /* the first wait since the client's socket was empty; 0 = none */
 
 	/* The engine. */
 	int engine_fd, fence_fd; /* or -1 */
 	int candidate_fd;        /* it connected and waits for the fence; or -1 */
 	pid_t engine_pid;        /* for the log */
 	int engine_pidfd;        /* the process itself, whose number another may get; or -1 */
+	uint64_t engine_since_ns;
+	uint64_t full_since_ns; /* the engine does not read what the client causes; 0 = it does */
 	bool engine_killed;
 	struct vfu_receiver engine_receiver, candidate_receiver;
 	struct vfu_link_message engine_message, candidate_message;
@@ -81,6 +95,11 @@ struct keeper {
 };
 
 uint64_t keeper_now_ns(void);
+/* What keeper_run() is made of, for tests. -errno. */
+int keeper_start(struct keeper *keeper, const struct keeper_options *options);
+/* Waits for something to happen, with the signals of `mask` blocked, and serves it. */
+void keeper_turn(struct keeper *keeper, const sigset_t *mask);
+void keeper_done(struct keeper *keeper);
 
 /* client.c */
 void client_accept(struct keeper *keeper);
@@ -100,6 +119,7 @@ void client_refuse(struct keeper *keeper, const struct vfu_header *header, int e
 void device_init(struct keeper *keeper);
 /* -EINVAL for an access that the region does not have. */
 int device_read(struct keeper *keeper, const struct vfu_region_access *access, void *data);
+/* 1 when a function-level reset was asked for: the answer waits for it. */
 int device_write(struct keeper *keeper, const struct vfu_region_access *access, const void *data);
 /* Asks for a reset; shared->registers.reset_count says which. */
 void device_reset(struct keeper *keeper);
@@ -127,8 +147,9 @@ void engine_close(struct keeper *keeper);
 /* What is told to an engine, if one is there. */
 void engine_send_map(struct keeper *keeper, unsigned index);
 void engine_send_irqs(struct keeper *keeper, uint32_t kind, uint32_t first, uint32_t count);
-void engine_attention(struct keeper *keeper);
 void engine_wake(struct keeper *keeper);
+/* Whether it takes what the next message of the client may cause. */
+bool engine_has_room(struct keeper *keeper);
 /* Begins to wait for the engine, or for its fence; client_finish_wait() comes, maybe at once. */
 void engine_wait(struct keeper *keeper, enum keeper_wait wait, const struct vfu_header *header,
 		 unsigned map);

@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/macros.h"
+
+#define LOW_MEMORY_END UINT64_C(0xa0000) /* of a PC: what is there is always memory */
 
 /* A memory file that is large enough and sealed against shrinking: the engine, which serves others
  * too, would be killed by an access beyond its end. QEMU seals those of memory-backend-memfd. */
@@ -32,6 +35,27 @@ static int check_file(const struct vfu_dma_map *map, int fd)
 	return 0;
 }
 
+/*
+ * A range without a file: a ROM, or memory of another device (a display's). The engine cannot reach
+ * it. When the guest's first memory is like that, all of it is, and the disk could never work.
+ */
+static int check_unreachable(struct keeper *keeper, const struct vfu_dma_map *map)
+{
+	if (!(map->flags & VFU_MAP_WRITE))
+		return 0;
+	if (map->address < LOW_MEMORY_END) {
+		log_error("keeper",
+			  "the guest's memory is not shared: it needs "
+			  "memory-backend-memfd with share=on",
+			  "");
+		return -EOPNOTSUPP;
+	}
+	if (keeper->refusals++ < REFUSALS_LOGGED)
+		log_info("keeper", "memory without a file cannot be reached",
+			 "address=%#" PRIx64 " bytes=%" PRIu64, map->address, map->size);
+	return 0;
+}
+
 static bool overlaps(const struct vfu_map *map, uint64_t address, uint64_t size)
 {
 	return map->length > 0 && address < map->address + map->length &&
@@ -41,18 +65,15 @@ static bool overlaps(const struct vfu_map *map, uint64_t address, uint64_t size)
 int memory_map(struct keeper *keeper, const struct vfu_dma_map *map, int fd)
 {
 	struct vfu_map *maps = keeper->shared->maps;
-	int index = -1;
+	int index = -1, r;
 
 	if (map->size == 0 || !IS_ALIGNED(map->size, VFU_PAGE_BYTES) ||
 	    !IS_ALIGNED(map->address, VFU_PAGE_BYTES) || map->address + map->size < map->size ||
 	    map->flags & ~(uint32_t)(VFU_MAP_READ | VFU_MAP_WRITE))
 		return -EINVAL;
-	if (fd >= 0) {
-		int r = check_file(map, fd);
-
-		if (r < 0)
-			return r;
-	}
+	r = fd >= 0 ? check_file(map, fd) : check_unreachable(keeper, map);
+	if (r < 0)
+		return r;
 	for (unsigned i = 0; i < VFU_MAP_COUNT; i++) {
 		if (overlaps(&maps[i], map->address, map->size))
 			return -EEXIST;

@@ -18,6 +18,13 @@
  *   engine  RETIRE   the keeper is to end as soon as no client is connected (at once with `value`1)
  *   engine  REPLACE  the keeper executes its program anew with all descriptors kept
  *   engine  QUIESCED resets up to reset_count `value` are carried out
+ *   engine  BYE      it has stopped the controller and nothing of it is in flight: then it closes,
+ *                    and its fence need not be waited for
+ *
+ * ATTENTION may also be the event that wakes the engine: that is never too much for a slow one.
+ * When the engine does not read for long the keeper hangs up; the engine connects again and gets
+ * all that exists. Its hello names the same pipe then, which says that it has stopped the
+ * controller before.
  *
  * Both sides refuse a message that they do not know, or one with another number of descriptors than
  * it must have, by closing the connection.
@@ -42,6 +49,7 @@ enum vfu_link_type {
 	VFU_LINK_QUIESCED = 10, /* E: value */
 	VFU_LINK_RETIRE = 11,   /* E: value */
 	VFU_LINK_REPLACE = 12,  /* E */
+	VFU_LINK_BYE = 13,      /* E */
 };
 
 enum vfu_irq_kind { /* as VFIO numbers them: linux/vfio.h, VFIO_PCI_INTX_IRQ_INDEX and following */

@@ -25,6 +25,7 @@ enum vfu_command {
 	VFU_DMA_READ = 11,
 	VFU_DMA_WRITE = 12,
 	VFU_DEVICE_RESET = 13,
+	VFU_REGION_WRITE_MULTI = 15,
 };
 
 enum vfu_message_flags {
@@ -91,3 +92,14 @@ struct vfu_region_access {
 	uint32_t region, count; /* then data */
 };
 static_assert(sizeof(struct vfu_region_access) == 16, "on the wire");
+
+struct vfu_write_multi {
+	uint64_t count; /* then so many of the next */
+};
+
+struct vfu_multi_entry {
+	uint64_t offset;
+	uint32_t region, count;
+	uint8_t data[8];
+};
+static_assert(sizeof(struct vfu_multi_entry) == 24, "on the wire");

@@ -473,6 +473,9 @@ void nvme_link_close(struct nvme_link *link)
 		set_fd(&link->msix_fds[i], -1);
 	set_fd(&link->intx_fd, -1);
 	set_fd(&link->wake_fd, -1);
+	/* Nothing of it is in flight. When it cannot be sent the fence tells so. */
+	if (link->welcome)
+		(void)link_send(link, &(struct vfu_link_message){.type = VFU_LINK_BYE}, NULL, 0);
 	vfu_receiver_reset(&link->receiver);
 	set_fd(&link->fd, -1);
 	if (link->shared)
