@@ -63,10 +63,19 @@ static int fail(const char *what, const char *object, int error, const char *rem
 	return error;
 }
 
-static void waiting_for_lock(const struct lock_owner *owner, void *arg)
+/* The signals that end the daemon are blocked: one that has come is pending. */
+static bool waiting_for_lock(const struct lock_owner *owner, void *arg)
 {
-	log_info("sarsend", "waiting until the kernel has finished the I/O of the last daemon",
-		 "pid=%d", (int)owner->pid);
+	bool *told = arg;
+	sigset_t pending;
+
+	if (!*told)
+		log_info("sarsend",
+			 "waiting until the kernel has finished the I/O of the last daemon",
+			 "pid=%d", (int)owner->pid);
+	*told = true;
+	sigpending(&pending);
+	return !sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM);
 }
 
 static int take_lock(struct daemon *daemon)
@@ -74,16 +83,19 @@ static int take_lock(struct daemon *daemon)
 	const char *state = daemon->config.state;
 	struct lock_owner owner = {0};
 	char text[CONFIG_PATH_MAX + 64];
+	bool told = false;
 	int r;
 
 	if (mkdir(state, 0750) < 0 && errno != EEXIST)
 		return fail("cannot make the state directory", state, -errno,
 			    "make the directory above it, or choose another with --state");
-	r = lock_take(state, LOCK_TIMEOUT_MS, waiting_for_lock, NULL, &owner);
+	r = lock_take(state, LOCK_TIMEOUT_MS, waiting_for_lock, &told, &owner);
 	if (r >= 0) {
 		daemon->lock_fd = r;
 		return 0;
 	}
+	if (r == -ECANCELED)
+		return r;
 	snprintf(text, sizeof(text), "%s pid=%d", state, (int)owner.pid);
 	if (r == -EBUSY)
 		return fail("another sarsend uses this state directory", text, r,
@@ -345,6 +357,9 @@ static int run(struct daemon *daemon)
 		notify("STOPPING=1");
 	}
 	stop(daemon);
+	/* Told to stop before it had begun: as good as later. */
+	if (r == -ECANCELED)
+		r = 0;
 	if (r == 0)
 		log_info("sarsend", "stopped", "");
 	return r == 0 ? 0 : 1;

@@ -88,13 +88,11 @@ static int write_owner(int fd)
 	return 0;
 }
 
-static int wait_for_lock(int fd, unsigned timeout_ms,
-			 void (*waiting)(const struct lock_owner *owner, void *arg), void *arg,
+static int wait_for_lock(int fd, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 			 struct lock_owner *ret_owner)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
 	unsigned alive_polls = 0;
-	bool told = false;
 
 	for (unsigned waited_ms = 0;; waited_ms += POLL_MS) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -107,15 +105,13 @@ static int wait_for_lock(int fd, unsigned timeout_ms,
 			return -EBUSY;
 		if (alive_polls == 0 && waited_ms >= timeout_ms)
 			return -ETIMEDOUT;
-		if (alive_polls == 0 && !told && waiting)
-			waiting(ret_owner, arg);
-		told |= alive_polls == 0;
+		if (alive_polls == 0 && waiting && !waiting(ret_owner, arg))
+			return -ECANCELED;
 		nanosleep(&pause, NULL);
 	}
 }
 
-int lock_take(const char *state_directory, unsigned timeout_ms,
-	      void (*waiting)(const struct lock_owner *owner, void *arg), void *arg,
+int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 	      struct lock_owner *ret_owner)
 {
 	char path[4200];

@@ -8,6 +8,7 @@
  * the lock after a daemon was killed until no I/O of it can land any more. A successor waits for
  * that when the owner that the file names is dead, and refuses when it lives.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,13 +17,15 @@ struct lock_owner {
 	uint64_t start_ticks; /* field 22 of /proc/PID/stat: tells a reused pid */
 };
 
+/* False ends the waiting. */
+typedef bool lock_waiting_fn(const struct lock_owner *owner, void *arg);
+
 /*
  * The locked descriptor, or -EBUSY: the daemon in `ret_owner` is alive; -ETIMEDOUT: its owner is
- * dead but the kernel did not let go within `timeout_ms`; or the error of opening the file.
- * `waiting(arg)` is called once when waiting begins (may be NULL).
+ * dead but the kernel did not let go within `timeout_ms`; -ECANCELED; or the error of opening the
+ * file. `waiting` (may be NULL) is called some times a second while it waits.
  */
-int lock_take(const char *state_directory, unsigned timeout_ms,
-	      void (*waiting)(const struct lock_owner *owner, void *arg), void *arg,
+int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 	      struct lock_owner *ret_owner);
 /* Forgets the owner and closes the descriptor. */
 void lock_release(int fd);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Starts under bad conditions: each ends in a clear error, or goes on without what is broken."""
+import fcntl
 import os
 import shutil
 import signal
@@ -105,6 +106,22 @@ def a_state_that_cannot_be(daemon):
         fails_to_start(daemon, "cannot lock the state directory")
 
 
+def stops_while_it_waits_for_the_lock(daemon):
+    os.mkdir(daemon.path("state"))
+    with open(daemon.path("state/lock"), "w", encoding="utf-8") as lock:
+        lock.write("999999999 5\n")  # of a daemon that is dead, and the kernel has not let go
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for times, number in enumerate((signal.SIGTERM, signal.SIGINT), 1):
+            daemon.launch()
+            begin = time.monotonic()
+            while daemon.log().count("waiting until the kernel") < times:
+                check(time.monotonic() - begin < rig.SECONDS, "it does not wait")
+                time.sleep(0.05)
+            daemon.stop(number)
+            check(time.monotonic() - begin < 30, "it took long to stop")
+
+
 def many_vdisks_start_quickly(daemon):
     daemon.start()
     daemon.make_pool()
@@ -123,4 +140,5 @@ def many_vdisks_start_quickly(daemon):
 if __name__ == "__main__":
     sys.exit(rig.main(configuration_faults_are_all_named, one_daemon_a_state, sockets_and_ports,
                       a_missing_pool_stops_nobody_else, a_damaged_catalog_is_named,
-                      a_state_that_cannot_be, many_vdisks_start_quickly))
+                      a_state_that_cannot_be,
+                      stops_while_it_waits_for_the_lock, many_vdisks_start_quickly))
