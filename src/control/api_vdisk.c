@@ -372,13 +372,10 @@ static int begin_check(struct api_request *request, struct node_vdisk *vdisk)
 				.subject = vdisk->info.id,
 				.run = run_check,
 				.done = free};
-	struct check *check;
+	struct check *check = malloc(sizeof(*check));
 	uint64_t job;
-	int r = refuse_in_use(request, vdisk);
+	int r;
 
-	if (r < 0)
-		return r;
-	check = malloc(sizeof(*check));
 	if (!check)
 		return api_fail_errno(request, -ENOMEM, "check vDisk", vdisk->name);
 	*check = (struct check){.node = request->node,

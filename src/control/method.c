@@ -316,7 +316,7 @@ static const struct method methods[METHOD_COUNT] = {
 				       .changes = true, .job = true, .destructive = true),
 	[METHOD_VDISK_CHECK] =
 		METHOD("vdisk", "check", ROLE_OPERATOR,
-		       "verify the structure of a vDisk that is not exported",
+		       "verify the structure of a vDisk, in use or not",
 		       PARAMS(THE_VDISK, PARAM("data", PARAM_BOOL, 0,
 					       "read and verify all stored data as well")),
 		       check_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),

@@ -133,7 +133,6 @@ def errors_are_clear(daemon):
             (("nvme", "attach", "a", "default/f", "--nsid", "5"), 5, "exists"),
             (("nvme", "attach", "a", "default/e"), 5, "busy"),
             (("vdisk", "delete", "default/d", "--yes"), 5, "busy"),
-            (("vdisk", "check", "default/d"), 5, "busy"),
             (("iscsi", "export", "default/d"), 5, "busy"),
             (("nvme", "create", "Big"), 2, "invalid-name"),
             (("nvme", "create", "../x"), 2, "invalid-name"),
@@ -150,6 +149,7 @@ def errors_are_clear(daemon):
         check(answer["message"] and answer["remedy"], f"{words}: {answer}")
         human = daemon.cli(*words, expect=code)
         check(human.stderr.startswith("sarsen: ") and human.stdout == "", f"{words}: {human}")
+    daemon.cli("vdisk", "check", "default/d", "--data")  # while it is attached
     daemon.cli("nvme", "attach", "a", "default/f")
     answer = daemon.json("nvme", "attach", "a", "default/g", expect=5)
     check("max_namespaces" in answer["remedy"], answer)

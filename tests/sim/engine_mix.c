@@ -9,9 +9,9 @@
 #define HOLE_MIBS     8u  /* zeroed at once, at most */
 
 static const unsigned usual_actions[MIX_ACTIONS] = {
-	[MIX_FLUSH] = 8,  [MIX_CHECKPOINT] = 2, [MIX_READ] = 20,
-	[MIX_WRITE] = 45, [MIX_WRITE_FUA] = 5,  [MIX_ZERO] = 6,
-	[MIX_UNMAP] = 8,  [MIX_SWAP] = 4,       [MIX_STATUS] = 2,
+	[MIX_FLUSH] = 8,     [MIX_CHECKPOINT] = 2, [MIX_READ] = 20, [MIX_WRITE] = 45,
+	[MIX_WRITE_FUA] = 5, [MIX_ZERO] = 6,       [MIX_UNMAP] = 8, [MIX_SWAP] = 4,
+	[MIX_STATUS] = 2,    [MIX_CHECK] = 1,
 };
 
 static const unsigned usual_places[MIX_PLACES] = {

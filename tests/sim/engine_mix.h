@@ -17,6 +17,7 @@ enum mix_action {
 	MIX_UNMAP,
 	MIX_SWAP, /* compare and write */
 	MIX_STATUS,
+	MIX_CHECK, /* of the whole vDisk, while others work on it */
 	MIX_ACTIONS
 };
 

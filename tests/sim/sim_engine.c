@@ -192,6 +192,28 @@ static void do_status(struct client *client, struct mix_range range)
 		      "status: length %" PRIu64, wait.request.status.length);
 }
 
+/* Finds nothing wrong, whatever is going on. */
+static void do_check(struct client *client)
+{
+	struct simulation *simulation = client->simulation;
+	struct vdisk_check_report report = {0};
+	int r;
+
+	if (simulation->scenario != SCENARIO_PLAIN)
+		return;
+	r = vdisk_check(simulation->rig.vdisk, chance_below(&client->chance, 2), NULL, NULL,
+			&report);
+	check_result(simulation, "check", r);
+	SIM_RUN_CHECK(r < 0 || simulation->crashing ||
+			      report.bad_pages + report.bad_blocks + report.missing_live_blocks +
+					      report.leaked_blocks ==
+				      0,
+		      "check beside others: bad pages %" PRIu64 ", bad blocks %" PRIu64
+		      ", missing %" PRIu64 ", leaked %" PRIu64,
+		      report.bad_pages, report.bad_blocks, report.missing_live_blocks,
+		      report.leaked_blocks);
+}
+
 static void act(struct client *client, enum mix_action action, struct mix_range range)
 {
 	switch (action) {
@@ -238,6 +260,10 @@ static void operate(struct client *client)
 
 	if (action == MIX_FLUSH) {
 		do_flush(client);
+		return;
+	}
+	if (action == MIX_CHECK) {
+		do_check(client);
 		return;
 	}
 	if (action == MIX_CHECKPOINT) {
@@ -577,11 +603,10 @@ static uint64_t run(uint64_t seed, bool trace)
 }
 
 static const char *const must_reach[] = {
-	"compact.done",     "fold.orphan",        "fold.slice",
-	"load.page-retry",  "log.no-space",       "log.reroute",
-	"log.sync-failed",  "log.wait-for-space", "modify.run",
-	"read.load",        "read.second-try",    "reclaim.recount",
-	"recover.replayed", "request.no-space",   NULL,
+	"check.page-again",   "compact.done",     "fold.orphan",      "fold.slice",
+	"load.page-retry",    "log.no-space",     "log.reroute",      "log.sync-failed",
+	"log.wait-for-space", "modify.run",       "read.load",        "read.second-try",
+	"reclaim.recount",    "recover.replayed", "request.no-space", NULL,
 };
 
 int main(int argc, char **argv)

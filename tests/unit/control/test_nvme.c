@@ -165,7 +165,6 @@ static void refuses_with_the_right_code(void **state)
 	BAD(ERROR_EXISTS, "nvme.attach", PAIR("a", "d"));
 	BAD(ERROR_EXISTS, "nvme.attach", "{\"name\": \"a\", \"vdisk\": \"c/e\", \"nsid\": 7}");
 	BAD(ERROR_BUSY, "vdisk.delete", DISK("d"));
-	BAD(ERROR_BUSY, "vdisk.check", DISK("d"));
 	BAD(ERROR_BUSY, "iscsi.export", DISK("d"));
 	keeper_rig_find(&rig.keepers, "a")->shared->client_connected = 1;
 	expect_field("a", "guest.connected", "true");
