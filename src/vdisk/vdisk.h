@@ -95,7 +95,8 @@ struct vdisk_check_report {
 	uint64_t pages, blocks, bad_pages, bad_blocks, leaked_blocks, missing_live_blocks;
 };
 /* Walks the whole map, compares liveness with it, optionally reads all data. The vDisk may be in
- * use; leaked blocks are counted only when nothing is written meanwhile. `progress` (may be NULL) is called on this fiber; when it returns false: -ECANCELED.
+ * use; leaked blocks are counted only when nothing is written meanwhile. `progress` (may be NULL)
+ * is called on this fiber; when it returns false: -ECANCELED.
  */
 int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress, void *arg,
 		struct vdisk_check_report *ret_report);
