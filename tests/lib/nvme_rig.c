@@ -44,10 +44,19 @@ static void on_point(void *context, enum nvme_point point)
 		rig->on_point(rig, point);
 }
 
+static int on_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
+{
+	struct nvme_rig *rig = context;
+
+	rig->formatted = rig->format_error ? 0 : block_bytes;
+	return rig->format_error;
+}
+
 static const struct nvme_host_ops host_ops = {
 	.interrupt = on_interrupt,
 	.unmapped = on_unmapped,
 	.quiesced = on_quiesced,
+	.formatted = on_formatted,
 	.point = on_point,
 };
 

@@ -52,6 +52,8 @@ struct nvme_rig {
 	uint32_t unmapped[64];
 	unsigned unmapped_count;
 	uint32_t quiesced;
+	uint32_t formatted; /* the size of block that was chosen last */
+	int format_error;
 	unsigned points[NVME_POINT_COUNT];
 	void (*on_point)(struct nvme_rig *rig, enum nvme_point point);
 	void *context; /* the test's */

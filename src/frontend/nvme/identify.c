@@ -46,6 +46,8 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->ctratt = NVME_CTRL_CTRATT_128_ID;
 	id->cntrltype = NVME_CTRL_CNTRLTYPE_IO;
 	id->oacs = NVME_CTRL_OACS_DBBUF_CFG;
+	if (options->namespace_management)
+		id->oacs |= NVME_CTRL_OACS_FORMAT;
 	id->acl = NVME_ABORT_MAX - 1;
 	id->aerl = NVME_AER_MAX - 1;
 	id->frmw = NVME_CTRL_FRMW_1ST_RO | 1 << 1;

@@ -113,6 +113,14 @@ void nvme_namespace_leave_all(struct nvme_controller *controller)
 	}
 }
 
+void nvme_namespace_set_block(struct nvme_controller *controller, struct nvme_ns *ns,
+			      uint32_t block_bytes)
+{
+	ns->options.block_bytes = block_bytes;
+	namespace_measure(ns);
+	namespace_changed(controller, ns->options.nsid);
+}
+
 void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid)
 {
 	struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
@@ -168,6 +176,6 @@ void nvme_namespace_unuse(struct nvme_command *command)
 		if (ns->member.writes == 0 && ns->member.settling)
 			nvme_reservation_settled(&ns->member);
 	}
-	if (--ns->commands == 0 && UNLIKELY(ns->detaching))
+	if (--ns->commands <= 1 && UNLIKELY(ns->detaching || ns->formatting))
 		fiber_queue_wake_all(&command->controller->idle);
 }

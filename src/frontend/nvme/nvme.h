@@ -43,6 +43,9 @@ struct nvme_host_ops {
 	void (*unmapped)(void *context, uint32_t id);
 	/* Resets up to this count are carried out. */
 	void (*quiesced)(void *context, uint32_t reset_count);
+	/* The guest has formatted a namespace to blocks of this size: durable when it returns, for
+	 * the next attachment's block_bytes. From a fiber. NULL: sizes cannot be changed. */
+	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
 	 * for NVME_POINT_COMPARED on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);
@@ -59,7 +62,7 @@ struct nvme_controller_options {
 	uint64_t subsystem_id;        /* for the subsystem's NQN; stable for ever */
 	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
 	uint16_t io_queues;           /* pairs that the guest may create; 0 = all there are */
-	bool namespace_management;    /* the guest may create, delete, attach and format */
+	bool namespace_management;    /* the guest may format namespaces that are not shared */
 };
 
 struct nvme_namespace_options {

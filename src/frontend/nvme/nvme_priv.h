@@ -267,6 +267,9 @@ struct nvme_ns *nvme_namespace_use(struct nvme_command *command);
 /* The same with a status: it is the caller who ends the command. */
 uint16_t nvme_namespace_try_use(struct nvme_command *command);
 struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uint32_t nsid);
+/* It has logical blocks of another size, or other contents: the guest is told. */
+void nvme_namespace_set_block(struct nvme_controller *controller, struct nvme_ns *ns,
+			      uint32_t block_bytes);
 /* Of an engine that stops: it takes no part in reservations any more. From a fiber. */
 void nvme_namespace_leave_all(struct nvme_controller *controller);
 void nvme_namespace_unuse(struct nvme_command *command);
@@ -298,6 +301,7 @@ void nvme_ranges_dsm(struct nvme_command *command);
 void nvme_ranges_verify(struct nvme_command *command);
 void nvme_ranges_copy(struct nvme_command *command);
 void nvme_identify(struct nvme_command *command);
+void nvme_format(struct nvme_command *command);
 /* The last command of a queue that is being deleted has ended. */
 void nvme_admin_sq_idle(struct nvme_sq *sq);
 void nvme_feature_get(struct nvme_command *command);

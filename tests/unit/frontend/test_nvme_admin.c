@@ -714,6 +714,46 @@ static void namespaces_come_and_go(void **state)
 	assert_int_equal(attach_result, -ENOENT);
 }
 
+static uint16_t format(uint32_t nsid, uint32_t cdw10)
+{
+	return nvme_admin(
+		(struct nvme_sqe){.opcode = nvme_admin_format_nvm, .nsid = nsid, .cdw10 = cdw10});
+}
+
+static void format_erases_and_changes_blocks(void **state)
+{
+	struct nvme_sqe sqe = nvme_rig_rw(nvme_cmd_compare, 1, 0, 1, OTHER);
+	const struct nvme_id_ns *ns = nvme_rig_at(&rig, DATA);
+
+	assert_int_equal(format(1, 0), NVME_SC_INVALID_OPCODE);
+	nvme_rig_stop(&rig);
+	rig.options.namespace_management = true;
+	nvme_rig_start(&rig);
+	nvme_fill(DATA, 4096, 3);
+	assert_int_equal(nvme_io(nvme_cmd_write, 0, 8, DATA), 0);
+	assert_int_equal(format(9, 0), NVME_SC_INVALID_FIELD);
+	assert_int_equal(format(1, 2), SPECIFIC(NVME_SC_INVALID_FORMAT));
+	assert_int_equal(format(1, 1 << 5), SPECIFIC(NVME_SC_INVALID_FORMAT));
+	assert_int_equal(format(2, 0), SPECIFIC(NVME_SC_INVALID_FORMAT)); /* the volume's is 4096 */
+	assert_int_equal(format(1, NVME_FORMAT_SES_CRYPTO_ERASE << 9), NVME_SC_INVALID_FIELD);
+	memset(nvme_rig_at(&rig, OTHER), 0, 4096);
+	assert_int_equal(nvme_rig_run(&rig, 1, &sqe, NULL), MEDIA(NVME_SC_COMPARE_FAILED));
+	assert_int_equal(format(1, NVME_FORMAT_SES_USER_DATA_ERASE << 9), 0);
+	assert_int_equal(nvme_rig_run(&rig, 1, &sqe, NULL), 0);
+	assert_int_equal(rig.formatted, 0);
+	rig.format_error = -ENOSPC;
+	assert_int_equal(format(1, 1), NVME_SC_CAP_EXCEEDED);
+	rig.format_error = 0;
+	assert_int_equal(format(1, 1), 0);
+	assert_int_equal(rig.formatted, 4096);
+	assert_int_equal(identify(1, NVME_IDENTIFY_CNS_NS, 0), 0);
+	assert_int_equal(ns->nsze, VOLUME_BYTES / 4096);
+	assert_int_equal(ns->flbas, 1);
+	assert_int_equal(format(1, 0), 0);
+	assert_int_equal(identify(1, NVME_IDENTIFY_CNS_NS, 0), 0);
+	assert_int_equal(ns->nsze, BLOCKS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -741,6 +781,7 @@ int main(void)
 		NVME_TEST(poison_is_not_tried_for_ever),
 		NVME_TEST(foreign_memory_is_refused),
 		NVME_TEST(namespaces_come_and_go),
+		NVME_TEST(format_erases_and_changes_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
