@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An initiator (libiscsi) that reads or writes one LUN as fast as the target answers, for any
- * target. Besides the operations it prints the processor time of the target's process, so that a
- * shared machine does not matter.
+ * An initiator (libiscsi) that reads or writes LUNs as fast as the target answers, for any target;
+ * a session for each URL, all in this one thread, so that their shares are the target's doing.
+ * Besides the operations it prints the processor time of the target's process, so that a shared
+ * machine does not matter.
  *
- *     bench_iscsi URL read|write random|sequential BLOCK_BYTES DEPTH MILLISECONDS TARGET_PID
+ *     bench_iscsi URL[,URL...] read|write random|sequential BLOCK_BYTES DEPTH MILLISECONDS
+ * TARGET_PID
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,6 +25,7 @@
 #include "block/chance.h"
 
 #define DEPTH_MAX 256
+#define LOADS_MAX 16u
 
 struct load {
 	struct iscsi_context *iscsi;
@@ -106,18 +109,32 @@ static void submit(struct load *load)
 	load->in_flight++;
 }
 
-static void run(struct load *load)
+static unsigned in_flight(const struct load *loads, unsigned count)
 {
-	for (unsigned i = 0; i < load->depth; i++)
-		submit(load);
-	while (load->in_flight > 0) {
-		struct pollfd poll_fd = {.fd = iscsi_get_fd(load->iscsi),
-					 .events = (short)iscsi_which_events(load->iscsi)};
+	unsigned sum = 0;
 
-		if (poll(&poll_fd, 1, 10000) <= 0)
+	for (unsigned i = 0; i < count; i++)
+		sum += loads[i].in_flight;
+	return sum;
+}
+
+static void run(struct load *loads, unsigned count)
+{
+	for (unsigned i = 0; i < count * loads->depth; i++)
+		submit(&loads[i % count]);
+	while (in_flight(loads, count) > 0) {
+		struct pollfd fds[LOADS_MAX];
+
+		for (unsigned i = 0; i < count; i++)
+			fds[i] = (struct pollfd){.fd = iscsi_get_fd(loads[i].iscsi),
+						 .events =
+							 (short)iscsi_which_events(loads[i].iscsi)};
+		if (poll(fds, count, 10000) <= 0)
 			fail("no answer", "timed out");
-		if (iscsi_service(load->iscsi, poll_fd.revents) < 0)
-			fail("connection", iscsi_get_error(load->iscsi));
+		for (unsigned i = 0; i < count; i++) {
+			if (fds[i].revents && iscsi_service(loads[i].iscsi, fds[i].revents) < 0)
+				fail("connection", iscsi_get_error(loads[i].iscsi));
+		}
 	}
 }
 
@@ -147,34 +164,61 @@ static void log_in(struct load *load, const char *url_text)
 	scsi_free_scsi_task(task);
 }
 
+/* All LUNs have the same work. */
+static unsigned prepare(struct load *loads, char **argv)
+{
+	const char *url = strtok(argv[1], ",");
+	unsigned count = 0;
+
+	for (; url && count < LOADS_MAX; url = strtok(NULL, ",")) {
+		struct load *load = &loads[count++];
+
+		load->write = strcmp(argv[2], "write") == 0;
+		load->random = strcmp(argv[3], "random") == 0;
+		load->length = (uint32_t)strtoul(argv[4], NULL, 0);
+		load->depth = (unsigned)MIN(strtoul(argv[5], NULL, 0), (unsigned long)DEPTH_MAX);
+		load->data = calloc(1, load->length);
+		if (load->length == 0 || !load->data)
+			fail("block size", argv[4]);
+		log_in(load, url);
+	}
+	return count;
+}
+
+static void finish(struct load *loads, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		iscsi_logout_sync(loads[i].iscsi);
+		iscsi_destroy_context(loads[i].iscsi);
+		free(loads[i].data);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	static struct load load;
-	uint64_t started_ns, client_ns;
+	static struct load loads[LOADS_MAX];
+	uint64_t started_ns, client_ns, operations = 0, least = UINT64_MAX;
 	double target_seconds;
+	unsigned count;
 
 	if (argc != 8)
 		fail("arguments", "see the head of bench_iscsi.c");
-	load.write = strcmp(argv[2], "write") == 0;
-	load.random = strcmp(argv[3], "random") == 0;
-	load.length = (uint32_t)strtoul(argv[4], NULL, 0);
-	load.depth = (unsigned)MIN(strtoul(argv[5], NULL, 0), (unsigned long)DEPTH_MAX);
-	load.data = calloc(1, load.length);
-	if (load.length == 0 || !load.data)
-		fail("block size", argv[4]);
-	log_in(&load, argv[1]);
+	count = prepare(loads, argv);
 	target_seconds = process_seconds(argv[7]);
 	client_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	started_ns = now_ns(CLOCK_MONOTONIC);
-	load.deadline_ns = started_ns + strtoull(argv[6], NULL, 0) * NSEC_PER_MSEC;
-	run(&load);
-	printf("{\"operations\": %" PRIu64 ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, "
-	       "\"client_cpu_seconds\": %.6f}\n",
-	       load.operations, (double)(now_ns(CLOCK_MONOTONIC) - started_ns) / 1e9,
+	for (unsigned i = 0; i < count; i++)
+		loads[i].deadline_ns = started_ns + strtoull(argv[6], NULL, 0) * NSEC_PER_MSEC;
+	run(loads, count);
+	for (unsigned i = 0; i < count; i++) {
+		operations += loads[i].operations;
+		least = MIN(least, loads[i].operations);
+	}
+	printf("{\"operations\": %" PRIu64 ", \"least\": %" PRIu64 ", \"seconds\": %.6f, "
+	       "\"cpu_seconds\": %.6f, \"client_cpu_seconds\": %.6f}\n",
+	       operations, least, (double)(now_ns(CLOCK_MONOTONIC) - started_ns) / 1e9,
 	       process_seconds(argv[7]) - target_seconds,
 	       (double)(now_ns(CLOCK_PROCESS_CPUTIME_ID) - client_ns) / 1e9);
-	iscsi_logout_sync(load.iscsi);
-	iscsi_destroy_context(load.iscsi);
-	free(load.data);
+	finish(loads, count);
 	return 0;
 }

@@ -14,6 +14,7 @@ import time
 import lib
 
 SIZE = 256 << 20
+LUNS = 4
 TGT_TARGET = "iqn.2026-01.org.sarsen:tgt"
 
 CASES = [  # name, operation, order, bytes, depth, goal of the ratio, goal for ours per core
@@ -29,10 +30,12 @@ CASES = [  # name, operation, order, bytes, depth, goal of the ratio, goal for o
 class Ours:
     def __init__(self, bench):
         program = os.path.join(bench.build, "tests", "e2e", "iscsi_memory")
-        self.process = subprocess.Popen([program, "--quiet", "--size", str(SIZE)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.url = self.process.stdout.readline().strip()
-        if not self.url:
+        self.process = subprocess.Popen([program, "--quiet", "--size", str(SIZE), "--luns",
+                                         str(LUNS)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.urls = [self.process.stdout.readline().strip() for _ in range(LUNS)]
+        self.url = self.urls[0]
+        if not all(self.urls):
             raise lib.BenchError("iscsi_memory does not start")
         self.pid = self.process.pid
 
@@ -111,6 +114,24 @@ def measure_case(bench, case, ours, tgt):
     return rows
 
 
+def measure_sharing(bench, ours):
+    """Four sessions on four LUNs: what all get against one alone, and the least share of any."""
+    shares = []
+
+    def read(urls):
+        result = bench.program("bench_iscsi", ",".join(urls), "read", "random", "4096", "32",
+                               str(int(max(bench.seconds, 1) * 1000)), str(ours.pid))
+        if len(urls) > 1:
+            shares.append(result["least"] * len(urls) / result["operations"])
+        return result["per_cpu_second"]
+
+    values, reference = lib.run_pairs(lambda: read(ours.urls), lambda: read(ours.urls[:1]),
+                                      bench.pair_count)
+    return [lib.make_row(f"iscsi {LUNS} sessions, all", "operations/s", values, reference, 1),
+            lib.make_row("iscsi least share of the fair one", "ratio", shares, goal=0.8,
+                         absolute=True)]
+
+
 def run(bench):
     servers = []
     rows = []
@@ -121,6 +142,7 @@ def run(bench):
         for case in CASES:
             rows += measure_case(bench, case, servers[0],
                                  servers[1] if len(servers) > 1 else None)
+        rows += measure_sharing(bench, servers[0])
     finally:
         for server in servers:
             server.stop()
