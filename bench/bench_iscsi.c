@@ -167,10 +167,11 @@ static void log_in(struct load *load, const char *url_text)
 /* All LUNs have the same work. */
 static unsigned prepare(struct load *loads, char **argv)
 {
-	const char *url = strtok(argv[1], ",");
+	char *rest = NULL;
+	const char *url = strtok_r(argv[1], ",", &rest);
 	unsigned count = 0;
 
-	for (; url && count < LOADS_MAX; url = strtok(NULL, ",")) {
+	for (; url && count < LOADS_MAX; url = strtok_r(NULL, ",", &rest)) {
 		struct load *load = &loads[count++];
 
 		load->write = strcmp(argv[2], "write") == 0;

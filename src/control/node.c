@@ -193,6 +193,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 		return r;
 	}
 	node_delete_resume(node);
+	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
 		vdisks++;
 		failed += !vdisk->vdisk && !vdisk->info.deleting;
@@ -215,6 +216,7 @@ void node_stop(struct node *node)
 {
 	reactor_assert_home(node->home);
 	node->stopping = true;
+	node_space_stop(node);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

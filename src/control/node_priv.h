@@ -66,8 +66,8 @@ struct node_vdisk {
 	int error;
 	const char *operation; /* that changes it now, or NULL */
 	bool operation_is_job;
-	unsigned users;             /* that read it now */
-	struct node_export *export; /* NULL = not exported */
+	unsigned users;                         /* that read it now */
+	struct node_export *export;             /* NULL = not exported */
 	struct node_reservations *reservations; /* of NVMe; NULL = no controller shares it */
 };
 
@@ -75,15 +75,18 @@ struct node {
 	struct node_options options;
 	struct reactor *home;
 	struct catalog *catalog;
-	struct vdisk_cache **caches;   /* one a reactor */
-	struct list pools, vdisks;     /* in order of id */
-	unsigned next_reactor;         /* for the next pool or vDisk */
-	struct iscsi_server *iscsi;    /* NULL when disabled */
-	struct list targets;           /* of iSCSI */
-	struct fiber_mutex iscsi_lock; /* held by whoever changes targets or exports */
-	struct list controllers;       /* struct node_controller, in order of id */
+	struct vdisk_cache **caches;      /* one a reactor */
+	struct list pools, vdisks;        /* in order of id */
+	unsigned next_reactor;            /* for the next pool or vDisk */
+	struct iscsi_server *iscsi;       /* NULL when disabled */
+	struct list targets;              /* of iSCSI */
+	struct fiber_mutex iscsi_lock;    /* held by whoever changes targets or exports */
+	struct reactor_timer space_timer; /* node_space.c */
+	struct fiber_task space_task;
+	bool space_busy;
+	struct list controllers; /* struct node_controller, in order of id */
 	struct fiber_mutex reservations_lock;
-	uint64_t nvme_identity;        /* for the NGUIDs of namespaces; 0 = not made yet */
+	uint64_t nvme_identity; /* for the NGUIDs of namespaces; 0 = not made yet */
 	struct jobs *jobs;
 	struct fiber_mutex lock;
 	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */
@@ -150,6 +153,10 @@ int node_vdisk_get_stats(struct node *node, struct node_vdisk *vdisk,
 			 struct node_vdisk_stats *ret_stats);
 /* Bytes that went to disk for each byte written to the vDisk; 0 before the first. */
 double node_write_amplification(const struct vdisk_stats *stats);
+
+/* node_space.c */
+void node_space_start(struct node *node);
+void node_space_stop(struct node *node); /* waits; the node is stopping */
 
 /* node_target.c */
 struct node_target *node_target_find(struct node *node, const char *name);

@@ -170,11 +170,12 @@ static void parse_chap(char *text, struct iscsi_chap *ret_chap)
 		      {ret_chap->secret, sizeof(ret_chap->secret)},
 		      {ret_chap->own_user, sizeof(ret_chap->own_user)},
 		      {ret_chap->own_secret, sizeof(ret_chap->own_secret)}};
-	const char *word = strtok(text, ":");
+	char *rest = NULL;
+	const char *word = strtok_r(text, ":", &rest);
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields) && word; i++) {
 		snprintf(fields[i].to, fields[i].size, "%s", word);
-		word = strtok(NULL, ":");
+		word = strtok_r(NULL, ":", &rest);
 	}
 }
 

@@ -89,6 +89,10 @@ int iscsi_server_set_access(struct iscsi_server *server, const char *target,
 int iscsi_server_remove_lun(struct iscsi_server *server, const char *target, uint16_t lun);
 /* The volume's size changed: CAPACITY DATA HAS CHANGED to each session. */
 void iscsi_server_resized(struct iscsi_server *server, struct block_volume *volume);
+/* What a thin volume can still grow by, of how much in all, in bytes. When it falls to a tenth:
+ * THIN PROVISIONING SOFT THRESHOLD REACHED to each session, and again when it was more between. */
+void iscsi_server_set_space(struct iscsi_server *server, struct block_volume *volume,
+			    uint64_t available, uint64_t total);
 /* Ends a session; its initiator may log in again. -ENOENT. */
 int iscsi_server_drop_session(struct iscsi_server *server, uint16_t id);
 /* Caller frees. */

@@ -574,6 +574,22 @@ void iscsi_server_resized(struct iscsi_server *server, struct block_volume *volu
 	}
 }
 
+void iscsi_server_set_space(struct iscsi_server *server, struct block_volume *volume,
+			    uint64_t available, uint64_t total)
+{
+	struct iscsi_target *target;
+
+	reactor_assert_home(server->reactor);
+	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link) {
+		for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
+			struct scsi_unit *unit = target->scsi.units[lun];
+
+			if (unit && iscsi_unit_of(unit)->source == volume)
+				scsi_unit_set_space(unit, available, total);
+		}
+	}
+}
+
 /* --- What is going on --- */
 
 static void describe(const struct iscsi_session *session, struct iscsi_session_info *ret_info)

@@ -445,6 +445,28 @@ static json_int_t target_number(const char *key)
 	return number;
 }
 
+static void sleep_long(void *arg)
+{
+	(void)arg;
+	fiber_sleep(12 * NSEC_PER_SEC);
+}
+
+/* The node looks at its pools meanwhile, and when it is stopped in the middle of that. */
+static void units_are_told_of_the_room(void **state)
+{
+	(void)state;
+	begin(33, 2);
+	node_rig_make_pool(&rig);
+	CREATE("a");
+	GOOD("iscsi.export", DISK("a"));
+	sim_rig_run(&rig.sim, 0, sleep_long, NULL);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	sim_rig_run(&rig.sim, 0, sleep_long, NULL);
+	GOOD("iscsi.unexport", DISK("a"));
+	node_rig_done(&rig);
+}
+
 static void targets_with_several_luns(void **state)
 {
 	static const enum sim_crash kinds[] = {SIM_CRASH_PROCESS, SIM_CRASH_POWER};
@@ -524,6 +546,7 @@ int main(void)
 		cmocka_unit_test(a_start_survives_each_fault),
 		cmocka_unit_test(survives_without_memory),
 		cmocka_unit_test(metrics_name_all),
+		cmocka_unit_test(units_are_told_of_the_room),
 		cmocka_unit_test(targets_with_several_luns),
 		cmocka_unit_test(rules_of_targets_are_durable),
 	};

@@ -828,6 +828,47 @@ static void reservations_are_saved(void **state)
 	assert_int_equal(saves, 4);
 }
 
+static void space_has_a_threshold(void **state)
+{
+	const uint8_t sense[10] = {0x5a, 0x08, 0x1c, 2, [8] = 64};
+	const uint8_t select[10] = {0x55, 0x10, [8] = 32};
+
+	(void)state;
+	f.nexus.attentions = 0;
+	(void)RUN(0, 64, 0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 64, 0); /* not known yet */
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	(void)run(sense, 10, 0, 64);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+	scsi_unit_set_space(&f.unit, 40 * MIB, 100 * MIB);
+	assert_int_equal(RUN(0, 64, 0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(f.in_length, 28);
+	assert_int_equal(get_be32(f.in + 8), 40);
+	assert_int_equal(get_be32(f.in + 20), 60);
+	assert_int_equal(run(sense, 10, 0, 64), SCSI_GOOD);
+	assert_int_equal(f.in_length, 8 + 24);
+	assert_int_equal(f.in[8], 0x5c);
+	assert_int_equal(get_be16(f.in + 10), 20);
+	assert_int_equal(get_be32(f.in + 28), 10); /* MiB */
+	memcpy(f.out, f.in, 32);
+	memset(f.out, 0, 8);
+	assert_int_equal(run(select, 10, 32, 0), SCSI_GOOD); /* as it is */
+	f.out[31]++;
+	(void)run(select, 10, 32, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+	assert_int_equal(RUN(0, 64, 0x12, 1, 0xb2, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(f.in[4], 11); /* 2^11 blocks are 1 MiB */
+	scsi_unit_set_space(&f.unit, 9 * MIB, 100 * MIB);
+	(void)RUN(0, 0, 0, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_SOFT_THRESHOLD);
+	scsi_unit_set_space(&f.unit, 11 * MIB, 100 * MIB); /* hardly better */
+	scsi_unit_set_space(&f.unit, 8 * MIB, 100 * MIB);
+	assert_int_equal(RUN(0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
+	scsi_unit_set_space(&f.unit, 20 * MIB, 100 * MIB);
+	scsi_unit_set_space(&f.unit, 8 * MIB, 100 * MIB);
+	(void)RUN(0, 0, 0, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_SOFT_THRESHOLD);
+}
+
 /* --- Third-party copies --- */
 
 #define LIST_HEADER 16u
@@ -1110,6 +1151,7 @@ int main(void)
 		cmocka_unit_test_setup(reports, setup),
 		cmocka_unit_test_setup(flush_and_the_rest, setup),
 		cmocka_unit_test_setup(reservations_are_saved, setup),
+		cmocka_unit_test_setup(space_has_a_threshold, setup),
 		cmocka_unit_test_setup(copy_moves_data, setup),
 		cmocka_unit_test_setup(copy_in_bytes_with_long_identifier, setup),
 		cmocka_unit_test_setup(copy_lists_are_checked, setup),

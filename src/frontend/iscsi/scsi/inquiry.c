@@ -220,6 +220,9 @@ static size_t fill_characteristics(const struct scsi_command *command, uint8_t *
 static size_t fill_provisioning(const struct scsi_command *command, uint8_t *page)
 {
 	if (command->unit->thin) {
+		if (scsi_unit_has_thresholds(command->unit)) /* log2 of the blocks of a set */
+			page[0] = (uint8_t)(SCSI_SPACE_SET_BITS -
+					    __builtin_ctz(command->unit->volume->block_bytes));
 		page[1] = 0x80 | 0x40 | 0x20 | 0x04; /* LBPU, LBPWS, LBPWS10, LBPRZ */
 		page[2] = 0x02;                      /* thin */
 	}

@@ -64,6 +64,24 @@ static size_t fill_exceptions(const struct scsi_unit *unit, enum control control
 	return 12;
 }
 
+#define PROVISIONING_BYTES 24
+
+/* SBC-3 6.4.6: logical block provisioning, a subpage: one soft threshold, of what is available,
+ * that is armed while it falls. Empty while nothing is known. */
+static size_t fill_provisioning(const struct scsi_unit *unit, enum control control, uint8_t *page)
+{
+	uint64_t threshold = unit->space_total / 100 * SCSI_SPACE_PERCENT;
+
+	if (!scsi_unit_has_thresholds(unit))
+		return 0;
+	if (control != CONTROL_CHANGEABLE) {
+		page[16] = 0x80; /* ENABLED */
+		page[17] = 0x01; /* available resources */
+		put_be32(page + 20, scsi_unit_space_sets(threshold));
+	}
+	return PROVISIONING_BYTES;
+}
+
 static void set_caching(struct scsi_unit *unit, const uint8_t *page)
 {
 	unit->write_cache = page[2] & CACHING_WCE;
@@ -75,26 +93,35 @@ static void set_control(struct scsi_unit *unit, const uint8_t *page)
 	unit->software_write_protect = page[4] & CONTROL_SWP;
 }
 
-#define MODE_PAGE_MAX 20
+#define MODE_PAGE_MAX PROVISIONING_BYTES
 
 static const struct mode_page {
-	uint8_t code;
+	uint8_t code, subpage;
 	size_t (*fill)(const struct scsi_unit *unit, enum control control, uint8_t *page);
 	void (*set)(struct scsi_unit *unit, const uint8_t *page); /* NULL: nothing changeable */
 } pages[] = {
-	{0x01, fill_recovery, NULL},
-	{0x08, fill_caching, set_caching},
-	{0x0a, fill_control, set_control},
-	{0x1c, fill_exceptions, NULL},
+	{0x01, 0, fill_recovery, NULL},       {0x08, 0, fill_caching, set_caching},
+	{0x0a, 0, fill_control, set_control}, {0x1c, 0, fill_exceptions, NULL},
+	{0x1c, 2, fill_provisioning, NULL},
 };
+
+#define SUBPAGE_FORMAT 0x40 /* SPF: four bytes of header, not two (SPC-4 7.5.7) */
 
 static size_t put_page(const struct mode_page *page, const struct scsi_unit *unit,
 		       enum control control, uint8_t *at)
 {
 	size_t length = page->fill(unit, control, at);
 
+	if (length == 0)
+		return 0;
 	at[0] = page->code;
-	at[1] = (uint8_t)(length - 2);
+	if (page->subpage == 0) {
+		at[1] = (uint8_t)(length - 2);
+		return length;
+	}
+	at[0] |= SUBPAGE_FORMAT;
+	at[1] = page->subpage;
+	put_be16(at + 2, (uint16_t)(length - 4));
 	return length;
 }
 
@@ -115,12 +142,13 @@ static size_t put_descriptor(const struct scsi_unit *unit, bool is_long, uint8_t
 
 static size_t put_pages(struct scsi_command *command, uint8_t *at)
 {
-	uint8_t wanted = command->cdb[2] & 0x3f;
+	uint8_t wanted = command->cdb[2] & 0x3f, subpage = command->cdb[3];
 	enum control control = (enum control)(command->cdb[2] >> 6);
 	size_t length = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
-		if (wanted == PAGE_ALL || pages[i].code == wanted)
+		if ((wanted == PAGE_ALL || pages[i].code == wanted) &&
+		    (subpage == SUBPAGE_ALL || pages[i].subpage == subpage))
 			length += put_page(&pages[i], command->unit, control, at + length);
 	}
 	return length;
@@ -141,7 +169,7 @@ static size_t fill_sense(struct scsi_command *command, uint8_t *buffer)
 	}
 	length = put_pages(command, buffer + header + descriptor);
 	if (length == 0) {
-		scsi_invalid_field(command, 2);
+		scsi_invalid_field(command, command->cdb[3] ? 3 : 2);
 		return 0;
 	}
 	length += header + descriptor;
@@ -167,12 +195,19 @@ void scsi_mode_sense(struct scsi_command *command)
 		scsi_command_fail(command, SCSI_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
 		return;
 	}
-	if (subpage != 0 && !((cdb[2] & 0x3f) == PAGE_ALL && subpage == SUBPAGE_ALL)) {
+	/* Subpages of all pages, or a certain one of a certain page; an unknown one is noticed
+	 * later. */
+	if (subpage != 0 && subpage != SUBPAGE_ALL && (cdb[2] & 0x3f) == PAGE_ALL) {
 		scsi_invalid_field(command, 3);
 		return;
 	}
 	scsi_start_answer(command, command->opcode->length == 10 ? get_be16(cdb + 7) : cdb[4],
 			  fill_sense);
+}
+
+static size_t sent_length(const uint8_t *sent)
+{
+	return sent[0] & SUBPAGE_FORMAT ? 4 + (size_t)get_be16(sent + 2) : 2 + (size_t)sent[1];
 }
 
 /* A page may differ from the current one in its changeable bits only. */
@@ -183,19 +218,23 @@ static bool page_is_valid(const struct scsi_unit *unit, const struct mode_page *
 	size_t length = put_page(page, unit, CONTROL_CURRENT, current);
 
 	(void)page->fill(unit, CONTROL_CHANGEABLE, mask);
-	if (left < length || sent[1] != current[1])
+	if (length == 0 || left < length || sent_length(sent) != length)
 		return false;
-	for (size_t i = 2; i < length; i++) {
+	for (size_t i = page->subpage ? 4 : 2; i < length; i++) {
 		if ((sent[i] ^ current[i]) & ~mask[i])
 			return false;
 	}
 	return true;
 }
 
-static const struct mode_page *find_page(uint8_t byte0)
+/* PS is reserved here. */
+static const struct mode_page *find_page(const uint8_t *sent)
 {
+	uint8_t subpage = sent[0] & SUBPAGE_FORMAT ? sent[1] : 0;
+
 	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
-		if (pages[i].code == (byte0 & 0x7f)) /* PS is reserved here, SPF must be 0 */
+		if (pages[i].code == (sent[0] & 0x3f) && pages[i].subpage == subpage &&
+		    (subpage != 0) == ((sent[0] & SUBPAGE_FORMAT) != 0))
 			return &pages[i];
 	}
 	return NULL;
@@ -208,15 +247,16 @@ static bool walk_pages(struct scsi_command *command, size_t at, bool apply)
 	size_t length = (size_t)command->out_bytes;
 
 	while (at + 2 <= length) {
-		const struct mode_page *page = find_page(list[at]);
+		const struct mode_page *page = find_page(list + at);
 
-		if (!page || !page_is_valid(command->unit, page, list + at, length - at)) {
+		if (!page || (page->subpage && at + 4 > length) ||
+		    !page_is_valid(command->unit, page, list + at, length - at)) {
 			scsi_invalid_list_field(command, (unsigned)at);
 			return false;
 		}
 		if (apply && page->set)
 			page->set(command->unit, list + at);
-		at += 2 + (size_t)list[at + 1];
+		at += sent_length(list + at);
 	}
 	if (at != length) {
 		scsi_command_fail(command, SCSI_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);

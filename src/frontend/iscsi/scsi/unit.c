@@ -11,6 +11,7 @@ static const uint16_t attention_asc[SCSI_ATTENTION_COUNT] = {
 	[SCSI_ATTENTION_CAPACITY_CHANGED] = SCSI_ASC_CAPACITY_CHANGED,
 	[SCSI_ATTENTION_COMMANDS_CLEARED] = SCSI_ASC_COMMANDS_CLEARED,
 	[SCSI_ATTENTION_MODE_CHANGED] = SCSI_ASC_MODE_CHANGED,
+	[SCSI_ATTENTION_SPACE_LOW] = SCSI_ASC_SOFT_THRESHOLD,
 	[SCSI_ATTENTION_RESERVATIONS_PREEMPTED] = SCSI_ASC_RESERVATIONS_PREEMPTED,
 	[SCSI_ATTENTION_RESERVATIONS_RELEASED] = SCSI_ASC_RESERVATIONS_RELEASED,
 	[SCSI_ATTENTION_REGISTRATIONS_PREEMPTED] = SCSI_ASC_REGISTRATIONS_PREEMPTED,
@@ -40,6 +41,23 @@ void scsi_unit_init(struct scsi_unit *unit, struct block_volume *volume, uint16_
 bool scsi_unit_is_write_protected(const struct scsi_unit *unit)
 {
 	return unit->read_only || unit->volume->read_only || unit->software_write_protect;
+}
+
+/* Once for each time that it becomes scarce; what moves about the threshold tells nothing new. */
+void scsi_unit_set_space(struct scsi_unit *unit, uint64_t available, uint64_t total)
+{
+	uint64_t threshold = total / 100 * SCSI_SPACE_PERCENT;
+
+	unit->space_available = available;
+	unit->space_total = total;
+	if (!scsi_unit_has_thresholds(unit))
+		return;
+	if (available > threshold + threshold / 2)
+		unit->space_low = false;
+	if (available > threshold || unit->space_low)
+		return;
+	unit->space_low = true;
+	scsi_unit_attention(unit, SCSI_ATTENTION_SPACE_LOW, NULL);
 }
 
 void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention attention,

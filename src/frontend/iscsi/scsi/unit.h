@@ -24,6 +24,7 @@ enum scsi_attention {
 	SCSI_ATTENTION_CAPACITY_CHANGED,
 	SCSI_ATTENTION_COMMANDS_CLEARED,
 	SCSI_ATTENTION_MODE_CHANGED,
+	SCSI_ATTENTION_SPACE_LOW,
 	SCSI_ATTENTION_RESERVATIONS_PREEMPTED,
 	SCSI_ATTENTION_RESERVATIONS_RELEASED,
 	SCSI_ATTENTION_REGISTRATIONS_PREEMPTED,
@@ -39,8 +40,10 @@ struct scsi_unit {
 	char product[SCSI_PRODUCT_BYTES + 1];
 	bool read_only, thin;
 	bool removable, ejected;
-	bool can_save;         /* reservations, see SCSI_STEP_SAVE */
-	uint32_t atomic_bytes; /* of one WRITE ATOMIC; 0: not offered */
+	bool can_save;                         /* reservations, see SCSI_STEP_SAVE */
+	uint64_t space_available, space_total; /* of the thin volume; total 0: not known */
+	bool space_low;                        /* told, and not yet better again */
+	uint32_t atomic_bytes;                 /* of one WRITE ATOMIC; 0: not offered */
 	/* Mode parameters, shared by all nexuses (SPC-4 5.13.2, policy of one set). */
 	bool software_write_protect, descriptor_sense, write_cache;
 	struct scsi_nexus *reserved_by; /* RESERVE(6), SPC-2 */
@@ -75,6 +78,21 @@ static inline uint64_t scsi_unit_naa(const struct scsi_unit *unit)
 {
 	return UINT64_C(3) << 60 | (unit->serial & (UINT64_MAX >> 4));
 }
+/* Space is counted in sets of 1 MiB (SBC-3 4.7.3.7.1: threshold sets). */
+#define SCSI_SPACE_SET_BITS 20
+/* Below this part of the total the soft threshold is reached. */
+#define SCSI_SPACE_PERCENT 10
+static inline bool scsi_unit_has_thresholds(const struct scsi_unit *unit)
+{
+	return unit->thin && unit->space_total > 0;
+}
+static inline uint32_t scsi_unit_space_sets(uint64_t bytes)
+{
+	uint64_t sets = bytes >> SCSI_SPACE_SET_BITS;
+
+	return sets > UINT32_MAX ? UINT32_MAX : (uint32_t)sets;
+}
+void scsi_unit_set_space(struct scsi_unit *unit, uint64_t available, uint64_t total);
 bool scsi_unit_is_write_protected(const struct scsi_unit *unit);
 /* For every nexus but `except` (which may be NULL). */
 void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention attention,
