@@ -13,9 +13,9 @@ $(BUILD)/build.ninja:
 	@CC="$$(command -v ccache) $(CC)" meson setup $(BUILD)
 
 # Only the programs: tests and benchmarks take longer to build than they do.
-run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, with one disk served over iSCSI
+run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, with one disk over iSCSI and NVMe
 	@tools/install-deps run
-	@ninja -C $(BUILD) sarsend sarsen
+	@ninja -C $(BUILD) sarsend sarsen sarsen-keeper
 	@exec tools/run $(BUILD)
 
 check: ## everything that must pass before a change lands (under 20 minutes)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tools/run, which is `make run` without the build: from nothing to a served vDisk, and again."""
+"""tools/run, which is `make run` without the build: from nothing to a served vDisk, and again, the
+keeper of its controller being the same."""
+import json
 import os
 import re
 import shutil
@@ -60,6 +62,14 @@ def serves_a_disk_from_the_first_start_on(daemon):
         check(f"qemu-img convert -n -f qcow2 -O raw IMAGE.qcow2 {url[0]}" in demo.text(), "convert")
         check(re.search(f"qemu-system-x86_64 .*file={re.escape(url[0])}\\s", demo.text()), "QEMU")
         check("default/disk0\t10G\t" in demo.cli("-H", "vdisk", "list"), "disk0")
+        device = json.dumps({"driver": "vfio-user-pci", "socket": {
+            "type": "unix", "path": os.path.join(demo.directory, "run/nvme/demo.sock")}},
+                            separators=(",", ":"))
+        check("-M q35,memory-backend=mem" in demo.text() and f"-device '{device}'" in demo.text(),
+              demo.text())
+        check("demo\t1\tdefault/disk0\t10G\t" in demo.cli("-H", "nvme", "namespaces"), "demo")
+        keepers = rig.keepers_below(demo.directory)
+        check(len(keepers) == 1, f"keepers: {keepers}")
         # The port is taken now: a second one beside it takes another, and touches nothing of ours.
         other = rig.Daemon(config="[iscsi]\n")
         try:
@@ -77,6 +87,8 @@ def serves_a_disk_from_the_first_start_on(daemon):
         read = run(["qemu-io", "-f", "raw", "-c", "read -P 42 1G 1M", url[0]])
         check("verification failed" not in read.stdout, read.stdout)
         check(len(demo.cli("-H", "vdisk", "list").splitlines()) == 1, "a second disk")
+        check(rig.keepers_below(demo.directory) == keepers, "another keeper")
+        check(f"-device '{device}'" in demo.text(), demo.text())
         demo.interrupt()
     finally:
         if demo.process and demo.process.poll() is None:
