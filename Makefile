@@ -13,7 +13,7 @@ $(BUILD)/build.ninja:
 	@CC="$$(command -v ccache) $(CC)" meson setup $(BUILD)
 
 # Only the programs: tests and benchmarks take longer to build than they do.
-run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, with one disk over iSCSI and NVMe
+run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, one disk over iSCSI and NVMe
 	@tools/install-deps run
 	@ninja -C $(BUILD) sarsend sarsen sarsen-keeper
 	@exec tools/run $(BUILD)
