@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people; Meson does the work. `make help` lists the targets.
-.PHONY: all run check quick bench format tidy install clean help
+.PHONY: all run check quick bench format tidy deb install clean help
 
 BUILD = build
 CC = gcc
@@ -37,11 +37,15 @@ format: ## lay the C code out with clang-format
 tidy: ## rules of the house that no compiler checks, with notes
 	@tools/tidy --notes
 
+deb: ## Debian packages of this checkout, in build-deb/
+	@tools/install-deps build deb
+	@tools/deb
+
 install: all ## programs and pages to the system (DESTDIR=... to stage)
 	@meson install -C $(BUILD)
 
 clean: ## remove the builds; run/ holds data and stays
-	@rm -rf build build-asan build-tsan build-fuzz
+	@rm -rf build build-asan build-tsan build-fuzz build-deb
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10

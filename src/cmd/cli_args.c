@@ -119,21 +119,26 @@ static int remember_named(struct parse *parse, const char *name, const char *val
 }
 
 /* NOUN VERB, or NOUN and a verb of two words ("iscsi lun add" is "iscsi lun-add"); how many words
- * that takes. NULL: not enough, or none is called so. */
+ * that takes. The verb may be left out where the noun implies one. NULL: not enough, or none is
+ * called so. */
 static const struct method *method_by_words(const struct parse *parse, size_t *ret_count)
 {
-	const struct method *method;
+	const struct method *method = NULL;
 	char verb[METHOD_NAME_MAX];
 
-	if (parse->word_count < 2)
-		return NULL;
 	*ret_count = 2;
-	method = method_find_words(parse->words[0], parse->words[1]);
-	if (method || parse->word_count < 3)
-		return method;
-	*ret_count = 3;
-	snprintf(verb, sizeof(verb), "%s-%s", parse->words[1], parse->words[2]);
-	return method_find_words(parse->words[0], verb);
+	if (parse->word_count > 1)
+		method = method_find_words(parse->words[0], parse->words[1]);
+	if (!method && parse->word_count > 2) {
+		*ret_count = 3;
+		snprintf(verb, sizeof(verb), "%s-%s", parse->words[1], parse->words[2]);
+		method = method_find_words(parse->words[0], verb);
+	}
+	if (!method && parse->word_count > 0) {
+		*ret_count = 1;
+		method = method_find_implied(parse->words[0]);
+	}
+	return method;
 }
 
 static const struct method *method_so_far(const struct parse *parse)
@@ -314,12 +319,10 @@ static int parse_words(struct parse *parse)
 	}
 	if (parse->word_count > 0 && !method_noun_summary(parse->words[0]))
 		return fail(parse, parse->words[0], "unknown noun '%s'", parse->words[0]);
-	if (parse->word_count > 1) {
-		args->method = method_so_far(parse);
-		if (!args->method)
-			return fail(parse, parse->words[1], "%s has no verb '%s'", parse->words[0],
-				    parse->words[1]);
-	}
+	args->method = method_so_far(parse);
+	if (parse->word_count > 1 && !args->method)
+		return fail(parse, parse->words[1], "%s has no verb '%s'", parse->words[0],
+			    parse->words[1]);
 	if (parse->help) {
 		args->action = CLI_HELP;
 		args->noun = parse->word_count ? parse->words[0] : NULL;
@@ -327,7 +330,7 @@ static int parse_words(struct parse *parse)
 	}
 	if (parse->word_count == 0)
 		return fail(parse, NULL, "nothing to do: name a noun and a verb");
-	if (parse->word_count == 1)
+	if (!args->method)
 		return fail(parse, parse->words[0], "%s: name a verb", parse->words[0]);
 	return set_params(parse, args->method);
 }

@@ -69,7 +69,10 @@ static void help_method(FILE *stream, const struct method *method)
 		fputc('\n', stream);
 	for (const struct method_param *param = method->params; param->name; param++)
 		print_param(stream, param);
-	fprintf(stream, "\nRole needed: %s.%s%s\n", role_name(method->role),
+	fprintf(stream, "\n%s%s.%s%s%s\n",
+		method->local ? "Works without the daemon" : "Role needed: ",
+		method->local ? "" : role_name(method->role),
+		method->implied ? " The verb may be left out." : "",
 		method->job ? " Runs as a job (--wait, --no-wait)." : "",
 		method->destructive || method->destructive_if ? " Asks before it destroys (--yes)."
 							      : "");

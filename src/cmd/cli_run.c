@@ -11,6 +11,7 @@
 #include "cmd/cli_args.h"
 #include "cmd/cli_client.h"
 #include "cmd/cli_help.h"
+#include "cmd/cli_local.h"
 #include "cmd/cli_print.h"
 #include "control/config.h"
 #include "control/params.h"
@@ -161,6 +162,27 @@ static int finish_job(struct run *run, json_int_t id, uint64_t limit_ms)
 	return exit_code != EXIT_CODE_OK ? exit_code : r;
 }
 
+static int call_local(struct run *run)
+{
+	struct cli_local local = {.args = &run->args, .socket = run->socket};
+	int exit_code = cli_local_run(&local), r = EXIT_CODE_OK;
+
+	if (local.error.code != ERROR_NONE) {
+		run->error = local.error;
+		exit_code = report(run);
+	} else if (local.result) {
+		_cleanup_json_ json_t *answer = json_pack("{s:i, s:O}", "schema",
+							  API_SCHEMA_VERSION, "result",
+							  local.result);
+
+		r = print_result(run, answer, local.result);
+	}
+	json_decref(local.result);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		r = EXIT_CODE_FAILED;
+	return exit_code != EXIT_CODE_OK ? exit_code : r;
+}
+
 static int call(struct run *run)
 {
 	const struct method *method = run->args.method;
@@ -240,7 +262,7 @@ int cli_run(int argc, char **argv)
 		exit_code = report(&run);
 	} else {
 		run.socket = socket_path(&run.args);
-		exit_code = call(&run);
+		exit_code = run.args.method->local ? call_local(&run) : call(&run);
 	}
 	cli_args_done(&run.args);
 	return exit_code;

@@ -335,10 +335,42 @@ static void notify(const char *message)
 		log_warning("sarsend", "the service manager cannot be notified", "error=%d", r);
 }
 
+static int do_nothing(void *arg)
+{
+	return 0;
+}
+
+/* A sign of life is one of every reactor: each has run a fiber since the last. */
+static void notify_alive(struct daemon *daemon)
+{
+	for (unsigned i = 0; i < daemon->reactor_count; i++)
+		(void)fiber_call_blocking(daemon->reactors[i], FIBER_CONTROL, do_nothing,
+					  NULL); /* is 0 */
+	notify("WATCHDOG=1");
+}
+
+/* The signal that ends the daemon. */
+static int wait_for_signal(struct daemon *daemon, const sigset_t *signals)
+{
+	uint64_t pause_ns = notify_watchdog_ns() / 2;
+	const struct timespec pause = {.tv_sec = (time_t)(pause_ns / NSEC_PER_SEC),
+				       .tv_nsec = (long)(pause_ns % NSEC_PER_SEC)};
+	int number;
+
+	for (;;) {
+		number = pause_ns ? sigtimedwait(signals, NULL, &pause)
+				  : sigwaitinfo(signals, NULL);
+		if (number > 0)
+			return number;
+		if (errno == EAGAIN)
+			notify_alive(daemon);
+	}
+}
+
 static int run(struct daemon *daemon)
 {
 	sigset_t signals;
-	int number, r;
+	int r;
 
 	block_signals(&signals);
 	raise_file_limit();
@@ -350,10 +382,8 @@ static int run(struct daemon *daemon)
 			 version_text(), (int)getpid(), daemon->config.socket, daemon->config.state,
 			 daemon->reactor_count);
 		notify("READY=1");
-		do
-			r = sigwait(&signals, &number);
-		while (r == EINTR);
-		log_info("sarsend", "stopping", "signal=%s", strsignal(number));
+		log_info("sarsend", "stopping", "signal=%s",
+			 strsignal(wait_for_signal(daemon, &signals)));
 		notify("STOPPING=1");
 	}
 	stop(daemon);

@@ -196,7 +196,7 @@ static int check(struct api_request *request, const struct api_identity *identit
 		 const json_t *params, json_t **ret_checked)
 {
 	request->method = method_find(name);
-	if (!request->method)
+	if (!request->method || request->method->local)
 		return api_fail(request, ERROR_UNKNOWN_METHOD, name, "see /openapi.json",
 				"there is no method '%.80s'", name);
 	if (identity->role < request->method->role)

@@ -472,6 +472,9 @@ static const struct method methods[METHOD_COUNT] = {
 		       stats_columns, METHOD_PRINT_ROWS),
 	[METHOD_NODE_SHOW] = METHOD("node", "show", ROLE_READER, "show the daemon itself",
 				    NO_PARAMS, node_fields, METHOD_PRINT_FIELDS),
+	[METHOD_COMPLETION_BASH] =
+		METHOD("completion", "bash", ROLE_READER, "print the completion script for bash",
+		       NO_PARAMS, NO_COLUMNS, METHOD_PRINT_NONE, .local = true),
 };
 
 static const struct {
@@ -485,6 +488,7 @@ static const struct {
 	{"job", "work that goes on in the background"},
 	{"stats", "operations, bytes and latencies"},
 	{"node", "the daemon"},
+	{"completion", "completion of this command line in shells"},
 };
 
 const struct method *method_get(enum method_id id)
@@ -503,6 +507,14 @@ const struct method *method_find_words(const char *noun, const char *verb)
 {
 	for (size_t i = 0; i < METHOD_COUNT; i++)
 		if (strcmp(methods[i].noun, noun) == 0 && strcmp(methods[i].verb, verb) == 0)
+			return &methods[i];
+	return NULL;
+}
+
+const struct method *method_find_implied(const char *noun)
+{
+	for (size_t i = 0; i < METHOD_COUNT; i++)
+		if (methods[i].implied && strcmp(methods[i].noun, noun) == 0)
 			return &methods[i];
 	return NULL;
 }

@@ -55,6 +55,7 @@ enum method_id {
 	METHOD_JOB_WAIT,
 	METHOD_STATS_SHOW,
 	METHOD_NODE_SHOW,
+	METHOD_COMPLETION_BASH,
 	METHOD_COUNT,
 };
 
@@ -126,12 +127,16 @@ struct method {
 	bool job;                   /* answers with a job, which goes on afterwards */
 	bool destructive;           /* the CLI asks before */
 	const char *destructive_if; /* destructive only with this PARAM_BOOL */
+	bool local;   /* done by the command line itself; the daemon does not know it */
+	bool implied; /* on the command line the noun alone means this verb */
 };
 
 const struct method *method_get(enum method_id id);
 /* By "vdisk.create", or by the two words; NULL when there is none. */
 const struct method *method_find(const char *name);
 const struct method *method_find_words(const char *noun, const char *verb);
+/* The one that the noun alone means, or NULL. */
+const struct method *method_find_implied(const char *noun);
 enum method_id method_id(const struct method *method);
 /* What the noun is, for help; NULL for an unknown one. */
 const char *method_noun_summary(const char *noun);

@@ -147,6 +147,8 @@ json_t *openapi_document(const char *version)
 	for (int id = 0; id < METHOD_COUNT; id++) {
 		char name[METHOD_NAME_MAX], path[METHOD_NAME_MAX + 8];
 
+		if (method_get(id)->local)
+			continue;
 		snprintf(path, sizeof(path), "/v1/%s", method_name(method_get(id), name));
 		json_object_set_new(paths, path, operation(method_get(id)));
 	}

@@ -42,7 +42,9 @@ static void table_is_sound(void **state)
 			assert_int_equal(method_param_find(method, method->destructive_if)->type,
 					 PARAM_BOOL);
 		if (method->destructive || method->job)
-			assert_true(method->changes);
+			assert_true(method->changes && !method->local);
+		if (method->implied)
+			assert_ptr_equal(method_find_implied(method->noun), method);
 		assert_true(method->changes == (method->role != ROLE_READER));
 	}
 }
@@ -71,7 +73,7 @@ static void names_types_and_roles(void **state)
 
 	for (; method_noun(count); count++)
 		assert_non_null(method_noun_summary(method_noun(count)));
-	assert_int_equal(count, 8);
+	assert_int_equal(count, 9);
 	assert_string_equal(role_name(ROLE_ADMINISTRATOR), "administrator");
 	assert_string_equal(param_type_name(PARAM_SIZE), "SIZE");
 }

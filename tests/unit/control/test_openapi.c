@@ -26,15 +26,18 @@ static const json_t *at(const json_t *json, const char *const *path)
 static void describes_every_method(void **state)
 {
 	_cleanup_json_ json_t *document = openapi_document("1.2.3");
+	size_t count = 0;
 
 	assert_non_null(document);
 	assert_string_equal(json_string_value(AT(document, "info", "version")), "1.2.3");
-	assert_int_equal(json_object_size(AT(document, "paths")), METHOD_COUNT);
 	for (int id = 0; id < METHOD_COUNT; id++) {
 		const struct method *method = method_get(id);
 		char name[METHOD_NAME_MAX], path[80] = "/v1/";
 		const json_t *post, *properties;
 
+		if (method->local)
+			continue;
+		count++;
 		strcat(path, method_name(method, name));
 		post = AT(document, "paths", path, "post");
 		assert_string_equal(json_string_value(AT(post, "operationId")), name);
@@ -46,6 +49,7 @@ static void describes_every_method(void **state)
 				json_string_value(AT(properties, param->name, "description")),
 				param->help);
 	}
+	assert_int_equal(json_object_size(AT(document, "paths")), count);
 }
 
 static void describes_errors_and_answers(void **state)
