@@ -495,6 +495,14 @@ static bool is_disabled(void *arg)
 	return simulation->dead || !(simulation->rig.shared->registers.csts & 1);
 }
 
+static bool is_quiet(void *arg)
+{
+	const struct simulation *simulation = arg;
+	const struct vfu_registers *registers = &simulation->rig.shared->registers;
+
+	return simulation->dead || registers->reset_done == registers->reset_count;
+}
+
 static void revive(struct simulation *simulation)
 {
 	while (simulation->dead)
@@ -548,6 +556,41 @@ static void pass_time(struct simulation *simulation, uint64_t limit_ns)
 	revive(simulation);
 }
 
+static int close_engine(struct engine_rig *engine)
+{
+	(void)engine_rig_close_vdisk(engine);
+	engine_rig_stop(engine);
+	return 0;
+}
+
+/* An engine that ends in order and one that follows. */
+static void change_engine(struct simulation *simulation)
+{
+	simulation->point_left = 0;
+	nvme_rig_stop(&simulation->rig);
+	engine_rig_call(&simulation->engine, close_engine);
+	live_on(simulation);
+	start_engine(simulation);
+}
+
+/* A device reset, as when the machine reboots. */
+static void reset_device(struct simulation *simulation)
+{
+	struct nvme_rig *rig = &simulation->rig;
+	int result;
+
+	simulation->has_queues = false;
+	nvme_rig_device_reset(rig);
+	do {
+		revive(simulation);
+		result = sim_run_until(simulation->engine.sim.sim, is_quiet, simulation, LIMIT_NS);
+		SIM_RUN_CHECK(result == 0, "the device reset does not end: %d", result);
+	} while (simulation->dead);
+	SIM_RUN_CHECK(rig->shared->registers.csts == 0, "CSTS after a device reset");
+	forget_commands(simulation);
+	make_queues(simulation);
+}
+
 static void step(struct simulation *simulation)
 {
 	uint64_t fate = below(simulation, 200);
@@ -560,6 +603,10 @@ static void step(struct simulation *simulation)
 		simulation->point_left = 1 + (unsigned)below(simulation, 20);
 	else if (fate == 10)
 		reset_controller(simulation);
+	else if (fate == 11)
+		reset_device(simulation);
+	else if (fate == 12 && !simulation->dead)
+		change_engine(simulation);
 	pass_time(simulation, below(simulation, 300 * NSEC_PER_USEC));
 	reap(simulation);
 	revive(simulation);
@@ -604,13 +651,6 @@ static int make_engine(struct engine_rig *engine)
 		result = engine_rig_create_vdisk(engine, "v", 4 * MIB);
 	engine_rig_stop(engine);
 	return result;
-}
-
-static int close_engine(struct engine_rig *engine)
-{
-	(void)engine_rig_close_vdisk(engine);
-	engine_rig_stop(engine);
-	return 0;
 }
 
 static void set_up(struct simulation *simulation, uint64_t seed, bool trace)

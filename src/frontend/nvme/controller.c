@@ -424,6 +424,9 @@ void nvme_controller_stop(struct nvme_controller *controller)
 	while (controller->in_flight > 0 || controller->shutdown_runs ||
 	       list_is_linked(&controller->progress.link))
 		fiber_queue_wait(&controller->idle);
+	/* A completion that found no room may have woken it. */
+	reactor_poller_stop(controller->home, &controller->poller);
+	reactor_timer_cancel(controller->home, &controller->poll_timer);
 	nvme_interrupt_done(controller);
 	nvme_namespace_leave_all(controller);
 }
