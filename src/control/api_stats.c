@@ -106,6 +106,14 @@ static json_t *iscsi_to_json(const struct node *node)
 	return json_pack("{s:s, s:i}", "address", text, "port", (int)port);
 }
 
+static json_t *nvme_to_json(const struct node *node)
+{
+	const struct node_nvme_options *nvme = &node->options.nvme;
+
+	return json_pack("{s:s, s:I}", "directory", nvme->keepers ? nvme->directory : "disabled",
+			 "controllers", (json_int_t)list_count(&node->controllers));
+}
+
 int api_node_show(struct api_request *request)
 {
 	struct node *node = request->node;
@@ -124,5 +132,6 @@ int api_node_show(struct api_request *request)
 		(json_int_t)list_count(&node->vdisks), "failed_vdisks", failed, "jobs_running",
 		(int)jobs_running(node->jobs), "reactors", reactors_to_json(node), "iscsi",
 		iscsi_to_json(node));
+	json_object_set_new(request->result, "nvme", nvme_to_json(node));
 	return 0;
 }

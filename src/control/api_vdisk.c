@@ -46,6 +46,21 @@ static void add_damage(json_t *json, uint64_t damaged_pages)
 			    "daemon's log says where: write it again from a copy, or unmap it"));
 }
 
+/* The controllers that have it; absent when none has. */
+static void add_controllers(struct node *node, const struct node_vdisk *vdisk, json_t *json)
+{
+	struct node_controller *controller;
+	json_t *names;
+
+	if (!node_nvme_holder(node, vdisk))
+		return;
+	names = json_array();
+	LIST_FOR_EACH (&node->controllers, controller, struct node_controller, entry)
+		if (node_nvme_namespace(controller, vdisk->info.id))
+			json_array_append_new(names, json_string(controller->name));
+	json_object_set_new(json, "controllers", names);
+}
+
 /* Reads the row too; suspends. The vDisk may be gone afterwards. */
 static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 {
@@ -60,6 +75,7 @@ static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 	if (vdisk->error)
 		json_object_set_new(json, "error", json_string(api_error_text(vdisk->error)));
 	add_runtime(node, vdisk, json);
+	add_controllers(node, vdisk, json);
 	if (stats && node_vdisk_get_stats(node, vdisk, stats) == 0) {
 		info.live_bytes = stats->stats.live_bytes;
 		add_damage(json, stats->stats.damaged_pages);

@@ -245,6 +245,8 @@ static const struct method_column node_fields[] = {
 	{"reactor_count", "reactors", COLUMN_COUNT},
 	{"map_budget_bytes", "map-budget", COLUMN_SIZE},
 	{"iscsi.address", "iscsi-address", COLUMN_TEXT},
+	{"nvme.directory", "nvme-directory", COLUMN_TEXT},
+	{"nvme.controllers", "controllers", COLUMN_COUNT},
 	{"pools", "pools", COLUMN_COUNT},
 	{"vdisks", "vdisks", COLUMN_COUNT},
 	{"failed_vdisks", "failed-vdisks", COLUMN_COUNT},
@@ -314,12 +316,11 @@ static const struct method methods[METHOD_COUNT] = {
 				       "delete a vDisk that is not exported, and all its data",
 				       PARAMS(THE_VDISK), NO_COLUMNS, METHOD_PRINT_NONE,
 				       .changes = true, .job = true, .destructive = true),
-	[METHOD_VDISK_CHECK] =
-		METHOD("vdisk", "check", ROLE_OPERATOR,
-		       "verify the structure of a vDisk, in use or not",
-		       PARAMS(THE_VDISK, PARAM("data", PARAM_BOOL, 0,
-					       "read and verify all stored data as well")),
-		       check_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
+	[METHOD_VDISK_CHECK] = METHOD(
+		"vdisk", "check", ROLE_OPERATOR, "verify the structure of a vDisk, in use or not",
+		PARAMS(THE_VDISK,
+		       PARAM("data", PARAM_BOOL, 0, "read and verify all stored data as well")),
+		check_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
 	[METHOD_VDISK_FLUSH] =
 		METHOD("vdisk", "flush", ROLE_OPERATOR,
 		       "make all written data durable and write a checkpoint", PARAMS(THE_VDISK),

@@ -87,6 +87,9 @@ def every_verb_in_both_forms(daemon):
           space["block_bytes"] == 4096, space)
     daemon.cli("nvme", "attach", "vm2", "default/e", "--shared")
     check(len(daemon.json("nvme", "namespaces")) == 3, "namespaces")
+    check(daemon.json("vdisk", "show", "default/e")["controllers"] == ["vm1", "vm2"], "vdisk show")
+    check(daemon.json("node", "show")["nvme"] == {"directory": daemon.path("nvme"),
+                                                  "controllers": 2}, "node show")
     check(daemon.cli("-Hp", "nvme", "namespaces", "vm1").stdout.count("\n") == 2, "namespaces vm1")
     check("NAMESPACES" in daemon.cli("nvme", "list").stdout, "list")
     names = [controller["name"] for controller in daemon.json("nvme", "list")]

@@ -51,6 +51,9 @@ static void reads_all_keys(void **state)
 			  "reactors = 3\nworkers=2\npin = no\npoll_us = 0\n\n[iscsi]\n"
 			  "enabled=off\naddress = ::1 ; loopback\nannounce=host.example\n"
 			  "port = 0\nport_fallback = yes\nmax_sessions = 9\nmemory = 1G\n"
+			  "[nvme]\nenabled=no\ndirectory=/run/n\nkeeper=/opt/k\nkeepers=systemd\n"
+			  "group=kvm\nmax_controllers=1\nmax_queues=128\nmax_namespaces=256\n"
+			  "in_flight=1M\n"
 			  "; another\n[log]\nlevel = Debug\nformat=json\n[memory]\nbudget=2G\n",
 			  &config, &faults),
 		0);
@@ -67,12 +70,49 @@ static void reads_all_keys(void **state)
 	assert_true(config.iscsi_port_fallback);
 	assert_int_equal(config.iscsi_max_sessions, 9);
 	assert_int_equal(config.iscsi_memory_bytes, GIB);
+	assert_false(config.nvme_enabled);
+	assert_string_equal(config.nvme_directory, "/run/n");
+	assert_string_equal(config.nvme_keeper, "/opt/k");
+	assert_int_equal(config.nvme_keepers, CONFIG_KEEPERS_SYSTEMD);
+	assert_string_equal(config.nvme_group, "kvm");
+	assert_int_equal(config.nvme_max_controllers, 1);
+	assert_int_equal(config.nvme_max_queues, 128);
+	assert_int_equal(config.nvme_max_namespaces, 256);
+	assert_int_equal(config.nvme_in_flight_bytes, MIB);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config.log_format, LOG_FORMAT_JSON);
 	assert_int_equal(config.memory_budget_bytes, 2 * GIB);
 	/* iSCSI is off here and needs nothing. */
 	assert_int_equal(config_map_bytes(&config), 2 * GIB - CONFIG_MEMORY_BASE);
 	assert_int_equal(config_check(&config, collect, &faults), 0);
+}
+
+static void controllers_have_a_directory(void **state)
+{
+	char directory[CONFIG_SOCKET_MAX];
+	struct config config;
+	struct faults faults = {0};
+
+	config_defaults(&config);
+	config_nvme_directory(&config, directory);
+	assert_string_equal(directory, "/run/sarsen/nvme");
+	assert_int_equal(config_check(&config, collect, &faults), 0);
+	snprintf(config.nvme_directory, sizeof(config.nvme_directory), "run/n");
+	snprintf(config.nvme_keeper, sizeof(config.nvme_keeper), "keeper");
+	config_nvme_directory(&config, directory);
+	assert_string_equal(directory, "run/n");
+	assert_int_equal(config_check(&config, collect, &faults), -EINVAL);
+	assert_int_equal(faults.count, 2);
+	config.nvme_enabled = false; /* whatever stands there then */
+	assert_int_equal(config_check(&config, collect, &faults), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		static const char *const wrong[] = {
+			"[nvme]\nmax_controllers=257\n", "[nvme]\nmax_queues=129\n",
+			"[nvme]\nin_flight=1023K\n", "[nvme]\nkeepers=always\n"};
+
+		assert_int_equal(read_text(wrong[i], &config, &faults), -EINVAL);
+		assert_int_equal(faults.count, 1);
+	}
 }
 
 static void an_empty_file_is_the_defaults(void **state)
@@ -168,6 +208,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_all_keys),
+		cmocka_unit_test(controllers_have_a_directory),
 		cmocka_unit_test(an_empty_file_is_the_defaults),
 		cmocka_unit_test(reports_all_faults_with_their_lines),
 		cmocka_unit_test(refuses_long_lines_and_texts),
