@@ -7,6 +7,6 @@
  * EPERM, rather than ending the process, whose virtual machine would lose its disk.
  */
 
-/* For the whole process, for ever, once: 0 also when it has a filter already. -ENOSYS where the
- * kernel has none. Does nothing in builds with sanitizers, which need other calls. */
+/* For the whole process and what it executes, for ever, once. -ENOSYS where the kernel has none.
+ * Does nothing in builds with sanitizers, which need other calls. */
 int confine_self(void);

@@ -146,7 +146,7 @@ static void serve(struct keeper *keeper, const struct pollfd *polled)
 		client_accept(keeper);
 }
 
-void keeper_turn(struct keeper *keeper, const sigset_t *mask)
+void keeper_turn(struct keeper *keeper, const sigset_t *mask, bool may_sleep)
 {
 	bool waits = keeper->wait != KEEPER_WAIT_NOTHING;
 	/* A closed connection would be told again and again while nobody reads it. The next client
@@ -159,14 +159,14 @@ void keeper_turn(struct keeper *keeper, const sigset_t *mask)
 		{keeper->link_listen_fd, POLLIN, 0},
 		{waits && keeper->client_fd < 0 ? -1 : keeper->socket_listen_fd, POLLIN, 0},
 	};
-	struct timespec patience = {.tv_nsec = 50 * NSEC_PER_MSEC};
-	bool full = keeper->full_since_ns != 0;
+	struct timespec patience = {.tv_nsec = may_sleep ? 50 * NSEC_PER_MSEC : 0};
+	bool full = keeper->full_since_ns != 0, limited = waits || full || !may_sleep;
 
 	if (full) { /* nothing is read until the engine has read */
 		polled[1].events |= POLLOUT;
 		polled[3].fd = -1;
 	}
-	if (ppoll(polled, ARRAY_SIZE(polled), waits || full ? &patience : NULL, mask) < 0)
+	if (ppoll(polled, ARRAY_SIZE(polled), limited ? &patience : NULL, mask) < 0)
 		return; /* a signal */
 	if (full && (polled[1].revents & POLLOUT || keeper->engine_fd < 0))
 		keeper->full_since_ns = 0;
@@ -280,9 +280,10 @@ static void take_signals(sigset_t *ret_before)
 	}
 }
 
+/* The filter of a keeper before, which has executed this program, is inherited. */
 static int confine(const struct keeper_options *options)
 {
-	int r = options->confine ? confine_self() : 0;
+	int r = options->confine && options->resume_fd < 0 ? confine_self() : 0;
 
 	if (r < 0)
 		log_error("keeper", "system calls cannot be filtered", "error=%d", r);
@@ -306,7 +307,7 @@ int keeper_run(const struct keeper_options *options)
 		return r;
 	log_info("keeper", "serving", "name=%s socket=%s", options->name, options->socket_path);
 	while (!stopped && !keeper.finished) {
-		keeper_turn(&keeper, &mask);
+		keeper_turn(&keeper, &mask, true);
 		replace_if_asked(&keeper);
 	}
 	log_info("keeper", "ended", "name=%s", options->name);

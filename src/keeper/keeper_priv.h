@@ -98,7 +98,7 @@ uint64_t keeper_now_ns(void);
 /* What keeper_run() is made of, for tests. -errno. */
 int keeper_start(struct keeper *keeper, const struct keeper_options *options);
 /* Waits for something to happen, with the signals of `mask` blocked, and serves it. */
-void keeper_turn(struct keeper *keeper, const sigset_t *mask);
+void keeper_turn(struct keeper *keeper, const sigset_t *mask, bool may_sleep);
 void keeper_done(struct keeper *keeper);
 
 /* client.c */
