@@ -10,6 +10,7 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/endian.h"
@@ -320,6 +321,7 @@ static int check_irqs(const struct keeper *keeper, const struct vfu_irq_set *set
 {
 	uint32_t vectors = set->index == VFU_IRQ_MSIX ? VFU_VECTOR_COUNT : 1;
 	unsigned fd_count = keeper->client_receiver.fd_count;
+	struct stat status;
 
 	if (set->index != VFU_IRQ_MSIX && set->index != VFU_IRQ_INTX)
 		return -EINVAL;
@@ -327,6 +329,11 @@ static int check_irqs(const struct keeper *keeper, const struct vfu_irq_set *set
 		return -EINVAL;
 	if (fd_count > 0 && (!(set->flags & VFIO_IRQ_SET_DATA_EVENTFD) || fd_count != set->count))
 		return -EINVAL;
+	/* An event is a file of no type. The engine refuses others: to write there could block. */
+	for (unsigned i = 0; i < fd_count; i++)
+		if (fstat(keeper->client_receiver.fds[i], &status) < 0 ||
+		    (status.st_mode & S_IFMT) != 0)
+			return -EINVAL;
 	return 0;
 }
 

@@ -220,6 +220,9 @@ static void takes_interrupts(void **state)
 	assert_true(vfu_client_set_irqs(client, 2, 1020, 16, fds) < 0);
 	assert_true(vfu_client_set_irqs(client, 2, UINT32_MAX, 2, fds) < 0);
 	assert_true(vfu_client_set_irqs(client, 5, 0, 1, fds) < 0);
+	close(fds[0]);
+	fds[0] = sealed_memory(F_SEAL_SHRINK); /* no event */
+	assert_true(vfu_client_set_irqs(client, 0, 0, 1, fds) < 0);
 	assert_alive(client);
 	for (int i = 0; i < 16; i++)
 		close(fds[i]);

@@ -3,7 +3,8 @@
  * The engine's end of a keeper's link.
  *
  * 1. What the keeper sends is checked: a message that is unknown, or has other descriptors than it
- *    must have, ends the link.
+ *    must have, ends the link. Memory is sealed against shrinking and events do not block, so
+ *    that neither a keeper nor a virtual machine can end or stop the process.
  * 2. A range of guest memory is mapped here from MAP until the controller says that nothing uses
  *    it; only then UNMAPPED is sent.
  * 3. Two polls are in the ring while the link is started: of the socket and of the event that wakes
@@ -81,9 +82,11 @@ static int link_send(struct nvme_link *link, const struct vfu_link_message *mess
 static void link_interrupt(void *context, unsigned vector)
 {
 	struct nvme_link *link = context;
-	int fd = vfu_load(&link->shared->msix_enabled) ? link->msix_fds[vector] : link->intx_fd;
 	uint64_t one = 1;
+	int fd = link->intx_fd;
 
+	if (vfu_load(&link->shared->msix_enabled)) /* the vector is from shared memory too */
+		fd = vector < VFU_VECTOR_COUNT ? link->msix_fds[vector] : -1;
 	if (fd >= 0) /* -EAGAIN: it is signalled already */
 		(void)!write(fd, &one, sizeof(one));
 }
@@ -156,9 +159,12 @@ static const struct nvme_host_ops *choose_host(void)
 
 static int map_file(int fd, uint64_t bytes, uint64_t offset, int protection, void **ret_memory)
 {
+	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat status;
 	void *memory;
 
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return -EPROTO;
 	if (fstat(fd, &status) < 0)
 		return -errno;
 	if (offset > (uint64_t)status.st_size || bytes > (uint64_t)status.st_size - offset)
@@ -168,6 +174,17 @@ static int map_file(int fd, uint64_t bytes, uint64_t offset, int protection, voi
 		return -errno;
 	*ret_memory = memory;
 	return 0;
+}
+
+/* An event is a file of no type; to write to, or to read from, something else could block. */
+static int check_event(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct stat status;
+
+	if (flags < 0 || fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0)
+		return -EPROTO;
+	return fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
 static int handle_welcome(struct nvme_link *link, const struct vfu_link_message *message)
@@ -187,6 +204,9 @@ static int handle_welcome(struct nvme_link *link, const struct vfu_link_message 
 	if (r < 0)
 		return r;
 	link->doorbells = doorbells;
+	r = check_event(receiver->fds[2]);
+	if (r < 0)
+		return r;
 	link->wake_fd = vfu_receiver_take_fd(receiver, 2);
 	link->welcome = true;
 	return nvme_controller_new(&link->options.controller, link->shared, link->doorbells,
@@ -235,6 +255,9 @@ static int handle_irqs(struct nvme_link *link, const struct vfu_link_message *me
 	if (message->first > vectors || message->count > vectors - message->first ||
 	    link->receiver.fd_count != message->count)
 		return -EPROTO;
+	for (uint32_t i = 0; i < message->count; i++)
+		if (check_event(link->receiver.fds[i]) < 0)
+			return -EPROTO;
 	for (uint32_t i = 0; message->count == 0 && i < vectors; i++)
 		set_fd(&fds[i], -1);
 	for (uint32_t i = 0; i < message->count; i++)
