@@ -312,10 +312,11 @@ static const struct method methods[METHOD_COUNT] = {
 		PARAMS(THE_VDISK, PARAM("new_name", PARAM_VDISK, GIVEN,
 					"the new name, as container/vdisk, in the same container")),
 		vdisk_columns, METHOD_PRINT_ROWS, .changes = true),
-	[METHOD_VDISK_DELETE] = METHOD("vdisk", "delete", ROLE_OPERATOR,
-				       "delete a vDisk that is not exported, and all its data",
-				       PARAMS(THE_VDISK), NO_COLUMNS, METHOD_PRINT_NONE,
-				       .changes = true, .job = true, .destructive = true),
+	[METHOD_VDISK_DELETE] =
+		METHOD("vdisk", "delete", ROLE_OPERATOR,
+		       "delete a vDisk that is neither exported nor attached, and all its data",
+		       PARAMS(THE_VDISK), NO_COLUMNS, METHOD_PRINT_NONE, .changes = true,
+		       .job = true, .destructive = true),
 	[METHOD_VDISK_CHECK] = METHOD(
 		"vdisk", "check", ROLE_OPERATOR, "verify the structure of a vDisk, in use or not",
 		PARAMS(THE_VDISK,

@@ -8,7 +8,7 @@
  *  1. Every controller and attachment of the catalog is in its list, served or with the error that
  *     prevents it.
  *  2. `link` is set and cleared, and namespaces come and go, under controller->lock.
- *  3. A vDisk that is attached stays open: it is neither closed, checked nor deleted.
+ *  3. A vDisk that is attached stays open, and cannot be deleted.
  *  4. The entry of a controller is freed by the call that deleted it, when nobody uses it.
  */
 #include "control/keeper.h"

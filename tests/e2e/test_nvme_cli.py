@@ -219,9 +219,9 @@ def a_machine_does_not_notice(daemon):
     client = Client(daemon.path("nvme/vm.sock"), "--mib", "16", "--queues", "2", "--depth", "8")
     try:
         pid = daemon.json("nvme", "show", "vm")["keeper"]["pid"]
-        for _ in range(3):
+        for end in (daemon.kill, daemon.stop, daemon.kill, daemon.stop):
             time.sleep(0.3)
-            daemon.kill()
+            end()
             daemon.start()
             wait_for_state(daemon, "vm", "online")
             daemon.cli("nvme", "keeper-replace", "vm")
