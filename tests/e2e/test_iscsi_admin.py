@@ -3,7 +3,9 @@
 """Targets, LUNs, initiators and sessions, as the command line makes them and real initiators see
 them: who gets in, what each sees, what a change does to the others."""
 import os
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -41,6 +43,59 @@ def seen_by(daemon, name):
                           text=True, check=False, timeout=rig.SECONDS)
     return sorted(line.split("Target:")[1].split()[0] for line in done.stdout.splitlines()
                   if "Target:" in line)
+
+
+class Session:
+    """As much of an initiator as persistent reservations need: immediate data, one at a time."""
+
+    def __init__(self, url, name):
+        address, target, lun = url[len("iscsi://"):].split("/")
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), rig.SECONDS)
+        self.socket.settimeout(rig.SECONDS)
+        self.lun, self.cmd_sn = int(lun), 1
+        text = "".join(f"{pair}\0" for pair in (
+            f"InitiatorName={name}", f"TargetName={target}", "SessionType=Normal",
+            "ImmediateData=Yes", "InitialR2T=Yes")).encode()
+        self.send(struct.pack(">BBBBI6sHIHHII16x", 0x43, 0x87, 0, 0, len(text),
+                              b"\x80\0\0\0\0\1", 0, 1, 1, 0, self.cmd_sn, 0), text)
+        header, _ = self.receive()
+        check(header[36:38] == b"\0\0", f"login: {header[36:38].hex()}")
+
+    def send(self, header, data=b""):
+        self.socket.sendall(header + data + bytes(-len(data) % 4))
+
+    def receive(self):
+        header = self.exactly(48)
+        length = int.from_bytes(header[5:8], "big")
+        return header, self.exactly(length + -length % 4)[:length]
+
+    def exactly(self, count):
+        parts = b""
+        while len(parts) < count:
+            part = self.socket.recv(count - len(parts))
+            check(part, "the connection was closed")
+            parts += part
+        return parts
+
+    def command(self, cdb, out=b"", expected=0):
+        """Status and data-in; a unit attention is only an occasion to ask again."""
+        while True:
+            flags = 0x80 | (0x20 if out else 0) | (0x40 if expected else 0)
+            self.send(struct.pack(">BB2xI8sIIII", 1, flags, len(out),
+                                  bytes([0, self.lun]) + bytes(6), self.cmd_sn,
+                                  len(out) or expected, self.cmd_sn, 0) + cdb.ljust(16, b"\0"),
+                      out)
+            self.cmd_sn += 1
+            header, data = self.receive()
+            if header[0] & 0x3f == 0x25:  # Data-In, which carries a good status
+                return header[3], data
+            if not (header[3] == 2 and data[4] & 15 == 6):
+                return header[3], data
+
+    def reserve(self, action, kind=0, key=0, new_key=0, aptpl=0):
+        out = struct.pack(">QQ4xB3x", key, new_key, aptpl)
+        return self.command(bytes([0x5f, action, kind, 0, 0, 0, 0, 0, 24, 0]), out)[0]
 
 
 def make_luns(daemon, count=3):
@@ -156,6 +211,28 @@ def secrets_are_proved_and_kept(daemon):
     daemon.stop()
 
 
+def reservations_outlive_the_daemon(daemon):
+    url = make_luns(daemon, 1)[0]
+    first, second = Session(url, GUEST), Session(url, GUEST + "2")
+    write = bytes([0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0])
+    check(first.reserve(0, new_key=7, aptpl=1) == 0, "register")
+    check(first.reserve(1, 5, key=7) == 0, "reserve: write exclusive, registrants only")
+    check(second.command(write, bytes(512))[0] == 0x18, "a reservation keeps others out")
+    for end in (daemon.kill, daemon.stop):
+        end()
+        daemon.start()
+        url = portal(daemon) + url[url.index("/iqn"):]
+        first, second = Session(url, GUEST), Session(url, GUEST + "2")
+        check(second.command(write, bytes(512))[0] == 0x18, "it does so after a restart")
+        check(first.command(write, bytes(512))[0] == 0, "its holder writes")
+    keys = second.command(bytes([0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0]), expected=64)[1]
+    check(keys[8:16] == (7).to_bytes(8, "big"), keys.hex())
+    daemon.cli("iscsi", "lun", "remove", LOW, "0")  # which ends it
+    daemon.cli("iscsi", "lun", "add", LOW, "default/d0")
+    check(Session(url, GUEST + "2").command(write, bytes(512))[0] == 0, "an old reservation")
+    daemon.stop()
+
+
 def sessions_are_dropped(daemon):
     url = make_luns(daemon, 1)[0]
     client = subprocess.Popen(["qemu-io", "-f", "raw", url], stdin=subprocess.PIPE,
@@ -182,4 +259,5 @@ if __name__ == "__main__":
     rig.require("iscsi-inq", "iscsi-ls")
     rig.require_qemu_iscsi()
     sys.exit(rig.main(luns_of_one_target, others_do_not_notice, initiators_are_kept_out,
-                      secrets_are_proved_and_kept, sessions_are_dropped))
+                      secrets_are_proved_and_kept, reservations_outlive_the_daemon,
+                      sessions_are_dropped))

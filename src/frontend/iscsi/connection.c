@@ -233,6 +233,8 @@ static void received(struct world_op *op, int64_t result)
 		return;
 	}
 	connection->received_ns = reactor_turn_ns(connection->server->reactor);
+	if (!iscsi_receiver_is_amid(&connection->receiver))
+		connection->pdu_ns = connection->received_ns;
 	connection->in_receiver = true;
 	r = iscsi_receiver_take(&connection->receiver, (size_t)result);
 	connection->in_receiver = false;
@@ -517,6 +519,7 @@ static int on_pdu(struct iscsi_receiver *receiver)
 		CONTAINER_OF(receiver, struct iscsi_connection, receiver);
 	struct iscsi_task *task = connection->receiving;
 
+	connection->pdu_ns = connection->received_ns; /* what follows is another one */
 	if (connection->state != ISCSI_CONNECTION_FULL) {
 		login_pdu(connection);
 		return 0;
@@ -623,7 +626,10 @@ void iscsi_connection_tick(struct iscsi_connection *connection, uint64_t now_ns)
 			iscsi_connection_close(connection, "login timed out");
 		return;
 	}
-	if (data_is_late(connection, now_ns))
+	if (iscsi_receiver_is_amid(&connection->receiver) &&
+	    now_ns > connection->pdu_ns + ISCSI_STALL_NS)
+		iscsi_connection_close(connection, "a PDU does not end");
+	else if (data_is_late(connection, now_ns))
 		iscsi_connection_close(connection, "data does not come");
 	else if (connection->pinged_ns != 0 && now_ns > connection->pinged_ns + ISCSI_PING_NS)
 		iscsi_connection_close(connection, "no answer to a ping");

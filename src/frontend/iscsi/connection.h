@@ -39,6 +39,7 @@ struct iscsi_connection {
 	char peer[64], local[64];
 	enum iscsi_connection_state state;
 	uint64_t accepted_ns, received_ns, sent_ns;
+	uint64_t pdu_ns; /* when the PDU that is under way began to come */
 
 	struct iscsi_login_exchange *login; /* until full feature */
 	struct list_node wait_link;         /* in the older session's waiters */

@@ -44,6 +44,11 @@ int iscsi_receiver_init(struct iscsi_receiver *receiver, const struct iscsi_rece
 void iscsi_receiver_done(struct iscsi_receiver *receiver);
 /* Another buffer for what follows; what was received stays. -ENOMEM. */
 int iscsi_receiver_resize(struct iscsi_receiver *receiver, uint32_t size);
+/* Has a part of a PDU come, and not all of it? */
+static inline bool iscsi_receiver_is_amid(const struct iscsi_receiver *receiver)
+{
+	return receiver->in_data || receiver->start != receiver->end;
+}
 /* Where to receive next: fills receiver->iov and returns its count. */
 int iscsi_receiver_want(struct iscsi_receiver *receiver);
 /* `length` bytes, at least one, came into that iovec. -EBADMSG: a digest is wrong; or what an op

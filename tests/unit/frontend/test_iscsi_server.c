@@ -1240,6 +1240,37 @@ static void data_that_does_not_come_body(struct fixture *f)
 }
 SIM_TEST(data_that_does_not_come)
 
+/* A byte now and then keeps nothing alive, neither in a header nor in data. */
+static void trickle_body(struct fixture *f)
+{
+	uint8_t bytes[ISCSI_BHS_BYTES + 1] = {ISCSI_OP_NOP_OUT | ISCSI_IMMEDIATE_BIT,
+					      ISCSI_FINAL_BIT, [6] = 100};
+	const size_t begun[] = {8, ISCSI_BHS_BYTES + 1};
+	struct initiator_options options = by_default();
+
+	open_both(f);
+	memset(bytes + 16, 0xff, 8);
+	for (size_t i = 0; i < ARRAY_SIZE(begun); i++) {
+		struct iovec iov = {bytes, begun[i]};
+		unsigned sent = 0;
+
+		initiator_close(&f->a);
+		assert_int_equal(open_with(&f->a, &options), 0);
+		settle(&f->a, 0);
+		fiber_sleep(60 * NSEC_PER_SEC); /* what was before does not count */
+		fiber_mutex_lock(&f->a.send_lock);
+		do {
+			assert_true(io_send_all(f->a.socket, &iov, 1) >= 0 || f->a.broken);
+			iov = (struct iovec){bytes + 47, 1};
+			fiber_sleep(4 * NSEC_PER_SEC);
+		} while (!f->a.broken && ++sent < 20);
+		fiber_mutex_unlock(&f->a.send_lock);
+		assert_in_range(sent, 6, 8);
+	}
+	bystander_is_well(f);
+}
+SIM_TEST(trickle)
+
 static void idle_sessions_are_pinged_body(struct fixture *f)
 {
 	open_both(f);
@@ -1291,6 +1322,7 @@ int main(void)
 		cmocka_unit_test(gaps_in_the_data),
 		cmocka_unit_test(damaged_digests_end_the_connection),
 		cmocka_unit_test(data_that_does_not_come),
+		cmocka_unit_test(trickle),
 		cmocka_unit_test(idle_sessions_are_pinged),
 	};
 
