@@ -283,6 +283,9 @@ static int checkpoint_once(struct vdisk *vdisk)
 	r = log_sync(&vdisk->log);
 	if (r == 0 && folded)
 		r = fold(vdisk, &result);
+	/* The last one seals everything, so that the next open has nothing to do. */
+	if (r == 0 && vdisk->closing && vdisk->page_group)
+		r = vdisk_retire_page_group(vdisk);
 	vdisk->applying = true;
 	if (r == 0)
 		r = commit_checkpoint(vdisk, &result, folded, &seals);

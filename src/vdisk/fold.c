@@ -39,8 +39,7 @@ static struct record_header_disk *writer_header(struct fold *fold)
 	return (struct record_header_disk *)fold->buffer;
 }
 
-/* The page group is full: the next checkpoint seals it. */
-static int retire_page_group(struct vdisk *vdisk)
+int vdisk_retire_page_group(struct vdisk *vdisk)
 {
 	struct page_group *old = calloc(1, sizeof(*old));
 
@@ -72,7 +71,7 @@ static int writer_prepare(struct fold *fold)
 	if (group && vdisk->page_slot + 1 + WRITER_BLOCKS <= slots)
 		return 0;
 	if (group) {
-		r = retire_page_group(vdisk);
+		r = vdisk_retire_page_group(vdisk);
 		if (r < 0)
 			return r;
 	}
@@ -110,7 +109,7 @@ static int writer_flush(struct fold *fold)
 	fold->count = 0;
 	/* Compaction goes from header to header: no record may follow one that failed. */
 	if (r < 0)
-		return retire_page_group(vdisk) < 0 ? -ENOMEM : r;
+		return vdisk_retire_page_group(vdisk) < 0 ? -ENOMEM : r;
 	vdisk->page_slot += 1 + count;
 	return 0;
 }
@@ -340,7 +339,7 @@ static int sync_pages(struct vdisk *vdisk)
 	r = io_sync(egroup_file_handle(vdisk->page_group->file));
 	/* What it held may be gone: the next try goes to another group. */
 	if (r < 0)
-		(void)retire_page_group(vdisk); /* without memory it goes on in this one */
+		(void)vdisk_retire_page_group(vdisk); /* without memory it goes on in this one */
 	return r;
 }
 

@@ -218,7 +218,8 @@ static int checkpoint_for_good(struct vdisk *vdisk)
 	if (vdisk->log.failed)
 		return vdisk->log.failed;
 	log_close_current(&vdisk->log);
-	if (list_is_empty(&vdisk->log.groups) && !map_is_dirty(&vdisk->map))
+	if (list_is_empty(&vdisk->log.groups) && !map_is_dirty(&vdisk->map) && !vdisk->page_group &&
+	    list_is_empty(&vdisk->old_page_groups))
 		return 0;
 	return vdisk_checkpoint(vdisk);
 }

@@ -191,6 +191,8 @@ struct fold_result {
 };
 int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result);
 void fold_result_done(struct fold_result *result);
+/* Nothing more is written to the page group: the next commit of a checkpoint seals it. */
+int vdisk_retire_page_group(struct vdisk *vdisk);
 /* After the commit, in slices: the frozen layer becomes the tree, and what it names is live ... */
 void vdisk_fold_apply(struct vdisk *vdisk, const struct fold_result *result);
 /* ... and what it replaced is dead. Fibers. */

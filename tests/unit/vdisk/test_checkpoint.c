@@ -392,6 +392,35 @@ static int damage_passes(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+static uint64_t epoch(struct engine_rig *rig)
+{
+	struct vdisk_info info;
+
+	assert_int_equal(vdisk_get(rig->catalog, rig->vdisk_id, &info), 0);
+	return info.epoch;
+}
+
+/* After a clean close there is nothing to seal: an open writes nothing. */
+static int clean_close(struct engine_rig *rig)
+{
+	uint64_t before;
+
+	bring_up(rig);
+	assert_int_equal(put(rig, 0, 1), 0);
+	reopen(rig);
+	before = epoch(rig);
+	reopen(rig);
+	assert_int_equal(epoch(rig), before);
+	/* The last checkpoint is long ago, too. */
+	assert_int_equal(put(rig, 0, 2), 0);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	before = epoch(rig);
+	reopen(rig);
+	assert_int_equal(epoch(rig), before);
+	expect(rig, 0, 2);
+	return shut_down(rig);
+}
+
 static void run(int (*fn)(struct engine_rig *rig), uint64_t budget_bytes)
 {
 	struct engine_rig rig;
@@ -422,6 +451,12 @@ static void test_damaged_leaves(void **state)
 	run(damage_passes, 64 * MIB);
 }
 
+static void test_clean_close(void **state)
+{
+	(void)state;
+	run(clean_close, 64 * MIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_failure_passes),
 		cmocka_unit_test(test_failure_stays),
 		cmocka_unit_test(test_damaged_leaves),
+		cmocka_unit_test(test_clean_close),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
