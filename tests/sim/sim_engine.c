@@ -40,6 +40,7 @@ struct simulation {
 	struct chance chance;
 	enum scenario scenario;
 	struct mix mix;
+	uint32_t write_error_ppm;
 	uint64_t spread;     /* each MiB of the model lies this many MiB after the one before */
 	uint64_t size_bytes; /* of the model now */
 	uint64_t max_bytes;
@@ -300,7 +301,7 @@ static void set_faults(struct simulation *simulation, bool on)
 	if (on && simulation->scenario == SCENARIO_FAULTS) {
 		faults.read_error_ppm = 2000;
 		faults.bit_flip_ppm = 2000;
-		faults.write_error_ppm = 2000;
+		faults.write_error_ppm = simulation->write_error_ppm;
 		faults.metadata_error_ppm = 1000;
 		faults.slow_ppm = 5000;
 		faults.slow_ns = 300 * NSEC_PER_MSEC;
@@ -548,6 +549,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 					   : SCENARIO_PLAIN;
 	simulation->sync_failed = chance_below(&simulation->chance, 4) == 0 &&
 				  simulation->scenario == SCENARIO_FAULTS;
+	simulation->write_error_ppm = chance_below(&simulation->chance, 3) ? 2000 : 30000;
 	simulation->max_bytes = simulation->scenario == SCENARIO_FULL ? FULL_BYTES : SMALL_BYTES;
 	simulation->size_bytes = simulation->max_bytes;
 	simulation->spread =
