@@ -116,7 +116,8 @@ void log_fail_pending(struct log *log, int error)
 	}
 }
 
-/* Lets requests that free space pass those that wait for some and have not begun. */
+/* Lets requests that free space pass those that wait for some. One that is cut in part stays first
+ * among these; those that pass it were in flight with it, so no order between them is promised. */
 static void free_first(struct log *log)
 {
 	struct block_request *request;
@@ -124,8 +125,7 @@ static void free_first(struct log *log)
 
 	list_init(&data);
 	LIST_FOR_EACH (&log->pending, request, struct block_request, link)
-		if (waits_for_space(request) &&
-		    vdisk_request(request)->cursor == vdisk_request(request)->first) {
+		if (waits_for_space(request)) {
 			list_remove(&request->link);
 			list_push_back(&data, &request->link);
 		}

@@ -94,8 +94,10 @@ uint32_t model_begin(struct model *model, uint64_t first, uint64_t count, bool z
 		model->op_capacity *= 2;
 		model->ops = checked(realloc(model->ops, model->op_capacity * sizeof(*model->ops)));
 	}
-	model->ops[op] =
-		(struct model_op){.zero = zero, .ordered = ordered, .large = !zero && count > 8};
+	model->ops[op] = (struct model_op){.zero = zero,
+					   .ordered = ordered,
+					   .large = !zero && count > 8,
+					   .begun = model->acked};
 	for (uint64_t i = first; i < first + count; i++)
 		sector_add(model, &model->sectors[i], op);
 	return op;
@@ -217,7 +219,9 @@ static bool fits(const struct model_cut *cut, const uint32_t *ids, unsigned coun
 
 	/* It must be there: acknowledged operations up to the cut are, but for what follows them.
 	 */
-	if (op->state == MODEL_ACKED && op->ordered && op->acked > op->large)
+	if (op->state == MODEL_ACKED && op->ordered && op->large && model->overtaking)
+		from = MAX(from, op->begun);
+	else if (op->state == MODEL_ACKED && op->ordered && op->acked > op->large)
 		from = MAX(from, op->acked - op->large);
 	/* Nothing that must be there may come after it. */
 	for (unsigned later = i + 1; later < count; later++) {

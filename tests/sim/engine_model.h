@@ -29,6 +29,7 @@ struct model_op {
 	bool large;     /* may be there in part at the cut */
 	bool durable;   /* flushed, or FUA */
 	uint64_t acked; /* position among the acknowledged, from 1; 0 = not, or settled */
+	uint64_t begun; /* how many were acknowledged when it began */
 };
 
 struct model_sector {
@@ -45,6 +46,7 @@ struct model {
 	uint64_t acked;   /* how many so far */
 	uint64_t flushed; /* all acknowledged up to it are durable */
 	uint64_t settled; /* `acked` at the last crash */
+	bool overtaking;  /* in a full pool others may pass a large one that is there in part */
 };
 
 void model_init(struct model *model, uint64_t sector_count);

@@ -561,6 +561,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	if (chance_below(&simulation->chance, 4) == 0)
 		simulation->rig.budget_bytes = 64 * KIB;
 	model_init(&simulation->model, simulation->max_bytes / SECTOR);
+	simulation->model.overtaking = simulation->scenario == SCENARIO_FULL;
 	simulation->verify = aligned_alloc(4096, VERIFY_STEP);
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		struct client *client = &simulation->clients[i];

@@ -392,6 +392,78 @@ static int damage_passes(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+#define HOGS 512u
+
+static struct pool_file *hogs[HOGS];
+
+/* Others take what room there is for data. */
+static unsigned hog_pool(struct engine_rig *rig)
+{
+	unsigned count = 0;
+
+	for (uint64_t bytes = 4 * MIB; bytes >= 64 * KIB; bytes /= 2)
+		while (count < HOGS &&
+		       pool_file_take(rig->pool, POOL_USE_DATA, bytes, &hogs[count]) == 0)
+			count++;
+	assert_in_range(count, 1, HOGS - 1);
+	return count;
+}
+
+static struct {
+	struct block_request request;
+	struct iovec iov;
+	bool finished;
+	int result;
+} big;
+
+static void big_done(struct block_request *request, int result)
+{
+	(void)request;
+	big.finished = true;
+	big.result = result;
+}
+
+/* In a full pool a large write waits for room, half written. What gives room back does not wait
+ * with it. */
+static int unmap_passes_write(struct engine_rig *rig)
+{
+	static unsigned char data[1 * MIB] __attribute__((aligned(4096)));
+	uint64_t start;
+	unsigned count;
+
+	bring_up(rig);
+	assert_int_equal(put(rig, 0, 1), 0);
+	fiber_sleep(NSEC_PER_SEC); /* the next group is made ahead */
+	count = hog_pool(rig);
+	big.iov = (struct iovec){data, sizeof(data)};
+	big.finished = false;
+	for (;;) { /* until the groups that there are are full */
+		big.request = (struct block_request){.op = BLOCK_WRITE,
+						     .offset = big.request.offset + MIB,
+						     .length = sizeof(data),
+						     .iov = &big.iov,
+						     .iov_count = 1,
+						     .done = big_done};
+		big.finished = false;
+		block_submit(rig->volume, &big.request);
+		fiber_sleep(NSEC_PER_SEC);
+		if (!big.finished)
+			break;
+		assert_int_equal(big.result, 0);
+	}
+	start = reactor_now_ns(reactor_current());
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 4096, 0), 0);
+	assert_in_range(reactor_now_ns(reactor_current()) - start, 0, NSEC_PER_SEC);
+	assert_false(big.finished);
+	expect(rig, 0, 0);
+	for (unsigned i = 0; i < count; i++)
+		pool_file_discard(hogs[i]);
+	while (!big.finished)
+		fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(big.result, 0);
+	return shut_down(rig);
+}
+
 static uint64_t epoch(struct engine_rig *rig)
 {
 	struct vdisk_info info;
@@ -457,14 +529,18 @@ static void test_clean_close(void **state)
 	run(clean_close, 64 * MIB);
 }
 
+static void test_unmap_passes_write(void **state)
+{
+	(void)state;
+	run(unmap_passes_write, 64 * MIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slices),
-		cmocka_unit_test(test_failure_passes),
-		cmocka_unit_test(test_failure_stays),
-		cmocka_unit_test(test_damaged_leaves),
-		cmocka_unit_test(test_clean_close),
+		cmocka_unit_test(test_slices),        cmocka_unit_test(test_failure_passes),
+		cmocka_unit_test(test_failure_stays), cmocka_unit_test(test_damaged_leaves),
+		cmocka_unit_test(test_clean_close),   cmocka_unit_test(test_unmap_passes_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
