@@ -242,6 +242,41 @@ def a_machine_does_not_notice(daemon):
     daemon.stop()
 
 
+def reserve(daemon, name, *words):
+    """The status of each of nvme_reserve's words."""
+    program = os.path.join(rig.BUILD, "tests", "e2e", "nvme_reserve")
+    done = rig.run([program, daemon.path(f"nvme/{name}.sock"), *words])
+    return [int(line) for line in done.stdout.split()]
+
+
+def reservations_persist(daemon):
+    """What one machine reserves binds the other, over kills and stops of the daemon."""
+    conflict = 131
+    begin(daemon, "d")
+    for name in "ab":
+        daemon.cli("nvme", "create", name)
+        daemon.cli("nvme", "attach", name, "default/d", "--shared")
+    check(reserve(daemon, "b", "write") == [0], "before")
+    check(reserve(daemon, "a", "register=7", "acquire=7", "write") == [0, 0, 0], "acquire")
+    for end in (daemon.kill, daemon.stop):
+        check(reserve(daemon, "b", "write", "read") == [conflict, 0], "the other")
+        end()
+        daemon.start()
+        for name in "ab":
+            wait_for_state(daemon, name, "online")
+        check(reserve(daemon, "a", "write") == [0], "the holder")
+    check(reserve(daemon, "b", "write", "register=9", "acquire=9") == [conflict, 0, conflict], "b")
+    check(reserve(daemon, "a", "release=7") == [0], "release")
+    check(reserve(daemon, "b", "acquire=9", "write") == [0, 0], "b's turn")
+    check(reserve(daemon, "a", "write") == [conflict], "a is kept out")
+    # They end with the last attachment.
+    for name in "ab":
+        daemon.cli("nvme", "detach", name, "default/d")
+    daemon.cli("nvme", "attach", "a", "default/d", "--shared")
+    check(reserve(daemon, "a", "write") == [0], "afresh")
+    daemon.stop()
+
+
 SYSTEMCTL = """#!/bin/sh
 # What systemd makes of sarsen-keeper@vm-1.service.
 [ "$*" = "--no-ask-password restart sarsen-keeper@vm-1.service" ] || exit 5
@@ -310,4 +345,5 @@ def a_missing_keeper_is_said(daemon):
 if __name__ == "__main__":
     sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, a_machine_is_not_robbed,
                       keepers_outlive_the_daemon, a_machine_does_not_notice,
-                      units_where_systemd_starts_it, a_missing_keeper_is_said))
+                      reservations_persist, units_where_systemd_starts_it,
+                      a_missing_keeper_is_said))
