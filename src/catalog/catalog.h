@@ -32,6 +32,7 @@ enum catalog_table {
 	CATALOG_NVME = 11,           /* (controller); 0: the identity of all namespaces */
 	CATALOG_NVME_NAMESPACE = 12, /* (controller, nsid) */
 	CATALOG_NVME_RESERVATION = 13, /* (vDisk) */
+	CATALOG_EVENT = 20,          /* (slot) */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */

@@ -10,6 +10,7 @@
 
 #include "cmd/cli_args.h"
 #include "cmd/cli_client.h"
+#include "cmd/cli_follow.h"
 #include "cmd/cli_help.h"
 #include "cmd/cli_local.h"
 #include "cmd/cli_print.h"
@@ -193,9 +194,17 @@ static int call(struct run *run)
 		return finish_job(
 			run, params_integer(run->args.params, "id", 0),
 			(uint64_t)params_integer(run->args.params, "timeout_ms", INT64_MAX));
+	if (method_id(method) == METHOD_EVENT_FOLLOW)
+		return cli_follow(&run->args, run->socket, &run->error) < 0 ? report(run)
+									    : EXIT_CODE_OK;
 	if (cli_client_call(run->socket, method, run->args.params, &answer, &run->error) < 0)
 		return report(run);
 	result = json_object_get(answer, "result");
+	if (method_id(method) == METHOD_HEALTH_SHOW && json_array_size(result) > 0) {
+		int r = print_result(run, answer, result);
+
+		return r == EXIT_CODE_OK ? EXIT_CODE_UNHEALTHY : r;
+	}
 	if (!method->job)
 		return print_result(run, answer, result);
 	id = json_object_get(result, "id");

@@ -55,6 +55,9 @@ static api_handler *const handlers[METHOD_COUNT] = {
 	[METHOD_JOB_WAIT] = api_job_wait,
 	[METHOD_STATS_SHOW] = api_stats_show,
 	[METHOD_NODE_SHOW] = api_node_show,
+	[METHOD_EVENT_LIST] = api_event_list,
+	[METHOD_EVENT_FOLLOW] = api_event_follow,
+	[METHOD_HEALTH_SHOW] = api_health_show,
 };
 
 int api_fail(struct api_request *request, enum error_code code, const char *object,

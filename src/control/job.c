@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/event.h"
 #include "control/time_text.h"
 
 const char *job_state_name(enum job_state state)
@@ -143,6 +144,24 @@ static void trim(struct jobs *jobs)
 	jobs->trimming = false;
 }
 
+void jobs_set_events(struct jobs *jobs, struct events *events)
+{
+	jobs->events = events;
+}
+
+static void tell_end(const struct job *job, int result)
+{
+	enum event_reason reason = job->state == JOB_DONE        ? EVENT_JOB_DONE
+				   : job->state == JOB_CANCELLED ? EVENT_JOB_CANCELLED
+								 : EVENT_JOB_FAILED;
+	char name[METHOD_NAME_MAX];
+
+	if (result != -ESHUTDOWN) /* it goes on, or its end is the node's */
+		event_emit(job->jobs->events, reason, job->object,
+			   "job %" PRIu64 " %s%s%.200s", job->id, method_name(job->method, name),
+			   job->error.message[0] ? ": " : "", job->error.message);
+}
+
 static void finish(struct job *job, int result)
 {
 	enum job_state state = result == 0            ? JOB_DONE
@@ -158,6 +177,7 @@ static void finish(struct job *job, int result)
 	if (r < 0)
 		log_warning("job", "its end could not be recorded", "job=%" PRIu64 " error=%d",
 			    job->id, r);
+	tell_end(job, result);
 	log_info("job", "ended", "job=%" PRIu64 " object=%s state=%s %s", job->id, job->object,
 		 job_state_name(job->state), job->error.message);
 }

@@ -14,6 +14,7 @@
 #include "control/method.h"
 
 struct jobs;
+struct events;
 struct job;
 
 #define JOBS_KEPT        256
@@ -48,6 +49,8 @@ struct job_info {
 
 /* `ret_jobs` knows the durable jobs of the catalog; unfinished ones wait for job_resume(). */
 int jobs_open(struct reactor *home, struct catalog *catalog, struct jobs **ret_jobs);
+/* Where ends of jobs are told; may stay NULL. */
+void jobs_set_events(struct jobs *jobs, struct events *events);
 /* Asks all to end or to leave the rest for the next start; wakes those who wait for jobs. */
 void jobs_begin_close(struct jobs *jobs);
 /* Waits until no job runs. Does not touch the catalog. NULL is fine. */

@@ -29,6 +29,7 @@ struct job {
 struct jobs {
 	struct reactor *home;
 	struct catalog *catalog;
+	struct events *events;
 	struct list list;
 	unsigned count, running;
 	bool closing, trimming;

@@ -254,6 +254,32 @@ static const struct method_column node_fields[] = {
 	{0},
 };
 
+static const struct method_column event_columns[] = {
+	{"id", "ID", COLUMN_COUNT},         {"time", "TIME", COLUMN_TEXT},
+	{"severity", "SEVERITY", COLUMN_TEXT}, {"reason", "REASON", COLUMN_TEXT},
+	{"object", "OBJECT", COLUMN_TEXT},  {"text", "TEXT", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column health_columns[] = {
+	{"severity", "SEVERITY", COLUMN_TEXT}, {"object", "OBJECT", COLUMN_TEXT},
+	{"cause", "CAUSE", COLUMN_TEXT},       {"remedy", "REMEDY", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column doctor_columns[] = {
+	{"verdict", "VERDICT", COLUMN_TEXT}, {"check", "CHECK", COLUMN_TEXT},
+	{"found", "FOUND", COLUMN_TEXT},     {"remedy", "REMEDY", COLUMN_TEXT},
+	{0},
+};
+
+#define EVENT_AFTER                                                                              \
+	PARAM("after", PARAM_INTEGER, 0, "only events with greater numbers", .minimum = 0,       \
+	      .maximum = INT64_MAX)
+#define EVENT_LIMIT                                                                              \
+	PARAM("limit", PARAM_INTEGER, 0, "so many at most (default 100)", .minimum = 1,          \
+	      .maximum = 1000)
+
 static const struct method methods[METHOD_COUNT] = {
 	[METHOD_POOL_CREATE] =
 		METHOD("pool", "create", ROLE_ADMINISTRATOR, "make a pool in a directory",
@@ -474,6 +500,30 @@ static const struct method methods[METHOD_COUNT] = {
 		       stats_columns, METHOD_PRINT_ROWS),
 	[METHOD_NODE_SHOW] = METHOD("node", "show", ROLE_READER, "show the daemon itself",
 				    NO_PARAMS, node_fields, METHOD_PRINT_FIELDS),
+	[METHOD_EVENT_LIST] =
+		METHOD("event", "list", ROLE_READER,
+		       "list events: the newest, or those after a number",
+		       PARAMS(EVENT_AFTER, EVENT_LIMIT), event_columns, METHOD_PRINT_ROWS),
+	[METHOD_EVENT_FOLLOW] = METHOD(
+		"event", "follow", ROLE_READER,
+		"wait for events and print them, from now or after a number on",
+		PARAMS(EVENT_AFTER, EVENT_LIMIT,
+		       PARAM("timeout_ms", PARAM_INTEGER, 0,
+			     "end when there was none for so long (default: go on; API: 10000)",
+			     .minimum = 0, .maximum = 30000)),
+		event_columns, METHOD_PRINT_ROWS),
+	[METHOD_HEALTH_SHOW] =
+		METHOD("health", "show", ROLE_READER,
+		       "say what is wrong, why, and what to do; exit code 0 only when nothing is",
+		       NO_PARAMS, health_columns, METHOD_PRINT_ROWS, .implied = true),
+	[METHOD_DOCTOR_RUN] = METHOD(
+		"doctor", "run", ROLE_READER,
+		"check kernel, limits, file systems, clock, space and configuration of this host",
+		PARAMS(PARAM("config", PARAM_TEXT, 0, "configuration file of the daemon",
+			     .maximum = 4000),
+		       PARAM("directory", PARAM_TEXT, 0,
+			     "also check this directory, for a pool to come", .maximum = 4000)),
+		doctor_columns, METHOD_PRINT_ROWS, .local = true, .implied = true),
 	[METHOD_COMPLETION_BASH] =
 		METHOD("completion", "bash", ROLE_READER, "print the completion script for bash",
 		       NO_PARAMS, NO_COLUMNS, METHOD_PRINT_NONE, .local = true),
@@ -490,6 +540,9 @@ static const struct {
 	{"job", "work that goes on in the background"},
 	{"stats", "operations, bytes and latencies"},
 	{"node", "the daemon"},
+	{"event", "what has happened, with reason codes"},
+	{"health", "what is wrong now"},
+	{"doctor", "is this host fit for the daemon"},
 	{"completion", "completion of this command line in shells"},
 };
 

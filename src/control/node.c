@@ -134,9 +134,12 @@ static int open_objects(struct node *node)
 	if (r == 0)
 		r = node_vdisks_load(node);
 	if (r == 0)
+		r = events_open(node->home, node->catalog, &node->events);
+	if (r == 0)
 		r = jobs_open(node->home, node->catalog, &node->jobs);
 	if (r < 0)
 		return r;
+	jobs_set_events(node->jobs, node->events);
 	node_delete_mark(node);
 	node_vdisks_open(node);
 	return node_nvme_load(node);
@@ -192,6 +195,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 		node_stop(node);
 		return r;
 	}
+	node_watch_start(node);
 	node_delete_resume(node);
 	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
@@ -209,6 +213,7 @@ void node_begin_stop(struct node *node)
 	reactor_assert_home(node->home);
 	node->stopping = true;
 	jobs_begin_close(node->jobs);
+	events_begin_close(node->events);
 	fiber_queue_wake_all(&node->changed);
 }
 
@@ -217,6 +222,7 @@ void node_stop(struct node *node)
 	reactor_assert_home(node->home);
 	node->stopping = true;
 	node_space_stop(node);
+	node_watch_stop(node);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);
@@ -225,6 +231,9 @@ void node_stop(struct node *node)
 	node_vdisks_close(node);
 	node_pools_close(node);
 	close_caches(node);
+	if (node->watch.started)
+		event_emit(node->events, EVENT_NODE_STOPPED, "node", "a clean stop");
+	events_close(node->events);
 	if (node->catalog)
 		catalog_close(node->catalog);
 	free(node);

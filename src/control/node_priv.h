@@ -14,6 +14,7 @@
  *     it up again after each suspension, or use it, are safe.
  */
 #include "base/histogram.h"
+#include "control/event.h"
 #include "control/job.h"
 #include "control/node.h"
 #include "control/params.h"
@@ -23,6 +24,12 @@
 
 #define NODE_NAME_MAX (CONTAINER_NAME_MAX + 1 + VDISK_NAME_MAX) /* container/vdisk */
 
+enum node_space { /* how much of what may be live in a pool is */
+	NODE_SPACE_OK,
+	NODE_SPACE_LOW,
+	NODE_SPACE_CRITICAL,
+};
+
 struct node_pool {
 	struct list_node link;
 	uint64_t id;
@@ -31,6 +38,10 @@ struct node_pool {
 	struct reactor *home;
 	struct pool *pool; /* NULL: `error` tells why */
 	int error;
+	/* node_watch.c: what was told last, and how fast space was taken. */
+	const char *seen_state;
+	enum node_space seen_space;
+	uint64_t first_live, first_ns;
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */
@@ -69,6 +80,8 @@ struct node_vdisk {
 	unsigned users;                         /* that read it now */
 	struct node_export *export;             /* NULL = not exported */
 	struct node_reservations *reservations; /* of NVMe; NULL = no controller shares it */
+	int seen_error; /* node_watch.c: what was told last */
+	uint64_t seen_damage;
 };
 
 struct node {
@@ -87,6 +100,12 @@ struct node {
 	struct list controllers; /* struct node_controller, in order of id */
 	struct fiber_mutex reservations_lock;
 	uint64_t nvme_identity; /* for the NGUIDs of namespaces; 0 = not made yet */
+	struct events *events;
+	struct {
+		struct fiber_task task;
+		struct fiber_queue queue;
+		bool started, runs;
+	} watch;
 	struct jobs *jobs;
 	struct fiber_mutex lock;
 	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */
@@ -198,3 +217,9 @@ int node_delete_start(struct node *node, struct node_vdisk *vdisk, uint64_t *ret
 void node_delete_mark(struct node *node);
 /* Afterwards: begins the unfinished deletions again. */
 void node_delete_resume(struct node *node);
+
+/* node_watch.c: makes events of what changes. Started last; stopped first, when node->stopping. */
+void node_watch_start(struct node *node);
+void node_watch_stop(struct node *node);
+/* `before` is what it was when it was last asked for. */
+enum node_space node_space_level(const struct pool_space *space, enum node_space before);

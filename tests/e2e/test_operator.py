@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an operator lives with: completion, events, health, doctor, support bundles."""
+import json
 import os
+import subprocess
 import sys
+import time
 
 import rig
 from rig import check, run
@@ -42,5 +45,90 @@ def bash_completes(daemon):
     daemon.stop()
 
 
+def reasons(daemon, *words):
+    return [event["reason"] for event in daemon.json("event", "list", *words)]
+
+
+def until(condition, text):
+    deadline = time.monotonic() + rig.SECONDS
+    while not condition():
+        check(time.monotonic() < deadline, text)
+        time.sleep(0.05)
+
+
+def events_are_durable_and_followed(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("vdisk", "create", "default/a", "1G")
+    until(lambda: "node-started" in reasons(daemon), "start")
+    with open(daemon.path("followed"), "wb") as output:
+        follower = subprocess.Popen(
+            [os.path.join(rig.BUILD, "sarsen"), "-s", daemon.socket, "-o", "json", "event",
+             "follow", "--after", "0"], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        daemon.cli("vdisk", "check", "default/a")
+
+        def followed():
+            with open(daemon.path("followed"), encoding="utf-8") as file:
+                return [json.loads(line)["reason"] for line in file if line.endswith("}\n")]
+        until(lambda: "job-done" in followed(), "the follower sees the job's end")
+    finally:
+        follower.kill()
+        follower.wait(rig.SECONDS)
+    last = daemon.json("event", "list", "--limit", "1")[0]["id"]
+    daemon.kill()
+    daemon.start()
+    until(lambda: "node-recovered" in reasons(daemon, "--after", str(last)), "told after a kill")
+    check("vdisk-recovered" in reasons(daemon), "vDisk told after a kill")
+    check("REASON" in daemon.cli("event", "list").stdout, "as a table")
+    daemon.cli("event", "follow", "--timeout-ms", "1")
+    daemon.stop()
+    daemon.start()
+    until(lambda: reasons(daemon)[-2:] == ["node-stopped", "node-started"], "a clean stop")
+    daemon.stop()
+
+
+def health_tells_what_is_wrong(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("vdisk", "create", "default/a", "1G")
+    daemon.cli("iscsi", "export", "default/a")
+    check(daemon.json("health") == [], "healthy")
+    check(daemon.cli("health", "show").stdout.startswith("SEVERITY"), "as a table")
+    daemon.stop()
+    os.rename(daemon.path("pool"), daemon.path("gone"))
+    daemon.start()
+    done = daemon.cli("-o", "json", "health", expect=11)
+    found = json.loads(done.stdout)["result"]
+    check({row["object"] for row in found} == {"local", "default/a"}, f"{found}")
+    check(all(row["cause"] and row["remedy"] and row["severity"] == "error" for row in found),
+          f"{found}")
+    until(lambda: {"pool-failed", "vdisk-failed", "export-failed"} <= set(reasons(daemon)),
+          "events of the failed ones")
+    daemon.stop()
+
+
+def doctor_works_without_the_daemon(daemon):
+    rows = run_doctor(daemon, 0, "--directory", daemon.directory)
+    verdicts = {row["check"]: row["verdict"] for row in rows}
+    check(verdicts["kernel"] == "ok" and verdicts["io_uring"] == "ok", f"{rows}")
+    check(verdicts["configuration"] == "ok" and verdicts["directory"] in ("ok", "warn"),
+          f"{rows}")
+    daemon.write_config("[iscsi]\nport = many\n")
+    rows = run_doctor(daemon, 1)
+    check(any(row["check"] == "configuration" and row["verdict"] == "fail" and row["remedy"]
+              for row in rows), f"{rows}")
+    daemon.write_config("[node]\n")
+    rows = run_doctor(daemon, 1, "--directory", "/proc")
+    check(rows[-2]["verdict"] == "fail", f"{rows}")
+
+
+def run_doctor(daemon, expect, *words):
+    done = daemon.cli("-o", "json", "doctor", "--config", daemon.path("conf"), *words,
+                      expect=expect)
+    return json.loads(done.stdout)["result"]
+
+
 if __name__ == "__main__":
-    sys.exit(rig.main(bash_completes))
+    sys.exit(rig.main(bash_completes, events_are_durable_and_followed,
+                      health_tells_what_is_wrong, doctor_works_without_the_daemon))

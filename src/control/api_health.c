@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is wrong now, from facts that are looked up when it is asked for: states, counters and
+ * accounts, never from what was told before.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/api_priv.h"
+
+#define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
+#define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
+#define FORECAST_TOLD  (7 * 24 * 3600 * NSEC_PER_SEC)
+#define SLOW_TURNS_MAX 1000
+
+__attribute__((format(printf, 5, 6))) static void find(struct api_request *request,
+						       enum event_severity severity,
+						       const char *object, const char *remedy,
+						       const char *format, ...)
+{
+	char cause[ERROR_TEXT_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(cause, sizeof(cause), format, arguments);
+	va_end(arguments);
+	json_array_append_new(request->result,
+			      json_pack("{s:s, s:s, s:s, s:s}", "severity",
+					event_severity_name(severity), "object", object, "cause",
+					cause, "remedy", remedy));
+}
+
+static const char *error_text(int error)
+{
+	const char *text = api_error_text(error);
+
+	return text ? text : strerror(-error);
+}
+
+/* When the pool is full at the mean rate since the daemon looked first; UINT64_MAX: never. */
+static uint64_t full_in_ns(const struct node *node, const struct node_pool *pool,
+			   const struct pool_space *space)
+{
+	uint64_t spent_ns = reactor_now_ns(node->home) - pool->first_ns;
+	double rate;
+
+	if (pool->first_ns == 0 || spent_ns < FORECAST_MIN || space->live <= pool->first_live ||
+	    space->live >= space->limit)
+		return UINT64_MAX;
+	rate = (double)(space->live - pool->first_live) / (double)spent_ns;
+	return (uint64_t)MIN((double)(space->limit - space->live) / rate, 1e18);
+}
+
+static void check_space(struct api_request *request, const struct node_pool *pool,
+			const struct pool_space *space)
+{
+	enum node_space level = node_space_level(space, NODE_SPACE_OK);
+	uint64_t full_ns = full_in_ns(request->node, pool, space);
+	const char *remedy = "delete vDisks, unmap what guests do not need, or give more room";
+
+	if (level != NODE_SPACE_OK)
+		find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
+		     pool->name, remedy, "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be",
+		     space->live / MIB, space->limit / MIB);
+	if (full_ns < FORECAST_TOLD)
+		find(request, EVENT_WARNING, pool->name, remedy,
+		     "at the present rate it is full in %" PRIu64 " hours",
+		     full_ns / (3600 * NSEC_PER_SEC));
+}
+
+static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
+{
+	if (!pool->pool) {
+		find(request, EVENT_ERROR, pool->name, "mount its disk, then restart the daemon",
+		     "%s cannot be opened: %s", pool->directory, error_text(pool->error));
+		return;
+	}
+	node_pool_get_info(pool, info);
+	if (strcmp(info->state, "online") != 0)
+		find(request, EVENT_ERROR, pool->name,
+		     strcmp(info->state, "full") == 0 ? "free space in its file system"
+						      : "check the disk and its mount",
+		     "the pool is %s", info->state);
+	check_space(request, pool, &info->space);
+}
+
+static int check_pools(struct api_request *request)
+{
+	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
+	struct node *node = request->node;
+	struct node_pool *pool;
+
+	if (!info)
+		return -ENOMEM;
+	fiber_mutex_lock(&node->lock);
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		check_pool(request, pool, info);
+	fiber_mutex_unlock(&node->lock);
+	return 0;
+}
+
+struct look { /* to a vDisk's home and back */
+	struct vdisk *vdisk;
+	struct vdisk_stats stats;
+	int error;
+};
+
+static int look_at_home(void *arg)
+{
+	struct look *look = arg;
+
+	vdisk_get_stats(look->vdisk, &look->stats);
+	look->error = vdisk_error(look->vdisk);
+	return 0;
+}
+
+static void check_open(struct api_request *request, struct node_vdisk *vdisk)
+{
+	struct look look = {.vdisk = vdisk->vdisk};
+
+	if (!node_vdisk_use(vdisk))
+		return;
+	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
+	if (look.error)
+		find(request, EVENT_ERROR, vdisk->name, "check the disk, then restart the daemon",
+		     "it takes no more writes: %s", error_text(look.error));
+	if (look.stats.checksum_errors)
+		find(request, EVENT_ERROR, vdisk->name,
+		     "run sarsen vdisk check --data; restore what is bad; check the disk",
+		     "%" PRIu64 " blocks did not match their checksum since it was opened",
+		     look.stats.checksum_errors);
+	node_vdisk_unuse(request->node, vdisk);
+}
+
+static void check_vdisks(struct api_request *request)
+{
+	struct node *node = request->node;
+	struct node_vdisk *vdisk;
+
+	for (uint64_t id = 0; (vdisk = node_vdisk_after(node, id));) {
+		id = vdisk->info.id;
+		if (vdisk->error && !vdisk->vdisk && !vdisk->info.deleting)
+			find(request, EVENT_ERROR, vdisk->name,
+			     "see the daemon's log; restore it from a copy if it is damaged",
+			     "it cannot be opened: %s", error_text(vdisk->error));
+		if (vdisk->export && vdisk->export->error)
+			find(request, EVENT_ERROR, vdisk->name,
+			     "see why with: sarsen iscsi list; export it again",
+			     "it is not served over iSCSI: %s", error_text(vdisk->export->error));
+		check_open(request, vdisk);
+	}
+}
+
+static void check_node(struct api_request *request)
+{
+	struct node *node = request->node;
+	struct world *world = node->options.world;
+
+	if (world->ops->wall_ns(world) < CLOCK_MIN_NS)
+		find(request, EVENT_WARNING, "clock", "set the clock, e.g. with NTP",
+		     "the clock is before 2024: times of events and objects are wrong");
+	for (unsigned i = 0; i < node->options.reactor_count; i++) {
+		struct reactor_stats stats;
+		char name[32];
+
+		node_get_reactor_stats(node, i, &stats);
+		snprintf(name, sizeof(name), "reactor-%u", i);
+		if (stats.slow_turns > SLOW_TURNS_MAX)
+			find(request, EVENT_WARNING, name,
+			     "give the daemon CPUs of its own; see sarsen node show",
+			     "%" PRIu64 " turns took longer than they should", stats.slow_turns);
+	}
+}
+
+int api_health_show(struct api_request *request)
+{
+	int r;
+
+	request->result = json_array();
+	r = check_pools(request);
+	if (r < 0)
+		return api_fail_errno(request, r, "check", "pools");
+	check_vdisks(request);
+	check_node(request);
+	return 0;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/event.h"
+
+#include <string.h>
+
+#include "base/macros.h"
+
+static const struct event_kind kinds[EVENT_REASON_COUNT] = {
+	[EVENT_NODE_STARTED] = {"node-started", EVENT_INFO, "The daemon serves."},
+	[EVENT_NODE_RECOVERED] = {"node-recovered", EVENT_WARNING,
+				  "The last run ended without a clean stop: find out why it was "
+				  "killed. Logs were replayed, nothing acknowledged is lost."},
+	[EVENT_NODE_STOPPED] = {"node-stopped", EVENT_INFO, "The daemon was stopped cleanly."},
+	[EVENT_POOL_ONLINE] = {"pool-online", EVENT_INFO, "The pool takes writes again."},
+	[EVENT_POOL_FAILED] = {"pool-failed", EVENT_ERROR,
+			       "The pool cannot be opened and its vDisks are not served: mount its "
+			       "disk, then restart the daemon."},
+	[EVENT_POOL_FULL] = {"pool-full", EVENT_ERROR,
+			     "Its file system has no room: free some. Writes fail until then."},
+	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,
+				  "Its file system cannot be written: check the disk. vDisks that "
+				  "failed to write need a restart of the daemon afterwards."},
+	[EVENT_POOL_SPACE_OK] = {"pool-space-ok", EVENT_INFO,
+				 "Less than 75 % of what may be live is live again."},
+	[EVENT_POOL_SPACE_LOW] = {"pool-space-low", EVENT_WARNING,
+				  "80 % of what may be live is live: plan for more room, or "
+				  "delete what is not needed."},
+	[EVENT_POOL_SPACE_CRITICAL] = {"pool-space-critical", EVENT_ERROR,
+				       "95 % of what may be live is live: writes fail soon. Delete "
+				       "vDisks, or unmap what guests do not need."},
+	[EVENT_VDISK_RECOVERED] = {"vdisk-recovered", EVENT_INFO,
+				   "Opened after a run without a clean stop; its log was "
+				   "replayed."},
+	[EVENT_VDISK_FAILED] = {"vdisk-failed", EVENT_ERROR,
+				"The vDisk cannot be opened and is not served; see the text."},
+	[EVENT_VDISK_READ_ONLY] = {"vdisk-read-only", EVENT_ERROR,
+				   "A write or sync failed, so the vDisk takes no more: check the "
+				   "disk, then restart the daemon."},
+	[EVENT_VDISK_DAMAGED] = {"vdisk-damaged", EVENT_ERROR,
+				 "Stored data did not match its checksum and was not returned: run "
+				 "sarsen vdisk check --data, restore what is bad from a copy, "
+				 "check the disk."},
+	[EVENT_EXPORT_FAILED] = {"export-failed", EVENT_ERROR,
+				 "An exported vDisk is not served; see the text."},
+	[EVENT_JOB_DONE] = {"job-done", EVENT_INFO, "A job ended well."},
+	[EVENT_JOB_FAILED] = {"job-failed", EVENT_ERROR, "A job ended early; see the text."},
+	[EVENT_JOB_CANCELLED] = {"job-cancelled", EVENT_INFO, "A job was cancelled."},
+};
+
+const struct event_kind *event_kind(enum event_reason reason)
+{
+	ASSERT(reason < EVENT_REASON_COUNT);
+	return &kinds[reason];
+}
+
+enum event_severity event_severity_by_name(const char *reason)
+{
+	for (size_t i = 0; i < EVENT_REASON_COUNT; i++)
+		if (strcmp(kinds[i].name, reason) == 0)
+			return kinds[i].severity;
+	return EVENT_INFO;
+}
+
+const char *event_severity_name(enum event_severity severity)
+{
+	static const char *const names[] = {"info", "warning", "error"};
+
+	ASSERT(severity < ARRAY_SIZE(names));
+	return names[severity];
+}

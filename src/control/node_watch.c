@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looks at pools and vDisks every second and makes events of what has changed for the worse or for
+ * the better. The layers below know nothing of events; what they found is in their states and
+ * counters.
+ */
+#include "control/node_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define PERIOD_NS NSEC_PER_SEC
+/* Percent of a pool's limit that is live. The way back has its own, so that it does not flutter. */
+#define SPACE_OK       75
+#define SPACE_LOW      80
+#define SPACE_CRITICAL 95
+#define RECOVERED_MAX  32 /* told one by one after a crash */
+
+enum node_space node_space_level(const struct pool_space *space, enum node_space before)
+{
+	double used = space->limit ? 100.0 * (double)space->live / (double)space->limit : 100;
+
+	if (used >= SPACE_CRITICAL)
+		return NODE_SPACE_CRITICAL;
+	if (used >= SPACE_LOW)
+		return NODE_SPACE_LOW;
+	return used < SPACE_OK || before == NODE_SPACE_OK ? NODE_SPACE_OK : NODE_SPACE_LOW;
+}
+
+static void watch_state(struct node *node, struct node_pool *pool, const char *state)
+{
+	enum event_reason reason = strcmp(state, "full") == 0        ? EVENT_POOL_FULL
+				   : strcmp(state, "read-only") == 0 ? EVENT_POOL_READ_ONLY
+								     : EVENT_POOL_ONLINE;
+
+	if (pool->seen_state && strcmp(pool->seen_state, state) == 0)
+		return;
+	if (pool->seen_state || reason != EVENT_POOL_ONLINE)
+		event_emit(node->events, reason, pool->name, "the pool is %s", state);
+	pool->seen_state = state; /* one of a few constants */
+}
+
+static void watch_space(struct node *node, struct node_pool *pool, const struct pool_space *space)
+{
+	static const enum event_reason reasons[] = {
+		[NODE_SPACE_OK] = EVENT_POOL_SPACE_OK,
+		[NODE_SPACE_LOW] = EVENT_POOL_SPACE_LOW,
+		[NODE_SPACE_CRITICAL] = EVENT_POOL_SPACE_CRITICAL,
+	};
+	enum node_space level = node_space_level(space, pool->seen_space);
+
+	if (level == pool->seen_space)
+		return;
+	pool->seen_space = level;
+	event_emit(node->events, reasons[level], pool->name,
+		   "%" PRIu64 " MiB are live, %" PRIu64 " MiB may be", space->live / MIB,
+		   space->limit / MIB);
+}
+
+static void watch_pools(struct node *node)
+{
+	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
+	struct node_pool *pool;
+
+	if (!info)
+		return; /* the next turn looks again */
+	fiber_mutex_lock(&node->lock);
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link) {
+		if (!pool->pool)
+			continue;
+		node_pool_get_info(pool, info);
+		if (pool->first_ns == 0) {
+			pool->first_ns = reactor_now_ns(node->home);
+			pool->first_live = info->space.live;
+		}
+		watch_state(node, pool, info->state);
+		watch_space(node, pool, &info->space);
+	}
+	fiber_mutex_unlock(&node->lock);
+}
+
+struct look { /* to a vDisk's home and back */
+	struct vdisk *vdisk;
+	struct vdisk_stats *stats;
+	int error;
+};
+
+static int look_at_home(void *arg)
+{
+	struct look *look = arg;
+
+	vdisk_get_stats(look->vdisk, look->stats);
+	look->error = vdisk_error(look->vdisk);
+	return 0;
+}
+
+static void watch_vdisk(struct node *node, struct node_vdisk *vdisk, struct vdisk_stats *stats)
+{
+	struct look look = {.vdisk = vdisk->vdisk, .stats = stats};
+
+	if (!node_vdisk_use(vdisk))
+		return;
+	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
+	if (look.error != 0 && vdisk->seen_error == 0)
+		event_emit(node->events, EVENT_VDISK_READ_ONLY, vdisk->name,
+			   "it takes no more writes (error %d)", -look.error);
+	if (stats->checksum_errors > vdisk->seen_damage)
+		event_emit(node->events, EVENT_VDISK_DAMAGED, vdisk->name,
+			   "%" PRIu64 " blocks did not match their checksum since it was opened",
+			   stats->checksum_errors);
+	vdisk->seen_error = look.error;
+	vdisk->seen_damage = stats->checksum_errors;
+	node_vdisk_unuse(node, vdisk);
+}
+
+static void watch_vdisks(struct node *node)
+{
+	struct node_vdisk *vdisk;
+	struct vdisk_stats stats;
+
+	for (uint64_t id = 0; !node->stopping && (vdisk = node_vdisk_after(node, id));) {
+		id = vdisk->info.id;
+		watch_vdisk(node, vdisk, &stats);
+	}
+}
+
+static void watch_run(struct fiber_task *task)
+{
+	struct node *node = CONTAINER_OF(task, struct node, watch.task);
+
+	while (!node->stopping) {
+		watch_pools(node);
+		watch_vdisks(node);
+		if (!node->stopping)
+			(void)fiber_queue_wait_until(&node->watch.queue,
+						     reactor_now_ns(node->home) + PERIOD_NS);
+	}
+	node->watch.runs = false;
+	fiber_queue_wake_all(&node->watch.queue);
+}
+
+/* Has the run before ended cleanly? Its last event tells. */
+static bool was_clean(struct node *node)
+{
+	uint64_t last = events_last(node->events);
+	struct event event;
+
+	return last == 0 || !events_next(node->events, last - 1, &event) ||
+	       strcmp(event.reason, event_kind(EVENT_NODE_STOPPED)->name) == 0;
+}
+
+static void tell_recovered(struct node *node)
+{
+	struct node_vdisk *vdisk;
+	unsigned count = 0;
+
+	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
+		if (vdisk->vdisk && count++ < RECOVERED_MAX)
+			event_emit(node->events, EVENT_VDISK_RECOVERED, vdisk->name,
+				   "opened after the last run ended without a clean stop");
+	event_emit(node->events, EVENT_NODE_RECOVERED, "node",
+		   "the last run ended without a clean stop; %u vDisks were recovered", count);
+}
+
+static void tell_failed(struct node *node)
+{
+	struct node_pool *pool;
+	struct node_vdisk *vdisk;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (!pool->pool)
+			event_emit(node->events, EVENT_POOL_FAILED, pool->name,
+				   "%s cannot be opened (error %d)", pool->directory, -pool->error);
+	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
+		if (!vdisk->vdisk && !vdisk->info.deleting)
+			event_emit(node->events, EVENT_VDISK_FAILED, vdisk->name,
+				   "it cannot be opened (error %d)", -vdisk->error);
+		if (vdisk->export && vdisk->export->error)
+			event_emit(node->events, EVENT_EXPORT_FAILED, vdisk->name,
+				   "it is not served as %.200s (error %d)", vdisk->export->target,
+				   -vdisk->export->error);
+	}
+}
+
+void node_watch_start(struct node *node)
+{
+	bool clean = was_clean(node);
+
+	event_emit(node->events, EVENT_NODE_STARTED, "node", "the daemon serves");
+	if (!clean)
+		tell_recovered(node);
+	tell_failed(node);
+	fiber_queue_init(&node->watch.queue);
+	node->watch.runs = true;
+	node->watch.task.run = watch_run;
+	fiber_spawn(node->home, FIBER_CONTROL, &node->watch.task);
+	node->watch.started = true;
+}
+
+void node_watch_stop(struct node *node)
+{
+	if (!node->watch.started)
+		return;
+	ASSERT(node->stopping);
+	fiber_queue_wake_all(&node->watch.queue);
+	while (node->watch.runs)
+		fiber_queue_wait(&node->watch.queue);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The event log in a simulated world; its argument is docs/events.md, which says what the table
+ * says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/event.h"
+
+#include "node_rig.h"
+
+static struct node_rig rig;
+static const char *page;
+
+static json_t *result_of(const char *method, const char *params)
+{
+	json_t *answer = node_rig_call(&rig, method, params), *result;
+
+	assert_int_equal(rig.code, ERROR_NONE);
+	result = json_incref(json_object_get(answer, "result"));
+	json_decref(answer);
+	return result;
+}
+
+/* How many events have the reason; numbers must have no gaps. */
+static unsigned count_of(const char *reason)
+{
+	json_t *list = result_of("event.list", "{\"limit\": 1000}");
+	unsigned count = 0;
+	json_int_t last = 0;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *event = json_array_get(list, i);
+		json_int_t id = json_integer_value(json_object_get(event, "id"));
+
+		assert_true(last == 0 || id == last + 1);
+		last = id;
+		count += strcmp(json_string_value(json_object_get(event, "reason")), reason) == 0;
+	}
+	json_decref(list);
+	return count;
+}
+
+static void starts_and_stops_are_told(void **state)
+{
+	node_rig_init(&rig, 1, 2);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_make_pool(&rig);
+	node_rig_expect(&rig, ERROR_NONE, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"64M\"}");
+	node_rig_expect(&rig, ERROR_NONE, "event.follow", "{\"after\": 0}");
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_expect(&rig, ERROR_NONE, "event.follow", "{\"after\": 2}");
+	assert_int_equal(count_of("node-started"), 2);
+	assert_int_equal(count_of("node-stopped"), 1);
+	assert_int_equal(count_of("node-recovered"), 0);
+	node_rig_crash(&rig, SIM_CRASH_POWER);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_expect(&rig, ERROR_NONE, "event.follow", "{\"after\": 4}");
+	assert_int_equal(count_of("node-recovered"), 1);
+	assert_int_equal(count_of("vdisk-recovered"), 1);
+	node_rig_done(&rig);
+}
+
+static void jobs_are_told_and_followed(void **state)
+{
+	json_t *list;
+
+	node_rig_init(&rig, 2, 1);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_make_pool(&rig);
+	node_rig_expect(&rig, ERROR_NONE, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"64M\"}");
+	node_rig_expect(&rig, ERROR_NONE, "vdisk.delete", "{\"name\": \"c/d\"}");
+	list = result_of("event.follow", "{\"after\": 1, \"timeout_ms\": 30000}");
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(
+		json_string_value(json_object_get(json_array_get(list, 0), "reason")), "job-done");
+	json_decref(list);
+	list = result_of("event.follow", "{\"timeout_ms\": 100}");
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+	list = result_of("event.list", "{\"after\": 1000000}");
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+	node_rig_expect(&rig, ERROR_NONE, "health.show", "{}");
+	node_rig_expect(&rig, ERROR_UNKNOWN_METHOD, "doctor.run", "{}");
+	node_rig_done(&rig);
+}
+
+static void page_names_every_reason(void **state)
+{
+	char text[16384] = "", row[600];
+	FILE *file = fopen(page, "r");
+
+	assert_non_null(file);
+	assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+	fclose(file);
+	for (int i = 0; i < EVENT_REASON_COUNT; i++) {
+		const struct event_kind *kind = event_kind((enum event_reason)i);
+
+		assert_true(strlen(kind->name) < sizeof(((struct event *)NULL)->reason));
+		assert_int_equal(event_severity_by_name(kind->name), kind->severity);
+		snprintf(row, sizeof(row), "| %s | %s | %s |\n", kind->name,
+			 event_severity_name(kind->severity), kind->meaning);
+		if (!strstr(text, row))
+			fail_msg("docs/events.md has no row: %s", row);
+	}
+	assert_int_equal(event_severity_by_name("of-a-later-version"), EVENT_INFO);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(starts_and_stops_are_told),
+		cmocka_unit_test(jobs_are_told_and_followed),
+		cmocka_unit_test(page_names_every_reason),
+	};
+
+	if (argc != 2)
+		return 2;
+	page = argv[1];
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
