@@ -3,9 +3,9 @@
  * The engine's connection: who is welcome, what it is told, and what is waited for when it is dead
  * or does not answer (rules 1, 6 and 7).
  *
- * One engine at a time. Another may connect while the one before is dying; it waits in
- * `candidate_fd` until the fence has hung up. When the engine before is still connected, or
- * another waits already, it is refused.
+ * One engine at a time. Another may connect while the one before is there, or dying; it waits in
+ * `candidate_fd` until the fence has hung up. More wait in the socket's backlog: a connection that
+ * is closed before its hello was read would lose what it is told.
  */
 #include "keeper/keeper_priv.h"
 
@@ -257,14 +257,6 @@ void engine_accept(struct keeper *keeper)
 
 	if (fd < 0)
 		return; /* it went away */
-	if (keeper->candidate_fd >= 0) {
-		struct vfu_link_message message = {
-			.type = VFU_LINK_REFUSED, .version = VFU_LINK_VERSION, .value = EBUSY};
-
-		(void)send_message(fd, &message, NULL, 0); /* as a courtesy */
-		close(fd);
-		return;
-	}
 	keeper->candidate_fd = fd;
 }
 
@@ -297,7 +289,8 @@ void engine_candidate_readable(struct keeper *keeper)
 		char byte;
 
 		/* It says no more before it is welcome: so it hung up. */
-		if (recv(keeper->candidate_fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0)
+		if (recv(keeper->candidate_fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 ||
+		    errno != EAGAIN)
 			candidate_close(keeper, 0);
 		return;
 	}

@@ -156,7 +156,7 @@ void keeper_turn(struct keeper *keeper, const sigset_t *mask, bool may_sleep)
 		{keeper->engine_fd, POLLIN, 0},
 		{keeper->candidate_fd, POLLIN, 0},
 		{waits ? -1 : keeper->client_fd, POLLIN, 0},
-		{keeper->link_listen_fd, POLLIN, 0},
+		{keeper->candidate_fd >= 0 ? -1 : keeper->link_listen_fd, POLLIN, 0},
 		{waits && keeper->client_fd < 0 ? -1 : keeper->socket_listen_fd, POLLIN, 0},
 	};
 	struct timespec patience = {.tv_nsec = may_sleep ? 50 * NSEC_PER_MSEC : 0};
