@@ -190,9 +190,13 @@ static void recover_compared(struct nvme_controller *controller)
 	controller->innocents_begun = false;
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t index = controller->recover[i];
+		struct vfu_slot *slot = &controller->shared->slots[index];
 
-		if (controller->shared->slots[index].state == VFU_SLOT_COMPARED ||
-		    recover_is_first_of(controller, i))
+		/* It cannot wait until the others have ended, so it is suspect after more deaths.
+		 */
+		if (slot->state == VFU_SLOT_COMPARED && slot->attempts >= 2 * NVME_ENGINES_MAX)
+			slot->alone++;
+		if (slot->state == VFU_SLOT_COMPARED || recover_is_first_of(controller, i))
 			recover_begin(controller, index);
 		else
 			later[kept++] = index;

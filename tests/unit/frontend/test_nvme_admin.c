@@ -649,6 +649,32 @@ static void poison_is_not_tried_for_ever(void **state)
 	}
 }
 
+/* The write of a pair whose compare has succeeded: done without a compare, but not for ever. */
+static void a_write_that_was_compared_is_only_written(void **state)
+{
+	struct nvme_sqe sqe = nvme_rig_rw(nvme_cmd_write, 1, 5, 1, DATA);
+	struct vfu_slot *slot = &rig.shared->slots[7];
+	struct nvme_cqe cqe;
+
+	sqe.flags = NVME_FUSED_SECOND;
+	nvme_fill(DATA, 512, 9);
+	for (uint32_t alone = 2; alone <= 3; alone++) {
+		nvme_rig_stop(&rig);
+		slot->sqid = slot->cqid = 1;
+		slot->attempts = 6;
+		slot->alone = alone;
+		memcpy(slot->sqe, &sqe, sizeof(sqe));
+		slot->sequence = rig.shared->sqs[1].command_count++;
+		rig.queues[1].tail = (rig.queues[1].tail + 1) % NVME_RIG_DEPTH;
+		vfu_store(&rig.doorbells->queues[1].sq_tail, rig.queues[1].tail);
+		slot->state = VFU_SLOT_COMPARED;
+		nvme_rig_start(&rig);
+		assert_true(nvme_rig_take(&rig, 1, &cqe));
+		assert_int_equal(cqe.status >> 1 & 0x7ff, alone == 3 ? NVME_SC_INTERNAL : 0);
+		assert_int_equal(nvme_io(nvme_cmd_compare, 5, 1, DATA), 0);
+	}
+}
+
 static int try_new(void)
 {
 	struct nvme_controller *controller = NULL;
@@ -779,6 +805,7 @@ int main(void)
 		NVME_TEST(what_cannot_be_enabled_is_fatal),
 		NVME_TEST(shutdown_is_announced),
 		NVME_TEST(poison_is_not_tried_for_ever),
+		NVME_TEST(a_write_that_was_compared_is_only_written),
 		NVME_TEST(foreign_memory_is_refused),
 		NVME_TEST(namespaces_come_and_go),
 		NVME_TEST(format_erases_and_changes_blocks),
