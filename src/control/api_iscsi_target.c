@@ -76,8 +76,12 @@ int api_iscsi_target_list(struct api_request *request)
 	struct node_target *target;
 
 	request->result = json_array();
-	LIST_FOR_EACH (&request->node->targets, target, struct node_target, link)
+	LIST_FOR_EACH (&request->node->targets, target, struct node_target, link) {
+		if (strcmp(target->name, NODE_DISCOVERY) == 0 &&
+		    !node_access_is_guarded(&target->access))
+			continue;
 		json_array_append_new(request->result, target_to_json(request->node, target));
+	}
 	return 0;
 }
 

@@ -178,6 +178,7 @@ void node_space_start(struct node *node);
 void node_space_stop(struct node *node); /* waits; the node is stopping */
 
 /* node_target.c */
+#define NODE_DISCOVERY "discovery" /* in place of a target: who may ask for targets */
 struct node_target *node_target_find(struct node *node, const char *name);
 /* The vDisk at that LUN of the target, any when `lun` is negative; or NULL. */
 struct node_vdisk *node_target_lun(struct node *node, const char *name, int lun);
@@ -193,6 +194,8 @@ int node_access_copy(const struct node_access *access, struct node_access *ret_a
 int node_access_add_rule(struct node_access *access, const struct iscsi_rule *rule); /* -EEXIST */
 int node_access_remove_rule(struct node_access *access, const char *initiator);      /* -ENOENT */
 void node_access_done(struct node_access *access);
+/* Does it say anything? */
+bool node_access_is_guarded(const struct node_access *access);
 
 /* node_export.c. Within an operation on the vDisk. */
 struct node_lun {

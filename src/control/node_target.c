@@ -5,6 +5,9 @@
  * number), value JSON text: name, made, chap, limits, redirect, rules. Secrets stand in it as they
  * are, because CHAP needs them; the catalog's file is readable for the daemon's user alone.
  *
+ * One entry is no target: NODE_DISCOVERY holds the rules for discovery sessions. It is always
+ * there.
+ *
  * Whoever changes targets or exports holds node->iscsi_lock.
  */
 #include "control/node_priv.h"
@@ -100,7 +103,7 @@ int node_access_remove_rule(struct node_access *access, const char *initiator)
 	return -ENOENT;
 }
 
-static bool is_guarded(const struct node_access *access)
+bool node_access_is_guarded(const struct node_access *access)
 {
 	return access->rule_count > 0 || access->chap.secret[0] || access->max_sessions ||
 	       access->max_sessions_initiator || access->redirect[0];
@@ -144,7 +147,7 @@ static int write_row(struct node *node, const struct node_target *target,
 	_cleanup_(wipe_text) char *text = NULL;
 	struct catalog_change change = {.kind = CATALOG_DELETE, .key = row_key(target)};
 
-	if (target->made || is_guarded(access)) {
+	if (target->made || node_access_is_guarded(access)) {
 		text = make_row(target, access);
 		if (!text)
 			return -ENOMEM;
@@ -211,6 +214,11 @@ static int parse_row(const struct catalog_row *row, struct node_target *target)
 
 /* --- Life --- */
 
+static bool is_discovery(const char *name)
+{
+	return strcmp(name, NODE_DISCOVERY) == 0;
+}
+
 static int apply(struct node *node, const char *name, const struct node_access *access)
 {
 	const struct iscsi_access wanted = {
@@ -222,6 +230,8 @@ static int apply(struct node *node, const char *name, const struct node_access *
 		.redirect = access->redirect[0] ? access->redirect : NULL,
 	};
 
+	if (is_discovery(name))
+		name = NULL;
 	return node->iscsi ? iscsi_server_set_access(node->iscsi, name, &wanted) : 0;
 }
 
@@ -292,6 +302,8 @@ int node_target_remove(struct node *node, struct node_target *target)
 	struct catalog_change change = {.kind = CATALOG_DELETE, .key = row_key(target)};
 	int r;
 
+	if (is_discovery(target->name))
+		return -EBUSY;
 	if (node_target_lun(node, target->name, -1))
 		return -ENOTEMPTY;
 	r = catalog_commit(node->catalog, &change, 1);
@@ -310,7 +322,7 @@ static int open_one(struct node *node, const struct catalog_row *row)
 
 	if (target)
 		target->number = catalog_key_number(&row->key, 1);
-	if (r == 0 && node->iscsi)
+	if (r == 0 && node->iscsi && !is_discovery(target->name))
 		r = iscsi_server_add_target(node->iscsi, target->name);
 	if (r == 0)
 		r = apply(node, target->name, &target->access);
@@ -337,6 +349,8 @@ int node_targets_open(struct node *node)
 	for (size_t i = 0; r == 0 && i < rows.count; i++)
 		r = open_one(node, &rows.rows[i]);
 	catalog_rows_done(&rows);
+	if (r == 0 && !node_target_find(node, NODE_DISCOVERY))
+		r = new_target(node, NODE_DISCOVERY) ? 0 : -ENOMEM;
 	return r;
 }
 
