@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/json_memory.h"
 #include "control/metrics.h"
 
 #include "node_rig.h"
@@ -437,6 +438,117 @@ static void many_at_a_time(void **state)
 	}
 }
 
+/* Without memory for JSON a call gives an error or nothing, never half an answer. */
+static void survives_without_memory(void **state)
+{
+	static const char *const calls[][2] = {{"nvme.usage", NAMED("a")},
+					       {"nvme.show", NAMED("a")},
+					       {"nvme.list", "{}"},
+					       {"nvme.namespaces", "{}"},
+					       {"nvme.attach", PAIR("a", "e")}};
+	uint64_t failures, n;
+
+	begin(11, 2);
+	CREATE_DISK("d");
+	CREATE_DISK("e");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		for (n = 1;; n++) {
+			json_t *answer;
+
+			rig.fail_json = n;
+			failures = json_memory_failures();
+			answer = node_rig_call(&rig, calls[i][0], calls[i][1]);
+			rig.fail_json = 0;
+			if (json_memory_failures() == failures) {
+				json_decref(answer);
+				break;
+			}
+			assert_null(json_object_get(answer, "result"));
+			json_decref(answer);
+			/* It may have been done, but for the answer. */
+			if (strcmp(calls[i][0], "nvme.attach") == 0)
+				json_decref(node_rig_call(&rig, "nvme.detach", PAIR("a", "e")));
+		}
+		assert_true(n > 2);
+	}
+	node_rig_done(&rig);
+}
+
+/* What the calls of a life do, whether they fail or not. */
+static unsigned live_once(void)
+{
+	static const char *const calls[][2] = {{"nvme.create", NAMED("a")},
+					       {"nvme.attach", SHARED("a", "d")},
+					       {"nvme.detach", PAIR("a", "d")},
+					       {"nvme.attach", PAIR("a", "d")},
+					       {"nvme.delete", NAMED("a")}};
+	unsigned done = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		json_decref(node_rig_call(&rig, calls[i][0], calls[i][1]));
+		done += rig.code == ERROR_NONE;
+	}
+	return done;
+}
+
+/* Of what is left, all can be ended, and nothing holds the vDisk then. */
+static void end_what_is_left(void)
+{
+	json_t *list = result_of("nvme.list", "{}");
+
+	assert_true(json_array_size(list) <= 1);
+	if (json_array_size(list) == 1)
+		GOOD("nvme.delete", "{\"name\": \"a\", \"force\": true}");
+	json_decref(list);
+	list = result_of("nvme.namespaces", "{}");
+	assert_int_equal(json_array_size(list), 0);
+	json_decref(list);
+}
+
+static void survives_every_fault(void **state)
+{
+	bool hit = true;
+	uint64_t n;
+
+	begin(12, 2);
+	CREATE_DISK("d");
+	GOOD("nvme.create", NAMED("first")); /* what only the first one does */
+	GOOD("nvme.delete", NAMED("first"));
+	for (n = 1; hit; n++) {
+		sim_fail_nth(rig.sim.sim, n, -EIO);
+		(void)live_once();
+		hit = sim_fault_hit(rig.sim.sim);
+		sim_fail_nth(rig.sim.sim, 0, 0);
+		node_rig_stop(&rig);
+		assert_int_equal(node_rig_start(&rig), 0);
+		pass(NSEC_PER_SEC);
+		end_what_is_left();
+		assert_true(n < 10000);
+	}
+	assert_true(n > 5);
+	assert_int_equal(live_once(), 5);
+	GOOD("vdisk.delete", DISK("d"));
+	node_rig_done(&rig);
+}
+
+static void survives_a_crash_anywhere(void **state)
+{
+	begin(13, 2);
+	CREATE_DISK("d");
+	for (uint64_t n = 1; n < 200; n += 1 + n / 10) {
+		sim_crash_nth(rig.sim.sim, n, n % 2 ? SIM_CRASH_PROCESS : SIM_CRASH_POWER);
+		(void)live_once();
+		node_rig_crash(&rig, SIM_CRASH_PROCESS);
+		assert_int_equal(node_rig_start(&rig), 0);
+		pass(NSEC_PER_SEC);
+		end_what_is_left();
+	}
+	assert_int_equal(live_once(), 5);
+	node_rig_done(&rig);
+}
+
 static void gather(void *arg)
 {
 	int r = metrics_gather(rig.node, arg);
@@ -476,6 +588,9 @@ int main(void)
 		cmocka_unit_test(can_be_disabled),
 		cmocka_unit_test(serves_what_it_can),
 		cmocka_unit_test(many_at_a_time),
+		cmocka_unit_test(survives_without_memory),
+		cmocka_unit_test(survives_every_fault),
+		cmocka_unit_test(survives_a_crash_anywhere),
 		cmocka_unit_test(metrics_name_controllers),
 	};
 
