@@ -157,6 +157,11 @@ static void handle_map(struct keeper *keeper, const struct vfu_header *header, c
 	}
 	if (r < 0) {
 		client_refuse(keeper, header, r);
+		/* The guest's memory is not shared. QEMU only prints the error of a map and would
+		 * start a guest with a disk that cannot work; without a server it does not start.
+		 */
+		if (r == -EOPNOTSUPP)
+			(void)shutdown(keeper->client_fd, SHUT_RDWR);
 		return;
 	}
 	if (receiver->fd_count)

@@ -50,6 +50,7 @@ static void engine_send(struct keeper *keeper, const struct vfu_link_message *me
 	if (keeper->engine_fd < 0)
 		return;
 	r = send_message(keeper->engine_fd, message, fds, fd_count);
+	keeper->engine_told = true;
 	if (r == 0 || r == -EPIPE)
 		return; /* a hang-up shows in the loop */
 	/* It has missed a part: it connects again and gets all that exists. */
@@ -62,7 +63,10 @@ bool engine_has_room(struct keeper *keeper)
 {
 	struct pollfd polled = {keeper->engine_fd, POLLOUT, 0};
 
-	return keeper->engine_fd < 0 || poll(&polled, 1, 0) != 0;
+	if (keeper->engine_told && keeper->engine_fd >= 0 && poll(&polled, 1, 0) == 0)
+		return false;
+	keeper->engine_told = false;
+	return true;
 }
 
 void engine_send_map(struct keeper *keeper, unsigned index)

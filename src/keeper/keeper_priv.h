@@ -86,6 +86,7 @@ struct keeper {
 	int engine_pidfd;        /* the process itself, whose number another may get; or -1 */
 	uint64_t engine_since_ns;
 	uint64_t full_since_ns; /* the engine does not read what the client causes; 0 = it does */
+	bool engine_told; /* something since it had room */
 	bool engine_killed;
 	struct vfu_receiver engine_receiver, candidate_receiver;
 	struct vfu_link_message engine_message, candidate_message;
