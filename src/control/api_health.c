@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "control/api_priv.h"
+#include "control/api_nvme.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
 #define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
@@ -27,10 +27,9 @@ __attribute__((format(printf, 5, 6))) static void find(struct api_request *reque
 	va_start(arguments, format);
 	vsnprintf(cause, sizeof(cause), format, arguments);
 	va_end(arguments);
-	json_array_append_new(request->result,
-			      json_pack("{s:s, s:s, s:s, s:s}", "severity",
-					event_severity_name(severity), "object", object, "cause",
-					cause, "remedy", remedy));
+	json_array_append_new(request->result, json_pack("{s:s, s:s, s:s, s:s}", "severity",
+							 event_severity_name(severity), "object",
+							 object, "cause", cause, "remedy", remedy));
 }
 
 static const char *error_text(int error)
@@ -154,6 +153,26 @@ static void check_vdisks(struct api_request *request)
 	}
 }
 
+static void check_controllers(struct api_request *request)
+{
+	struct node_controller *controller;
+	const struct node_namespace *ns;
+
+	LIST_FOR_EACH (&request->node->controllers, controller, struct node_controller, entry) {
+		if (controller->state == NODE_CONTROLLER_FAILED)
+			find(request, EVENT_ERROR, controller->name,
+			     "see the log of the daemon and of the keeper",
+			     "the controller is not served: %s",
+			     api_nvme_error_text(controller->error));
+		LIST_FOR_EACH (&controller->namespaces, ns, struct node_namespace, link)
+			if (ns->error)
+				find(request, EVENT_ERROR, controller->name,
+				     "see the vDisk's error, then restart the daemon",
+				     "namespace %" PRIu32 " is not served: %s", ns->nsid,
+				     error_text(ns->error));
+	}
+}
+
 static void check_node(struct api_request *request)
 {
 	struct node *node = request->node;
@@ -184,6 +203,7 @@ int api_health_show(struct api_request *request)
 	if (r < 0)
 		return api_fail_errno(request, r, "check", "pools");
 	check_vdisks(request);
+	check_controllers(request);
 	check_node(request);
 	return 0;
 }

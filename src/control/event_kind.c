@@ -42,6 +42,12 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				 "check the disk."},
 	[EVENT_EXPORT_FAILED] = {"export-failed", EVENT_ERROR,
 				 "An exported vDisk is not served; see the text."},
+	[EVENT_KEEPER_LOST] = {"keeper-lost", EVENT_ERROR,
+			       "The keeper of a controller ended, and its virtual machine lost its "
+			       "disks: see the keeper's log; start the machine again."},
+	[EVENT_CONTROLLER_FAILED] = {"controller-failed", EVENT_ERROR,
+				     "An NVMe controller is not served; see the text. It is tried "
+				     "again now and then."},
 	[EVENT_JOB_DONE] = {"job-done", EVENT_INFO, "A job ended well."},
 	[EVENT_JOB_FAILED] = {"job-failed", EVENT_ERROR, "A job ended early; see the text."},
 	[EVENT_JOB_CANCELLED] = {"job-cancelled", EVENT_INFO, "A job was cancelled."},

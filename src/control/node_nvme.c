@@ -23,6 +23,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/api_nvme.h"
+#include "control/event.h"
 
 #define RETRY_FIRST (NSEC_PER_SEC / 2)
 #define RETRY_LAST  (30 * NSEC_PER_SEC)
@@ -90,9 +92,11 @@ static void set_state(struct node_controller *controller, enum node_controller_s
 /* On the node's home. */
 static void handle_loss(struct node_controller *controller)
 {
-	if (controller->state == NODE_CONTROLLER_ONLINE)
-		log_error("nvme", "a controller has lost its keeper", "controller=%s error=%d",
-			  controller->name, controller->lost_error);
+	struct node *node = controller->node;
+
+	if (controller->state == NODE_CONTROLLER_ONLINE && !node->stopping)
+		event_emit(node->events, EVENT_KEEPER_LOST, controller->name, "%s",
+			   api_nvme_error_text(controller->lost_error));
 	set_state(controller, NODE_CONTROLLER_FAILED, controller->lost_error);
 	node_nvme_connect(controller);
 }
@@ -231,8 +235,9 @@ static void try_later(struct node_controller *controller, int error)
 	set_state(controller, NODE_CONTROLLER_FAILED, error);
 	if (node->stopping || controller->state == NODE_CONTROLLER_DELETING)
 		return;
-	log_error("nvme", "a controller cannot be served", "controller=%s error=%d",
-		  controller->name, error);
+	if (controller->retry_pause_ns == 0) /* the first time only */
+		event_emit(node->events, EVENT_CONTROLLER_FAILED, controller->name, "%s",
+			   api_nvme_error_text(error));
 	controller->retry_pause_ns = controller->retry_pause_ns
 					     ? MIN(controller->retry_pause_ns * 2, RETRY_LAST)
 					     : RETRY_FIRST;

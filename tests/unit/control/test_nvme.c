@@ -301,6 +301,31 @@ static void kill_keeper(const char *name)
 	sim_rig_run(&rig.sim, reactor_index(keeper->link->options.home), kill_in_fiber, keeper);
 }
 
+/* One for each keeper that was lost, one for the controller that has none now, which is in health
+ * too. */
+static void expect_events(void)
+{
+	json_t *answer = result_of("event.list", "{}"), *list = answer, *event;
+	unsigned lost = 0, failed = 0;
+	size_t i;
+
+	if (json_is_object(answer))
+		list = json_object_get(answer, "events");
+	json_array_foreach(list, i, event)
+	{
+		const char *reason = json_string_value(json_object_get(event, "reason"));
+
+		lost += strcmp(reason, "keeper-lost") == 0;
+		failed += strcmp(reason, "controller-failed") == 0;
+	}
+	assert_int_equal(lost, 3);
+	assert_int_equal(failed, 1);
+	json_decref(answer);
+	list = result_of("health.show", "{}");
+	assert_int_equal(json_array_size(list), 1);
+	json_decref(list);
+}
+
 static void replaces_a_keeper_that_is_lost(void **state)
 {
 	begin(6, 2);
@@ -321,6 +346,7 @@ static void replaces_a_keeper_that_is_lost(void **state)
 	pass(3 * NSEC_PER_SEC);
 	expect_field("a", "state", "failed");
 	expect_field("a", "error", "the keeper program could not be started");
+	expect_events();
 	expect_field("b", "state", "online");
 	BAD(ERROR_UNAVAILABLE, "nvme.keeper-replace", NAMED("a"));
 	GOOD("nvme.detach", PAIR("a", "d"));
