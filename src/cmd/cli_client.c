@@ -158,23 +158,53 @@ static int interpret(const struct text *text, const char *path, json_t **ret_ans
 	return 0;
 }
 
+static int exchange(const char *socket_path, const char *request, struct text *text,
+		    struct error *error)
+{
+	_cleanup_(close_fd) int fd = -1;
+	int r = connect_to(socket_path, error, &fd);
+
+	if (r < 0)
+		return r;
+	r = send_all(fd, request, strlen(request));
+	if (r == 0)
+		r = receive_all(fd, text);
+	return r < 0 ? unreachable(error, socket_path, "no answer from", -r) : 0;
+}
+
+int cli_client_get(const char *socket_path, const char *path, char **ret_body,
+		   struct error *ret_error)
+{
+	_cleanup_(text_done) struct text text = {0};
+	char request[200];
+	const char *body;
+	size_t length;
+	unsigned status;
+	int r;
+
+	snprintf(request, sizeof(request),
+		 "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
+	r = exchange(socket_path, request, &text, ret_error);
+	if (r < 0)
+		return r;
+	if (cli_client_parse_http(text.bytes, text.length, &status, &body, &length) < 0 ||
+	    status != 200)
+		return unreachable(ret_error, socket_path, "no usable answer from", EBADMSG);
+	*ret_body = strndup(body, length);
+	return *ret_body ? 0 : unreachable(ret_error, socket_path, "cannot ask", ENOMEM);
+}
+
 int cli_client_call(const char *socket_path, const struct method *method, const json_t *params,
 		    json_t **ret_answer, struct error *ret_error)
 {
-	_cleanup_(close_fd) int fd = -1;
 	_cleanup_(text_done) struct text text = {0};
 	_cleanup_free_ char *request = compose(method, params);
 	int r;
 
 	if (!request)
 		return unreachable(ret_error, socket_path, "cannot ask", ENOMEM);
-	r = connect_to(socket_path, ret_error, &fd);
+	r = exchange(socket_path, request, &text, ret_error);
 	if (r < 0)
 		return r;
-	r = send_all(fd, request, strlen(request));
-	if (r == 0)
-		r = receive_all(fd, &text);
-	if (r < 0)
-		return unreachable(ret_error, socket_path, "no answer from", -r);
 	return interpret(&text, socket_path, ret_answer, ret_error);
 }

@@ -13,6 +13,10 @@
 int cli_client_call(const char *socket_path, const struct method *method, const json_t *params,
 		    json_t **ret_answer, struct error *ret_error);
 
+/* The body of what GET answers with status 200, as text; the caller frees. -EIO like above. */
+int cli_client_get(const char *socket_path, const char *path, char **ret_body,
+		   struct error *ret_error);
+
 /* For tests: takes a whole HTTP answer apart. -EBADMSG when it is none. */
 int cli_client_parse_http(const char *text, size_t length, unsigned *ret_status,
 			  const char **ret_body, size_t *ret_body_length);

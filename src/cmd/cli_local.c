@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/cli_local.h"
 
+#include "cmd/cli_bundle.h"
 #include "cmd/cli_completion.h"
 #include "cmd/cli_doctor.h"
 #include "control/params.h"
@@ -25,6 +26,10 @@ int cli_local_run(struct cli_local *local)
 		return EXIT_CODE_OK;
 	case METHOD_DOCTOR_RUN:
 		return doctor(local);
+	case METHOD_SUPPORT_BUNDLE_WRITE:
+		return cli_bundle_write(local->args, local->socket, &local->error) < 0
+			       ? EXIT_CODE_FAILED
+			       : EXIT_CODE_OK;
 	default:
 		ASSERT(false); /* a method that is marked as local stands above */
 	}

@@ -524,6 +524,18 @@ static const struct method methods[METHOD_COUNT] = {
 		       PARAM("directory", PARAM_TEXT, 0,
 			     "also check this directory, for a pool to come", .maximum = 4000)),
 		doctor_columns, METHOD_PRINT_ROWS, .local = true, .implied = true),
+	[METHOD_SUPPORT_BUNDLE_WRITE] = METHOD(
+		"support-bundle", "write", ROLE_READER,
+		"write configuration, states, events, log and metrics to a tar file",
+		PARAMS(PARAM("file", PARAM_TEXT, GIVEN, "the file to make", .maximum = 4000),
+		       PARAM("redact", PARAM_BOOL, 0,
+			     "replace names and addresses; secrets are left out in any case"),
+		       PARAM("config", PARAM_TEXT, 0, "configuration file of the daemon",
+			     .maximum = 4000),
+		       PARAM("log", PARAM_TEXT, 0,
+			     "its log (default: what the journal has of its unit)",
+			     .maximum = 4000)),
+		NO_COLUMNS, METHOD_PRINT_NONE, .local = true, .implied = true),
 	[METHOD_COMPLETION_BASH] =
 		METHOD("completion", "bash", ROLE_READER, "print the completion script for bash",
 		       NO_PARAMS, NO_COLUMNS, METHOD_PRINT_NONE, .local = true),
@@ -543,6 +555,7 @@ static const struct {
 	{"event", "what has happened, with reason codes"},
 	{"health", "what is wrong now"},
 	{"doctor", "is this host fit for the daemon"},
+	{"support-bundle", "what others need to help"},
 	{"completion", "completion of this command line in shells"},
 };
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 
 import rig
@@ -129,6 +130,49 @@ def run_doctor(daemon, expect, *words):
     return json.loads(done.stdout)["result"]
 
 
+def support_bundle_hides_names(daemon):
+    daemon.write_config("[iscsi]\nport = 0\n[log]\nlevel = info\n")
+    daemon.start()
+    daemon.cli("pool", "create", "poolofacme", daemon.path("acmepool"), "--capacity", "1G")
+    daemon.cli("container", "create", "acmeweb")
+    daemon.cli("vdisk", "create", "acmeweb/payroll", "1G")
+    daemon.cli("iscsi", "export", "acmeweb/payroll")
+    daemon.cli("vdisk", "create", "acmeweb/shortlived", "1G")
+    daemon.cli("vdisk", "delete", "acmeweb/shortlived", "--yes")
+    with open(daemon.path("conf"), "a", encoding="utf-8") as file:
+        file.write("; 10.20.30.40 is the host\n; secret = tellnobody\n")
+    words = ("--config", daemon.path("conf"), "--log", daemon.path("log"))
+    daemon.cli("support-bundle", daemon.path("plain.tar"), *words)
+    daemon.cli("support-bundle", "--redact", daemon.path("redacted.tar"), *words)
+    daemon.cli("support-bundle", "--redact", daemon.path("redacted.tar"), *words, expect=5)
+    check(os.stat(daemon.path("plain.tar")).st_mode & 0o777 == 0o600, "mode")
+    plain, redacted = members(daemon.path("plain.tar")), members(daemon.path("redacted.tar"))
+    check(set(plain) == set(redacted), "the same files")
+    for name in ("sarsend.conf.txt", "log.txt", "metrics.txt", "doctor.json", "vdisk.list.json",
+                 "event.list.json", "health.show.json", "pool.list.json", "stats.show.json"):
+        check(len(plain[name]) > 2, f"{name} in {sorted(plain)}")
+    check("payroll" in plain["vdisk.list.json"] and "tellnobody" not in "".join(plain.values()),
+          "names stay, secrets do not")
+    for name, text in redacted.items():
+        for word in ("poolofacme", "acme", "payroll", "shortlived", "tellnobody", "10.20.30.40"):
+            check(word not in text, f"{word} in {name}:\n{text}")
+    disk = json.loads(redacted["vdisk.list.json"])["result"][0]["name"]
+    check(disk.startswith("redacted-") and disk in redacted["metrics.txt"], "the same everywhere")
+    daemon.stop()
+    daemon.cli("support-bundle", "--redact", daemon.path("down.tar"), *words)
+    check("unavailable" in members(daemon.path("down.tar"))["vdisk.list.json"], "without a daemon")
+    daemon.cli("support-bundle", daemon.path("journal.tar"))
+    names = members(daemon.path("journal.tar"))
+    check("log.txt" in names or "log.json" in names, "the journal, or why there is none")
+
+
+def members(path):
+    with tarfile.open(path) as archive:
+        return {os.path.basename(member.name): archive.extractfile(member).read().decode()
+                for member in archive}
+
+
 if __name__ == "__main__":
     sys.exit(rig.main(bash_completes, events_are_durable_and_followed,
-                      health_tells_what_is_wrong, doctor_works_without_the_daemon))
+                      health_tells_what_is_wrong, doctor_works_without_the_daemon,
+                      support_bundle_hides_names))
