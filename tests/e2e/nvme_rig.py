@@ -137,15 +137,20 @@ class ControllerDaemon:
 
     def __init__(self, daemon, size="32M", reactors=1):
         self.daemon = daemon
+        self.keepers = []
         daemon.reactors = reactors
         daemon.start()
         daemon.make_pool()
         self.add_disk("disk", size)
-        daemon.cli("nvme", "create", "vm")
+        self.socket = self.add_controller("vm")
         daemon.cli("nvme", "attach", "vm", "default/disk")
-        shown = daemon.json("nvme", "show", "vm")
-        self.socket, self.keeper = shown["socket"], shown["keeper"]["pid"]
-        self.number = 0
+
+    def add_controller(self, name):
+        """Its socket."""
+        self.daemon.cli("nvme", "create", name)
+        shown = self.daemon.json("nvme", "show", name)
+        self.keepers.append(shown["keeper"]["pid"])
+        return shown["socket"]
 
     def add_disk(self, name, size):
         self.daemon.cli("vdisk", "create", f"default/{name}", size)
@@ -182,11 +187,12 @@ class ControllerDaemon:
         self.daemon.stop()
 
     def keeper_alive(self):
-        return os.path.exists(f"/proc/{self.keeper}")
+        return all(os.path.exists(f"/proc/{pid}") for pid in self.keepers)
 
     def done(self):
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait(rig.SECONDS)
-        if self.keeper_alive():
-            os.kill(self.keeper, signal.SIGKILL)
+        for pid in self.keepers:
+            if os.path.exists(f"/proc/{pid}"):
+                os.kill(pid, signal.SIGKILL)

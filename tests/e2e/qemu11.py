@@ -20,7 +20,7 @@ BASE = os.environ.get("SARSEN_QEMU11", os.path.join(rig.BUILD, "qemu11"))
 TREES = {  # suites of Debian, and what is taken from them
     "qemu": (("trixie", "trixie-backports"), "qemu-system-x86"),
     "guest": (("trixie",), "linux-image-cloud-amd64,busybox-static,nvme-cli,ovmf,e2fsprogs,"
-              "fdisk,util-linux"),
+              "fdisk,util-linux,mtools"),
 }
 PROGRAMS = ("usr/sbin/nvme", "usr/sbin/mke2fs", "usr/sbin/sfdisk", "usr/sbin/blockdev",
             "usr/sbin/e2fsck")
@@ -155,6 +155,23 @@ def initramfs():
     shutil.rmtree(root)
     os.rename(f"{path}.{os.getpid()}", path)
     return path
+
+
+def guest_program(name, *arguments):
+    """Runs a program of the guest's tree on this machine."""
+    return run([*with_loader(tree("guest"), name), *arguments])
+
+
+def make_boot_disk(path, size):
+    """A FAT disk from whose script UEFI's shell starts the kernel with the initramfs."""
+    script = path + ".nsh"
+    write(script, "fs0:\r\n\\vmlinuz.efi initrd=\\initrd console=ttyS0 panic=-1 loglevel=6\r\n")
+    with open(path, "wb") as file:
+        file.truncate(size)
+    guest_program("usr/bin/mformat", "-i", path, "-F", "::")
+    for source, name in ((kernel(), "vmlinuz.efi"), (initramfs(), "initrd"),
+                         (script, "startup.nsh")):
+        guest_program("usr/bin/mcopy", "-i", path, source, "::" + name)
 
 
 def vfio_user(socket):
