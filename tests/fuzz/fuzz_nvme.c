@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "nvme_rig.h"
+#include "reactor/context.h"
 
 #define STEPS_MAX  256u
 #define VOLUME     (256 * KIB)
@@ -52,6 +53,14 @@ static uint64_t take(struct input *input, unsigned bytes)
 		value |= (uint64_t)*input->at++ << 8 * i;
 	return value;
 }
+
+/* The second thread is a race by intent, which ThreadSanitizer rightly reports: in its build the
+ * guest's memory holds still. */
+#ifdef CONTEXT_TSAN
+static const bool scribbles = false;
+#else
+static const bool scribbles = true;
+#endif
 
 static void *scribble(void *arg)
 {
@@ -194,14 +203,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	map_id = 1;
 	mapped = true;
 	atomic_store(&stop, false);
-	ASSERT(pthread_create(&thread, NULL, scribble, &seed) == 0);
+	if (scribbles)
+		ASSERT(pthread_create(&thread, NULL, scribble, &seed) == 0);
 	for (unsigned i = 0; i < STEPS_MAX && input.left > 0; i++)
 		step(&input);
 	/* Whatever was done, a reset ends it. */
 	nvme_rig_device_reset(&rig);
 	ASSERT(sim_run_until(rig.sim->sim, is_quiet, NULL, 10 * NSEC_PER_SEC) == 0);
 	atomic_store(&stop, true);
-	(void)pthread_join(thread, NULL);
+	if (scribbles)
+		(void)pthread_join(thread, NULL);
 	nvme_rig_stop(&rig);
 	block_volume_free(volumes[0]);
 	block_volume_free(volumes[1]);

@@ -110,8 +110,15 @@ static void *play(void *arg)
 	/* Until it hangs up, what it says is taken. */
 	while (recv(keeper->fd, &message, sizeof(message), MSG_WAITALL) == sizeof(message))
 		keeper->goodbye = message.type == VFU_LINK_BYE;
-	close(keeper->fd);
 	return NULL;
+}
+
+/* The test itself speaks on the socket, too, so it is closed by neither before the other is done.
+ */
+static void end_play(struct keeper *keeper)
+{
+	assert_int_equal(pthread_join(keeper->thread, NULL), 0);
+	close(keeper->fd);
 }
 
 /* --- the engine --- */
@@ -171,7 +178,7 @@ static int try_with(struct keeper *keeper, void (*script)(struct keeper *keeper)
 	r = real_rig_run(&keeper->rig, 0, open_link, keeper);
 	if (r == 0)
 		real_rig_run(&keeper->rig, 0, close_link, keeper);
-	assert_int_equal(pthread_join(keeper->thread, NULL), 0);
+	end_play(keeper);
 	return r;
 }
 
@@ -442,7 +449,7 @@ static int lost_by(struct keeper *keeper, void (*after)(struct keeper *keeper))
 	after(keeper);
 	wait_until_lost(keeper);
 	real_rig_run(&keeper->rig, 0, close_link, keeper);
-	assert_int_equal(pthread_join(keeper->thread, NULL), 0);
+	end_play(keeper);
 	return keeper->lost;
 }
 
