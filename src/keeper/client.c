@@ -430,9 +430,19 @@ static int check_header(const struct keeper *keeper, const struct vfu_header *he
 	return !keeper->negotiated && header->command != VFU_VERSION ? -EPROTO : 0;
 }
 
+/* A message that came at `began_ns` is answered. */
+static void note_time(struct keeper *keeper, uint64_t began_ns)
+{
+	uint64_t took_ns = keeper_now_ns() - began_ns;
+
+	if (took_ns > keeper->shared->counters.longest_message_ns)
+		vfu_store(&keeper->shared->counters.longest_message_ns, took_ns);
+}
+
 static void dispatch(struct keeper *keeper, const struct vfu_header *header)
 {
 	handler *handle = find_handler(header->command);
+	uint64_t began_ns = keeper_now_ns();
 
 	keeper->shared->counters.messages++;
 	if (handle)
@@ -440,6 +450,8 @@ static void dispatch(struct keeper *keeper, const struct vfu_header *header)
 		       header->size - sizeof(*header));
 	else
 		client_refuse(keeper, header, -EOPNOTSUPP);
+	if (keeper->wait == KEEPER_WAIT_NOTHING)
+		note_time(keeper, began_ns);
 }
 
 static int read_message(struct keeper *keeper, struct vfu_header *header)
@@ -519,6 +531,8 @@ void client_finish_wait(struct keeper *keeper, int error)
 	struct vfu_dma_unmap unmap = {.argsz = sizeof(unmap)};
 
 	keeper->wait = KEEPER_WAIT_NOTHING;
+	if (!(header.flags & VFU_NO_REPLY))
+		note_time(keeper, keeper->wait_since_ns);
 	if (wait == KEEPER_WAIT_UNMAP) {
 		unmap.address = keeper->shared->maps[keeper->wait_map].address;
 		unmap.size = keeper->shared->maps[keeper->wait_map].length;
