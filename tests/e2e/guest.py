@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest needs: a Debian kernel, an initramfs, a disk image, and QEMU to run it."""
 import glob
-import lzma
 import os
 import re
 import shutil
 import struct
 import subprocess
 
+import initramfs
 import rig
-from rig import check, run
+from initramfs import write
+from rig import run
 
 MIB = 1 << 20
 META_PACKAGE = "linux-image-cloud-amd64"
@@ -66,41 +67,6 @@ def kernel():
     return glob.glob(pattern)[0]
 
 
-def module(name):
-    """The module's bytes, or None when it is built in."""
-    pattern = name.replace("_", "[_-]") + ".ko*"
-    for path in glob.glob(os.path.join(cache(), "root", "**", pattern), recursive=True):
-        with (lzma.open if path.endswith(".xz") else open)(path, "rb") as file:
-            return file.read()
-    return None
-
-
-def modules():
-    """Name and bytes of all the guest must load, in an order that satisfies each."""
-    loaded = {}
-
-    def add(name):
-        data = None if name in loaded else module(name)
-        if data is None:
-            return
-        depends = re.search(rb"\0depends=([^\0]*)\0", data)
-        for other in depends[1].decode().split(",") if depends else ():
-            if other:
-                add(other)
-        loaded[name] = data
-
-    for name in MODULES:
-        add(name)
-    return loaded
-
-
-def write(path, data, mode=0o644):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data if isinstance(data, bytes) else data.encode())
-    os.chmod(path, mode)
-
-
 INITRAMFS_INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -120,21 +86,14 @@ poweroff -f
 def make_initramfs(path, work):
     """Loads what the kernel does not have, and goes on with the init of the disk."""
     root = os.path.join(work, "initramfs")
-    loaded = modules()
+    loaded = initramfs.modules(os.path.join(cache(), "root"), MODULES)
     for name in ("proc", "dev", "root"):
         os.makedirs(os.path.join(root, name))
-    with open(BUSYBOX, "rb") as file:
-        write(os.path.join(root, "bin/busybox"), file.read(), 0o755)
+    initramfs.copy(BUSYBOX, os.path.join(root, "bin/busybox"))
     for name, data in loaded.items():
         write(os.path.join(root, "modules", name), data)
     write(os.path.join(root, "init"), INITRAMFS_INIT.format(modules=" ".join(loaded)), 0o755)
-    names = "\n".join(sorted(os.path.relpath(os.path.join(top, name), root)
-                             for top, folders, files in os.walk(root)
-                             for name in folders + files))
-    with open(path, "wb") as file:
-        done = subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=root,
-                              input=names.encode(), stdout=file, timeout=rig.SECONDS, check=False)
-    check(done.returncode == 0, "cpio failed")
+    initramfs.pack(root, path)
 
 
 def make_disk(path, file_system):

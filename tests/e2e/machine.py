@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual machine whose initramfs ends in a shell (initramfs.py) that the test talks to."""
+import os
+import re
+import subprocess
+import time
+
+import rig
+
+SECONDS = 90 * max(1, rig.SECONDS / 60)
+
+
+class Machine:
+    """`command` begins with QEMU; this adds the consoles."""
+
+    def __init__(self, directory, name, command, environment=None):
+        self.log_path = os.path.join(directory, name + ".console")
+        self.errors_path = os.path.join(directory, name + ".errors")
+        self.count = 0
+        command = [*command, "-display", "none", "-monitor", "none", "-nodefaults",
+                   "-serial", f"file:{self.log_path}", "-chardev", "stdio,id=shell,signal=off",
+                   "-serial", "chardev:shell"]
+        with open(self.errors_path, "wb") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
+                                            stdout=subprocess.PIPE, stderr=errors)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.pending = b""
+
+    def fail(self, text):
+        raise rig.Failure(f"{text}\n{self.console()[-3000:]}")
+
+    def console(self):
+        texts = []
+        for path in (self.log_path, self.errors_path):
+            if not os.path.exists(path):
+                continue
+            with open(path, encoding="utf-8", errors="replace") as file:
+                texts.append(file.read())
+        return "\n".join(texts)
+
+    def wait(self, name, seconds=SECONDS):
+        """What the shell said until it was done with `name`, and the exit code."""
+        mark = re.compile(rb"\n?\001 %s (\d+)\r?\n" % name.encode())
+        deadline = time.monotonic() + seconds
+        while not (found := mark.search(self.pending)):
+            part = self.process.stdout.read()
+            if part:
+                self.pending += part
+                continue
+            if self.process.poll() is not None:
+                self.fail("QEMU ended")
+            if time.monotonic() > deadline:
+                self.fail(f"no answer to {name} in time; so far {self.pending[-1000:]}")
+            time.sleep(0.01)
+        output, self.pending = self.pending[:found.start()], self.pending[found.end():]
+        return output.decode(errors="replace").replace("\r", ""), int(found[1])
+
+    def ready(self):
+        self.wait("ready")
+        return self
+
+    def begin(self, line):
+        self.count += 1
+        self.process.stdin.write(f"{self.count} {line}\n".encode())
+        self.process.stdin.flush()
+        return str(self.count)
+
+    def end(self, name, expect=0, seconds=SECONDS):
+        output, code = self.wait(name, seconds)
+        if expect is not None and code != expect:
+            self.fail(f"in the guest, command {name} ended with {code}:\n{output}")
+        return output
+
+    def sh(self, line, expect=0, seconds=SECONDS):
+        """Runs one line in the guest; what it printed."""
+        return self.end(self.begin(line), expect, seconds)
+
+    def until(self, line, seconds=20):
+        """Runs it until it succeeds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            output, code = self.wait(self.begin(line))
+            if code == 0:
+                return output
+            if time.monotonic() > deadline:
+                self.fail(f"never true in the guest: {line}\n{output}")
+            time.sleep(0.1)
+
+    def reboot(self):
+        self.begin("sync; reboot -f")
+        return self.ready()
+
+    def power_off(self):
+        self.begin("sync; poweroff -f")
+        code = self.process.wait(SECONDS)
+        if code != 0:
+            self.fail(f"QEMU ended with {code}")
+
+    def done(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(SECONDS)
+        self.process.stdin.close()
+        self.process.stdout.close()
