@@ -14,13 +14,14 @@ struct op_traits {
 
 static const struct op_traits op_traits[BLOCK_OP_COUNT] = {
 	[BLOCK_READ] = {"read", true, false, true, BLOCK_FUA},
-	[BLOCK_WRITE] = {"write", true, true, true, BLOCK_FUA},
-	[BLOCK_WRITE_ZEROES] = {"write-zeroes", false, true, false, BLOCK_FUA | BLOCK_NO_RELEASE},
-	[BLOCK_UNMAP] = {"unmap", false, true, false, BLOCK_FUA},
+	[BLOCK_WRITE] = {"write", true, true, true, BLOCK_FUA | BLOCK_TELL_WRITTEN},
+	[BLOCK_WRITE_ZEROES] = {"write-zeroes", false, true, false,
+				BLOCK_FUA | BLOCK_NO_RELEASE | BLOCK_TELL_WRITTEN},
+	[BLOCK_UNMAP] = {"unmap", false, true, false, BLOCK_FUA | BLOCK_TELL_WRITTEN},
 	[BLOCK_FLUSH] = {"flush", false, false, false, 0},
 	[BLOCK_COMPARE] = {"compare", true, false, true, BLOCK_FUA},
 	[BLOCK_COMPARE_AND_WRITE] = {"compare-and-write", true, true, true,
-				     BLOCK_FUA | BLOCK_TELL_COMPARED},
+				     BLOCK_FUA | BLOCK_TELL_COMPARED | BLOCK_TELL_WRITTEN},
 	[BLOCK_STATUS] = {"status", false, false, false, 0},
 };
 

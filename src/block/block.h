@@ -55,13 +55,18 @@ enum {
 	/* compare-and-write: request->compared is called when the compare has succeeded, before the
 	 * first byte is written. On the reactor of the volume that does it. */
 	BLOCK_TELL_COMPARED = 1 << 2,
+	/* Of all that change contents: request->written is called when what was written is what
+	 * others read, and outlives the process; with FUA perhaps before it is durable. It is
+	 * called before anything that waited for the range goes on. On the reactor of the volume
+	 * that does it; not when the request fails. */
+	BLOCK_TELL_WRITTEN = 1 << 3,
 };
 
 /* Room in each request for the layer that handles it. Layers below a layer are given requests that
  * the upper one embeds in memory of its own. */
 #define BLOCK_SPACE_BYTES 448
 
-#define BLOCK_IOV_MAX 1024
+#define BLOCK_IOV_MAX                1024
 #define BLOCK_DEFAULT_TRANSFER_BYTES (1u << 20)
 
 struct block_status {
@@ -73,10 +78,10 @@ struct block_status {
 struct block_volume;
 
 enum block_state { /* of a request; kept by block.c to catch what completes twice or too early */
-	BLOCK_STATE_IDLE,
-	BLOCK_STATE_SUBMITTING, /* inside submit(): must not complete here */
-	BLOCK_STATE_IN_FLIGHT,
-	BLOCK_STATE_COMPLETING, /* block_complete_later() was called */
+		   BLOCK_STATE_IDLE,
+		   BLOCK_STATE_SUBMITTING, /* inside submit(): must not complete here */
+		   BLOCK_STATE_IN_FLIGHT,
+		   BLOCK_STATE_COMPLETING, /* block_complete_later() was called */
 };
 
 struct block_request {
@@ -88,8 +93,9 @@ struct block_request {
 	int iov_count;
 	void (*done)(struct block_request *request, int result);
 	void (*compared)(struct block_request *request); /* only with BLOCK_TELL_COMPARED */
-	struct block_status status;  /* out, BLOCK_STATUS */
-	uint64_t miscompare_offset;  /* out, with -EILSEQ: first different byte, from offset */
+	void (*written)(struct block_request *request);  /* only with BLOCK_TELL_WRITTEN */
+	struct block_status status;                      /* out, BLOCK_STATUS */
+	uint64_t miscompare_offset; /* out, with -EILSEQ: first different byte, from offset */
 
 	/* Owned by the volume from submit to done. */
 	struct block_volume *volume;
@@ -155,6 +161,13 @@ static inline void block_compared(struct block_request *request)
 {
 	if (request->flags & BLOCK_TELL_COMPARED)
 		request->compared(request);
+}
+
+/* For volumes: all that it writes is written. */
+static inline void block_written(struct block_request *request)
+{
+	if (UNLIKELY(request->flags & BLOCK_TELL_WRITTEN))
+		request->written(request);
 }
 
 /* A request for which a fiber waits. The caller fills request's input fields but `done`. */

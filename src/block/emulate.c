@@ -187,6 +187,8 @@ static void run_fiber(struct fiber_task *task)
 	struct emulate_volume *emulate = emulate_of(request->volume);
 	int result = run_operation(emulate, request);
 
+	if (result == 0)
+		block_written(request);
 	give_slot(emulate, emulation->slot);
 	release_claim(emulate, request);
 	block_complete(request, result);

@@ -20,10 +20,10 @@
 
 #include "block/iov.h"
 
-#define PAGE_BYTES UINT64_C(4096)
+#define PAGE_BYTES         UINT64_C(4096)
 #define RELEASE_STEP_BYTES (16 * MIB)
-#define CLEAR_STEP_BYTES MIB
-#define STATUS_BYTES GIB /* a status answer looks no further */
+#define CLEAR_STEP_BYTES   MIB
+#define STATUS_BYTES       GIB /* a status answer looks no further */
 
 struct memory_volume {
 	struct block_volume volume;
@@ -136,10 +136,12 @@ static void zero_step(struct reactor_work *work)
 
 	while (zeroing->offset < stop)
 		zeroing->offset += zero_run(memory, zeroing->offset, stop, zeroing->release);
-	if (zeroing->offset < zeroing->end)
+	if (zeroing->offset < zeroing->end) {
 		reactor_defer(memory->volume.home, &zeroing->work);
-	else
-		block_complete(request, 0);
+		return;
+	}
+	block_written(request);
+	block_complete(request, 0);
 }
 
 static void start_zeroing(struct memory_volume *memory, struct block_request *request)
@@ -196,6 +198,7 @@ static void memory_submit(struct block_volume *volume, struct block_request *req
 		break;
 	case BLOCK_WRITE:
 		store(memory, request, 0);
+		block_written(request);
 		break;
 	case BLOCK_WRITE_ZEROES:
 	case BLOCK_UNMAP:
@@ -211,6 +214,7 @@ static void memory_submit(struct block_volume *volume, struct block_request *req
 		if (result == 0) {
 			block_compared(request);
 			store(memory, request, request->length);
+			block_written(request);
 		}
 		break;
 	case BLOCK_STATUS:

@@ -25,7 +25,11 @@ static int run(struct block_request *request)
 
 static void null_submit(struct block_volume *volume, struct block_request *request)
 {
-	block_complete_later(request, run(request));
+	int result = run(request);
+
+	if (result == 0)
+		block_written(request);
+	block_complete_later(request, result);
 }
 
 static void null_free(struct block_volume *volume)

@@ -47,6 +47,11 @@ static void tell_parent(struct block_request *request)
 	block_compared(sub_of(request)->parent);
 }
 
+static void tell_parent_written(struct block_request *request)
+{
+	block_written(sub_of(request)->parent);
+}
+
 static void start(struct sub_pool *pool, struct block_request *parent)
 {
 	struct sub *sub = LIST_ENTRY(list_pop_front(&pool->free), struct sub, link);
@@ -56,6 +61,7 @@ static void start(struct sub_pool *pool, struct block_request *parent)
 	sub->request.op = parent->op;
 	sub->request.flags = parent->flags;
 	sub->request.compared = tell_parent;
+	sub->request.written = tell_parent_written;
 	sub->request.offset = parent->offset;
 	sub->request.length = parent->length;
 	sub->request.iov = parent->iov;

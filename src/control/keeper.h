@@ -34,5 +34,8 @@ struct keeper_ops {
 	int (*attach)(struct nvme_link *link, const struct nvme_namespace_options *options);
 	int (*detach)(struct nvme_link *link, uint32_t nsid);
 	void (*resized)(struct nvme_link *link, uint32_t nsid);
+	/* nvme_controller_redone(), nvme_controller_go_on() */
+	unsigned (*redone)(struct nvme_link *link);
+	void (*go_on)(struct nvme_link *link, unsigned step);
 	void (*get_stats)(struct nvme_link *link, struct nvme_stats *ret_stats);
 };

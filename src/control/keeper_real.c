@@ -298,6 +298,16 @@ static void resized(struct nvme_link *link, uint32_t nsid)
 	nvme_namespace_resized(nvme_link_controller(link), nsid);
 }
 
+static unsigned redone(struct nvme_link *link)
+{
+	return nvme_controller_redone(nvme_link_controller(link));
+}
+
+static void go_on(struct nvme_link *link, unsigned step)
+{
+	nvme_controller_go_on(nvme_link_controller(link), step);
+}
+
 static void get_stats(struct nvme_link *link, struct nvme_stats *ret_stats)
 {
 	nvme_controller_get_stats(nvme_link_controller(link), ret_stats);
@@ -314,5 +324,7 @@ const struct keeper_ops keeper_real_ops = {
 	.attach = attach,
 	.detach = detach,
 	.resized = resized,
+	.redone = redone,
+	.go_on = go_on,
 	.get_stats = get_stats,
 };

@@ -131,6 +131,7 @@ static void fill_options(struct node_controller *controller, struct nvme_link_op
 			       .subsystem_id = controller->subsystem_id,
 			       .in_flight_bytes_max = nvme->in_flight_bytes,
 			       .io_queues = (uint16_t)controller->spec.queues,
+			       .gated = controller->gated,
 			       .model = MODEL},
 		.lost = lost,
 		.context = controller};
@@ -214,15 +215,18 @@ static int connect_locked(struct node_controller *controller)
 	if (!controller->spec.link[0])
 		return -ENAMETOOLONG;
 	close_link(controller); /* of a keeper that is lost */
+	controller->gated = node_nvme_is_gated(controller);
 	set_state(controller, NODE_CONTROLLER_STARTING, 0);
 	r = open_link(controller, &call);
 	if (r < 0)
 		return r;
 	controller->link = call.link;
+	controller->begun = true;
 	node_nvme_attach_all(controller);
 	if (controller->state != NODE_CONTROLLER_STARTING) /* lost again meanwhile */
 		return controller->error ? controller->error : -ECONNRESET;
 	(void)call_home(controller, start_at_home, &call); /* is 0 */
+	node_nvme_pass_gate(controller);
 	if (controller->state != NODE_CONTROLLER_STARTING)
 		return controller->error ? controller->error : -ECONNRESET;
 	return 0;
@@ -262,6 +266,7 @@ static void connect_run(struct fiber_task *task)
 		set_state(controller, NODE_CONTROLLER_ONLINE, 0);
 		log_info("nvme", "a controller is served", "controller=%s", controller->name);
 	} else {
+		controller->begun = controller->redone == NVME_REDO_STEPS;
 		try_later(controller, r);
 	}
 	fiber_mutex_unlock(&controller->lock);
@@ -371,6 +376,7 @@ int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped,
 	controller->spec.doorbells_mapped = doorbells_mapped;
 	controller->spec.queues = queues;
 	controller->controller_id = controller_id;
+	controller->redone = NVME_REDO_STEPS;
 	world->ops->random(world, &controller->subsystem_id, sizeof(controller->subsystem_id));
 	r = node_nvme_write_controller(controller);
 	if (r < 0) {

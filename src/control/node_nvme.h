@@ -27,7 +27,8 @@ struct node_namespace {
 	uint32_t block_bytes; /* for the guest; 0 = the vDisk's own */
 	uint64_t vdisk_id;
 	bool read_only, shared;
-	int error; /* why it is not served, or 0 */
+	bool stale; /* left behind: node_nvme_gate.c */
+	int error;  /* why it is not served, or 0 */
 };
 
 struct node_controller {
@@ -46,6 +47,9 @@ struct node_controller {
 	struct fiber_mutex lock;
 	unsigned users; /* that read it, or wait for the lock */
 	bool connecting;
+	bool gated;      /* as the link was opened */
+	bool begun;      /* it recovers, or will soon: it cannot be left behind any more */
+	unsigned redone; /* steps of its recovery, with this daemon; NVME_REDO_STEPS: all */
 	uint64_t retry_pause_ns;
 	struct fiber_task connect_task;
 	struct reactor_timer retry;
@@ -104,6 +108,13 @@ void node_nvme_drop_namespaces(struct node_controller *controller);
 /* All namespaces of a controller that was just connected. Under its lock. */
 void node_nvme_attach_all(struct node_controller *controller);
 
+/* node_nvme_gate.c */
+/* Is its recovery to wait for that of others? */
+bool node_nvme_is_gated(struct node_controller *controller);
+/* Goes through the steps of recovery of a controller that was just started, unless it is lost
+ * meanwhile. Under its lock. */
+void node_nvme_pass_gate(struct node_controller *controller);
+
 /* node_nvme_reserve.c */
 /* Those of a vDisk that is attached as shared: made when they are first asked for. */
 int node_nvme_reservations(struct node *node, struct node_vdisk *vdisk,
@@ -118,6 +129,9 @@ int node_nvme_read_rows(struct node *node);
 int node_nvme_write_controller(const struct node_controller *controller);
 int node_nvme_write_namespace(const struct node_controller *controller,
 			      const struct node_namespace *ns);
+/* Writes ns->stale; 0 too when the row is gone. */
+int node_nvme_write_stale(const struct node_controller *controller,
+			  const struct node_namespace *ns);
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid);
 int node_nvme_delete_controller(const struct node_controller *controller);
 /* node->nvme_identity is there; the first controller makes it. Under node->lock. */

@@ -54,6 +54,7 @@ static int serve(struct node_controller *controller, struct node_namespace *ns)
 					.block_bytes = ns->block_bytes,
 					.read_only = ns->read_only,
 					.shared = ns->shared,
+					.stale = ns->stale,
 					.thin = true}};
 
 	if (!vdisk || !vdisk->vdisk)
@@ -151,6 +152,8 @@ static int add(struct node_controller *controller, struct node_namespace *ns)
 	if (list_count(&controller->namespaces) >= controller->node->options.nvme.max_namespaces)
 		return -ENOSPC;
 	r = choose_nsid(controller, &ns->nsid);
+	/* What an engine before this one left to this nsid was for another disk. */
+	ns->stale = controller->redone < NVME_REDO_STEPS;
 	if (r == 0)
 		r = node_nvme_write_namespace(controller, ns);
 	if (r < 0)

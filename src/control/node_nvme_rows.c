@@ -56,12 +56,35 @@ int node_nvme_write_controller(const struct node_controller *controller)
 			     (int)controller->controller_id, "subsystem_id", subsystem));
 }
 
+static json_t *namespace_row(const struct node_namespace *ns)
+{
+	return json_pack("{s:I, s:b, s:b, s:i, s:b}", "vdisk", (json_int_t)ns->vdisk_id,
+			 "read_only", ns->read_only, "shared", ns->shared, "block",
+			 (int)ns->block_bytes, "stale", ns->stale);
+}
+
 int node_nvme_write_namespace(const struct node_controller *controller,
 			      const struct node_namespace *ns)
 {
-	return put(controller->node, namespace_key(controller->id, ns->nsid),
-		   json_pack("{s:I, s:b, s:b, s:i}", "vdisk", (json_int_t)ns->vdisk_id, "read_only",
-			     ns->read_only, "shared", ns->shared, "block", (int)ns->block_bytes));
+	return put(controller->node, namespace_key(controller->id, ns->nsid), namespace_row(ns));
+}
+
+int node_nvme_write_stale(const struct node_controller *controller, const struct node_namespace *ns)
+{
+	struct catalog_key key = namespace_key(controller->id, ns->nsid);
+	_cleanup_json_ json_t *json = namespace_row(ns);
+	_cleanup_free_ char *text = json_dumps(json, JSON_COMPACT);
+	struct catalog_row row;
+	int r = text ? catalog_get(controller->node->catalog, &key, &row) : -ENOMEM;
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	const struct catalog_change changes[] = {
+		{.kind = CATALOG_EXPECT, .key = key, .version = row.version},
+		{.kind = CATALOG_PUT, .key = key, .value = text, .length = (uint32_t)strlen(text)}};
+
+	catalog_row_done(&row);
+	return catalog_commit(controller->node->catalog, changes, ARRAY_SIZE(changes));
 }
 
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid)
@@ -184,19 +207,20 @@ static int parse_namespace(struct node *node, const struct catalog_row *row, con
 {
 	struct node_controller *controller = by_id(node, catalog_key_number(&row->key, 0));
 	struct node_namespace ns = {0};
-	int read_only, shared, block;
+	int read_only, shared, block, stale = false;
 	json_int_t vdisk;
 
 	if (row->key.length == namespace_key(1, 1).length)
 		ns.nsid = (uint32_t)catalog_key_number(&row->key, 1);
 	if (!controller || ns.nsid < 1 || ns.nsid > NVME_NAMESPACE_MAX ||
-	    json_unpack((json_t *)json, "{s:I, s:b, s:b, s:i}", "vdisk", &vdisk, "read_only",
-			&read_only, "shared", &shared, "block", &block) < 0 ||
+	    json_unpack((json_t *)json, "{s:I, s:b, s:b, s:i, s?b}", "vdisk", &vdisk, "read_only",
+			&read_only, "shared", &shared, "block", &block, "stale", &stale) < 0 ||
 	    (block != 0 && block != 512 && block != 4096))
 		return -EUCLEAN;
 	ns.vdisk_id = (uint64_t)vdisk;
 	ns.read_only = read_only;
 	ns.shared = shared;
+	ns.stale = stale;
 	ns.block_bytes = (uint32_t)block;
 	return node_nvme_add_namespace(controller, &ns);
 }

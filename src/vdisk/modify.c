@@ -186,6 +186,8 @@ static void modify_fiber(struct fiber_task *task)
 
 	REACHED("modify.run");
 	r = modify(vdisk, request);
+	if (r == 0)
+		block_written(request);
 	if (r == 0 && (request->flags & BLOCK_FUA)) {
 		range_lock_release(&vdisk->locks, &state->claim);
 		state->claimed = false;

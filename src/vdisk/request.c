@@ -87,6 +87,7 @@ void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int r
 	/* What the map holds now is settled when its layer is folded. */
 	vdisk->admitted[vdisk->map.active] += state->admitted;
 	state->admitted = 0;
+	block_written(request);
 	if (request->flags & BLOCK_FUA) {
 		if (state->claimed)
 			range_lock_release(&vdisk->locks, &state->claim);

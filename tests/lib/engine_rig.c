@@ -6,13 +6,19 @@
 #define CATALOG_PATH ENGINE_RIG_DISK "/catalog.db"
 #define POOL_PATH    ENGINE_RIG_DISK "/pool"
 
+void engine_rig_init_with(struct engine_rig *rig, const struct sim_options *options,
+			  uint64_t capacity_bytes, unsigned reactors)
+{
+	*rig = (struct engine_rig){.capacity_bytes = capacity_bytes, .budget_bytes = 64 * MIB};
+	sim_rig_init_options(&rig->sim, options, reactors);
+	ASSERT(sim_disk_add(rig->sim.sim, ENGINE_RIG_DISK, capacity_bytes + GIB) == 0);
+}
+
 void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes)
 {
 	const struct sim_options options = {.seed = seed, .trace = trace};
 
-	*rig = (struct engine_rig){.capacity_bytes = capacity_bytes, .budget_bytes = 64 * MIB};
-	sim_rig_init_options(&rig->sim, &options, 1);
-	ASSERT(sim_disk_add(rig->sim.sim, ENGINE_RIG_DISK, capacity_bytes + GIB) == 0);
+	engine_rig_init_with(rig, &options, capacity_bytes, 1);
 }
 
 void engine_rig_done(struct engine_rig *rig)

@@ -22,6 +22,9 @@ struct engine_rig {
 #define ENGINE_RIG_DISK "/disk0"
 
 void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes);
+/* With more reactors than the engine's, for a test's own purposes. */
+void engine_rig_init_with(struct engine_rig *rig, const struct sim_options *options,
+			  uint64_t capacity_bytes, unsigned reactors);
 void engine_rig_done(struct engine_rig *rig);
 /* Makes catalog, pool and container. */
 int engine_rig_create(struct engine_rig *rig);

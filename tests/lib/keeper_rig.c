@@ -63,6 +63,8 @@ static int open_link(void *context, const struct nvme_link_options *options,
 	fiber_sleep(NSEC_PER_MSEC);
 	if (rig->open_error)
 		return rig->open_error;
+	if (keeper && keeper->open_error)
+		return keeper->open_error;
 	if (!keeper || !keeper->running)
 		return -ECONNREFUSED;
 	ASSERT(!keeper->link);
@@ -165,6 +167,19 @@ static void resized(struct nvme_link *link, uint32_t nsid)
 	link->resized++;
 }
 
+static unsigned redone(struct nvme_link *link)
+{
+	unsigned most = link->options.controller.gated ? link->gone_on + 1 : NVME_REDO_STEPS;
+
+	return link->started && !link->keeper->slow ? MIN(most, NVME_REDO_STEPS) : 0;
+}
+
+static void go_on(struct nvme_link *link, unsigned step)
+{
+	ASSERT(link->started && step > link->gone_on);
+	link->gone_on = step;
+}
+
 static void get_stats(struct nvme_link *link, struct nvme_stats *ret_stats)
 {
 	*ret_stats = (struct nvme_stats){.enabled = true, .ready = link->started, .reads = 7};
@@ -181,6 +196,8 @@ const struct keeper_ops keeper_rig_ops = {
 	.attach = attach,
 	.detach = detach,
 	.resized = resized,
+	.redone = redone,
+	.go_on = go_on,
 	.get_stats = get_stats,
 };
 

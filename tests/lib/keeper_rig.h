@@ -15,7 +15,7 @@ struct nvme_link {
 	int loss; /* to be told */
 	struct reactor_work tell;
 	struct nvme_namespace_options namespaces[NVME_NAMESPACE_MAX + 1]; /* nsid 0: absent */
-	unsigned resized;
+	unsigned resized, gone_on;
 };
 
 struct keeper_rig_keeper {
@@ -23,6 +23,8 @@ struct keeper_rig_keeper {
 	char path[KEEPER_PATH_MAX + 1];
 	bool running;
 	unsigned spawned, replaced;
+	int open_error;
+	bool slow; /* what it does of recovery never ends */
 	struct keeper_spec spec;
 	struct vfu_shared *shared;
 	struct nvme_link *link; /* or NULL */

@@ -26,7 +26,7 @@ struct nvme_command *nvme_command_in(struct nvme_controller *controller, uint16_
 	command->bytes = 0;
 	command->lba = 0;
 	command->in_guest = command->recovered = command->redo_write = false;
-	command->counts_write = false;
+	command->counts_write = command->stale = false;
 	command->step = 0;
 	command->first = NULL;
 	command->buffer = NULL;
@@ -61,6 +61,9 @@ void nvme_command_begin(struct nvme_command *command)
 		REACHED("nvme.poison");
 		controller->stats.poisoned++;
 		nvme_command_end(command, NVME_SC_INTERNAL);
+	} else if (UNLIKELY(command->stale)) {
+		REACHED("nvme.stale");
+		nvme_command_end(command, NVME_SC_INTERNAL | NVME_STATUS_DNR);
 	} else if (command->sq->id == 0) {
 		controller->stats.admin_commands++;
 		nvme_admin_execute(command);

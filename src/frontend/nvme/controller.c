@@ -251,7 +251,7 @@ static bool controller_must_look(const struct nvme_controller *controller)
 
 static bool controller_nothing_came(struct nvme_controller *controller)
 {
-	return (controller->phase != NVME_SERVING || controller->recovering ||
+	return (controller->phase != NVME_SERVING || nvme_recover_holds(controller) ||
 		nvme_queue_is_empty(controller)) &&
 	       (!controller_registers_changed(controller) || controller->phase == NVME_DRAINING ||
 		controller->phase == NVME_STOPPING);
@@ -372,6 +372,7 @@ static void controller_init(struct nvme_controller *controller,
 		controller->options.in_flight_bytes_max = NVME_IN_FLIGHT_BYTES;
 	if (controller->options.io_queues == 0 || controller->options.io_queues > NVME_IO_QUEUES)
 		controller->options.io_queues = NVME_IO_QUEUES;
+	controller->gate = options->gated ? 0 : NVME_REDO_STEPS;
 	controller->poll_timer.run = controller_run_poll_timer;
 	controller->progress.run = controller_run_progress;
 	list_node_init(&controller->progress.link);
@@ -411,6 +412,23 @@ void nvme_controller_start(struct nvme_controller *controller)
 	controller->phase = NVME_SERVING;
 	nvme_recover(controller);
 	nvme_controller_progress(controller);
+	reactor_poller_wake(controller->home, &controller->poller);
+}
+
+unsigned nvme_controller_redone(const struct nvme_controller *controller)
+{
+	reactor_assert_home(controller->home);
+	return controller->redone;
+}
+
+void nvme_controller_go_on(struct nvme_controller *controller, unsigned step)
+{
+	reactor_assert_home(controller->home);
+	ASSERT(step <= NVME_REDO_STEPS);
+	controller->gate = MAX(controller->gate, step);
+	if (controller->phase == NVME_IDLE || controller->phase == NVME_STOPPING)
+		return;
+	nvme_controller_progress_later(controller);
 	reactor_poller_wake(controller->home, &controller->poller);
 }
 

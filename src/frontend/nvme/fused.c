@@ -100,16 +100,19 @@ static void fused_run(struct nvme_command *second)
 	second->request.compared = fused_compared;
 	second->controller->stats.others++;
 	nvme_io_submit(second, BLOCK_COMPARE_AND_WRITE,
-		       BLOCK_TELL_COMPARED | nvme_io_write_flags(second), &range);
+		       BLOCK_TELL_COMPARED | nvme_io_tell(second) | nvme_io_write_flags(second),
+		       &range);
 }
 
 /* The compare has succeeded under an engine before this one. */
 static void fused_redo(struct nvme_command *second)
 {
 	struct nvme_range range;
-	uint16_t status = nvme_io_write_status(second, &range);
+	bool written = second->slot->note > 0;
+	uint16_t status =
+		written ? nvme_namespace_try_use(second) : nvme_io_write_status(second, &range);
 
-	if (!status) {
+	if (!status && !written) {
 		nvme_command_empty_data(second, VFU_MAP_READ);
 		status = nvme_data_add(&second->data, &second->controller->guest,
 				       nvme_sqe_of(second), range.length);
@@ -119,7 +122,12 @@ static void fused_redo(struct nvme_command *second)
 		return;
 	}
 	second->request.done = fused_done;
-	nvme_io_submit(second, BLOCK_WRITE, nvme_io_write_flags(second), &range);
+	if (written) {
+		nvme_io_settle(second);
+		return;
+	}
+	nvme_io_submit(second, BLOCK_WRITE, nvme_io_tell(second) | nvme_io_write_flags(second),
+		       &range);
 }
 
 static struct nvme_command *fused_take_first(struct nvme_sq *sq)

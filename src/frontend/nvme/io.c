@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include "base/reached.h"
+
 #define LIMITED_RETRY (1u << 31)
 #define FUA           (1u << 30)
 #define PRINFO        (0xfu << 26)
@@ -99,12 +101,28 @@ unsigned nvme_io_write_flags(const struct nvme_command *command)
 	return !cached || nvme_sqe_of(command)->cdw12 & FUA ? BLOCK_FUA : 0;
 }
 
+static void io_written(struct block_request *request)
+{
+	struct nvme_command *command = CONTAINER_OF(request, struct nvme_command, request);
+
+	vfu_store(&command->slot->note, MAX(command->step, 1u));
+	nvme_point(command->controller, NVME_POINT_WRITTEN);
+}
+
+unsigned nvme_io_tell(struct nvme_command *command)
+{
+	command->request.written = io_written;
+	return BLOCK_TELL_WRITTEN;
+}
+
 void nvme_io_submit(struct nvme_command *command, enum block_op op, unsigned flags,
 		    const struct nvme_range *range)
 {
 	struct block_request *request = &command->request;
 	bool has_data = block_op_has_data(op);
 
+	if (UNLIKELY(command->ns->options.shared) && block_op_is_write(op))
+		flags |= nvme_io_tell(command);
 	request->op = op;
 	request->flags = flags;
 	request->offset = range->offset;
@@ -121,6 +139,24 @@ void nvme_io_submit(struct nvme_command *command, enum block_op op, unsigned fla
 static void io_done(struct block_request *request, int result)
 {
 	nvme_command_end_errno(CONTAINER_OF(request, struct nvme_command, request), result);
+}
+
+void nvme_io_settle(struct nvme_command *command)
+{
+	const struct nvme_range nothing = {0};
+
+	REACHED("nvme.settle");
+	command->data.count = 0;
+	nvme_io_submit(command, BLOCK_FLUSH, 0, &nothing);
+}
+
+/* True when nothing of it is left to be written: it is on its way to its end. */
+static bool io_is_written(struct nvme_command *command)
+{
+	if (LIKELY(!command->recovered) || command->slot->note == 0)
+		return false;
+	nvme_io_settle(command);
+	return true;
 }
 
 /* The namespace, its range, the limit on data. */
@@ -156,8 +192,8 @@ static void io_write(struct nvme_command *command)
 	struct nvme_stats *stats = &command->controller->stats;
 	struct nvme_range range;
 
-	if (!io_begin(command, true, &range) || !nvme_io_may_write(command) ||
-	    !nvme_command_map(command, range.length, VFU_MAP_READ))
+	if (!io_begin(command, true, &range) || io_is_written(command) ||
+	    !nvme_io_may_write(command) || !nvme_command_map(command, range.length, VFU_MAP_READ))
 		return;
 	stats->writes++;
 	stats->bytes_written += range.length;
@@ -180,7 +216,8 @@ static void io_write_zeroes(struct nvme_command *command)
 	struct nvme_range range;
 	unsigned flags;
 
-	if (!io_begin(command, false, &range) || !nvme_io_may_write(command))
+	if (!io_begin(command, false, &range) || io_is_written(command) ||
+	    !nvme_io_may_write(command))
 		return;
 	flags = nvme_io_write_flags(command);
 	if (!(nvme_sqe_of(command)->cdw12 & DEALLOCATE))

@@ -26,6 +26,7 @@ enum nvme_point {                        /* the commit points of rules 2 and 3 *
 		  NVME_POINT_FETCHED,    /* in a slot, not yet taken from the queue */
 		  NVME_POINT_TAKEN,      /* taken, not yet begun */
 		  NVME_POINT_COMPARED,   /* its compare has succeeded, its write is to follow */
+		  NVME_POINT_WRITTEN,    /* what it writes is what others read */
 		  NVME_POINT_COMPLETING, /* recorded, not yet posted */
 		  NVME_POINT_POSTING,    /* about to be written to the guest */
 		  NVME_POINT_POSTED,     /* written, tail not yet moved */
@@ -47,7 +48,7 @@ struct nvme_host_ops {
 	 * the next attachment's block_bytes. From a fiber. NULL: sizes cannot be changed. */
 	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
-	 * for NVME_POINT_COMPARED on that of the volume. */
+	 * for NVME_POINT_COMPARED and WRITTEN on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);
 };
 
@@ -63,6 +64,9 @@ struct nvme_controller_options {
 	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
 	uint16_t io_queues;           /* pairs that the guest may create; 0 = all there are */
 	bool namespace_management;    /* the guest may format namespaces that are not shared */
+	/* Other controllers share a namespace and recover at the same time: see
+	 * nvme_controller_go_on(). */
+	bool gated;
 };
 
 struct nvme_namespace_options {
@@ -74,6 +78,9 @@ struct nvme_namespace_options {
 	bool read_only;
 	bool shared; /* several controllers have it (NMIC, reservations) */
 	bool thin;   /* deallocate gives space back */
+	/* Others that share it have gone on without this controller: what a dead engine left to be
+	 * written is not written any more, but fails. */
+	bool stale;
 	/* Of the namespace; the same for all its controllers. NULL: it has none. */
 	struct nvme_reservations *reservations;
 };
@@ -106,6 +113,15 @@ void nvme_controller_unmap(struct nvme_controller *controller, uint32_t id);
 /* Recovers what the last engine left (rule 4) and begins to serve. All ranges, interrupts and
  * namespaces that exist have been given before. */
 void nvme_controller_start(struct nvme_controller *controller);
+/*
+ * Recovery of controllers that share a namespace (rule 10) goes in steps: 1, the writes whose
+ * compare had succeeded; 2, other writes to shared namespaces; then all the rest and new commands.
+ * With options.gated a controller that has done a step waits until it is told to go on, when all
+ * others have done it too.
+ */
+#define NVME_REDO_STEPS 2u
+unsigned nvme_controller_redone(const struct nvme_controller *controller); /* steps */
+void nvme_controller_go_on(struct nvme_controller *controller, unsigned step);
 /* Doorbells or registers may have changed. */
 void nvme_controller_kick(struct nvme_controller *controller);
 /* Takes no further command, waits for those in flight (from a fiber), and leaves the shared memory

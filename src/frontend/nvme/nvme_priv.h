@@ -86,6 +86,7 @@ struct nvme_command {
 	bool recovered;        /* an engine before this one began it */
 	bool counts_write;     /* in ns->member.writes */
 	bool redo_write;       /* its compare has succeeded (rule 5) */
+	bool stale;            /* it may not be executed again (rule 10) */
 	struct nvme_data data;
 	struct nvme_command *first; /* of a fused pair, in its second */
 	/* Commands of several steps. */
@@ -124,9 +125,10 @@ struct nvme_controller {
 
 	enum nvme_phase phase;
 	bool recovering; /* commands whose compare succeeded go first, suspects last and alone */
-	bool innocents_begun;
-	bool asleep;  /* event indexes are armed */
-	bool starved; /* a queue was left for lack of slots or credit */
+	bool innocents_begun;  /* of this step of recovery */
+	unsigned redone, gate; /* steps of recovery that are done, that may be left behind */
+	bool asleep;           /* event indexes are armed */
+	bool starved;          /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
 	struct reactor_poller poller;
 	struct reactor_timer poll_timer; /* mapped doorbells without a trap */
@@ -171,6 +173,12 @@ static inline void nvme_point(const struct nvme_controller *controller, enum nvm
 {
 	if (UNLIKELY(controller->host->point != NULL))
 		controller->host->point(controller->host_context, point);
+}
+
+/* No command is taken: recovery is not over, or that of others is not. */
+static inline bool nvme_recover_holds(const struct nvme_controller *controller)
+{
+	return controller->recovering || controller->gate < NVME_REDO_STEPS;
 }
 
 /* --- controller.c --- */
@@ -294,6 +302,11 @@ unsigned nvme_io_write_flags(const struct nvme_command *command);
 /* The caller has set request.done. */
 void nvme_io_submit(struct nvme_command *command, enum block_op op, unsigned flags,
 		    const struct nvme_range *range);
+/* Asks the volume to tell when the write of command->step (from 1 on) is what others read. */
+unsigned nvme_io_tell(struct nvme_command *command);
+/* All that it writes is written, by an engine before this one: makes it durable as promised, then
+ * done() is called. */
+void nvme_io_settle(struct nvme_command *command);
 void nvme_fused_execute(struct nvme_command *command);
 /* The second of a fused pair does not come. */
 void nvme_fused_end(struct nvme_sq *sq);
@@ -334,7 +347,7 @@ void nvme_event_forget(struct nvme_controller *controller);
 /* -EPROTO, -EUCLEAN: see nvme_controller_new(). */
 int nvme_recover_check(const struct vfu_shared *shared);
 void nvme_recover(struct nvme_controller *controller);
-/* The last of the writes whose compare had succeeded has ended. */
+/* Nothing of this step of recovery is in flight any more. */
 void nvme_recover_more(struct nvme_controller *controller);
 /* No command is in flight: forgets queues, slots and what admin commands have set. */
 void nvme_recover_forget(struct nvme_controller *controller);

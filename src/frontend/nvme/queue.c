@@ -441,7 +441,7 @@ bool nvme_queue_poll(struct nvme_controller *controller)
 	struct list_node *first = list_front(&controller->live);
 	unsigned found = 0, count = (unsigned)list_count(&controller->live);
 
-	if (!first || controller->phase != NVME_SERVING || controller->recovering)
+	if (!first || controller->phase != NVME_SERVING || nvme_recover_holds(controller))
 		return false;
 	controller->starved = false;
 	/* The queue that was first is last the next time. */

@@ -2,7 +2,8 @@
 /*
  * Commands of several requests: Dataset Management (deallocate), Verify, Copy (NVM command set;
  * Copy as of 2.0, format 0). All may run again from the start: a Copy whose destination overlaps a
- * source would not be so, and is refused.
+ * source would not be so, and is refused. On a shared namespace slot->note counts the steps that
+ * are done, which are not done again (rule 10).
  */
 #include "frontend/nvme/nvme_priv.h"
 
@@ -62,7 +63,7 @@ void nvme_ranges_dsm(struct nvme_command *command)
 	const struct nvme_sqe *sqe = nvme_sqe_of(command);
 	const struct nvme_dsm_range *ranges;
 
-	command->step = 0;
+	command->step = command->recovered ? command->slot->note : 0;
 	command->step_count = (sqe->cdw10 & 0xff) + 1;
 	command->request.done = dsm_done;
 	if (!nvme_namespace_use(command) || !nvme_io_may_write(command))
@@ -137,22 +138,55 @@ void nvme_ranges_verify(struct nvme_command *command)
 /* --- Copy --- */
 
 struct copy { /* in command->buffer */
+	struct nvme_command *command;
+	uint32_t skip; /* parts that an engine before this one has written */
+	struct block_wait write;
 	unsigned char data[COPY_BYTES];
 	struct nvme_copy_range ranges[NVME_COPY_RANGES];
 };
 
-static int copy_range(struct nvme_command *command, uint64_t from, uint64_t to, uint64_t length)
+static void copy_written(struct block_request *request)
+{
+	const struct nvme_command *command =
+		CONTAINER_OF(request, struct copy, write.request)->command;
+
+	vfu_store(&command->slot->note, command->step);
+	nvme_point(command->controller, NVME_POINT_WRITTEN);
+}
+
+static int copy_write(struct nvme_command *command, uint64_t to, uint64_t length)
 {
 	struct copy *copy = command->buffer;
-	struct block_volume *volume = command->ns->volume;
+	struct iovec iov = {copy->data, length};
 
+	copy->write.request.op = BLOCK_WRITE;
+	copy->write.request.flags = nvme_io_write_flags(command) |
+				    (command->ns->options.shared ? BLOCK_TELL_WRITTEN : 0);
+	copy->write.request.written = copy_written;
+	copy->write.request.offset = to;
+	copy->write.request.length = length;
+	copy->write.request.iov = &iov;
+	copy->write.request.iov_count = 1;
+	return block_wait(command->ns->volume, &copy->write);
+}
+
+static int copy_part(struct nvme_command *command, uint64_t from, uint64_t to, uint64_t length)
+{
+	struct copy *copy = command->buffer;
+	int result;
+
+	if (command->step++ < copy->skip)
+		return 0;
+	result = block_io(command->ns->volume, BLOCK_READ, 0, copy->data, length, from);
+	return result < 0 ? result : copy_write(command, to, length);
+}
+
+static int copy_range(struct nvme_command *command, uint64_t from, uint64_t to, uint64_t length)
+{
 	while (length > 0) {
 		uint64_t part = MIN(length, (uint64_t)COPY_BYTES);
-		int result = block_io(volume, BLOCK_READ, 0, copy->data, part, from);
+		int result = copy_part(command, from, to, part);
 
-		if (result == 0)
-			result = block_io(volume, BLOCK_WRITE, nvme_io_write_flags(command),
-					  copy->data, part, to);
 		if (result < 0)
 			return result;
 		from += part;
@@ -177,6 +211,8 @@ static void copy_run(struct fiber_task *task)
 		result = copy_range(command, copy->ranges[i].slba << shift, to, length);
 		to += length;
 	}
+	if (result == 0 && copy->skip > 0)
+		result = block_io(command->ns->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
 	nvme_command_end_errno(command, result);
 }
 
@@ -230,6 +266,8 @@ void nvme_ranges_copy(struct nvme_command *command)
 	if (!ranges_allocate(command, ALIGN_UP(sizeof(*copy), (size_t)4096)))
 		return;
 	copy = command->buffer;
+	copy->command = command;
+	copy->skip = command->recovered ? command->slot->note : 0;
 	if (!nvme_command_take_data(command, copy->ranges,
 				    command->step_count * sizeof(copy->ranges[0])))
 		return;

@@ -6,9 +6,10 @@
  * A slot tells all: COMPLETING at or beyond its queue's tail is posted again byte for byte, below
  * it was posted; FETCHED below the queue's command_count is executed again, beyond it was never
  * taken. COMPARED is a write whose compare has succeeded: those go first, before anything can
- * change what was compared. Nothing is inferred from the guest's memory, save one doorbell: an
- * entry that was being posted (`posting`) may have been taken by the guest although tail had not
- * moved.
+ * change what was compared; then writes to shared namespaces, before anybody can see what a dead
+ * engine may have written of them (rule 10). Nothing is inferred from the guest's memory, save one
+ * doorbell: an entry that was being posted (`posting`) may have been taken by the guest although
+ * tail had not moved.
  */
 #include "frontend/nvme/nvme_priv.h"
 
@@ -152,6 +153,28 @@ static void recover_queues(struct nvme_controller *controller)
 			nvme_queue_open_sq(controller, i);
 }
 
+/* Does it change what a shared namespace holds? */
+static bool recover_is_shared_write(const struct nvme_controller *controller,
+				    const struct vfu_slot *slot)
+{
+	const struct nvme_sqe *sqe = (const struct nvme_sqe *)slot->sqe;
+	const struct nvme_ns *ns = nvme_namespace_get(controller, sqe->nsid);
+
+	if (slot->sqid == 0 || !ns || !ns->options.shared)
+		return false;
+	return sqe->flags & 3 || sqe->opcode == nvme_cmd_write ||
+	       sqe->opcode == nvme_cmd_write_zeroes || sqe->opcode == nvme_cmd_dsm ||
+	       sqe->opcode == nvme_cmd_copy;
+}
+
+static bool recover_is_stale(const struct nvme_controller *controller, const struct vfu_slot *slot)
+{
+	const struct nvme_sqe *sqe = (const struct nvme_sqe *)slot->sqe;
+
+	return recover_is_shared_write(controller, slot) &&
+	       nvme_namespace_get(controller, sqe->nsid)->options.stale;
+}
+
 static void recover_begin(struct nvme_controller *controller, uint16_t index)
 {
 	struct nvme_command *command = recover_command(controller, index);
@@ -159,6 +182,7 @@ static void recover_begin(struct nvme_controller *controller, uint16_t index)
 
 	slot->attempts++;
 	command->redo_write = slot->state == VFU_SLOT_COMPARED;
+	command->stale = recover_is_stale(controller, slot);
 	if (command->redo_write)
 		REACHED("nvme.recover-compared");
 	else
@@ -188,6 +212,7 @@ static void recover_compared(struct nvme_controller *controller)
 
 	controller->recovering = true;
 	controller->innocents_begun = false;
+	controller->redone = 0;
 	for (unsigned i = 0; i < count; i++) {
 		uint16_t index = controller->recover[i];
 		struct vfu_slot *slot = &controller->shared->slots[index];
@@ -241,51 +266,99 @@ static bool recover_is_suspect(const struct nvme_controller *controller, unsigne
 	return attempts >= NVME_ENGINES_MAX;
 }
 
-/* All but the suspects, which stay in controller->recover. */
+/* Is the entry to be begun in the present step? Fused pairs are not plain writes: what they compare
+ * with must be in place first. */
+static bool recover_belongs(const struct nvme_controller *controller, unsigned at)
+{
+	const struct vfu_slot *slot = &controller->shared->slots[controller->recover[at]];
+	const struct nvme_sqe *sqe = (const struct nvme_sqe *)slot->sqe;
+
+	return controller->redone == NVME_REDO_STEPS ||
+	       (!(sqe->flags & 3) && recover_is_shared_write(controller, slot));
+}
+
+/* Those of this step but the suspects, which stay in controller->recover. */
 static void recover_innocents(struct nvme_controller *controller)
 {
-	uint16_t begin[VFU_SLOT_COUNT];
+	uint16_t begin[VFU_SLOT_COUNT], keep[VFU_SLOT_COUNT];
 	unsigned begin_count = 0, kept = 0;
 
-	for (unsigned i = 0; i < controller->recover_count; i++)
-		if (!recover_is_suspect(controller, i))
+	for (unsigned i = 0; i < controller->recover_count; i++) {
+		if (recover_belongs(controller, i) && !recover_is_suspect(controller, i))
 			begin[begin_count++] = controller->recover[i];
-	for (unsigned i = controller->recover_count; i-- > 0;)
-		if (recover_is_suspect(controller, i))
-			begin[VFU_SLOT_COUNT - ++kept] = controller->recover[i];
-	memcpy(controller->recover, begin + VFU_SLOT_COUNT - kept, kept * sizeof(begin[0]));
+		else
+			keep[kept++] = controller->recover[i];
+	}
+	memcpy(controller->recover, keep, kept * sizeof(keep[0]));
 	controller->recover_count = kept;
 	for (unsigned i = 0; i < begin_count && controller->phase == NVME_SERVING; i++)
 		recover_begin(controller, begin[i]);
 }
 
-/* One alone, before new commands come: if an engine ends now, it is known which one did it. */
-static void recover_suspect(struct nvme_controller *controller)
+/* One alone, before new commands come: if an engine ends now, it is known which one did it. False:
+ * there is none left in this step. */
+static bool recover_suspect(struct nvme_controller *controller)
 {
-	uint16_t index = controller->recover[0];
+	unsigned at = 0;
+	uint16_t index;
 
+	while (at < controller->recover_count && !recover_belongs(controller, at))
+		at++;
+	if (at == controller->recover_count)
+		return false;
 	REACHED("nvme.recover-suspect");
-	memmove(controller->recover, controller->recover + 1,
-		--controller->recover_count * sizeof(controller->recover[0]));
+	index = controller->recover[at];
+	controller->recover_count--;
+	memmove(controller->recover + at, controller->recover + at + 1,
+		(controller->recover_count - at) * sizeof(controller->recover[0]));
 	controller->shared->slots[index].alone++;
 	recover_begin(controller, index);
+	return true;
+}
+
+/* True when a suspect is in flight. One that waits for its other half is not, so that comes at
+ * once. */
+static bool recover_suspects(struct nvme_controller *controller)
+{
+	bool begun = false;
+
+	while (controller->in_flight == 0 && controller->phase == NVME_SERVING &&
+	       recover_suspect(controller))
+		begun = true;
+	return begun && controller->in_flight > 0;
+}
+
+static void recover_begin_step(struct nvme_controller *controller)
+{
+	if (controller->innocents_begun)
+		return;
+	controller->innocents_begun = true;
+	recover_innocents(controller);
+}
+
+static void recover_end_step(struct nvme_controller *controller)
+{
+	controller->redone++;
+	controller->innocents_begun = false;
 }
 
 /* Called while `recovering`, whenever nothing is in flight. */
 void nvme_recover_more(struct nvme_controller *controller)
 {
-	bool suspects = controller->innocents_begun;
-
-	if (!suspects) {
-		controller->innocents_begun = true;
-		recover_innocents(controller);
-		suspects = controller->recover_count > 0;
+	if (controller->redone == 0)
+		recover_end_step(controller);
+	if (controller->gate < 1)
+		return;
+	if (controller->redone == 1) {
+		recover_begin_step(controller);
+		if (recover_suspects(controller) || controller->in_flight > 0)
+			return;
+		recover_end_step(controller);
 	}
-	/* One that waits for its other half is not in flight, so that comes at once. */
-	while (controller->recover_count > 0 && controller->in_flight == 0 &&
-	       controller->phase == NVME_SERVING)
-		recover_suspect(controller);
-	if (suspects && controller->in_flight > 0)
+	if (controller->gate < NVME_REDO_STEPS)
+		return;
+	recover_begin_step(controller);
+	if (recover_suspects(controller) || controller->recover_count > 0)
 		return;
 	controller->recovering = false;
 	nvme_point(controller, NVME_POINT_RECOVERED);
@@ -330,6 +403,7 @@ void nvme_recover_forget(struct nvme_controller *controller)
 	nvme_queue_init(controller);
 	recover_sort(controller); /* without queues no slot matters */
 	controller->recovering = false;
+	controller->redone = NVME_REDO_STEPS;
 	controller->recover_count = 0;
 	controller->starved = false;
 }

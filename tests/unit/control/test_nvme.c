@@ -285,6 +285,98 @@ static void finds_its_keepers_again(void **state)
 	node_rig_done(&rig);
 }
 
+static void restart(void)
+{
+	node_rig_crash(&rig, SIM_CRASH_PROCESS);
+	assert_int_equal(node_rig_start(&rig), 0);
+	pass(NSEC_PER_SEC / 10);
+}
+
+/* Three controllers: a and b share a disk, c has one alone. */
+static void begin_sharing(uint64_t seed)
+{
+	begin(seed, 2);
+	CREATE_DISK("d");
+	CREATE_DISK("e");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.create", NAMED("b"));
+	GOOD("nvme.create", NAMED("c"));
+	GOOD("nvme.attach", SHARED("a", "d"));
+	GOOD("nvme.attach", SHARED("b", "d"));
+	GOOD("nvme.attach", PAIR("c", "e"));
+	assert_false(link_of("b")->options.controller.gated);
+}
+
+static void those_who_share_recover_together(void **state)
+{
+	begin_sharing(20);
+	restart();
+	assert_true(link_of("a")->options.controller.gated);
+	assert_int_equal(link_of("a")->gone_on, NVME_REDO_STEPS);
+	assert_int_equal(link_of("b")->gone_on, NVME_REDO_STEPS);
+	assert_false(link_of("c")->options.controller.gated);
+	/* One that has begun is waited for as long as it takes. */
+	keeper_rig_find(&rig.keepers, "b")->slow = true;
+	restart();
+	pass(20 * NSEC_PER_SEC);
+	assert_int_equal(link_of("a")->gone_on, 0);
+	expect_field("a", "state", "starting");
+	expect_field("c", "state", "online");
+	keeper_rig_find(&rig.keepers, "b")->slow = false;
+	pass(NSEC_PER_SEC / 10);
+	assert_int_equal(link_of("a")->gone_on, NVME_REDO_STEPS);
+	assert_int_equal(link_of("b")->gone_on, NVME_REDO_STEPS);
+	assert_false(link_of("b")->namespaces[1].stale);
+	expect_field("a", "state", "online");
+	/* A keeper that is gone has nothing to redo. */
+	node_rig_crash(&rig, SIM_CRASH_PROCESS);
+	keeper_rig_kill(keeper_rig_find(&rig.keepers, "b"));
+	assert_int_equal(node_rig_start(&rig), 0);
+	pass(NSEC_PER_SEC / 2);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "b")->spawned, 2);
+	expect_field("a", "state", "online");
+	/* It ends at once while they wait for each other. */
+	keeper_rig_find(&rig.keepers, "b")->slow = true;
+	restart();
+	node_rig_stop(&rig);
+	node_rig_done(&rig);
+}
+
+static void one_that_does_not_come_is_left_behind(void **state)
+{
+	struct keeper_rig_keeper *late;
+
+	begin_sharing(21);
+	late = keeper_rig_find(&rig.keepers, "b");
+	late->open_error = -EPROTO;
+	restart();
+	assert_int_equal(link_of("a")->gone_on, 0);
+	pass(6 * NSEC_PER_SEC);
+	assert_int_equal(link_of("a")->gone_on, NVME_REDO_STEPS);
+	expect_field("a", "state", "online");
+	/* Another daemon knows it too, and waits for nobody. */
+	restart();
+	assert_false(link_of("a")->options.controller.gated);
+	expect_field("a", "state", "online");
+	late->open_error = 0;
+	pass(60 * NSEC_PER_SEC);
+	assert_true(link_of("b")->namespaces[1].stale);
+	expect_field("b", "state", "online");
+	/* It has come back. */
+	restart();
+	assert_false(link_of("b")->namespaces[1].stale);
+	/* While it is away, a disk in the place of another is not taken for that. */
+	late->open_error = -EPROTO;
+	restart();
+	GOOD("nvme.detach", PAIR("b", "d"));
+	CREATE_DISK("f");
+	GOOD("nvme.attach", PAIR("b", "f"));
+	late->open_error = 0;
+	pass(60 * NSEC_PER_SEC);
+	assert_true(link_of("b")->namespaces[1].stale);
+	node_rig_done(&rig);
+}
+
 struct kill {
 	struct keeper_rig_keeper *keeper;
 };
@@ -609,6 +701,8 @@ int main(void)
 		cmocka_unit_test(keeps_its_limits),
 		cmocka_unit_test(shares_only_when_all_agree),
 		cmocka_unit_test(finds_its_keepers_again),
+		cmocka_unit_test(those_who_share_recover_together),
+		cmocka_unit_test(one_that_does_not_come_is_left_behind),
 		cmocka_unit_test(replaces_a_keeper_that_is_lost),
 		cmocka_unit_test(undoes_what_fails),
 		cmocka_unit_test(can_be_disabled),

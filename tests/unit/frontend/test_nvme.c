@@ -164,6 +164,34 @@ static void another_engine_goes_on(void **state)
 	assert_false(nvme_rig_peek(&rig, 1, &cqe));
 }
 
+static void go_on(void *arg)
+{
+	assert_int_equal(nvme_controller_redone(rig.controller), NVME_REDO_STEPS);
+	nvme_controller_go_on(rig.controller, *(unsigned *)arg);
+}
+
+/* Also after a reset: what the guest does next must not come before what others redo. */
+static void a_gated_controller_takes_nothing(void **state)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_keep_alive};
+	struct nvme_cqe cqe;
+
+	nvme_rig_make_queues(&rig, 1);
+	nvme_rig_stop(&rig);
+	rig.options.gated = true;
+	nvme_rig_start(&rig);
+	nvme_rig_write_cc(&rig, 0);
+	nvme_rig_sleep(&rig, NSEC_PER_MSEC);
+	nvme_rig_enable(&rig);
+	nvme_rig_submit(&rig, 0, &sqe);
+	assert_false(nvme_rig_take(&rig, 0, &cqe));
+	sim_rig_run(rig.sim, 0, go_on, &(unsigned){1});
+	assert_false(nvme_rig_take(&rig, 0, &cqe));
+	sim_rig_run(rig.sim, 0, go_on, &(unsigned){NVME_REDO_STEPS});
+	assert_true(nvme_rig_take(&rig, 0, &cqe));
+	assert_int_equal(cqe.status >> 1, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +202,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(queues_wrap, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_reset_forgets_queues, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(another_engine_goes_on, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_gated_controller_takes_nothing, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
