@@ -20,7 +20,8 @@ from nvme_rig import Client, ControllerDaemon  # pylint: disable=wrong-import-po
 from rig import check  # pylint: disable=wrong-import-position
 
 DISK_MIB = 32
-POINTS = ("fetched", "taken", "compared", "completing", "posting", "posted", "tail", "recovered")
+POINTS = ("fetched", "taken", "compared", "written", "completing", "posting", "posted", "tail",
+          "recovered", "reset")  # enum nvme_point
 STALL_MS = 1000
 
 
@@ -63,13 +64,25 @@ class Kills:
             self.stalls.append(self.restart(client))
 
     def commit_points(self, client):
-        for number, _ in enumerate(POINTS):
+        for number, _ in enumerate(POINTS[:-1]):
             for count in (1, 7) if POINTS[number] != "recovered" else (1,):
                 self.daemon.kill()
                 self.daemon.launch({"SARSEN_NVME_DIE": f"{number}:{count}"})
                 self.daemon.wait_dead(f"at {POINTS[number]}:{count}", client)
                 self.daemon.launch()
                 self.progress(client)
+
+    def while_it_resets(self, client):
+        """The queues are forgotten, and nobody has been told so."""
+        for word in ("reset", "device-reset"):
+            self.daemon.kill()
+            self.daemon.launch({"SARSEN_NVME_DIE": f"{POINTS.index('reset')}:1"})
+            self.progress(client)
+            client.begin(word)
+            self.daemon.wait_dead(f"at reset by {word}", client)
+            self.daemon.launch()
+            client.line_json(rig.SECONDS)
+            self.progress(client)
 
     def while_it_starts(self, client):
         for _ in range(max(3, self.options.kills // 20)):
@@ -126,7 +139,8 @@ class Kills:
 
     def run(self):
         client = self.client()
-        for step in (self.random_instants, self.commit_points, self.while_it_starts, self.stopped,
+        for step in (self.random_instants, self.commit_points, self.while_it_resets,
+                     self.while_it_starts, self.stopped,
                      self.dead_meanwhile, self.away):
             began = time.monotonic()
             step(client)
