@@ -112,6 +112,9 @@ static int open_iscsi(struct node *node, struct error *error)
 		return 0;
 	options->save_reservations = node_export_save;
 	options->save_arg = node;
+	options->closed = true;
+	options->reactors = node->options.reactors;
+	options->reactor_count = MIN(node->options.reactor_count, (unsigned)ISCSI_REACTORS_MAX);
 	r = iscsi_server_new(node->home, options, &node->iscsi);
 	if (r == 0)
 		return 0;
@@ -153,13 +156,15 @@ static int open_all(struct node *node, struct error *error)
 		r = open_caches(node);
 	if (r == 0)
 		r = open_objects(node);
-	/* The port opens last but for the exports: whoever connects finds its target soon. */
+	/* The port opens last but for the exports; nobody is accepted before these are there. */
 	if (r == 0)
 		r = open_iscsi(node, error);
 	if (r == 0)
 		r = node_targets_open(node);
 	if (r == 0)
 		r = node_exports_open(node);
+	if (r == 0 && node->iscsi)
+		iscsi_server_open(node->iscsi);
 	if (r < 0 && error->code == ERROR_NONE)
 		error_set(error, error_code_of(r), node->options.state_directory, "see the log",
 			  "the node cannot start (error %d)", -r);

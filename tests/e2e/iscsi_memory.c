@@ -5,7 +5,10 @@
  *
  *     iscsi_memory [--port N] [--size BYTES] [--block 512|4096] [--physical BYTES] [--luns N]
  *                  [--thick] [--read-only] [--address A] [--poll-us N] [--memory BYTES]
- *                  [--reactors N] [--removable] [--chap USER:SECRET[:OWN-USER:OWN-SECRET]]
+ *                  [--reactors N] [--targets] [--removable]
+ *                  [--chap USER:SECRET[:OWN-USER:OWN-SECRET]]
+ *
+ * With --targets each LUN has a target of its own. Volumes are spread over the reactors.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -32,13 +35,13 @@ struct settings {
 	uint64_t size_bytes, poll_ns;
 	uint32_t block_bytes, physical_bytes;
 	unsigned luns, reactors;
-	bool thin, read_only, removable;
+	bool thin, read_only, removable, targets;
 	struct iscsi_access access;
 };
 
 struct rig {
 	struct settings settings;
-	struct reactor *reactors[REACTORS_MAX]; /* the server's, then those of the volumes */
+	struct reactor *reactors[REACTORS_MAX];
 	struct iscsi_server *server;
 	struct block_volume *volumes[LUNS_MAX];
 };
@@ -51,8 +54,26 @@ static void on_signal(int number)
 	stopped = 1;
 }
 
+static void name_target(const struct rig *rig, unsigned lun, char ret_name[ISCSI_NAME_MAX + 1])
+{
+	snprintf(ret_name, ISCSI_NAME_MAX + 1, TARGET);
+	if (rig->settings.targets && lun > 0)
+		snprintf(ret_name, ISCSI_NAME_MAX + 1, TARGET "%u", lun);
+}
+
+static int add_target(struct rig *rig, unsigned lun)
+{
+	char name[ISCSI_NAME_MAX + 1];
+	int r;
+
+	name_target(rig, lun, name);
+	r = iscsi_server_add_target(rig->server, name);
+	return r < 0 ? r : iscsi_server_set_access(rig->server, name, &rig->settings.access);
+}
+
 static int add_lun(struct rig *rig, unsigned lun)
 {
+	char name[ISCSI_NAME_MAX + 1];
 	struct iscsi_lun spec = {.serial = UINT64_C(0x5a125e1100000000) + lun,
 				 .product = "memory",
 				 .thin = rig->settings.thin,
@@ -68,20 +89,25 @@ static int add_lun(struct rig *rig, unsigned lun)
 	rig->volumes[lun]->physical_block_bytes =
 		MAX(rig->settings.physical_bytes, rig->settings.block_bytes);
 	spec.volume = rig->volumes[lun];
-	return iscsi_server_add_lun(rig->server, TARGET, (uint16_t)lun, &spec);
+	name_target(rig, lun, name);
+	return iscsi_server_add_lun(rig->server, name, rig->settings.targets ? 0 : (uint16_t)lun,
+				    &spec);
 }
 
 static int start(void *arg)
 {
 	struct rig *rig = arg;
-	int r = iscsi_server_new(rig->reactors[0], &rig->settings.server, &rig->server);
+	int r;
 
-	if (r == 0)
-		r = iscsi_server_add_target(rig->server, TARGET);
-	if (r == 0)
-		r = iscsi_server_set_access(rig->server, TARGET, &rig->settings.access);
-	for (unsigned lun = 0; lun < rig->settings.luns && r == 0; lun++)
-		r = add_lun(rig, lun);
+	rig->settings.server.reactors = rig->reactors;
+	rig->settings.server.reactor_count = rig->settings.reactors;
+	r = iscsi_server_new(rig->reactors[0], &rig->settings.server, &rig->server);
+	for (unsigned lun = 0; lun < rig->settings.luns && r == 0; lun++) {
+		if (lun == 0 || rig->settings.targets)
+			r = add_target(rig, lun);
+		if (r == 0)
+			r = add_lun(rig, lun);
+	}
 	return r;
 }
 
@@ -103,8 +129,13 @@ static void serve(struct rig *rig)
 	uint16_t port;
 
 	iscsi_server_address(rig->server, address, sizeof(address), &port);
-	for (unsigned lun = 0; lun < rig->settings.luns; lun++)
-		printf("iscsi://%s:%u/%s/%u\n", address, port, TARGET, lun);
+	for (unsigned lun = 0; lun < rig->settings.luns; lun++) {
+		char name[ISCSI_NAME_MAX + 1];
+
+		name_target(rig, lun, name);
+		printf("iscsi://%s:%u/%s/%u\n", address, port, name,
+		       rig->settings.targets ? 0 : lun);
+	}
 	fflush(stdout);
 	while (!stopped) {
 		struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -196,6 +227,7 @@ static int parse(int argc, char **argv, struct settings *settings)
 		{"physical", required_argument, NULL, 'y'},
 		{"memory", required_argument, NULL, 'm'},
 		{"quiet", no_argument, NULL, 'q'},
+		{"targets", no_argument, NULL, 'T'},
 		{0},
 	};
 	int option;
@@ -242,6 +274,9 @@ static int parse(int argc, char **argv, struct settings *settings)
 			break;
 		case 'm':
 			settings->server.memory_bytes = number;
+			break;
+		case 'T':
+			settings->targets = true;
 			break;
 		case 'q':
 			log_set_level(LOG_LEVEL_ERROR);

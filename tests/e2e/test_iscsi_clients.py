@@ -26,7 +26,7 @@ SKIPS_MAX = 10
 # The servers that the tests run against, with the tests: a test needs one that suits it.
 CONFIGURATIONS = (
     ((), 'ALL'),
-    (('--physical', '4096'), 'ALL'),
+    (('--physical', '4096', '--reactors', '3', '--luns', '2'), 'ALL'),
     (('--removable',), 'ALL.PreventAllow,ALL.NoMedia,ALL.StartStopUnit'),
     (('--read-only',), 'ALL.ReadOnly'),
 )
@@ -149,9 +149,12 @@ class Clients(unittest.TestCase):
                     'read -P 0x77 5k 1k', 'flush', 'aio_write -P 0x21 8M 4M',
                     'aio_write -P 0x22 12M 4M', 'aio_flush', 'read -P 0x21 8M 4M',
                     'read -P 0x22 12M 4M']
-        for reactors in ('1', '2'):  # the volume on the server's reactor, and on another
-            with Server('--reactors', reactors) as server:
-                self.qemu_io(server.url, *patterns)
+        with Server() as server:
+            self.qemu_io(server.url, *patterns)
+        # The target moves to its first volume's reactor; the second one's is another.
+        with Server('--reactors', '2', '--luns', '2') as server:
+            self.qemu_io(server.url, *patterns)
+            self.qemu_io(server.url[:-1] + '1', *patterns)
         # QEMU 7.2 aborts on thin units with blocks of 4 KiB: those are thick here.
         with Server('--block', '4096', '--thick') as server:
             self.qemu_io(server.url, *[p for p in patterns if '1k' not in p])

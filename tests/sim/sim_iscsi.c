@@ -3,13 +3,16 @@
  * Simulation of the iSCSI target: several initiators with several commands at once each, on a slow
  * volume, against the model of block_model.h. Each login draws its own way of moving data
  * (immediate, unsolicited, solicited; digests; burst lengths), and connections are cut at any time
- * and at any byte. An initiator then logs in again, and from that moment on its older commands must
+ * and at any byte. The server has one reactor or three; then the sessions are served where the
+ * volume is. Meanwhile sessions are dropped, rules set, and another target comes and
+ * goes. An initiator then logs in again, and from that moment on its older commands must
  * be over: only then the model is told that they failed.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -24,9 +27,10 @@
 #include "sim_run.h"
 
 #define SERVER_REACTOR 0
-#define VOLUME_REACTOR 1
-#define CLIENT_REACTOR 2
-#define REACTORS       3
+#define VOLUME_REACTOR 1 /* the server may use it, too */
+#define SPARE_REACTOR  2
+#define CLIENT_REACTOR 3
+#define REACTORS       4
 #define CLIENTS        3
 #define WORKERS        8  /* of one client */
 #define OPERATIONS     20 /* of one worker */
@@ -34,6 +38,8 @@
 #define BLOCKS         512
 #define LENGTH_MAX     256 /* blocks of one request */
 #define TARGET         "iqn.2026-01.org.sarsen:sim"
+#define OTHER          "iqn.2026-01.org.sarsen:other" /* comes and goes */
+#define DROPS          6                              /* sessions that the manager ends */
 #define LIMIT_NS       (3600 * NSEC_PER_SEC)
 
 struct client;
@@ -63,11 +69,15 @@ struct simulation {
 	struct sim_rig rig;
 	struct chance chance;
 	struct block_model model;
-	struct block_volume *memory, *delay;
+	struct block_volume *memory, *delay, *other;
 	struct iscsi_server *server;
 	struct sockaddr_in address;
 	uint64_t hash;
 	struct client clients[CLIENTS];
+	struct chance manager_chance;
+	unsigned drops;
+	bool has_other, ending;
+	struct sim_rig_task manager;
 };
 
 static void mix(struct simulation *simulation, uint64_t value)
@@ -87,6 +97,8 @@ static void start_server(void *arg)
 	uint16_t port;
 
 	options.memory_bytes = chance_below(chance, 2) ? 1 : 64 * MIB;
+	options.reactors = simulation->rig.reactors;
+	options.reactor_count = chance_below(chance, 2) ? 1 : CLIENT_REACTOR;
 	SIM_RUN_CHECK(iscsi_server_new(simulation->rig.reactors[SERVER_REACTOR], &options,
 				       &simulation->server) == 0,
 		      "no server");
@@ -118,7 +130,70 @@ static void make_volumes(struct simulation *simulation)
 			      delay_volume_new(simulation->memory, &delays, &simulation->delay) ==
 				      0,
 		      "no volume");
+	SIM_RUN_CHECK(memory_volume_new(simulation->rig.reactors[SPARE_REACTOR], BLOCK, BLOCK,
+					&simulation->other) == 0,
+		      "no other volume");
 	block_model_init(&simulation->model, BLOCK, BLOCKS);
+}
+
+/* --- What people do meanwhile --- */
+
+static void drop_a_session(struct simulation *simulation)
+{
+	struct iscsi_session_info *infos;
+	size_t count;
+
+	SIM_RUN_CHECK(iscsi_server_sessions(simulation->server, &infos, &count) == 0,
+		      "no list of sessions");
+	for (size_t i = 1; i < count; i++)
+		SIM_RUN_CHECK(infos[i].id != infos[i - 1].id, "two sessions have one number");
+	if (count > 0 && simulation->drops < DROPS) {
+		size_t i = chance_below(&simulation->manager_chance, count);
+
+		/* -ENOENT: it ended meanwhile. */
+		simulation->drops +=
+			iscsi_server_drop_session(simulation->server, infos[i].id) == 0;
+	}
+	free(infos);
+}
+
+static void change_the_other(struct simulation *simulation)
+{
+	struct iscsi_lun lun = {.volume = simulation->other, .serial = 8};
+	int r;
+
+	if (simulation->has_other) {
+		r = iscsi_server_remove_target(simulation->server, OTHER);
+	} else {
+		r = iscsi_server_add_target(simulation->server, OTHER);
+		if (r == 0)
+			r = iscsi_server_add_lun(simulation->server, OTHER, 0, &lun);
+	}
+	SIM_RUN_CHECK(r == 0, "the other target: %d", r);
+	simulation->has_other = !simulation->has_other;
+}
+
+static void run_manager(void *arg)
+{
+	struct simulation *simulation = arg;
+	const struct iscsi_access access = {0};
+
+	while (!simulation->ending) {
+		fiber_sleep(chance_below(&simulation->manager_chance, 60000000));
+		switch (chance_below(&simulation->manager_chance, 3)) {
+		case 0:
+			drop_a_session(simulation);
+			break;
+		case 1:
+			change_the_other(simulation);
+			break;
+		default: /* logins that are under way begin anew */
+			SIM_RUN_CHECK(
+				iscsi_server_set_access(simulation->server, TARGET, &access) == 0,
+				"access cannot be set");
+			break;
+		}
+	}
 }
 
 /* --- Commands --- */
@@ -388,7 +463,7 @@ static void log_in(struct client *client)
 		r = initiator_open(&client->initiator, (struct sockaddr *)&simulation->address,
 				   sizeof(simulation->address), &options);
 		SIM_RUN_CHECK(r == 0 || r == -ECONNRESET || r == -EPIPE ||
-				      (r == -EACCES && client->initiator.login_status == 0x0302),
+				      (r == -EACCES && client->initiator.login_status >> 8 == 3),
 			      "login: error %d, status %04x", r, client->initiator.login_status);
 		mix(simulation, (uint64_t)r);
 		if (r < 0)
@@ -442,6 +517,9 @@ static void init_client(struct simulation *simulation, struct client *client)
 
 static void run_clients(struct simulation *simulation)
 {
+	chance_init(&simulation->manager_chance, chance_next(&simulation->chance));
+	simulation->manager = (struct sim_rig_task){.run = run_manager, .arg = simulation};
+	sim_rig_start(&simulation->rig, SERVER_REACTOR, &simulation->manager);
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		init_client(simulation, &simulation->clients[i]);
 		sim_rig_start(&simulation->rig, CLIENT_REACTOR, &simulation->clients[i].task);
@@ -451,6 +529,9 @@ static void run_clients(struct simulation *simulation)
 
 		SIM_RUN_CHECK(r == 0, "client %u does not come to an end: %d", i, r);
 	}
+	simulation->ending = true;
+	SIM_RUN_CHECK(sim_rig_wait(&simulation->rig, &simulation->manager, 1, LIMIT_NS) == 0,
+		      "the manager does not come to an end");
 }
 
 static void drop_line(enum log_level level, const char *line, void *arg)
@@ -474,6 +555,7 @@ static uint64_t run(uint64_t seed, bool trace)
 	sim_rig_run(&simulation->rig, SERVER_REACTOR, stop_server, simulation);
 	block_volume_free(simulation->delay);
 	block_volume_free(simulation->memory);
+	block_volume_free(simulation->other);
 	hash = simulation->hash ^ sim_trace_hash(simulation->rig.sim);
 	sim_rig_done(&simulation->rig);
 	block_model_done(&simulation->model);
@@ -483,13 +565,10 @@ static uint64_t run(uint64_t seed, bool trace)
 int main(int argc, char **argv)
 {
 	static const char *const must_reach[] = {
-		"iscsi.memory-wait",
-		"iscsi.reserve",
-		"iscsi.task-set-full",
-		"iscsi.abort-io",
-		"sim_iscsi.aborted",
-		"iscsi.reinstate-wait",
-		NULL,
+		"iscsi.memory-wait",   "iscsi.reserve",
+		"iscsi.task-set-full", "iscsi.abort-io",
+		"sim_iscsi.aborted",   "iscsi.reinstate-wait",
+		"iscsi.move",          NULL,
 	};
 	static const struct sim_run_program program = {
 		.name = "sim_iscsi",

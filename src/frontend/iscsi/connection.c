@@ -2,7 +2,7 @@
 /*
  * Connections.
  *
- * Home reactor: the server's.
+ * Home reactor: the server's, then the one of its target (connection_login.c).
  *
  * Invariants
  *  1. At most one receive and one send are under way. The memory that they name belongs to the
@@ -26,7 +26,7 @@
 
 #include "base/log.h"
 #include "base/reached.h"
-#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/shard.h"
 #include "frontend/iscsi/task.h"
 
 #define LOGIN_BUFFER_BYTES 16384
@@ -64,31 +64,6 @@ static void format_address(struct world_socket *socket, const struct world_ops *
 	}
 }
 
-/* Those in the login phase are few at any time; the oldest makes room for a new one. */
-static void limit_half_open(struct iscsi_server *server)
-{
-	struct iscsi_connection *connection;
-
-	if (server->half_open < ISCSI_HALF_OPEN_MAX)
-		return;
-	LIST_FOR_EACH (&server->connections, connection, struct iscsi_connection, link) {
-		if (connection->login && connection->state != ISCSI_CONNECTION_CLOSING) {
-			iscsi_connection_close(connection, "too many logins at once");
-			return;
-		}
-	}
-}
-
-static void end_login(struct iscsi_connection *connection)
-{
-	if (!connection->login)
-		return;
-	connection->server->half_open--;
-	iscsi_login_done(&connection->login->state);
-	free(connection->login);
-	connection->login = NULL;
-}
-
 /* Its tasks lose it: answers are dropped, and what waits for the initiator ends. */
 static void drop_tasks(struct iscsi_connection *connection)
 {
@@ -115,18 +90,18 @@ static void finish_run(struct reactor_work *work)
 {
 	struct iscsi_connection *connection =
 		CONTAINER_OF(work, struct iscsi_connection, finish_work);
-	struct iscsi_server *server = connection->server;
+	struct iscsi_shard *shard = connection->shard;
 
 	drop_tasks(connection);
 	list_remove(&connection->wait_link);
 	list_remove(&connection->link);
 	list_remove(&connection->send_hook.link);
-	end_login(connection);
+	iscsi_connection_end_login(connection);
 	iscsi_discovery_done(&connection->discovery);
 	iscsi_receiver_done(&connection->receiver);
-	server->world->socket_close(connection->socket);
+	shard->world->socket_close(connection->socket);
 	free(connection);
-	fiber_queue_wake_all(&server->changed);
+	fiber_queue_wake_all(&shard->changed);
 }
 
 static void try_finish(struct iscsi_connection *connection)
@@ -135,7 +110,7 @@ static void try_finish(struct iscsi_connection *connection)
 	    connection->send_pending || connection->in_receiver || connection->finishing)
 		return;
 	connection->finishing = true;
-	reactor_defer(connection->server->reactor, &connection->finish_work);
+	reactor_defer(connection->shard->reactor, &connection->finish_work);
 }
 
 void iscsi_connection_close(struct iscsi_connection *connection, const char *why)
@@ -145,7 +120,7 @@ void iscsi_connection_close(struct iscsi_connection *connection, const char *why
 	log_debug("iscsi", "connection closed", "peer=%s reason=\"%s\"", connection->peer, why);
 	connection->state = ISCSI_CONNECTION_CLOSING;
 	connection->receiver.paused = true;
-	connection->server->world->socket_shutdown(connection->socket);
+	connection->shard->world->socket_shutdown(connection->socket);
 	try_finish(connection);
 }
 
@@ -153,7 +128,7 @@ void iscsi_connection_finish(struct iscsi_connection *connection)
 {
 	connection->close_when_sent = true;
 	connection->receiver.paused = true;
-	reactor_hook_arm(connection->server->reactor, &connection->send_hook);
+	reactor_hook_arm(connection->shard->reactor, &connection->send_hook);
 }
 
 /* --- Sending --- */
@@ -168,7 +143,7 @@ static void sent(struct world_op *op, int64_t result)
 		try_finish(connection);
 		return;
 	}
-	connection->sent_ns = reactor_turn_ns(connection->server->reactor);
+	connection->sent_ns = reactor_turn_ns(connection->shard->reactor);
 	iscsi_sender_sent(&connection->sender, (size_t)result);
 	pump(connection);
 	try_finish(connection);
@@ -176,7 +151,7 @@ static void sent(struct world_op *op, int64_t result)
 
 static void pump(struct iscsi_connection *connection)
 {
-	struct iscsi_server *server = connection->server;
+	struct iscsi_shard *shard = connection->shard;
 	struct iscsi_sender *sender = &connection->sender;
 	int count = 0;
 
@@ -186,10 +161,10 @@ static void pump(struct iscsi_connection *connection)
 		count = iscsi_sender_gather(sender);
 	if (count > 0) {
 		connection->send_pending = true;
-		connection->sent_ns = reactor_turn_ns(server->reactor);
-		server->world->socket_send(server->port, connection->socket,
-					   sender->iov + sender->iov_at, count,
-					   &connection->send_op);
+		connection->sent_ns = reactor_turn_ns(shard->reactor);
+		shard->world->socket_send(shard->port, connection->socket,
+					  sender->iov + sender->iov_at, count,
+					  &connection->send_op);
 	} else if (connection->close_when_sent) {
 		iscsi_connection_close(connection, "login refused");
 	}
@@ -204,7 +179,7 @@ static void send_hook_run(struct reactor_hook *hook)
 void iscsi_connection_send(struct iscsi_connection *connection, struct iscsi_out *out)
 {
 	iscsi_sender_queue(&connection->sender, out);
-	reactor_hook_arm(connection->server->reactor, &connection->send_hook);
+	reactor_hook_arm(connection->shard->reactor, &connection->send_hook);
 }
 
 void iscsi_connection_stamp(struct iscsi_connection *connection, uint8_t *header, bool is_status)
@@ -232,7 +207,7 @@ static void received(struct world_op *op, int64_t result)
 		try_finish(connection);
 		return;
 	}
-	connection->received_ns = reactor_turn_ns(connection->server->reactor);
+	connection->received_ns = reactor_turn_ns(connection->shard->reactor);
 	if (!iscsi_receiver_is_amid(&connection->receiver))
 		connection->pdu_ns = connection->received_ns;
 	connection->in_receiver = true;
@@ -247,19 +222,19 @@ static void received(struct world_op *op, int64_t result)
 
 static void receive(struct iscsi_connection *connection)
 {
-	struct iscsi_server *server = connection->server;
+	struct iscsi_shard *shard = connection->shard;
 	int count;
 
 	if (connection->receive_pending || connection->receiver.paused)
 		return;
 	count = iscsi_receiver_want(&connection->receiver);
 	connection->receive_pending = true;
-	server->world->socket_receive(server->port, connection->socket, connection->receiver.iov,
-				      count, &connection->receive_op);
+	shard->world->socket_receive(shard->port, connection->socket, connection->receiver.iov,
+				     count, &connection->receive_op);
 }
 
-/* After a pause: first what is in the buffer, then the socket. */
-static void resume(struct iscsi_connection *connection)
+/* First what is in the buffer, then the socket. */
+void iscsi_connection_resume(struct iscsi_connection *connection)
 {
 	int r;
 
@@ -273,193 +248,6 @@ static void resume(struct iscsi_connection *connection)
 		iscsi_connection_close(connection, "protocol error");
 	receive(connection);
 	try_finish(connection);
-}
-
-/* --- Login phase --- */
-
-static int login_header(struct iscsi_connection *connection, const struct iscsi_bhs *bhs,
-			uint8_t **ret_data)
-{
-	struct iscsi_login_exchange *login = connection->login;
-
-	if (iscsi_pdu_opcode(bhs) != ISCSI_OP_LOGIN ||
-	    iscsi_pdu_data_length(bhs) > sizeof(login->data))
-		return -EPROTO;
-	memcpy(&login->request, bhs, sizeof(login->request));
-	*ret_data = login->data;
-	return 0;
-}
-
-static enum iscsi_out_fill fill_login(struct iscsi_out *out, struct iscsi_pdu_out *pdu)
-{
-	struct iscsi_login_exchange *login = CONTAINER_OF(out, struct iscsi_login_exchange, out);
-	struct iscsi_connection *connection = login->state.arg;
-	struct iscsi_login_response *response = (void *)pdu->header;
-
-	*response = login->state.response;
-	if (connection->session) {
-		put_be16(response->tsih, connection->session->tsih);
-		iscsi_connection_stamp(connection, pdu->header, true);
-	} else {
-		put_be32(response->stat_sn, connection->stat_sn++);
-		put_be32(response->exp_cmd_sn, login->state.cmd_sn);
-		put_be32(response->max_cmd_sn, login->state.cmd_sn);
-	}
-	pdu->data = login->state.answer;
-	pdu->length = (uint32_t)login->state.answer_length;
-	return ISCSI_OUT_LAST;
-}
-
-static void enter_full_feature(struct iscsi_connection *connection)
-{
-	const struct iscsi_params *params = &connection->login->state.params;
-
-	connection->max_send = params->max_send;
-	connection->max_recv = params->max_recv;
-	connection->receiver.header_digest = params->header_digest;
-	connection->receiver.data_digest = params->data_digest;
-	connection->sender.header_digest = params->header_digest;
-	connection->sender.data_digest = params->data_digest;
-	end_login(connection);
-	connection->state = ISCSI_CONNECTION_FULL;
-	if (iscsi_receiver_resize(&connection->receiver, ISCSI_RECEIVER_BYTES) < 0)
-		iscsi_connection_close(connection, "out of memory");
-	else
-		resume(connection);
-}
-
-static void login_sent(struct iscsi_out *out)
-{
-	struct iscsi_login_exchange *login = CONTAINER_OF(out, struct iscsi_login_exchange, out);
-	struct iscsi_connection *connection = login->state.arg;
-
-	if (connection->state == ISCSI_CONNECTION_CLOSING || login->next == ISCSI_LOGIN_FAIL)
-		return;
-	if (login->next == ISCSI_LOGIN_ENTER)
-		enter_full_feature(connection);
-	else
-		resume(connection);
-}
-
-static void send_login(struct iscsi_connection *connection)
-{
-	struct iscsi_login_exchange *login = connection->login;
-
-	login->out.fill = fill_login;
-	login->out.sent = login_sent;
-	iscsi_connection_send(connection, &login->out);
-	if (login->next == ISCSI_LOGIN_FAIL)
-		iscsi_connection_finish(connection);
-}
-
-static void login_pdu(struct iscsi_connection *connection)
-{
-	struct iscsi_login_exchange *login = connection->login;
-
-	connection->receiver.paused = true;
-	login->next = iscsi_login_request(&login->state, &login->request, login->data,
-					  iscsi_pdu_data_length(&connection->bhs));
-	if (login->next == ISCSI_LOGIN_ENTER) {
-		connection->state = ISCSI_CONNECTION_BINDING;
-		iscsi_connection_bind(connection);
-	} else {
-		send_login(connection);
-	}
-}
-
-static unsigned count_connections(const struct iscsi_session *session)
-{
-	const struct iscsi_connection *other;
-	unsigned count = 0;
-
-	LIST_FOR_EACH (&session->connections, other, struct iscsi_connection, session_link)
-		count += other->state != ISCSI_CONNECTION_CLOSING;
-	return count;
-}
-
-/* RFC 7143 6.3.4: another connection for a session; one with the same CID takes its place. */
-static enum iscsi_login_status join(struct iscsi_connection *connection,
-				    struct iscsi_session *session)
-{
-	const struct iscsi_login_state *login = &connection->login->state;
-	struct iscsi_connection *other;
-
-	if (!session || session->dead)
-		return ISCSI_LOGIN_NO_SESSION;
-	LIST_FOR_EACH (&session->connections, other, struct iscsi_connection, session_link) {
-		if (other->cid == login->cid)
-			iscsi_connection_close(other, "connection logged in again");
-	}
-	if (count_connections(session) >= session->params.max_connections)
-		return ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
-	connection->session = session;
-	return ISCSI_LOGIN_SUCCESS;
-}
-
-static enum iscsi_login_status begin_session(struct iscsi_connection *connection,
-					     struct iscsi_target *target)
-{
-	struct iscsi_server *server = connection->server;
-	int r;
-
-	if (server->session_count >= server->max_sessions ||
-	    (target && iscsi_server_is_crowded(server, target, &connection->login->state)))
-		return ISCSI_LOGIN_OUT_OF_RESOURCES;
-	r = iscsi_session_new(server, &connection->login->state, target, &connection->session);
-	if (r < 0)
-		return ISCSI_LOGIN_OUT_OF_RESOURCES;
-	log_info("iscsi", "session began", "initiator=%s target=%s peer=%s tsih=%u",
-		 connection->session->initiator, target ? target->scsi.name : "(discovery)",
-		 connection->peer, connection->session->tsih);
-	return ISCSI_LOGIN_SUCCESS;
-}
-
-/* RFC 7143 6.3.5: the same initiator port logs in anew: its older session ends first, down to its
- * last request, so that no old write lands behind a new one. True: it waits for that. */
-static bool must_wait(struct iscsi_connection *connection, struct iscsi_session *old)
-{
-	if (!old)
-		return false;
-	list_push_back(&old->waiters, &connection->wait_link);
-	if (!list_is_empty(&old->tasks))
-		REACHED("iscsi.reinstate-wait");
-	iscsi_session_kill(old); /* may call bind() at once */
-	return true;
-}
-
-void iscsi_connection_bind(struct iscsi_connection *connection)
-{
-	struct iscsi_server *server = connection->server;
-	struct iscsi_login_exchange *login = connection->login;
-	struct iscsi_target *target = NULL;
-	enum iscsi_login_status status = ISCSI_LOGIN_SUCCESS;
-	struct iscsi_session *session = NULL;
-
-	if (connection->state != ISCSI_CONNECTION_BINDING)
-		return;
-	if (!login->state.discovery) {
-		target = iscsi_server_find_target(server, login->state.target);
-		session = target ? iscsi_server_find_session(server, &login->state, target) : NULL;
-		if (!target || target->leaving)
-			status = ISCSI_LOGIN_NOT_FOUND;
-		else if (target->guard.generation != login->state.generation)
-			status = ISCSI_LOGIN_UNAVAILABLE; /* the rules changed meanwhile */
-	}
-	if (status == ISCSI_LOGIN_SUCCESS && login->state.tsih == 0) {
-		if (must_wait(connection, session))
-			return;
-		status = begin_session(connection, target);
-	} else if (status == ISCSI_LOGIN_SUCCESS) {
-		status = join(connection, session);
-	}
-	if (status != ISCSI_LOGIN_SUCCESS) {
-		login->next = ISCSI_LOGIN_FAIL;
-		iscsi_login_refuse(&login->state, status);
-	} else {
-		connection->cid = login->state.cid;
-		list_push_back(&connection->session->connections, &connection->session_link);
-	}
-	send_login(connection);
 }
 
 /* --- Full-feature phase --- */
@@ -503,7 +291,7 @@ static int on_header(struct iscsi_receiver *receiver, const struct iscsi_bhs *bh
 	connection->bhs = *bhs;
 	connection->receiving = NULL;
 	if (connection->state != ISCSI_CONNECTION_FULL)
-		return login_header(connection, bhs, ret_data);
+		return iscsi_connection_login_header(connection, bhs, ret_data);
 	if (iscsi_pdu_data_length(bhs) > connection->max_recv)
 		return -EPROTO;
 	if (iscsi_pdu_opcode(bhs) == ISCSI_OP_DATA_OUT)
@@ -521,7 +309,7 @@ static int on_pdu(struct iscsi_receiver *receiver)
 
 	connection->pdu_ns = connection->received_ns; /* what follows is another one */
 	if (connection->state != ISCSI_CONNECTION_FULL) {
-		login_pdu(connection);
+		iscsi_connection_login_pdu(connection);
 		return 0;
 	}
 	if (iscsi_pdu_opcode(&connection->bhs) == ISCSI_OP_DATA_OUT)
@@ -647,31 +435,29 @@ static void init_callbacks(struct iscsi_connection *connection)
 	list_node_init(&connection->session_link);
 }
 
-int iscsi_connection_new(struct iscsi_server *server, struct world_socket *socket)
+int iscsi_connection_new(struct iscsi_shard *shard, struct world_socket *socket)
 {
 	_cleanup_free_ struct iscsi_connection *connection = calloc(1, sizeof(*connection));
 	_cleanup_free_ struct iscsi_login_exchange *login = malloc(sizeof(*login));
 
 	if (!connection || !login ||
 	    iscsi_receiver_init(&connection->receiver, &receiver_ops, LOGIN_BUFFER_BYTES) < 0) {
-		server->world->socket_close(socket);
+		shard->world->socket_close(socket);
 		return -ENOMEM;
 	}
-	limit_half_open(server);
-	connection->server = server;
+	connection->shard = shard;
 	connection->socket = socket;
-	connection->accepted_ns = reactor_turn_ns(server->reactor);
+	connection->accepted_ns = reactor_turn_ns(shard->reactor);
 	connection->received_ns = connection->accepted_ns;
 	connection->stat_sn = 1;
 	init_callbacks(connection);
 	iscsi_sender_init(&connection->sender);
-	format_address(socket, server->world, true, connection->peer, sizeof(connection->peer));
-	format_address(socket, server->world, false, connection->local, sizeof(connection->local));
+	format_address(socket, shard->world, true, connection->peer, sizeof(connection->peer));
+	format_address(socket, shard->world, false, connection->local, sizeof(connection->local));
 	login->next = ISCSI_LOGIN_GO_ON;
-	iscsi_login_init(&login->state, &iscsi_server_login_ops, connection);
+	iscsi_login_init(&login->state, &iscsi_shard_login_ops, connection);
 	connection->login = TAKE_PTR(login);
-	server->half_open++;
-	list_push_back(&server->connections, &connection->link);
+	iscsi_connection_begin_login(connection);
 	receive(connection);
 	(void)TAKE_PTR(connection);
 	return 0;

@@ -3,7 +3,7 @@
 /*
  * One TCP connection: its socket, the login phase, then the exchange of PDUs for its session.
  *
- * Owned by the server, from accept until its socket operations have ended and its tasks are gone
+ * Owned by the shard, from accept until its socket operations have ended and its tasks are gone
  * from it. Callbacks only: no fiber waits here.
  */
 #include "frontend/iscsi/login.h"
@@ -33,8 +33,8 @@ struct iscsi_discovery { /* a text negotiation (RFC 7143 6.2) */
 };
 
 struct iscsi_connection {
-	struct iscsi_server *server;
-	struct list_node link; /* in the server's connections */
+	struct iscsi_shard *shard;
+	struct list_node link; /* in the shard's connections */
 	struct world_socket *socket;
 	char peer[64], local[64];
 	enum iscsi_connection_state state;
@@ -43,6 +43,9 @@ struct iscsi_connection {
 
 	struct iscsi_login_exchange *login; /* until full feature */
 	struct list_node wait_link;         /* in the older session's waiters */
+	struct iscsi_shard *destination;    /* where it moves to */
+	struct reactor_work move_work;
+	struct world_message move_message;
 
 	struct iscsi_session *session;
 	struct list_node session_link;
@@ -66,7 +69,7 @@ struct iscsi_connection {
 };
 
 /* Takes the socket, whatever happens. -ENOMEM. */
-int iscsi_connection_new(struct iscsi_server *server, struct world_socket *socket);
+int iscsi_connection_new(struct iscsi_shard *shard, struct world_socket *socket);
 /* Closes soon; no more is received or sent. Freed when nothing of it is under way. */
 void iscsi_connection_close(struct iscsi_connection *connection, const char *why);
 /* Closes after what is queued was sent. */
@@ -82,3 +85,12 @@ void iscsi_connection_tick(struct iscsi_connection *connection, uint64_t now_ns)
 /* Fills the numbers that every response carries (11.4.8 to 11.4.10). With `is_status` the response
  * uses up a StatSN. */
 void iscsi_connection_stamp(struct iscsi_connection *connection, uint8_t *header, bool is_status);
+
+/* The login phase, between the files of the connection. */
+void iscsi_connection_begin_login(struct iscsi_connection *connection);
+void iscsi_connection_end_login(struct iscsi_connection *connection);
+int iscsi_connection_login_header(struct iscsi_connection *connection, const struct iscsi_bhs *bhs,
+				  uint8_t **ret_data);
+void iscsi_connection_login_pdu(struct iscsi_connection *connection);
+/* Goes on receiving after a pause. */
+void iscsi_connection_resume(struct iscsi_connection *connection);

@@ -24,34 +24,47 @@ void iscsi_discovery_done(struct iscsi_discovery *discovery)
 	*discovery = (struct iscsi_discovery){.ttt = discovery->ttt};
 }
 
-static void put_target(const struct iscsi_connection *connection, const struct iscsi_target *target,
+static void put_target(const struct iscsi_connection *connection, const char *name,
 		       struct iscsi_text_writer *writer)
 {
 	char address[sizeof(connection->local) + sizeof(PORTAL_GROUP)];
 
 	snprintf(address, sizeof(address), "%s" PORTAL_GROUP, connection->local);
-	iscsi_text_put(writer, "TargetName", target->scsi.name);
+	iscsi_text_put(writer, "TargetName", name);
 	iscsi_text_put(writer, "TargetAddress", address);
 }
 
-/* Appendix C: All only in a discovery session; nothing at all names the session's own target. */
+/* Appendix C: nothing, or its name, tells of a normal session's own target. Of others it is told
+ * only in discovery sessions, which are where the server's list of targets is. */
+static void send_own(struct iscsi_connection *connection, const char *value,
+		     struct iscsi_text_writer *writer)
+{
+	const struct iscsi_target *own = connection->session->target;
+
+	if (strcmp(value, "All") == 0)
+		iscsi_text_put(writer, "SendTargets", "Reject");
+	else if (*value == '\0' || strcmp(value, own->scsi.name) == 0)
+		put_target(connection, own->scsi.name, writer);
+}
+
 static void send_targets(struct iscsi_connection *connection, const char *value,
 			 struct iscsi_text_writer *writer)
 {
-	const struct iscsi_target *own = connection->session->target;
 	bool all = strcmp(value, "All") == 0;
-	struct iscsi_target *target;
+	const struct iscsi_place *place;
 
-	if (own ? all : *value == '\0') {
+	if (connection->session->target) {
+		send_own(connection, value, writer);
+		return;
+	}
+	if (*value == '\0') {
 		iscsi_text_put(writer, "SendTargets", "Reject");
 		return;
 	}
-	LIST_FOR_EACH (&connection->server->targets, target, struct iscsi_target, link) {
-		bool named = *value == '\0' ? target == own : strcmp(target->scsi.name, value) == 0;
-
-		if ((all || named) && !target->leaving &&
-		    iscsi_guard_admits(&target->guard, connection->session->initiator))
-			put_target(connection, target, writer);
+	LIST_FOR_EACH (&connection->shard->server->places, place, const struct iscsi_place, link) {
+		if ((all || strcmp(place->name, value) == 0) && !place->leaving &&
+		    iscsi_guard_admits(&place->guard, connection->session->initiator))
+			put_target(connection, place->name, writer);
 	}
 }
 
@@ -73,13 +86,15 @@ static int take_pair(struct iscsi_connection *connection, const struct iscsi_tex
 	return 0;
 }
 
-static size_t answer_size(const struct iscsi_server *server)
+static size_t answer_size(const struct iscsi_connection *connection)
 {
-	size_t size = ANSWER_BASE;
-	const struct iscsi_target *target;
+	size_t size = ANSWER_BASE + ISCSI_NAME_MAX + TARGET_BYTES;
+	const struct iscsi_place *place;
 
-	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link)
-		size += strlen(target->scsi.name) + TARGET_BYTES;
+	if (connection->session->target)
+		return size;
+	LIST_FOR_EACH (&connection->shard->server->places, place, const struct iscsi_place, link)
+		size += strlen(place->name) + TARGET_BYTES;
 	return size;
 }
 
@@ -90,7 +105,7 @@ static uint8_t make_answer(struct iscsi_connection *connection)
 	struct iscsi_text_reader reader;
 	struct iscsi_text_writer writer;
 	struct iscsi_text_pair pair;
-	size_t size = answer_size(connection->server);
+	size_t size = answer_size(connection);
 	int r;
 
 	discovery->answer = malloc(size);

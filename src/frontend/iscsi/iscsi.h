@@ -4,18 +4,19 @@
  * The iSCSI front end (RFC 7143, SPC-4, SBC-3): a server that presents block volumes as LUNs of
  * targets.
  *
- * The server lives on one reactor; connections are served there or on other reactors (its own
- * choice), and requests are carried to the volume's home. Functions are called from fibers of the
- * server's reactor.
+ * The server lives on one reactor. Each target, with its sessions, is served by one of the reactors
+ * that it may use: by that of the volume that became its first LUN, if it can. Requests for volumes
+ * elsewhere are carried there. Functions are called from fibers of the server's reactor.
  */
 #include "block/block.h"
 #include "frontend/iscsi/chap.h"
 
 struct iscsi_server;
 
-#define ISCSI_NAME_MAX  223 /* RFC 7143 section 4.2.7.1 */
-#define ISCSI_LUNS      256 /* of a target */
-#define ISCSI_RULES_MAX 256 /* of one target */
+#define ISCSI_NAME_MAX     223 /* RFC 7143 section 4.2.7.1 */
+#define ISCSI_LUNS         256 /* of a target */
+#define ISCSI_RULES_MAX    256 /* of one target */
+#define ISCSI_REACTORS_MAX 64
 
 /* Makes a unit's reservations durable, in place of what was saved before; nothing when `length` is
  * 0. In a fiber of the server's reactor; one at a time for each unit. */
@@ -25,8 +26,11 @@ struct iscsi_server_options {
 	const char *address;              /* numeric IPv4 or IPv6 */
 	uint16_t port;                    /* 0 = any free one */
 	bool port_fallback;               /* take any free port where `port` is in use */
-	unsigned max_sessions;            /* 0 = 256 */
-	uint64_t memory_bytes;            /* for data in flight of all connections; 0 = 64 MiB */
+	bool closed;                      /* accepts nobody before iscsi_server_open() */
+	struct reactor *const *reactors;  /* that serve targets; the first is the server's */
+	unsigned reactor_count;           /* 0: only the server's; at most ISCSI_REACTORS_MAX */
+	unsigned max_sessions;            /* on each reactor; 0 = 256 */
+	uint64_t memory_bytes;            /* on each, for data in flight; 0 = 64 MiB */
 	iscsi_save_fn *save_reservations; /* NULL: they end with the server (no APTPL) */
 	void *save_arg;
 };
@@ -70,6 +74,9 @@ bool iscsi_is_name(const char *name);
 
 int iscsi_server_new(struct reactor *reactor, const struct iscsi_server_options *options,
 		     struct iscsi_server **ret_server); /* -EADDRINUSE, -EINVAL address */
+/* Accepts connections from now on. Those that came before have waited in the kernel's queue, so
+ * that initiators find all targets when they come back after a restart. */
+void iscsi_server_open(struct iscsi_server *server);
 /* Drops all sessions, waits for their requests. */
 void iscsi_server_free(struct iscsi_server *server);
 /* The address and port that it listens on. */

@@ -348,9 +348,7 @@ static enum iscsi_login_status negotiate(struct iscsi_login_state *login)
 	enum iscsi_login_status status;
 
 	iscsi_text_writer_init(&writer, login->answer, sizeof(login->answer));
-	status = take_pairs(login, true, &writer);
-	if (status == ISCSI_LOGIN_SUCCESS)
-		status = identify(login, &writer);
+	status = identify(login, &writer);
 	if (status == ISCSI_LOGIN_SUCCESS)
 		status = take_pairs(login, false, &writer);
 	if (status == ISCSI_LOGIN_SUCCESS)
@@ -382,17 +380,9 @@ static enum iscsi_login_status collect(struct iscsi_login_state *login, const vo
 	return ISCSI_LOGIN_SUCCESS;
 }
 
-enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
-					  const struct iscsi_login *request, const void *data,
-					  size_t length)
+static enum iscsi_login_next answer(struct iscsi_login_state *login, uint8_t flags,
+				    enum iscsi_login_status status)
 {
-	enum iscsi_login_status status = check_header(login, request);
-	uint8_t flags = request->flags;
-
-	start_response(login, request);
-	begin(login, request);
-	if (status == ISCSI_LOGIN_SUCCESS)
-		status = collect(login, data, length);
 	if (status == ISCSI_LOGIN_SUCCESS && !(flags & ISCSI_LOGIN_CONTINUE))
 		status = negotiate(login);
 	if (status != ISCSI_LOGIN_SUCCESS) {
@@ -408,4 +398,29 @@ enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
 	if (login->params.first_burst > login->params.max_burst)
 		login->params.first_burst = login->params.max_burst;
 	return login->stage == ISCSI_STAGE_FULL_FEATURE ? ISCSI_LOGIN_ENTER : ISCSI_LOGIN_GO_ON;
+}
+
+enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
+					  const struct iscsi_login *request, const void *data,
+					  size_t length)
+{
+	enum iscsi_login_status status = check_header(login, request);
+	uint8_t flags = request->flags;
+
+	start_response(login, request);
+	begin(login, request);
+	if (status == ISCSI_LOGIN_SUCCESS)
+		status = collect(login, data, length);
+	if (status == ISCSI_LOGIN_SUCCESS && !(flags & ISCSI_LOGIN_CONTINUE))
+		status = take_pairs(login, true, NULL);
+	if (status == ISCSI_LOGIN_SUCCESS && !login->named && login->target[0] != '\0' &&
+	    login->ops->is_here && !login->ops->is_here(login->arg, login))
+		return ISCSI_LOGIN_MOVE;
+	return answer(login, flags, status);
+}
+
+enum iscsi_login_next iscsi_login_resume(struct iscsi_login_state *login,
+					 const struct iscsi_login *request)
+{
+	return answer(login, request->flags, ISCSI_LOGIN_SUCCESS);
 }

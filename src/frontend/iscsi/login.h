@@ -19,6 +19,9 @@
 struct iscsi_login_state;
 
 struct iscsi_login_ops {
+	/* The target is known: is it at home here? If not, the login goes on elsewhere. NULL: it
+	 * is. */
+	bool (*is_here)(void *arg, const struct iscsi_login_state *login);
 	/* The names are known: may this initiator log in here? Returns a status of 11.13.5; for
 	 * "moved temporarily" it fills login->redirect, for success login->chap. */
 	enum iscsi_login_status (*admit)(void *arg, struct iscsi_login_state *login);
@@ -30,6 +33,7 @@ enum iscsi_login_next {
 	ISCSI_LOGIN_GO_ON, /* send the answer, await another request */
 	ISCSI_LOGIN_ENTER, /* bind to a session, then send the answer and enter full feature */
 	ISCSI_LOGIN_FAIL,  /* send the answer, then close */
+	ISCSI_LOGIN_MOVE,  /* call iscsi_login_resume() where the target is at home */
 };
 
 enum iscsi_auth {
@@ -68,6 +72,9 @@ void iscsi_login_init(struct iscsi_login_state *login, const struct iscsi_login_
 enum iscsi_login_next iscsi_login_request(struct iscsi_login_state *login,
 					  const struct iscsi_login *request, const void *data,
 					  size_t length);
+/* After ISCSI_LOGIN_MOVE: goes on with the same request. */
+enum iscsi_login_next iscsi_login_resume(struct iscsi_login_state *login,
+					 const struct iscsi_login *request);
 /* Wipes what was secret. */
 void iscsi_login_done(struct iscsi_login_state *login);
 /* Turns an answer that was ISCSI_LOGIN_ENTER into a refusal: the session could not be made. */

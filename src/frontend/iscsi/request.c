@@ -2,7 +2,7 @@
 /* Requests that are no SCSI commands: NOP-Out, Logout, and the Reject of what cannot be served. */
 #include <string.h>
 
-#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/shard.h"
 #include "frontend/iscsi/task.h"
 
 int iscsi_request_header(struct iscsi_task *task, uint8_t **ret_data)

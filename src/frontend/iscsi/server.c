@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The server: its listener, the lists of targets, sessions and connections, and what changes them
- * from outside.
+ * The server: its listener, and which target is at home on which reactor. What is asked of it is
+ * done by the target's shard, in a fiber there; this side only knows names.
  *
- * Home reactor: the one given. Functions of iscsi.h run in fibers of it and wait in `changed` for
- * sessions and tasks to end; everything else is callbacks.
+ * Home reactor: the one given. Functions of iscsi.h run in fibers of it.
  *
  * Invariants
- *  1. A target is freed when no session has it, a unit when no task and no nexus has it.
- *  2. memory.used is what tasks and reserves of sessions hold; it is 0 when no session is left.
+ *  1. A place is in the list as long as its shard has the target, and a little longer while it is
+ *     made, moved or removed: who finds no target there asks again.
+ *  2. One fiber at a time moves or removes a target; the others that want it wait or get -ENOENT.
+ *  3. Messages from here to a shard keep their order: connections that were sent there have
+ *     arrived when iscsi_shard_free() runs.
  */
+#include "frontend/iscsi/server_priv.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -17,140 +21,167 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "frontend/iscsi/server_priv.h"
-#include "frontend/iscsi/task.h"
 
-#define TICK_NS    NSEC_PER_SEC
-#define BACKLOG    128
-#define MEMORY_MIN (4 * ISCSI_MEMORY_BLOCK_MAX) /* a quarter of it holds any command */
+#define BACKLOG  128
+#define RETRY_NS NSEC_PER_SEC /* after an accept that failed */
 
-/* --- Lookups --- */
+/* --- Calls to a shard --- */
 
-struct iscsi_target *iscsi_server_find_target(struct iscsi_server *server, const char *name)
-{
+struct call {
+	struct iscsi_shard *shard;
+	const char *name;
+	uint16_t number; /* a LUN, or a session */
+	const struct iscsi_lun *spec;
+	const struct iscsi_access *access;
+	const struct block_volume *volume;
 	struct iscsi_target *target;
+	struct iscsi_session_info *infos;
+	size_t count;
+};
 
-	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link) {
-		if (strcmp(target->scsi.name, name) == 0)
-			return target;
+static int call(struct call *call, int (*fn)(void *arg))
+{
+	return fiber_call(call->shard->reactor, FIBER_CONTROL, fn, call);
+}
+
+static int add_target_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_add_target(call->shard, call->name);
+}
+
+static int remove_target_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_remove_target(call->shard, call->name);
+}
+
+static int add_lun_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_add_lun(call->shard, call->name, call->number, call->spec);
+}
+
+static int remove_lun_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_remove_lun(call->shard, call->name, call->number);
+}
+
+static int set_access_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_set_access(call->shard, call->name, call->access);
+}
+
+static int release_there(void *arg)
+{
+	struct call *call = arg;
+
+	call->target = iscsi_shard_release_target(call->shard, call->name);
+	return call->target ? 0 : -EBUSY;
+}
+
+static int take_there(void *arg)
+{
+	const struct call *call = arg;
+
+	iscsi_shard_take_target(call->shard, call->target);
+	return 0;
+}
+
+static int resized_there(void *arg)
+{
+	const struct call *call = arg;
+
+	iscsi_shard_resized(call->shard, call->volume);
+	return 0;
+}
+
+static int drop_session_there(void *arg)
+{
+	const struct call *call = arg;
+
+	return iscsi_shard_drop_session(call->shard, call->number);
+}
+
+static int sessions_there(void *arg)
+{
+	struct call *call = arg;
+
+	return iscsi_shard_sessions(call->shard, &call->infos, &call->count);
+}
+
+static int free_there(void *arg)
+{
+	iscsi_shard_free(arg);
+	return 0;
+}
+
+/* --- Places --- */
+
+struct iscsi_place *iscsi_server_find_place(const struct iscsi_server *server, const char *name)
+{
+	struct iscsi_place *place;
+
+	LIST_FOR_EACH (&server->places, place, struct iscsi_place, link) {
+		if (strcmp(place->name, name) == 0)
+			return place;
 	}
 	return NULL;
 }
 
-struct iscsi_session *iscsi_server_find_session(struct iscsi_server *server,
-						const struct iscsi_login_state *login,
-						const struct iscsi_target *target)
+/* One that stays where it is. NULL: there is none. */
+static struct iscsi_place *await_place(struct iscsi_server *server, const char *name)
 {
-	struct iscsi_session *session;
+	struct iscsi_place *place = iscsi_server_find_place(server, name);
 
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->target == target &&
-		    memcmp(session->isid, login->isid, sizeof(session->isid)) == 0 &&
-		    strcmp(session->initiator, login->initiator) == 0 &&
-		    (login->tsih == 0 || login->tsih == session->tsih))
-			return session;
+	while (place && place->moving) {
+		fiber_queue_wait(&server->changed);
+		place = iscsi_server_find_place(server, name);
+	}
+	return place && !place->leaving ? place : NULL;
+}
+
+static void free_place(struct iscsi_place *place)
+{
+	list_remove(&place->link);
+	iscsi_guard_done(&place->guard);
+	free(place);
+}
+
+static struct iscsi_shard *shard_on(const struct iscsi_server *server,
+				    const struct reactor *reactor)
+{
+	for (unsigned i = 0; i < server->shard_count; i++) {
+		if (server->shards[i]->reactor == reactor)
+			return server->shards[i];
 	}
 	return NULL;
 }
 
-uint16_t iscsi_server_new_tsih(struct iscsi_server *server)
+/* To where its first volume is: requests then need no messages. */
+static void move_unused(struct iscsi_server *server, struct iscsi_place *place,
+			struct iscsi_shard *to)
 {
-	const struct iscsi_session *session;
-	bool taken;
+	struct call from = {.shard = place->shard, .name = place->name};
 
-	do {
-		taken = ++server->last_tsih == 0;
-		LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link)
-			taken = taken || session->tsih == server->last_tsih;
-	} while (taken);
-	return server->last_tsih;
-}
-
-/* --- Who may log in --- */
-
-static enum iscsi_login_status admit_by(const struct iscsi_guard *guard,
-					struct iscsi_login_state *login)
-{
-	if (!iscsi_guard_admits(guard, login->initiator))
-		return ISCSI_LOGIN_FORBIDDEN;
-	login->chap = *iscsi_guard_chap(guard, login->initiator);
-	login->generation = guard->generation;
-	return ISCSI_LOGIN_SUCCESS;
-}
-
-static enum iscsi_login_status admit(void *arg, struct iscsi_login_state *login)
-{
-	struct iscsi_connection *connection = arg;
-	struct iscsi_server *server = connection->server;
-	const struct iscsi_target *target;
-
-	if (server->closing)
-		return ISCSI_LOGIN_UNAVAILABLE;
-	if (login->discovery)
-		return admit_by(&server->discovery_guard, login);
-	target = iscsi_server_find_target(server, login->target);
-	if (!target || target->leaving)
-		return ISCSI_LOGIN_NOT_FOUND;
-	if (target->guard.redirect[0] != '\0' &&
-	    iscsi_guard_admits(&target->guard, login->initiator)) {
-		memcpy(login->redirect, target->guard.redirect, sizeof(login->redirect));
-		return ISCSI_LOGIN_MOVED_TEMPORARILY;
-	}
-	return admit_by(&target->guard, login);
-}
-
-static void random_bytes(void *arg, void *bytes, size_t length)
-{
-	struct world *world = reactor_world(((struct iscsi_connection *)arg)->server->reactor);
-
-	world->ops->random(world, bytes, length);
-}
-
-const struct iscsi_login_ops iscsi_server_login_ops = {.admit = admit, .random = random_bytes};
-
-bool iscsi_server_is_crowded(struct iscsi_server *server, const struct iscsi_target *target,
-			     const struct iscsi_login_state *login)
-{
-	const struct iscsi_guard *guard = &target->guard;
-	unsigned all = 0, own = 0;
-	const struct iscsi_session *session;
-
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->target != target)
-			continue;
-		all++;
-		own += strcmp(session->initiator, login->initiator) == 0;
-	}
-	return (guard->max_sessions > 0 && all >= guard->max_sessions) ||
-	       (guard->max_sessions_initiator > 0 && own >= guard->max_sessions_initiator);
-}
-
-/* --- Memory --- */
-
-/* In order of arrival; a session that is at its quota lets others pass. */
-static void memory_work_run(struct reactor_work *work)
-{
-	struct iscsi_server *server = CONTAINER_OF(work, struct iscsi_server, memory_work);
-	struct list waiters;
-	struct list_node *node;
-
-	server->memory_work_armed = false;
-	list_init(&waiters);
-	list_splice_back(&waiters, &server->memory_waiters);
-	while ((node = list_pop_front(&waiters))) {
-		struct iscsi_task *task = LIST_ENTRY(node, struct iscsi_task, wait_link);
-
-		if (!iscsi_task_retry_memory(task))
-			list_push_back(&server->memory_waiters, &task->wait_link);
-	}
-}
-
-void iscsi_server_memory_freed(struct iscsi_server *server)
-{
-	if (list_is_empty(&server->memory_waiters) || server->memory_work_armed)
+	if (!to || to == place->shard)
 		return;
-	server->memory_work_armed = true;
-	reactor_defer(server->reactor, &server->memory_work);
+	place->moving = true;
+	if (call(&from, release_there) == 0) {
+		struct call there = {.shard = to, .target = from.target};
+
+		(void)call(&there, take_there); /* always 0 */
+		place->shard = to;
+	}
+	place->moving = false;
+	fiber_queue_wake_all(&server->changed);
 }
 
 /* --- Listening --- */
@@ -160,6 +191,11 @@ static void accept_one(struct iscsi_server *server)
 	server->accepting = true;
 	server->world->socket_accept(server->port, server->listener, &server->accepted,
 				     &server->accept_op);
+}
+
+static void retry_run(struct reactor_timer *timer)
+{
+	accept_one(CONTAINER_OF(timer, struct iscsi_server, retry));
 }
 
 static void accepted(struct world_op *op, int64_t result)
@@ -173,26 +209,15 @@ static void accepted(struct world_op *op, int64_t result)
 		fiber_queue_wake_all(&server->changed);
 		return;
 	}
-	if (result < 0) { /* the next tick tries again */
+	if (result < 0) {
 		log_warning("iscsi", "accept failed", "error=%d", (int)result);
+		reactor_timer_arm(server->reactor, &server->retry,
+				  reactor_turn_ns(server->reactor) + RETRY_NS);
 		return;
 	}
-	if (iscsi_connection_new(server, server->accepted) < 0)
+	if (iscsi_connection_new(server->shards[0], server->accepted) < 0)
 		log_warning("iscsi", "no memory for a connection");
 	accept_one(server);
-}
-
-static void tick_run(struct reactor_timer *timer)
-{
-	struct iscsi_server *server = CONTAINER_OF(timer, struct iscsi_server, tick);
-	uint64_t now_ns = reactor_turn_ns(server->reactor);
-	struct iscsi_connection *connection;
-
-	LIST_FOR_EACH (&server->connections, connection, struct iscsi_connection, link)
-		iscsi_connection_tick(connection, now_ns);
-	if (!server->accepting && !server->closing)
-		accept_one(server);
-	reactor_timer_arm(server->reactor, &server->tick, now_ns + TICK_NS);
 }
 
 static int parse_address(const char *text, uint16_t port, struct sockaddr_storage *ret_address,
@@ -229,102 +254,123 @@ static int listen_on(struct iscsi_server *server, const char *text, uint16_t por
 
 /* --- Life --- */
 
-static void init_lists(struct iscsi_server *server)
+static void free_server(struct iscsi_server *server)
 {
-	list_init(&server->targets);
-	list_init(&server->sessions);
-	list_init(&server->connections);
-	list_init(&server->memory_waiters);
-	list_init(&server->tmf_waiters);
-	fiber_queue_init(&server->changed);
+	struct iscsi_place *place;
+
+	if (!server)
+		return;
+	for (unsigned i = 0; i < server->shard_count; i++) {
+		struct iscsi_shard *shard = server->shards[i];
+
+		if (shard)
+			(void)fiber_call(shard->reactor, FIBER_CONTROL, free_there, shard);
+	}
+	LIST_FOR_EACH (&server->places, place, struct iscsi_place, link)
+		free_place(place);
+	if (server->listener)
+		server->world->socket_close(server->listener);
+	iscsi_guard_done(&server->discovery_guard);
+	free(server);
+}
+DEFINE_CLEANUP(struct iscsi_server *, free_server)
+
+struct new_shard {
+	struct iscsi_server *server;
+	unsigned index;
+	struct reactor *reactor;
+};
+
+static int new_there(void *arg)
+{
+	const struct new_shard *new = arg;
+
+	return iscsi_shard_new(new->server, new->index, new->reactor,
+			       &new->server->shards[new->index]);
 }
 
-/* So many that their reserves take half of the memory at most. */
-static unsigned session_limit(const struct iscsi_server *server, unsigned wanted)
+static int make_shards(struct iscsi_server *server, const struct iscsi_server_options *options)
 {
-	size_t fit = server->memory.size / 2 / ISCSI_RESERVE_BYTES;
+	int r = 0;
 
-	return (unsigned)MIN((size_t)(wanted ? wanted : ISCSI_DEFAULT_SESSIONS), fit);
+	server->shard_count = MAX(options->reactor_count, 1u);
+	for (unsigned i = 0; i < server->shard_count && r == 0; i++) {
+		struct reactor *reactor =
+			options->reactor_count > 0 ? options->reactors[i] : server->reactor;
+		struct new_shard new = {server, i, reactor};
+
+		ASSERT(i > 0 || reactor == server->reactor);
+		r = fiber_call(reactor, FIBER_CONTROL, new_there, &new);
+	}
+	return r;
+}
+
+static struct iscsi_server *alloc_server(struct reactor *reactor,
+					 const struct iscsi_server_options *options)
+{
+	struct iscsi_server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return NULL;
+	server->reactor = reactor;
+	server->world = reactor_world(reactor)->ops;
+	server->port = reactor_port(reactor);
+	server->memory_bytes = options->memory_bytes;
+	server->max_sessions = options->max_sessions;
+	server->save = options->save_reservations;
+	server->save_arg = options->save_arg;
+	server->accept_op.done = accepted;
+	server->retry.run = retry_run;
+	list_init(&server->places);
+	fiber_queue_init(&server->changed);
+	return server;
 }
 
 int iscsi_server_new(struct reactor *reactor, const struct iscsi_server_options *options,
 		     struct iscsi_server **ret_server)
 {
-	_cleanup_free_ struct iscsi_server *server = calloc(1, sizeof(*server));
-	uint64_t memory_bytes =
-		options->memory_bytes ? options->memory_bytes : ISCSI_DEFAULT_MEMORY;
+	_cleanup_(free_serverp) struct iscsi_server *server = NULL;
 	int r;
 
 	reactor_assert_home(reactor);
+	if (options->reactor_count > ISCSI_REACTORS_MAX)
+		return -EINVAL;
+	server = alloc_server(reactor, options);
 	if (!server)
 		return -ENOMEM;
-	server->reactor = reactor;
-	server->world = reactor_world(reactor)->ops;
-	server->save = options->save_reservations;
-	server->save_arg = options->save_arg;
-	server->port = reactor_port(reactor);
-	init_lists(server);
-	server->memory_work.run = memory_work_run;
-	server->accept_op.done = accepted;
-	server->tick.run = tick_run;
 	r = listen_on(server, options->address, options->port);
 	if (r == -EADDRINUSE && options->port_fallback)
 		r = listen_on(server, options->address, 0);
+	if (r == 0)
+		r = make_shards(server, options);
 	if (r < 0)
 		return r;
-	r = iscsi_memory_init(&server->memory, MAX((size_t)memory_bytes, (size_t)MEMORY_MIN));
-	if (r < 0) {
-		server->world->socket_close(server->listener);
-		return r;
-	}
-	server->max_sessions = session_limit(server, options->max_sessions);
-	reactor_timer_arm(reactor, &server->tick, reactor_now_ns(reactor) + TICK_NS);
-	accept_one(server);
+	if (!options->closed)
+		iscsi_server_open(server);
 	*ret_server = TAKE_PTR(server);
 	return 0;
 }
 
-static void free_target(struct iscsi_server *server, struct iscsi_target *target)
+void iscsi_server_open(struct iscsi_server *server)
 {
-	for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
-		if (target->scsi.units[lun])
-			iscsi_unit_free(iscsi_unit_of(target->scsi.units[lun]));
-	}
-	iscsi_guard_done(&target->guard);
-	list_remove(&target->link);
-	free(target);
+	reactor_assert_home(server->reactor);
+	if (!server->open)
+		accept_one(server);
+	server->open = true;
 }
 
 void iscsi_server_free(struct iscsi_server *server)
 {
-	struct iscsi_connection *connection;
-	struct iscsi_session *session;
-	struct iscsi_target *target;
-
 	if (!server)
 		return;
 	reactor_assert_home(server->reactor);
 	server->closing = true;
-	reactor_timer_cancel(server->reactor, &server->tick);
+	reactor_timer_cancel(server->reactor, &server->retry);
 	if (server->accepting)
-		reactor_world(server->reactor)->ops->cancel(server->port, &server->accept_op);
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link)
-		iscsi_session_kill(session);
-	LIST_FOR_EACH (&server->connections, connection, struct iscsi_connection, link)
-		iscsi_connection_close(connection, "server stops");
-	while (server->accepting || server->memory_work_armed || server->saves > 0 ||
-	       !list_is_empty(&server->connections) || !list_is_empty(&server->sessions)) {
-		if (server->memory_work_armed)
-			fiber_yield();
-		else
-			fiber_queue_wait(&server->changed);
-	}
-	server->world->socket_close(server->listener);
-	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link)
-		free_target(server, target);
-	iscsi_guard_done(&server->discovery_guard);
-	iscsi_memory_done(&server->memory);
-	free(server);
+		server->world->cancel(server->port, &server->accept_op);
+	while (server->accepting)
+		fiber_queue_wait(&server->changed);
+	free_server(server);
 }
 
 void iscsi_server_address(const struct iscsi_server *server, char *ret_text, size_t size,
@@ -359,289 +405,187 @@ bool iscsi_is_name(const char *name)
 
 int iscsi_server_add_target(struct iscsi_server *server, const char *name)
 {
-	struct iscsi_target *target;
+	struct call there = {.shard = server->shards[0], .name = name};
+	struct iscsi_place *place;
+	int r;
 
 	reactor_assert_home(server->reactor);
 	if (!iscsi_text_is_name(name))
 		return -EINVAL;
-	if (iscsi_server_find_target(server, name))
+	if (iscsi_server_find_place(server, name))
 		return -EEXIST;
-	target = calloc(1, sizeof(*target));
-	if (!target)
+	place = calloc(1, sizeof(*place));
+	if (!place)
 		return -ENOMEM;
-	memcpy(target->scsi.name, name, strlen(name) + 1); /* is_name() bounds it */
-	list_push_back(&server->targets, &target->link);
-	return 0;
+	memcpy(place->name, name, strlen(name) + 1); /* is_name() bounds it */
+	place->shard = there.shard;
+	list_push_back(&server->places, &place->link);
+	r = call(&there, add_target_there);
+	if (r < 0)
+		free_place(place);
+	return r;
 }
 
-static unsigned count_sessions(const struct iscsi_server *server, const struct iscsi_target *target)
+int iscsi_server_remove_target(struct iscsi_server *server, const char *name)
 {
-	const struct iscsi_session *session;
-	unsigned count = 0;
+	struct iscsi_place *place = await_place(server, name);
+	struct call there = {.name = name};
+	int r;
 
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link)
-		count += session->target == target;
-	return count;
+	reactor_assert_home(server->reactor);
+	if (!place)
+		return -ENOENT;
+	place->leaving = true; /* so nobody else removes the place */
+	there.shard = place->shard;
+	r = call(&there, remove_target_there);
+	free_place(place);
+	return r;
 }
 
-static void ask_to_log_out(struct iscsi_server *server, const struct iscsi_target *target)
+static int set_discovery_access(struct iscsi_server *server, const struct iscsi_access *access)
 {
-	struct iscsi_session *session;
-	struct iscsi_connection *connection;
+	int r = iscsi_guard_set(&server->discovery_guard, access);
 
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		LIST_FOR_EACH (&session->connections, connection, struct iscsi_connection,
-			       session_link) {
-			if (session->target == target)
-				iscsi_connection_event(connection, ISCSI_ASYNC_LOGOUT_REQUEST);
-		}
-	}
-}
-
-/* --- Who is still welcome --- */
-
-static void end_unwelcome(struct iscsi_server *server, const struct iscsi_target *target,
-			  const struct iscsi_guard *guard)
-{
-	struct iscsi_session *session;
-
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->target == target &&
-		    (guard->redirect[0] != '\0' || !iscsi_guard_admits(guard, session->initiator)))
-			iscsi_session_kill(session);
-	}
-}
-
-/* Sessions are asked to log out, and find the new place when they log in again. */
-static void move_away(struct iscsi_server *server, const char *name)
-{
-	uint64_t deadline_ns = reactor_now_ns(server->reactor) + ISCSI_LOGOUT_NS;
-	struct iscsi_target *target = iscsi_server_find_target(server, name);
-
-	ask_to_log_out(server, target);
-	while (target && count_sessions(server, target) > 0 &&
-	       fiber_queue_wait_until(&server->changed, deadline_ns))
-		target = iscsi_server_find_target(server, name);
-	target = iscsi_server_find_target(server, name);
-	if (target)
-		end_unwelcome(server, target, &target->guard);
+	if (r == 0)
+		iscsi_shard_end_unwelcome(server->shards[0], NULL, &server->discovery_guard);
+	return r;
 }
 
 int iscsi_server_set_access(struct iscsi_server *server, const char *target_name,
 			    const struct iscsi_access *access)
 {
-	struct iscsi_target *target = NULL;
-	struct iscsi_guard *guard = &server->discovery_guard;
+	struct call there = {.name = target_name, .access = access};
+	struct iscsi_place *place;
 	int r;
 
 	reactor_assert_home(server->reactor);
-	if (target_name) {
-		target = iscsi_server_find_target(server, target_name);
-		if (!target || target->leaving)
-			return -ENOENT;
-		guard = &target->guard;
-	}
-	r = iscsi_guard_set(guard, access);
+	if (!target_name)
+		return set_discovery_access(server, access);
+	place = await_place(server, target_name);
+	if (!place)
+		return -ENOENT;
+	r = iscsi_guard_set(&place->guard, access);
 	if (r < 0)
 		return r;
-	if (target && guard->redirect[0] != '\0')
-		move_away(server, target_name);
-	else
-		end_unwelcome(server, target, guard);
-	return 0;
-}
-
-int iscsi_server_remove_target(struct iscsi_server *server, const char *name)
-{
-	struct iscsi_target *target = iscsi_server_find_target(server, name);
-	uint64_t deadline_ns = reactor_now_ns(server->reactor) + ISCSI_LOGOUT_NS;
-	struct iscsi_session *session;
-
-	reactor_assert_home(server->reactor);
-	if (!target || target->leaving)
-		return -ENOENT;
-	target->leaving = true;
-	ask_to_log_out(server, target);
-	while (count_sessions(server, target) > 0 &&
-	       fiber_queue_wait_until(&server->changed, deadline_ns))
-		;
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->target == target)
-			iscsi_session_kill(session);
-	}
-	while (count_sessions(server, target) > 0)
-		fiber_queue_wait(&server->changed);
-	free_target(server, target);
-	return 0;
-}
-
-/* To the nexuses of all units of the target: the list of LUNs is another one now. */
-static void luns_changed(struct iscsi_target *target)
-{
-	for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
-		if (target->scsi.units[lun])
-			scsi_unit_attention(target->scsi.units[lun], SCSI_ATTENTION_LUNS_CHANGED,
-					    NULL);
-	}
-}
-
-static void remove_nexuses(struct iscsi_server *server, const struct iscsi_target *target,
-			   uint16_t lun)
-{
-	struct iscsi_session *session;
-
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->target == target)
-			iscsi_session_remove_nexus(session, lun);
-	}
-}
-
-static int add_nexuses(struct iscsi_server *server, const struct iscsi_target *target,
-		       struct scsi_unit *unit)
-{
-	struct iscsi_session *session;
-
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		int r = session->target == target ? iscsi_session_add_nexus(session, unit) : 0;
-
-		if (r < 0) {
-			remove_nexuses(server, target, unit->lun);
-			return r;
-		}
-	}
-	return 0;
+	there.shard = place->shard;
+	return call(&there, set_access_there);
 }
 
 int iscsi_server_add_lun(struct iscsi_server *server, const char *target_name, uint16_t lun,
 			 const struct iscsi_lun *spec)
 {
-	struct iscsi_target *target = iscsi_server_find_target(server, target_name);
-	struct iscsi_unit *unit;
-	int r;
+	struct call there = {.name = target_name, .number = lun, .spec = spec};
+	struct iscsi_place *place = await_place(server, target_name);
 
 	reactor_assert_home(server->reactor);
-	if (!target || target->leaving)
+	if (!place)
 		return -ENOENT;
 	if (lun >= SCSI_LUNS)
 		return -EINVAL;
-	if (target->scsi.units[lun] || target->leaving_luns[lun])
-		return -EEXIST;
-	r = iscsi_unit_new(server, server->reactor, lun, spec, &unit);
-	if (r < 0)
-		return r;
-	r = add_nexuses(server, target, &unit->scsi);
-	if (r < 0) {
-		iscsi_unit_free(unit);
-		return r;
-	}
-	luns_changed(target);
-	target->scsi.units[lun] = &unit->scsi;
-	return 0;
+	move_unused(server, place, shard_on(server, spec->volume->home));
+	there.shard = place->shard;
+	return call(&there, add_lun_there);
 }
 
 int iscsi_server_remove_lun(struct iscsi_server *server, const char *target_name, uint16_t lun)
 {
-	struct iscsi_target *target = iscsi_server_find_target(server, target_name);
-	struct iscsi_unit *unit;
+	struct call there = {.name = target_name, .number = lun};
+	struct iscsi_place *place = await_place(server, target_name);
 
 	reactor_assert_home(server->reactor);
-	if (!target || target->leaving || lun >= SCSI_LUNS || !target->scsi.units[lun])
+	if (!place)
 		return -ENOENT;
-	unit = iscsi_unit_of(target->scsi.units[lun]);
-	target->scsi.units[lun] = NULL;
-	target->leaving_luns[lun] = true;
-	luns_changed(target);
-	while (unit->tasks > 0)
-		fiber_queue_wait(&server->changed);
-	remove_nexuses(server, target, lun);
-	iscsi_unit_free(unit);
-	target->leaving_luns[lun] = false;
-	return 0;
+	there.shard = place->shard;
+	return call(&there, remove_lun_there);
 }
 
 void iscsi_server_resized(struct iscsi_server *server, struct block_volume *volume)
 {
-	struct iscsi_target *target;
-
 	reactor_assert_home(server->reactor);
-	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link) {
-		for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
-			struct scsi_unit *unit = target->scsi.units[lun];
+	for (unsigned i = 0; i < server->shard_count; i++) {
+		struct call there = {.shard = server->shards[i], .volume = volume};
 
-			if (unit && iscsi_unit_of(unit)->source == volume)
-				iscsi_unit_resized(iscsi_unit_of(unit));
-		}
+		(void)call(&there, resized_there); /* always 0 */
 	}
 }
 
+struct space {
+	struct world_message message;
+	struct iscsi_shard *shard;
+	const struct block_volume *volume; /* only a name here: it may be gone */
+	uint64_t available, total;
+};
+
+static void space_arrived(struct world_message *message)
+{
+	struct space *space = CONTAINER_OF(message, struct space, message);
+
+	iscsi_shard_set_space(space->shard, space->volume, space->available, space->total);
+	free(space);
+}
+
+/* The caller looks through lists, so it is not made to wait. */
 void iscsi_server_set_space(struct iscsi_server *server, struct block_volume *volume,
 			    uint64_t available, uint64_t total)
 {
-	struct iscsi_target *target;
-
 	reactor_assert_home(server->reactor);
-	LIST_FOR_EACH (&server->targets, target, struct iscsi_target, link) {
-		for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
-			struct scsi_unit *unit = target->scsi.units[lun];
+	iscsi_shard_set_space(server->shards[0], volume, available, total);
+	for (unsigned i = 1; i < server->shard_count; i++) {
+		struct space *space = malloc(sizeof(*space));
 
-			if (unit && iscsi_unit_of(unit)->source == volume)
-				scsi_unit_set_space(unit, available, total);
-		}
+		if (!space) /* a few seconds later it is told again */
+			return;
+		*space = (struct space){.message.run = space_arrived,
+					.shard = server->shards[i],
+					.volume = volume,
+					.available = available,
+					.total = total};
+		reactor_post(space->shard->reactor, &space->message);
 	}
 }
 
 /* --- What is going on --- */
 
-static void describe(const struct iscsi_session *session, struct iscsi_session_info *ret_info)
-{
-	const struct list_node *node = list_front(&session->connections);
-
-	*ret_info = (struct iscsi_session_info){
-		.id = session->tsih,
-		.connections = (unsigned)list_count(&session->connections),
-		.created_wall_ns = session->created_wall_ns,
-		.commands = session->commands,
-		.bytes_read = session->bytes_read,
-		.bytes_written = session->bytes_written,
-	};
-	memcpy(ret_info->initiator, session->initiator, sizeof(ret_info->initiator));
-	if (session->target)
-		memcpy(ret_info->target, session->target->scsi.name, sizeof(ret_info->target));
-	if (node)
-		memcpy(ret_info->peer,
-		       LIST_ENTRY(node, const struct iscsi_connection, session_link)->peer,
-		       sizeof(ret_info->peer));
-}
-
 int iscsi_server_drop_session(struct iscsi_server *server, uint16_t id)
 {
-	struct iscsi_session *session;
+	struct call there = {.shard = server->shards[id % server->shard_count], .number = id};
 
 	reactor_assert_home(server->reactor);
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (session->tsih != id || session->dead)
-			continue;
-		iscsi_session_kill(session);
-		return 0;
-	}
-	return -ENOENT;
+	return call(&there, drop_session_there);
+}
+
+static int append(struct iscsi_session_info **infos, size_t *count, const struct call *more)
+{
+	struct iscsi_session_info *all =
+		realloc(*infos, (*count + more->count + 1) * sizeof(**infos));
+
+	if (!all)
+		return -ENOMEM;
+	if (more->count > 0)
+		memcpy(all + *count, more->infos, more->count * sizeof(*all));
+	*infos = all;
+	*count += more->count;
+	return 0;
 }
 
 int iscsi_server_sessions(struct iscsi_server *server, struct iscsi_session_info **ret_infos,
 			  size_t *ret_count)
 {
-	struct iscsi_session_info *infos = calloc(server->session_count + 1, sizeof(*infos));
-	const struct iscsi_session *session;
+	_cleanup_free_ struct iscsi_session_info *infos = NULL;
 	size_t count = 0;
 
 	reactor_assert_home(server->reactor);
-	if (!infos)
-		return -ENOMEM;
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
-		if (!session->dead)
-			describe(session, &infos[count++]);
+	for (unsigned i = 0; i < server->shard_count; i++) {
+		struct call there = {.shard = server->shards[i]};
+		int r = call(&there, sessions_there);
+
+		if (r == 0)
+			r = append(&infos, &count, &there);
+		free(there.infos);
+		if (r < 0)
+			return r;
 	}
-	*ret_infos = infos;
+	*ret_infos = TAKE_PTR(infos);
 	*ret_count = count;
 	return 0;
 }

@@ -2,7 +2,7 @@
 /*
  * Sessions.
  *
- * Home reactor: the server's.
+ * Home reactor: the shard's.
  *
  * Invariants
  *  1. exp_cmd_sn <= max_cmd_sn + 1, and max_cmd_sn never falls (RFC 7143 4.2.2.1).
@@ -19,7 +19,7 @@
 
 #include "base/log.h"
 #include "base/reached.h"
-#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/shard.h"
 #include "frontend/iscsi/task.h"
 
 #define PRESSURE_WINDOW 16 /* while most of the memory is in use */
@@ -28,7 +28,7 @@ static void session_done(struct iscsi_session *session)
 {
 	for (unsigned lun = 0; lun < SCSI_LUNS; lun++)
 		iscsi_session_remove_nexus(session, (uint16_t)lun);
-	iscsi_memory_free(&session->server->memory, session->reserve);
+	iscsi_memory_free(&session->shard->memory, session->reserve);
 	free(session->pool);
 	free(session);
 }
@@ -80,7 +80,7 @@ static void init_lists(struct iscsi_session *session)
 	list_init(&session->waiters);
 }
 
-int iscsi_session_new(struct iscsi_server *server, const struct iscsi_login_state *login,
+int iscsi_session_new(struct iscsi_shard *shard, const struct iscsi_login_state *login,
 		      struct iscsi_target *target, struct iscsi_session **ret_session)
 {
 	_cleanup_(session_donep) struct iscsi_session *session = calloc(1, sizeof(*session));
@@ -88,7 +88,7 @@ int iscsi_session_new(struct iscsi_server *server, const struct iscsi_login_stat
 
 	if (!session)
 		return -ENOMEM;
-	session->server = server;
+	session->shard = shard;
 	session->target = target;
 	init_lists(session);
 	memcpy(session->initiator, login->initiator, sizeof(session->initiator));
@@ -97,20 +97,20 @@ int iscsi_session_new(struct iscsi_server *server, const struct iscsi_login_stat
 	session->params = login->params;
 	session->exp_cmd_sn = login->cmd_sn;
 	session->max_cmd_sn = login->cmd_sn - 1;
-	session->created_wall_ns = server->world->wall_ns(reactor_world(server->reactor));
+	session->created_wall_ns = shard->world->wall_ns(reactor_world(shard->reactor));
 	r = add_tasks(session);
 	if (r == 0)
 		r = add_nexuses(session);
 	if (r < 0)
 		return r;
 	if (target) {
-		session->reserve = iscsi_memory_alloc(&server->memory, ISCSI_RESERVE_BYTES);
+		session->reserve = iscsi_memory_alloc(&shard->memory, ISCSI_RESERVE_BYTES);
 		if (!session->reserve)
 			return -ENOMEM;
 	}
-	session->tsih = iscsi_server_new_tsih(server);
-	list_push_back(&server->sessions, &session->link);
-	server->session_count++;
+	session->tsih = iscsi_shard_new_tsih(shard);
+	list_push_back(&shard->sessions, &session->link);
+	shard->session_count++;
 	*ret_session = TAKE_PTR(session);
 	return 0;
 }
@@ -147,7 +147,7 @@ static void wake_waiters(struct list *waiters)
 
 void iscsi_session_unref(struct iscsi_session *session)
 {
-	struct iscsi_server *server = session->server;
+	struct iscsi_shard *shard = session->shard;
 	struct list waiters;
 
 	if (!list_is_empty(&session->connections) || session->ending)
@@ -161,9 +161,9 @@ void iscsi_session_unref(struct iscsi_session *session)
 	list_init(&waiters);
 	list_splice_back(&waiters, &session->waiters);
 	list_remove(&session->link);
-	server->session_count--;
+	shard->session_count--;
 	session_done(session);
-	fiber_queue_wake_all(&server->changed);
+	fiber_queue_wake_all(&shard->changed);
 	wake_waiters(&waiters);
 }
 
@@ -225,7 +225,7 @@ void iscsi_session_submit(struct iscsi_session *session, struct iscsi_task *task
 
 uint32_t iscsi_session_window(struct iscsi_session *session)
 {
-	const struct iscsi_memory *memory = &session->server->memory;
+	const struct iscsi_memory *memory = &session->shard->memory;
 	unsigned limit = ISCSI_WINDOW;
 	uint32_t max;
 
@@ -242,7 +242,7 @@ uint32_t iscsi_session_window(struct iscsi_session *session)
 /* A quarter of the memory is the most that one session may hold beside its reserve. */
 static uint8_t *alloc_shared(struct iscsi_session *session, uint32_t size)
 {
-	struct iscsi_memory *memory = &session->server->memory;
+	struct iscsi_memory *memory = &session->shard->memory;
 	size_t block_size = iscsi_memory_block_size(size);
 	uint8_t *block;
 
@@ -284,8 +284,8 @@ void iscsi_session_free(struct iscsi_session *session, uint8_t *block, uint32_t 
 	if (block == session->reserve) {
 		session->reserve_used = false;
 	} else {
-		iscsi_memory_free(&session->server->memory, block);
+		iscsi_memory_free(&session->shard->memory, block);
 		session->memory_used -= iscsi_memory_block_size(size);
 	}
-	iscsi_server_memory_freed(session->server);
+	iscsi_shard_memory_freed(session->shard);
 }

@@ -4,8 +4,8 @@
  * A session: one I_T nexus, its order of commands (CmdSN window, RFC 7143 section 4.2.2.1), its
  * tasks and its connections.
  *
- * Owned by the server. A session dies when its last connection is gone or when it is killed; it is
- * freed, and those who wait for that go on, when the last of its tasks has ended.
+ * Owned by the shard of its target. A session dies when its last connection is gone or when it is
+ * killed; it is freed, and those who wait for that go on, when the last of its tasks has ended.
  */
 #include "frontend/iscsi/memory.h"
 #include "frontend/iscsi/params.h"
@@ -17,13 +17,13 @@
 #define ISCSI_DISCOVERY_TASKS 16
 #define ISCSI_RESERVE_BYTES   ISCSI_FIRST_BURST_BYTES /* of each session's own memory */
 
-struct iscsi_server;
+struct iscsi_shard;
 struct iscsi_connection;
 struct iscsi_task;
 
 struct iscsi_session {
-	struct iscsi_server *server;
-	struct list_node link;       /* in the server's sessions */
+	struct iscsi_shard *shard;
+	struct list_node link;       /* in the shard's sessions */
 	struct iscsi_target *target; /* NULL in a discovery session */
 	struct list connections;
 	char initiator[ISCSI_NAME_MAX + 1];
@@ -55,7 +55,7 @@ struct iscsi_session {
 struct iscsi_login_state;
 
 /* A session without connections, with the names and parameters of the login. -ENOMEM. */
-int iscsi_session_new(struct iscsi_server *server, const struct iscsi_login_state *login,
+int iscsi_session_new(struct iscsi_shard *shard, const struct iscsi_login_state *login,
 		      struct iscsi_target *target, struct iscsi_session **ret_session);
 /* Ends it: closes its connections, drops what has not reached a volume. Frees it at once or, when
  * tasks are at work, later. */

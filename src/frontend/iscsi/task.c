@@ -2,7 +2,7 @@
 /*
  * The life of a SCSI command: data-out, steps on the volume, data-in, status.
  *
- * Home reactor: the server's.
+ * Home reactor: the shard's.
  *
  * Happy path of a 4 KiB write with immediate data: command_header() takes a buffer, the receiver
  * fills it, deliver() starts the command, advance() finds the data there and submits the write,
@@ -23,7 +23,7 @@
 #include <string.h>
 
 #include "base/reached.h"
-#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/shard.h"
 
 static void advance(struct iscsi_task *task);
 
@@ -71,13 +71,13 @@ static void free_buffer(struct iscsi_task *task)
 void iscsi_task_end(struct iscsi_task *task)
 {
 	struct iscsi_session *session = task->session;
-	struct iscsi_server *server = session->server;
+	struct iscsi_shard *shard = session->shard;
 
 	free_buffer(task);
 	iscsi_task_mark_answered(task);
 	list_remove(&task->wait_link);
 	if (task->unit && --task->unit->tasks == 0)
-		fiber_queue_wake_all(&server->changed);
+		fiber_queue_wake_all(&shard->changed);
 	if (task->connection && task->connection->receiving == task)
 		task->connection->receiving = NULL;
 	/* Data that still comes for it finds nobody. */
@@ -86,7 +86,7 @@ void iscsi_task_end(struct iscsi_task *task)
 	list_remove(&task->link);
 	list_push_front(&session->free_tasks, &task->link);
 	if (task->aborted)
-		iscsi_tmf_task_ended(server);
+		iscsi_tmf_task_ended(shard);
 	if (session->dead)
 		iscsi_session_unref(session);
 }
@@ -295,7 +295,7 @@ static void ask(struct iscsi_task *task)
 	task->r2t_end = MIN(task->step_end, task->received + task->session->params.max_burst);
 	task->ttt = (uint32_t)task->generation << 16 | index;
 	task->data_sn = 0;
-	task->asked_ns = reactor_turn_ns(task->session->server->reactor);
+	task->asked_ns = reactor_turn_ns(task->session->shard->reactor);
 	send_out(task, fill_r2t, r2t_dropped);
 }
 
@@ -313,7 +313,7 @@ int iscsi_task_data_arrived(struct iscsi_connection *connection)
 	}
 	task->received += iscsi_pdu_data_length(&connection->bhs);
 	task->data_sn++;
-	task->asked_ns = reactor_turn_ns(connection->server->reactor);
+	task->asked_ns = reactor_turn_ns(connection->shard->reactor);
 	if (task->unsolicited_open) {
 		if (!(connection->bhs.flags & ISCSI_FINAL_BIT))
 			return 0;
@@ -472,7 +472,7 @@ static bool send_data_in(struct iscsi_task *task)
 static void release_unit(struct iscsi_task *task, struct iscsi_unit **unit)
 {
 	if (*unit && --(*unit)->tasks == 0)
-		fiber_queue_wake_all(&task->session->server->changed);
+		fiber_queue_wake_all(&task->session->shard->changed);
 	*unit = NULL;
 }
 
@@ -617,7 +617,7 @@ void iscsi_task_deliver(struct iscsi_task *task)
 	}
 	if (task->unsolicited_open) {
 		task->state = ISCSI_TASK_UNSOLICITED;
-		task->asked_ns = reactor_turn_ns(task->session->server->reactor);
+		task->asked_ns = reactor_turn_ns(task->session->shard->reactor);
 		return;
 	}
 	start(task);
@@ -627,5 +627,5 @@ void iscsi_task_deliver(struct iscsi_task *task)
 	}
 	REACHED("iscsi.memory-wait");
 	task->state = ISCSI_TASK_MEMORY;
-	list_push_back(&task->session->server->memory_waiters, &task->wait_link);
+	list_push_back(&task->session->shard->memory_waiters, &task->wait_link);
 }

@@ -33,7 +33,7 @@ struct iscsi_task {
 	struct iscsi_session *session;
 	struct iscsi_connection *connection; /* NULL once that is gone */
 	struct list_node link;               /* in the session's tasks or free tasks */
-	struct list_node wait_link; /* in unsolicited, or a list of waiters of the server */
+	struct list_node wait_link;          /* in unsolicited, or a list of waiters of the shard */
 	struct iscsi_out out;
 	enum iscsi_task_state state;
 	struct iscsi_bhs bhs;
@@ -104,7 +104,7 @@ void iscsi_tmf_deliver(struct iscsi_task *task);
  * until the last of them has ended. */
 bool iscsi_tmf_abort_preempted(struct iscsi_task *task);
 /* A task has ended: those functions that waited for it answer. */
-void iscsi_tmf_task_ended(struct iscsi_server *server);
+void iscsi_tmf_task_ended(struct iscsi_shard *shard);
 
 /* Text requests (discovery.c). Fills the answer's PDU. */
 void iscsi_discovery_deliver(struct iscsi_task *task);

@@ -4,7 +4,7 @@
  * once; the answer waits until the last of it has ended, because no answer of an aborted task may
  * follow it.
  */
-#include "frontend/iscsi/server_priv.h"
+#include "frontend/iscsi/shard.h"
 #include "frontend/iscsi/task.h"
 
 static uint8_t function_of(const struct iscsi_task *task)
@@ -71,7 +71,7 @@ static bool abort_tasks(const struct iscsi_task *function)
 	struct iscsi_session *session;
 	bool found = false;
 
-	LIST_FOR_EACH (&function->session->server->sessions, session, struct iscsi_session, link) {
+	LIST_FOR_EACH (&function->session->shard->sessions, session, struct iscsi_session, link) {
 		bool here = abort_in_session(function, session);
 		struct iscsi_unit *unit = unit_of(function);
 
@@ -90,7 +90,7 @@ static bool must_wait(const struct iscsi_task *function)
 	struct iscsi_session *session;
 	struct iscsi_task *task;
 
-	LIST_FOR_EACH (&function->session->server->sessions, session, struct iscsi_session, link) {
+	LIST_FOR_EACH (&function->session->shard->sessions, session, struct iscsi_session, link) {
 		LIST_FOR_EACH (&session->tasks, task, struct iscsi_task, link) {
 			if (task->aborted && in_scope(function, task) &&
 			    task->state != ISCSI_TASK_EARLY)
@@ -120,12 +120,12 @@ static enum iscsi_out_fill fill_response(struct iscsi_out *out, struct iscsi_pdu
 static void cold_reset_sent(struct iscsi_out *out)
 {
 	struct iscsi_task *task = CONTAINER_OF(out, struct iscsi_task, out);
-	struct iscsi_server *server = task->session->server;
+	struct iscsi_shard *shard = task->session->shard;
 	struct iscsi_target *target = task->session->target;
 	struct iscsi_session *session;
 
 	iscsi_task_end(task);
-	LIST_FOR_EACH (&server->sessions, session, struct iscsi_session, link) {
+	LIST_FOR_EACH (&shard->sessions, session, struct iscsi_session, link) {
 		if (session->target == target)
 			iscsi_session_kill(session);
 	}
@@ -187,7 +187,7 @@ void iscsi_tmf_deliver(struct iscsi_task *task)
 		return;
 	}
 	task->state = ISCSI_TASK_WAITING;
-	list_push_back(&task->session->server->tmf_waiters, &task->wait_link);
+	list_push_back(&task->session->shard->tmf_waiters, &task->wait_link);
 }
 
 /* Does the task belong to a nexus that was preempted at the unit of `command`? */
@@ -210,7 +210,7 @@ static bool preempted_at_work(const struct iscsi_task *command, bool abort)
 	struct iscsi_task *task;
 	bool at_work = false;
 
-	LIST_FOR_EACH (&command->session->server->sessions, session, struct iscsi_session, link) {
+	LIST_FOR_EACH (&command->session->shard->sessions, session, struct iscsi_session, link) {
 		LIST_FOR_EACH (&session->tasks, task, struct iscsi_task, link) {
 			if (is_preempted(command, task) && abort)
 				iscsi_task_abort(task);
@@ -229,7 +229,7 @@ bool iscsi_tmf_abort_preempted(struct iscsi_task *task)
 	if (!preempted_at_work(task, true))
 		return false;
 	task->state = ISCSI_TASK_WAITING;
-	list_push_back(&task->session->server->tmf_waiters, &task->wait_link);
+	list_push_back(&task->session->shard->tmf_waiters, &task->wait_link);
 	return true;
 }
 
@@ -240,11 +240,11 @@ static bool still_waits(const struct iscsi_task *task)
 	return must_wait(task);
 }
 
-void iscsi_tmf_task_ended(struct iscsi_server *server)
+void iscsi_tmf_task_ended(struct iscsi_shard *shard)
 {
 	struct iscsi_task *task;
 
-	LIST_FOR_EACH (&server->tmf_waiters, task, struct iscsi_task, wait_link) {
+	LIST_FOR_EACH (&shard->tmf_waiters, task, struct iscsi_task, wait_link) {
 		if (still_waits(task))
 			continue;
 		list_remove(&task->wait_link);

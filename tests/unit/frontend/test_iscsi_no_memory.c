@@ -31,7 +31,9 @@ static uint8_t data[65536];
 
 static int make(void)
 {
-	struct iscsi_server_options options = {.address = "127.0.0.1"};
+	struct iscsi_server_options options = {.address = "127.0.0.1",
+					       .reactors = rig.reactors,
+					       .reactor_count = REAL_RIG_REACTORS};
 	struct iscsi_lun lun = {.volume = volume, .serial = 1, .thin = true};
 	char text[64];
 	uint16_t port;
@@ -157,7 +159,7 @@ static void drop_line(enum log_level level, const char *line, void *arg)
 
 static int make_volume(void *arg)
 {
-	return memory_volume_new(rig.reactors[0], MIB, 512, &volume);
+	return memory_volume_new(rig.reactors[1], MIB, 512, &volume);
 }
 
 static int free_volume(void *arg)
@@ -170,9 +172,9 @@ static void run(int (*body)(void *arg))
 {
 	log_set_sink(drop_line, NULL);
 	real_rig_init(&rig);
-	assert_int_equal(real_rig_run(&rig, 0, make_volume, NULL), 0);
+	assert_int_equal(real_rig_run(&rig, 1, make_volume, NULL), 0);
 	assert_int_equal(real_rig_run(&rig, 0, body, NULL), 0);
-	assert_int_equal(real_rig_run(&rig, 0, free_volume, NULL), 0);
+	assert_int_equal(real_rig_run(&rig, 1, free_volume, NULL), 0);
 	real_rig_done(&rig);
 }
 

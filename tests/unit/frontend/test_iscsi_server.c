@@ -40,6 +40,7 @@ struct fixture {
 };
 
 static struct fixture *f_;
+static unsigned reactors_; /* of the server; the volumes are at home on the last */
 
 /* --- Rig --- */
 
@@ -66,14 +67,16 @@ static void start(struct fixture *f)
 	struct iscsi_server_options options = {.address = "127.0.0.1",
 					       .max_sessions = 3,
 					       .save_reservations = save,
-					       .save_arg = f};
+					       .save_arg = f,
+					       .reactors = f->rig.reactors,
+					       .reactor_count = reactors_};
 	struct delay_options delays = {.before_ns = SLOW_NS};
 	struct iscsi_lun lun = {.serial = 1, .product = "fast", .thin = true};
-	struct reactor *reactor = f->rig.reactors[0];
+	struct reactor *reactor = f->rig.reactors[0], *home = f->rig.reactors[reactors_ - 1];
 	char text[64];
 	uint16_t port;
 
-	assert_int_equal(memory_volume_new(reactor, SIZE, 512, &f->memory), 0);
+	assert_int_equal(memory_volume_new(home, SIZE, 512, &f->memory), 0);
 	assert_int_equal(delay_volume_new(f->memory, &delays, &f->slow), 0);
 	assert_int_equal(iscsi_server_new(reactor, &options, &f->server), 0);
 	assert_int_equal(iscsi_server_add_target(f->server, TARGET), 0);
@@ -88,6 +91,15 @@ static void start(struct fixture *f)
 	f->address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
+static int free_volumes(void *arg)
+{
+	struct fixture *f = arg;
+
+	block_volume_free(f->slow);
+	block_volume_free(f->memory);
+	return 0;
+}
+
 static void in_fiber(void *arg)
 {
 	struct fixture *f = arg;
@@ -97,8 +109,7 @@ static void in_fiber(void *arg)
 	initiator_close(&f->a);
 	initiator_close(&f->b);
 	iscsi_server_free(f->server);
-	block_volume_free(f->slow);
-	block_volume_free(f->memory);
+	(void)fiber_call(f->memory->home, FIBER_CONTROL, free_volumes, f);
 }
 
 static void run(void (*body)(struct fixture *f))
@@ -108,7 +119,7 @@ static void run(void (*body)(struct fixture *f))
 	assert_non_null(f);
 	f_ = f;
 	log_set_sink(drop_line, NULL);
-	sim_rig_init(&f->rig, 1, 1);
+	sim_rig_init(&f->rig, 1, reactors_);
 	f->body = body;
 	for (size_t i = 0; i < SIZE; i++)
 		f->out[i] = (uint8_t)(i * 13 + i / 512);
@@ -1326,5 +1337,10 @@ int main(void)
 		cmocka_unit_test(idle_sessions_are_pinged),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = 0;
+
+	for (reactors_ = 1; reactors_ <= 3; reactors_ += 2)
+		failed += cmocka_run_group_tests_name(reactors_ == 1 ? "one reactor" : "three",
+						      tests, NULL, NULL);
+	return failed;
 }
