@@ -16,7 +16,8 @@ static int fail_controller(struct api_request *request, int error, const char *w
 	enum error_code code = error_code_of(error);
 
 	if (error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET ||
-	    error == -ENOTCONN || error == -ENOPKG)
+	    error == -ENOTCONN || error == -ENOPKG || error == -EPROTONOSUPPORT ||
+	    error == -ENOEXEC)
 		code = ERROR_UNAVAILABLE;
 	return api_fail(request, code, name, "see: sarsen nvme list, and the daemon's log",
 			"cannot %s controller '%s': %s", what, name, api_nvme_error_text(error));
@@ -331,9 +332,7 @@ int api_nvme_keeper_replace(struct api_request *request)
 	r = node_nvme_replace(controller);
 	if (r == 0) {
 		node_nvme_wait(controller, CREATE_TIMEOUT);
-		r = controller->state == NODE_CONTROLLER_ONLINE ? 0
-		    : controller->error                         ? controller->error
-								: -ETIMEDOUT;
+		r = node_nvme_replace_result(controller);
 	}
 	if (r < 0)
 		r = fail_controller(request, r, "replace the keeper of", controller->name);

@@ -24,6 +24,10 @@ const char *api_nvme_error_text(int error)
 		return "its keeper did not answer in time";
 	case -EPROTO:
 		return "its keeper is of a version that this daemon does not know";
+	case -EPROTONOSUPPORT:
+		return "the keeper and the program are of versions that do not fit";
+	case -ENOEXEC:
+		return "the program is no keeper that can take over";
 	case -ENAMETOOLONG:
 		return "the paths of its sockets would be longer than 107 characters";
 	case -ENODEV:

@@ -474,6 +474,7 @@ int node_nvme_replace(struct node_controller *controller)
 	fiber_mutex_lock(&controller->lock);
 	call.link = controller->link;
 	if (call.link && controller->state == NODE_CONTROLLER_ONLINE) {
+		controller->lost_error = 0;
 		/* So that its loss, which follows, is no error. */
 		set_state(controller, NODE_CONTROLLER_STARTING, 0);
 		r = call_home(controller, replace_at_home, &call);
@@ -482,6 +483,14 @@ int node_nvme_replace(struct node_controller *controller)
 	}
 	fiber_mutex_unlock(&controller->lock);
 	return r;
+}
+
+int node_nvme_replace_result(const struct node_controller *controller)
+{
+	if (controller->state != NODE_CONTROLLER_ONLINE)
+		return controller->error ? controller->error : -ETIMEDOUT;
+	/* One that is replaced just hangs up. */
+	return controller->lost_error == -ECONNRESET ? 0 : controller->lost_error;
 }
 
 static int status_at_home(void *arg)

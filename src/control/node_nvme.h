@@ -87,6 +87,8 @@ int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped,
 int node_nvme_delete(struct node_controller *controller, bool force);
 /* The keeper executes its program anew, and the controller goes on. -ENOTCONN. */
 int node_nvme_replace(struct node_controller *controller);
+/* After node_nvme_wait(): 0, or why the keeper was not replaced. */
+int node_nvme_replace_result(const struct node_controller *controller);
 /* -ENOTCONN while it is not connected. */
 int node_nvme_get_status(struct node_controller *controller,
 			 struct node_controller_status *ret_status);

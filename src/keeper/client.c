@@ -10,6 +10,7 @@
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -401,6 +402,21 @@ static handler *find_handler(uint16_t command)
 
 /* --- the connection --- */
 
+/* Without it the engine is woken by this process alone, as after a keeper of an older build, whose
+ * filter of system calls does not allow it. The kernel forgets a socket that is closed. */
+void client_watch_early(struct keeper *keeper)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (keeper->early_fd < 0)
+		keeper->early_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (keeper->client_fd < 0)
+		return;
+	if (epoll_ctl(keeper->early_fd, EPOLL_CTL_ADD, keeper->client_fd, &event) < 0 &&
+	    errno != EEXIST) /* kept by the one before */
+		log_info("keeper", "the engine gets no early word", "errno=%d", errno);
+}
+
 void client_accept(struct keeper *keeper)
 {
 	int fd;
@@ -415,6 +431,7 @@ void client_accept(struct keeper *keeper)
 		return;
 	}
 	keeper->client_fd = fd;
+	client_watch_early(keeper);
 	keeper->negotiated = false;
 	keeper->refusals = 0;
 	keeper->batch_since_ns = 0;

@@ -44,6 +44,7 @@ static const int allowed[] = {
 	SYS_sendmsg,
 	SYS_recvfrom,
 	SYS_accept4,
+	SYS_epoll_ctl,
 	SYS_shutdown,
 	SYS_getsockopt,
 	SYS_ppoll,

@@ -106,6 +106,17 @@ void engine_wake(struct keeper *keeper)
 	(void)!write(keeper->wake_fd, &one, sizeof(one));
 }
 
+void engine_refuse_replace(struct keeper *keeper, int error)
+{
+	engine_send(keeper,
+		    &(struct vfu_link_message){.type = VFU_LINK_REFUSED,
+					       .version = VFU_LINK_VERSION,
+					       .value = (uint64_t)-error},
+		    NULL, 0);
+	if (keeper->engine_fd >= 0)
+		(void)shutdown(keeper->engine_fd, SHUT_WR); /* it closes when it has read that */
+}
+
 /* Nothing of the engine before is in flight any more. */
 static void drop_fence(struct keeper *keeper)
 {
@@ -212,6 +223,9 @@ static void engine_welcome(struct keeper *keeper)
 	log_info("keeper", "an engine takes over", "pid=%d epoch=%llu", (int)keeper->engine_pid,
 		 (unsigned long long)keeper->shared->engine_epoch);
 	engine_send(keeper, &message, fds, ARRAY_SIZE(fds));
+	if (keeper->early_fd >= 0 && keeper->candidate_message.flags & VFU_HELLO_EARLY)
+		engine_send(keeper, &(struct vfu_link_message){.type = VFU_LINK_EARLY},
+			    &keeper->early_fd, 1);
 	for (unsigned i = 0; i < VFU_MAP_COUNT; i++)
 		if (keeper->shared->maps[i].length > 0)
 			engine_send_map(keeper, i);

@@ -103,6 +103,23 @@ static int map_memory(struct keeper *keeper)
 	return 0;
 }
 
+/* What another build made. */
+static int map_found_memory(struct keeper *keeper)
+{
+	struct stat status;
+
+	if (fstat(keeper->shared_fd, &status) < 0)
+		return -errno;
+	if (status.st_size != (off_t)sizeof(*keeper->shared))
+		return -EPROTONOSUPPORT;
+	if (map_memory(keeper) < 0)
+		return -ENOMEM;
+	return keeper->shared->magic == VFU_SHARED_MAGIC &&
+			       keeper->shared->version == VFU_SHARED_VERSION
+		       ? 0
+		       : -EPROTONOSUPPORT;
+}
+
 static int make_all(struct keeper *keeper)
 {
 	const struct keeper_options *options = &keeper->options;
@@ -194,6 +211,7 @@ static void init(struct keeper *keeper, const struct keeper_options *options)
 				  .doorbells_fd = -1,
 				  .wake_fd = -1,
 				  .nobody_fd = -1,
+				  .early_fd = -1,
 				  .link_listen_fd = -1,
 				  .socket_listen_fd = -1,
 				  .client_fd = -1,
@@ -227,9 +245,11 @@ int keeper_start(struct keeper *keeper, const struct keeper_options *options)
 	init(keeper, options);
 	r = options->resume_fd >= 0 ? replace_resume(keeper, options->resume_fd) : make_all(keeper);
 	if (r == 0 && options->resume_fd >= 0)
-		r = map_memory(keeper);
-	if (r == 0)
-		keeper->shared->keeper_pid = (uint64_t)getpid();
+		r = map_found_memory(keeper);
+	if (r < 0)
+		return r;
+	client_watch_early(keeper);
+	keeper->shared->keeper_pid = (uint64_t)getpid();
 	return r;
 }
 
@@ -244,7 +264,8 @@ void keeper_done(struct keeper *keeper)
 	const int fds[] = {keeper->shared_fd,    keeper->doorbells_fd,     keeper->wake_fd,
 			   keeper->nobody_fd,    keeper->link_listen_fd,   keeper->client_fd,
 			   keeper->engine_fd,    keeper->socket_listen_fd, keeper->intx_fd,
-			   keeper->candidate_fd, keeper->fence_fd,         keeper->engine_pidfd};
+			   keeper->candidate_fd, keeper->fence_fd,         keeper->engine_pidfd,
+			   keeper->early_fd};
 
 	unlink(keeper->options.link_path);
 	unlink(keeper->options.socket_path);

@@ -58,6 +58,10 @@ struct keeper {
 	struct vfu_doorbells *doorbells;
 	int shared_fd, doorbells_fd, wake_fd;
 	int nobody_fd; /* an event that nobody waits for: for vectors without one */
+	/* An epoll instance of the client's socket, for the engine to poll: it is woken together
+	 * with this process and not after it. The instance holds no reference to the socket, so
+	 * the client still sees this process die, and nothing can be read through it. Or -1. */
+	int early_fd;
 	int link_listen_fd, socket_listen_fd;
 
 	/* The virtual machine. */
@@ -86,7 +90,7 @@ struct keeper {
 	int engine_pidfd;        /* the process itself, whose number another may get; or -1 */
 	uint64_t engine_since_ns;
 	uint64_t full_since_ns; /* the engine does not read what the client causes; 0 = it does */
-	bool engine_told; /* something since it had room */
+	bool engine_told;       /* something since it had room */
 	bool engine_killed;
 	struct vfu_receiver engine_receiver, candidate_receiver;
 	struct vfu_link_message engine_message, candidate_message;
@@ -104,6 +108,8 @@ void keeper_done(struct keeper *keeper);
 
 /* client.c */
 void client_accept(struct keeper *keeper);
+/* Makes early_fd, if need be, and lets it watch the client's socket, if there is one. */
+void client_watch_early(struct keeper *keeper);
 void client_readable(struct keeper *keeper);
 /* The virtual machine is gone: what it gave is taken away, and the device is reset. */
 void client_close(struct keeper *keeper);
@@ -134,9 +140,9 @@ int memory_map(struct keeper *keeper, const struct vfu_dma_map *map, int fd);
 int memory_find(const struct keeper *keeper, uint64_t address, uint64_t size);
 void memory_forget(struct keeper *keeper, unsigned index);
 
-/* replace.c: the process executes its program anew; returns only when it cannot. */
+/* replace.c: the process executes its program anew; returns only when it cannot, and tells so. */
 void replace_run(struct keeper *keeper);
-/* What a process before left in `fd`. -EPROTO for a version that this one does not know. */
+/* What a process before left in `fd`. -EPROTONOSUPPORT: in a version that is not known. */
 int replace_resume(struct keeper *keeper, int fd);
 
 /* engine.c */
@@ -149,6 +155,8 @@ void engine_close(struct keeper *keeper);
 void engine_send_map(struct keeper *keeper, unsigned index);
 void engine_send_irqs(struct keeper *keeper, uint32_t kind, uint32_t first, uint32_t count);
 void engine_wake(struct keeper *keeper);
+/* The program was not executed: ends the link with that word, so that the engine comes again. */
+void engine_refuse_replace(struct keeper *keeper, int error);
 /* Whether it takes what the next message of the client may cause. */
 bool engine_has_room(struct keeper *keeper);
 /* Begins to wait for the engine, or for its fence; client_finish_wait() comes, maybe at once. */

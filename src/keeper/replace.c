@@ -3,6 +3,12 @@
  * A newer build takes the keeper's place: the process executes its program anew with all
  * descriptors kept, and with a memory file that says what they are. The virtual machine notices
  * nothing; the engine's link ends, and it connects again.
+ *
+ * The file has a version. Fields are only appended, so that a build reads the versions before its
+ * own: what a later one added has the value of a keeper without it. There is no way back once the
+ * program is executed, so each build carries a mark with the versions that it reads, and the
+ * running keeper looks for it in the program first: one that does not know this version, an older
+ * build or none of ours, is not executed.
  */
 #include "keeper/keeper_priv.h"
 
@@ -11,13 +17,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/macros.h"
 
 #define SAVED_MAGIC   UINT64_C(0x7265706c61636531)
-#define SAVED_VERSION 2u
+#define SAVED_OLDEST  2u /* that can be read */
+#define SAVED_VERSION 3u
 #define ARGUMENTS_MAX 32
 
 struct saved {
@@ -30,7 +38,19 @@ struct saved {
 	int32_t msix_fds[VFU_VECTOR_COUNT];
 	struct keeper_map maps[VFU_MAP_COUNT];
 	unsigned char writable[VFU_PAGE_BYTES];
+	/* since version 3 */
+	int32_t early_fd;
+	uint32_t reserved;
 };
+#define SAVED_BYTES_2 offsetof(struct saved, early_fd)
+static_assert(SAVED_BYTES_2 == 21080 && sizeof(struct saved) == 21088, "never changed");
+
+static const struct mark {
+	char words[24];
+	uint32_t oldest, newest;               /* of struct saved */
+	uint32_t shared_oldest, shared_newest; /* of struct vfu_shared, which goes on being used */
+} mark = {"sarsen-keeper knows of:", SAVED_OLDEST, SAVED_VERSION, VFU_SHARED_VERSION,
+	  VFU_SHARED_VERSION};
 
 static void save(const struct keeper *keeper, struct saved *saved)
 {
@@ -55,6 +75,7 @@ static void save(const struct keeper *keeper, struct saved *saved)
 		saved->msix_fds[i] = keeper->msix_fds[i];
 	memcpy(saved->maps, keeper->maps, sizeof(saved->maps));
 	memcpy(saved->writable, keeper->writable, sizeof(saved->writable));
+	saved->early_fd = keeper->early_fd;
 }
 
 /* The new program may, or may not, close it when it executes another. */
@@ -70,7 +91,7 @@ static void keep_all(const struct saved *saved, bool over_exec)
 	const int32_t fds[] = {saved->shared_fd,        saved->doorbells_fd,   saved->wake_fd,
 			       saved->nobody_fd,        saved->link_listen_fd, saved->client_fd,
 			       saved->socket_listen_fd, saved->intx_fd,        saved->fence_fd,
-			       saved->engine_pidfd};
+			       saved->engine_pidfd,     saved->early_fd};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		keep(fds[i], over_exec);
@@ -101,42 +122,120 @@ static int make_arguments(const struct keeper *keeper, char *resume, char **argu
 	return 0;
 }
 
-void replace_run(struct keeper *keeper)
+static int check_mark(const void *program, size_t bytes)
 {
-	char resume[16], *arguments[ARGUMENTS_MAX + 3];
-	int fd = memfd_create("sarsen-keeper", 0);
-	struct saved *saved = MAP_FAILED;
+	const char *at = memmem(program, bytes, mark.words, sizeof(mark.words));
+	struct mark found;
 
-	keeper->replacing = false;
-	if (fd >= 0 && ftruncate(fd, sizeof(*saved)) == 0)
-		saved = mmap(NULL, sizeof(*saved), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (saved != MAP_FAILED) {
-		save(keeper, saved);
-		keep_all(saved, true);
-		snprintf(resume, sizeof(resume), "%d", fd);
-		if (make_arguments(keeper, resume, arguments) == 0)
-			execv(arguments[0], arguments);
-		log_error("keeper", "cannot be replaced", "program=%s error=%d", arguments[0],
-			  errno);
-		keep_all(saved, false);
-		munmap(saved, sizeof(*saved));
-	}
-	if (fd >= 0)
-		close(fd);
+	if (!at || bytes - (size_t)(at - (const char *)program) < sizeof(found))
+		return -ENOEXEC;
+	memcpy(&found, at, sizeof(found));
+	return found.oldest <= SAVED_VERSION && SAVED_VERSION <= found.newest &&
+			       found.shared_oldest <= VFU_SHARED_VERSION &&
+			       VFU_SHARED_VERSION <= found.shared_newest
+		       ? 0
+		       : -EPROTONOSUPPORT;
 }
 
-int replace_resume(struct keeper *keeper, int fd)
+/* Whether the program reads what this build saves. */
+static int check_program(const char *path)
 {
-	const struct saved *saved = mmap(NULL, sizeof(*saved), PROT_READ, MAP_SHARED, fd, 0);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat status;
+	void *program;
+	int r;
 
-	close(fd);
-	if (saved == MAP_FAILED)
+	if (fd < 0)
 		return -errno;
-	if (saved->magic != SAVED_MAGIC || saved->version != SAVED_VERSION ||
-	    saved->bytes != sizeof(*saved)) {
-		munmap((void *)saved, sizeof(*saved));
+	r = fstat(fd, &status) < 0 ? -errno : 0;
+	program = r < 0 ? MAP_FAILED
+			: mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (r == 0 && program == MAP_FAILED)
+		r = -errno;
+	close(fd);
+	if (r < 0)
+		return r;
+	r = check_mark(program, (size_t)status.st_size);
+	munmap(program, (size_t)status.st_size);
+	return r;
+}
+
+/* The file of what there is, for the next program; its descriptor. */
+static int write_state(const struct saved *saved)
+{
+	int fd = memfd_create("sarsen-keeper", MFD_CLOEXEC);
+	int r = fd < 0 ? -errno : 0;
+
+	if (r == 0 && write(fd, saved, sizeof(*saved)) != sizeof(*saved))
+		r = -EIO; /* there is no memory */
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+/* Returns only when it cannot. */
+static int execute(const struct keeper *keeper)
+{
+	char resume[16], *arguments[ARGUMENTS_MAX + 3];
+	struct saved saved;
+	int fd, r = make_arguments(keeper, resume, arguments);
+
+	if (r == 0)
+		r = check_program(arguments[0]);
+	if (r < 0)
+		return r;
+	save(keeper, &saved);
+	fd = write_state(&saved);
+	if (fd < 0)
+		return fd;
+	keep_all(&saved, true);
+	keep(fd, true);
+	snprintf(resume, sizeof(resume), "%d", fd);
+	execv(arguments[0], arguments);
+	r = -errno;
+	keep_all(&saved, false);
+	close(fd);
+	return r;
+}
+
+void replace_run(struct keeper *keeper)
+{
+	int r = execute(keeper);
+
+	keeper->replacing = false;
+	log_error("keeper", "cannot be replaced, and goes on", "program=%s why=\"%s\" state=%u",
+		  keeper->options.arguments[0],
+		  r == -EPROTONOSUPPORT ? "it does not know the version of this one's state"
+		  : r == -ENOEXEC       ? "it is no keeper that says which states it knows"
+					: strerror(-r),
+		  SAVED_VERSION);
+	engine_refuse_replace(keeper, r);
+}
+
+/* `saved` is zeroed beyond what the file has. */
+static int read_state(int fd, struct saved *saved)
+{
+	ssize_t got;
+
+	*saved = (struct saved){.early_fd = -1};
+	got = pread(fd, saved, sizeof(*saved), 0);
+	if (got < 0)
+		return -errno;
+	if ((size_t)got < SAVED_BYTES_2 || saved->magic != SAVED_MAGIC)
 		return -EPROTO;
+	if (saved->version < SAVED_OLDEST || saved->version > SAVED_VERSION) {
+		log_error("keeper", "the state of the keeper before has an unknown version",
+			  "version=%u known=%u..%u", saved->version, SAVED_OLDEST, SAVED_VERSION);
+		return -EPROTONOSUPPORT;
 	}
+	if (saved->bytes != (saved->version == 2 ? SAVED_BYTES_2 : sizeof(*saved)) ||
+	    saved->bytes != (size_t)got)
+		return -EPROTO;
+	return 0;
+}
+
+static void take(struct keeper *keeper, const struct saved *saved)
+{
 	keeper->shared_fd = saved->shared_fd;
 	keeper->doorbells_fd = saved->doorbells_fd;
 	keeper->wake_fd = saved->wake_fd;
@@ -155,7 +254,17 @@ int replace_resume(struct keeper *keeper, int fd)
 		keeper->msix_fds[i] = saved->msix_fds[i];
 	memcpy(keeper->maps, saved->maps, sizeof(keeper->maps));
 	memcpy(keeper->writable, saved->writable, sizeof(keeper->writable));
+	keeper->early_fd = saved->early_fd;
 	keep_all(saved, false);
-	munmap((void *)saved, sizeof(*saved));
-	return 0;
+}
+
+int replace_resume(struct keeper *keeper, int fd)
+{
+	struct saved saved;
+	int r = read_state(fd, &saved);
+
+	close(fd);
+	if (r == 0)
+		take(keeper, &saved);
+	return r;
 }

@@ -10,6 +10,9 @@
  *   keeper  WELCOME  with the shared memory, the doorbells (a file of two pages; they are in the
  *                    second, as in BAR0) and an event that wakes the engine; only
  *                    when the fence of the engine before has hung up
+ *   keeper  EARLY    if the hello said so: an event that is there while the client's next message
+ *                    waits for the keeper; a hint, for an engine that sleeps, that a doorbell is on
+ *                    its way. It holds nothing open and nothing can be read from it
  *   keeper  MAP ..., IRQS ..., then READY: all that exists. The engine recovers the controller
  *                    (rule 4) and goes on.
  *   keeper  MAP, UNMAP, IRQS, ATTENTION as the client asks for them; the engine answers UNMAP with
@@ -36,7 +39,8 @@
 #define VFU_LINK_FDS_MAX 16
 
 enum vfu_link_type {
-	VFU_LINK_HELLO = 1,     /* E: version, value = engine's process id; 1 fd */
+	VFU_LINK_HELLO = 1,     /* E: version, value = engine's process id, flags
+				 * (vfu_hello_flags); 1 fd */
 	VFU_LINK_WELCOME = 2,   /* K: version, value = epoch; 3 fds: shared, doorbells, wake */
 	VFU_LINK_REFUSED = 3,   /* K: value = errno; then it closes */
 	VFU_LINK_MAP = 4,       /* K: id, address, length, offset, flags (vfu_map_flags); 1 fd */
@@ -50,6 +54,13 @@ enum vfu_link_type {
 	VFU_LINK_RETIRE = 11,   /* E: value */
 	VFU_LINK_REPLACE = 12,  /* E */
 	VFU_LINK_BYE = 13,      /* E */
+	VFU_LINK_EARLY = 14,    /* K: 1 fd, to be polled only */
+};
+
+/* What an engine understands besides version 1. A keeper ignores what it does not know, so that
+ * builds of different age work together. */
+enum vfu_hello_flags {
+	VFU_HELLO_EARLY = 1, /* EARLY may be sent */
 };
 
 enum vfu_irq_kind { /* as VFIO numbers them: linux/vfio.h, VFIO_PCI_INTX_IRQ_INDEX and following */

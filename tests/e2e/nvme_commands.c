@@ -9,10 +9,12 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -400,6 +402,29 @@ static void interrupts(void **state)
 	assert_int_equal(nvme_driver_interrupts(driver, 0), 1);
 }
 
+/* A stopped keeper hears of no doorbell; the engine, asleep, sees its shadow all the same. */
+static void wakes_before_the_keeper(void **state)
+{
+	struct nvme_driver *driver = *state;
+	struct nvme_driver_sqe sqe = transfer(driver, OP_FLUSH, 0, 1, NULL);
+	struct ucred keeper;
+	socklen_t length = sizeof(keeper);
+
+	assert_int_equal(getsockopt(driver->client.fd, SOL_SOCKET, SO_PEERCRED, &keeper, &length),
+			 0);
+	for (unsigned i = 0; i < 10; i++) {
+		uint64_t traps = driver->traps;
+		int r;
+
+		nanosleep(&(struct timespec){.tv_nsec = 20 * NSEC_PER_MSEC}, NULL);
+		assert_int_equal(kill(keeper.pid, SIGSTOP), 0);
+		r = nvme_driver_command(driver, 1, &sqe, NULL);
+		assert_int_equal(kill(keeper.pid, SIGCONT), 0);
+		assert_int_equal(r, 0);
+		assert_true(driver->traps > traps);
+	}
+}
+
 static void gives_features_and_logs(void **state)
 {
 	struct nvme_driver *driver = *state;
@@ -620,6 +645,7 @@ int main(int argc, char **argv)
 		COMMAND_TEST(goes_round_its_queues),
 		cmocka_unit_test_setup_teardown(goes_round_its_queues, setup_trapped, teardown),
 		COMMAND_TEST(interrupts),
+		COMMAND_TEST(wakes_before_the_keeper),
 		COMMAND_TEST(gives_features_and_logs),
 		COMMAND_TEST(limits_event_requests),
 		cmocka_unit_test_setup_teardown(survives_wrong_doorbells, setup_trapped, teardown),

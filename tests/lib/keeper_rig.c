@@ -130,8 +130,10 @@ static int retire(struct nvme_link *link, bool at_once)
 
 static int replace(struct nvme_link *link)
 {
-	link->keeper->replaced++;
-	lose(link, -ECONNRESET);
+	int error = link->keeper->rig->replace_error;
+
+	link->keeper->replaced += error == 0;
+	lose(link, error ? error : -ECONNRESET);
 	return 0;
 }
 

@@ -32,7 +32,7 @@ struct keeper_rig_keeper {
 
 struct keeper_rig {
 	struct keeper_rig_keeper keepers[KEEPER_RIG_COUNT];
-	int spawn_error, open_error, attach_error, retire_error;
+	int spawn_error, open_error, attach_error, retire_error, replace_error;
 	bool mute; /* a keeper that was spawned does not listen */
 	bool deaf; /* a keeper that is told to retire does not end */
 };

@@ -240,7 +240,10 @@ static bool controller_poll(struct reactor_poller *poller)
 		nvme_controller_progress(controller);
 	if (UNLIKELY(controller->held > 0))
 		nvme_queue_flush_all(controller);
-	return nvme_queue_poll(controller);
+	if (!nvme_queue_poll(controller))
+		return false;
+	controller->found = true;
+	return true;
 }
 
 static bool controller_must_look(const struct nvme_controller *controller)
@@ -273,6 +276,9 @@ static bool controller_sleep(struct reactor_poller *poller)
 		reactor_timer_arm(controller->home, &controller->poll_timer,
 				  reactor_turn_ns(controller->home) + POLL_PAUSE_MIN_NS);
 	}
+	if (controller->host->sleeping && controller->shared->admin.shadow_doorbells)
+		controller->host->sleeping(controller->host_context, controller->found);
+	controller->found = false;
 	return true;
 }
 
@@ -300,6 +306,13 @@ void nvme_controller_kick(struct nvme_controller *controller)
 	controller->stats.wakeups++;
 	nvme_interrupt_level(controller);
 	reactor_poller_wake(controller->home, &controller->poller);
+}
+
+void nvme_controller_look(struct nvme_controller *controller)
+{
+	reactor_assert_home(controller->home);
+	if (controller->phase != NVME_IDLE && controller->phase != NVME_STOPPING)
+		reactor_poller_wake(controller->home, &controller->poller);
 }
 
 /* --- memory --- */

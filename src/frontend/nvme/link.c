@@ -8,7 +8,8 @@
  * 2. A range of guest memory is mapped here from MAP until the controller says that nothing uses
  *    it; only then UNMAPPED is sent.
  * 3. Two polls are in the ring while the link is started: of the socket and of the event that wakes
- *    the engine. Each re-arms itself; close() cancels both and waits.
+ *    the engine. Each re-arms itself. A third, of the keeper's early word, is armed when the
+ *    controller falls asleep. close() cancels all and waits.
  *
  * Home: the controller's reactor. Failures: the keeper is gone, or speaks nonsense: `lost` is
  * called once, and the controller runs on without guests until it is closed.
@@ -53,13 +54,14 @@ struct nvme_link {
 	struct nvme_controller *controller;
 	struct vfu_shared *shared;
 	struct vfu_doorbells *doorbells;
-	int fd, wake_fd, intx_fd, msix_fds[VFU_VECTOR_COUNT];
+	int fd, wake_fd, early_fd, intx_fd, msix_fds[VFU_VECTOR_COUNT];
 	struct vfu_receiver receiver;
 	struct vfu_link_message message;
 	struct link_map maps[VFU_MAP_COUNT];
-	struct link_watch socket, wake;
+	struct link_watch socket, wake, early;
 	struct fiber *closer; /* waits for the watches to end */
 	bool welcome, ready, started, lost, closing;
+	bool early_spent; /* it woke the controller, and what it told of has not come yet */
 };
 
 static void set_fd(int *fd, int value)
@@ -115,10 +117,43 @@ static void link_quiesced(void *context, uint32_t reset_count)
 	(void)link_send(context, &message, NULL, 0); /* as above */
 }
 
+/* --- watches --- */
+
+static void watch(struct link_watch *watch, int fd)
+{
+	watch->armed = true;
+	world_real_poll(reactor_port(watch->link->options.home), fd, &watch->op);
+}
+
+/* True when there is nothing to watch any more. */
+static bool watch_ended(struct link_watch *watch)
+{
+	struct nvme_link *link = watch->link;
+
+	watch->armed = false;
+	if (link->closing && link->closer)
+		fiber_wake(link->closer);
+	return link->closing || link->lost;
+}
+
+/* Each early word is good for one wake-up: it stays there until the keeper has read the message,
+ * which may take long, or may be of a message that brings no command. */
+static void link_sleeping(void *context, bool found)
+{
+	struct nvme_link *link = context;
+
+	if (found)
+		link->early_spent = false;
+	if (link->early_fd >= 0 && link->started && !link->early.armed && !link->early_spent &&
+	    !link->lost && !link->closing)
+		watch(&link->early, link->early_fd);
+}
+
 static const struct nvme_host_ops link_host = {
 	.interrupt = link_interrupt,
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
+	.sleeping = link_sleeping,
 };
 
 /* --- for tests: SARSEN_NVME_DIE=POINT:COUNT kills the process the COUNT-th time that a commit
@@ -140,6 +175,7 @@ static const struct nvme_host_ops doomed_host = {
 	.interrupt = link_interrupt,
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
+	.sleeping = link_sleeping,
 	.point = link_point,
 };
 
@@ -285,6 +321,11 @@ static int handle(struct nvme_link *link, const struct vfu_link_message *message
 		return 0;
 	case VFU_LINK_IRQS:
 		return handle_irqs(link, message);
+	case VFU_LINK_EARLY:
+		if (link->early_fd >= 0 || link->receiver.fd_count != 1)
+			return -EPROTO;
+		link->early_fd = vfu_receiver_take_fd(&link->receiver, 0);
+		return 0;
 	case VFU_LINK_READY:
 		link->ready = true;
 		return 0;
@@ -337,8 +378,10 @@ static int link_connect(struct nvme_link *link, uint64_t deadline_ns)
 
 static int link_greet(struct nvme_link *link, uint64_t deadline_ns)
 {
-	struct vfu_link_message hello = {
-		.type = VFU_LINK_HELLO, .version = VFU_LINK_VERSION, .value = (uint64_t)getpid()};
+	struct vfu_link_message hello = {.type = VFU_LINK_HELLO,
+					 .version = VFU_LINK_VERSION,
+					 .value = (uint64_t)getpid(),
+					 .flags = VFU_HELLO_EARLY};
 	int r = link_send(link, &hello, &link->options.fence_fd, 1);
 
 	while (r == 0 && !link->ready) {
@@ -365,7 +408,7 @@ int nvme_link_open(const struct nvme_link_options *options, struct nvme_link **r
 	link->options.controller.home = options->home;
 	link->options.controller.host = choose_host();
 	link->options.controller.host_context = link;
-	link->fd = link->wake_fd = link->intx_fd = -1;
+	link->fd = link->wake_fd = link->early_fd = link->intx_fd = -1;
 	for (unsigned i = 0; i < VFU_VECTOR_COUNT; i++)
 		link->msix_fds[i] = -1;
 	r = link_connect(link, deadline_ns);
@@ -380,23 +423,6 @@ int nvme_link_open(const struct nvme_link_options *options, struct nvme_link **r
 }
 
 /* --- while it runs --- */
-
-static void watch(struct link_watch *watch, int fd)
-{
-	watch->armed = true;
-	world_real_poll(reactor_port(watch->link->options.home), fd, &watch->op);
-}
-
-/* True when there is nothing to watch any more. */
-static bool watch_ended(struct link_watch *watch)
-{
-	struct nvme_link *link = watch->link;
-
-	watch->armed = false;
-	if (link->closing && link->closer)
-		fiber_wake(link->closer);
-	return link->closing || link->lost;
-}
 
 static void on_socket(struct world_op *op, int64_t result)
 {
@@ -415,6 +441,16 @@ static void on_socket(struct world_op *op, int64_t result)
 		link->options.lost(link->options.context, r);
 }
 
+static void on_early(struct world_op *op, int64_t result)
+{
+	struct nvme_link *link = CONTAINER_OF(op, struct link_watch, op)->link;
+
+	if (watch_ended(&link->early) || result < 0)
+		return;
+	link->early_spent = true;
+	nvme_controller_look(link->controller);
+}
+
 static void on_wake(struct world_op *op, int64_t result)
 {
 	struct nvme_link *link = CONTAINER_OF(op, struct link_watch, op)->link;
@@ -423,6 +459,7 @@ static void on_wake(struct world_op *op, int64_t result)
 	if (watch_ended(&link->wake) || result < 0)
 		return;
 	(void)!read(link->wake_fd, &count, sizeof(count)); /* the count says nothing */
+	link->early_spent = false;
 	nvme_controller_kick(link->controller);
 	watch(&link->wake, link->wake_fd);
 }
@@ -433,9 +470,10 @@ void nvme_link_start(struct nvme_link *link)
 	ASSERT(link->ready && !link->started);
 	link->started = true;
 	nvme_controller_start(link->controller);
-	link->socket.link = link->wake.link = link;
+	link->socket.link = link->wake.link = link->early.link = link;
 	link->socket.op.done = on_socket;
 	link->wake.op.done = on_wake;
+	link->early.op.done = on_early;
 	watch(&link->socket, link->fd);
 	watch(&link->wake, link->wake_fd);
 }
@@ -475,7 +513,9 @@ static void end_watches(struct nvme_link *link)
 		ops->cancel(port, &link->socket.op);
 	if (link->wake.armed)
 		ops->cancel(port, &link->wake.op);
-	while (link->socket.armed || link->wake.armed)
+	if (link->early.armed)
+		ops->cancel(port, &link->early.op);
+	while (link->socket.armed || link->wake.armed || link->early.armed)
 		fiber_suspend();
 }
 
@@ -496,6 +536,7 @@ void nvme_link_close(struct nvme_link *link)
 		set_fd(&link->msix_fds[i], -1);
 	set_fd(&link->intx_fd, -1);
 	set_fd(&link->wake_fd, -1);
+	set_fd(&link->early_fd, -1);
 	/* Nothing of it is in flight. When it cannot be sent the fence tells so. */
 	if (link->welcome)
 		(void)link_send(link, &(struct vfu_link_message){.type = VFU_LINK_BYE}, NULL, 0);

@@ -47,6 +47,10 @@ struct nvme_host_ops {
 	/* The guest has formatted a namespace to blocks of this size: durable when it returns, for
 	 * the next attachment's block_bytes. From a fiber. NULL: sizes cannot be changed. */
 	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
+	/* It falls asleep; a doorbell that is written later traps. With shadow doorbells it sees
+	 * that the guest has written one before it is kicked: nvme_controller_look() may wake it.
+	 * `found`: it was not awake in vain. NULL: only kicks wake it. */
+	void (*sleeping)(void *context, bool found);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
 	 * for NVME_POINT_COMPARED and WRITTEN on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);
@@ -124,6 +128,8 @@ unsigned nvme_controller_redone(const struct nvme_controller *controller); /* st
 void nvme_controller_go_on(struct nvme_controller *controller, unsigned step);
 /* Doorbells or registers may have changed. */
 void nvme_controller_kick(struct nvme_controller *controller);
+/* Perhaps a shadow doorbell was written. */
+void nvme_controller_look(struct nvme_controller *controller);
 /* Takes no further command, waits for those in flight (from a fiber), and leaves the shared memory
  * as a live engine's, for the next one. */
 void nvme_controller_stop(struct nvme_controller *controller);

@@ -128,6 +128,7 @@ struct nvme_controller {
 	bool innocents_begun;  /* of this step of recovery */
 	unsigned redone, gate; /* steps of recovery that are done, that may be left behind */
 	bool asleep;           /* event indexes are armed */
+	bool found;            /* commands, since it slept */
 	bool starved;          /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
 	struct reactor_poller poller;

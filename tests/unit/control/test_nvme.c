@@ -123,6 +123,12 @@ static void every_method_works(void **state)
 	assert_int_equal(keeper_rig_find(&rig.keepers, "vm")->replaced, 1);
 	assert_int_equal(keeper_rig_find(&rig.keepers, "vm")->spawned, 1);
 	assert_int_equal(link_of("vm")->namespaces[1].nsid, 1);
+	rig.keepers.replace_error = -EPROTONOSUPPORT; /* it goes on */
+	BAD(ERROR_UNAVAILABLE, "nvme.keeper-replace", NAMED("vm"));
+	expect_field("vm", "state", "online");
+	assert_int_equal(link_of("vm")->namespaces[1].nsid, 1);
+	rig.keepers.replace_error = 0;
+	GOOD("nvme.keeper-replace", NAMED("vm"));
 	GOOD("nvme.detach", PAIR("vm", "d"));
 	assert_int_equal(link_of("vm")->namespaces[1].nsid, 0);
 	GOOD("nvme.delete", NAMED("vm"));

@@ -89,6 +89,11 @@ static void irqs(struct keeper *keeper, uint32_t kind, uint32_t first, uint32_t 
 	say(keeper, &message, &fd, fd >= 0);
 }
 
+static void early(struct keeper *keeper)
+{
+	say(keeper, &(struct vfu_link_message){.type = VFU_LINK_EARLY}, &keeper->event_fd, 1);
+}
+
 static void ready(struct keeper *keeper)
 {
 	say(keeper, &(struct vfu_link_message){.type = VFU_LINK_READY}, NULL, 0);
@@ -240,6 +245,7 @@ static void good(struct keeper *keeper)
 	irqs(keeper, VFU_IRQ_INTX, 0, 1, keeper->event_fd);
 	irqs(keeper, VFU_IRQ_MSIX, VFU_VECTOR_COUNT - 1, 1, keeper->event_fd);
 	irqs(keeper, VFU_IRQ_MSIX, 0, 0, -1);
+	early(keeper);
 	ready(keeper);
 }
 
@@ -378,6 +384,19 @@ static void irq_that_wraps(struct keeper *keeper)
 	irqs(keeper, VFU_IRQ_MSIX, 2, UINT32_MAX, keeper->event_fd);
 }
 
+static void early_without_descriptor(struct keeper *keeper)
+{
+	welcome(keeper);
+	say(keeper, &(struct vfu_link_message){.type = VFU_LINK_EARLY}, NULL, 0);
+}
+
+static void early_twice(struct keeper *keeper)
+{
+	welcome(keeper);
+	early(keeper);
+	early(keeper);
+}
+
 static void unknown_type(struct keeper *keeper)
 {
 	welcome(keeper);
@@ -403,7 +422,7 @@ static void ends_links_that_speak_nonsense(void **state)
 		welcome_twice,          ready_at_once,       map_without_file,
 		map_that_may_shrink,    map_beyond_the_file, irq_that_is_no_event,
 		irq_of_another_kind,    irq_beyond_the_last, irq_that_wraps,
-		unknown_type,
+		unknown_type,           early_twice,         early_without_descriptor,
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(scripts); i++)

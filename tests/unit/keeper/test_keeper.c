@@ -26,228 +26,10 @@
 #include <cmocka.h>
 
 #include "base/macros.h"
-#include "vfu/link.h"
-#include "vfu/receive.h"
-#include "vfu/shared.h"
-#include "vfu_client.h"
+#include "engine.h"
 
-#define ADDRESS    (16 * MIB)
-#define SECONDS_MS 10000
-#define REG_CC     0x14u
-#define DEVCTL     0x68u /* of the PCI Express capability */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
-static const char *program;
-static char directory[] = "/tmp/sarsen-keeper-XXXXXX";
-
-struct stage {
-	pid_t keeper;
-	char link[64], socket[64];
-	struct vfu_client client;
-	int memory_fd;
-};
-
-struct engine {
-	int fd;
-	int fence[2]; /* the write end stands for I/O in flight */
-	struct vfu_receiver receiver;
-	struct vfu_link_message message;
-	struct vfu_shared *shared;
-	struct vfu_doorbells *doorbells;
-	int wake_fd;
-};
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
-}
-
-static void pause_ms(unsigned ms)
-{
-	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
-
-/* --- the engine that we play --- */
-
-static void engine_say(struct engine *engine, uint32_t type, uint32_t id, uint64_t value)
-{
-	struct vfu_link_message message = {.type = type, .id = id, .value = value};
-	struct iovec iov = {&message, sizeof(message)};
-
-	assert_int_equal(vfu_send(engine->fd, &iov, 1, NULL, 0), 0);
-}
-
-static void engine_hello(struct engine *engine, const struct stage *stage, uint32_t version, int fd)
-{
-	struct vfu_link_message hello = {.type = VFU_LINK_HELLO, .version = version};
-	struct iovec iov = {&hello, sizeof(hello)};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	memcpy(address.sun_path, stage->link, sizeof(stage->link));
-	engine->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(engine->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(vfu_send(engine->fd, &iov, 1, &fd, 1), 0);
-}
-
-/* 1: there is a message; 0: none within that time; -EPIPE: the link has ended. */
-static int engine_receive(struct engine *engine, int timeout_ms)
-{
-	struct pollfd polled = {engine->fd, POLLIN, 0};
-
-	vfu_receiver_reset(&engine->receiver);
-	if (poll(&polled, 1, timeout_ms) == 0)
-		return 0;
-	return vfu_receive(&engine->receiver, engine->fd, &engine->message,
-			   sizeof(engine->message));
-}
-
-static void engine_expect(struct engine *engine, uint32_t type)
-{
-	assert_int_equal(engine_receive(engine, SECONDS_MS), 1);
-	assert_int_equal(engine->message.type, type);
-}
-
-static void *map_shared(int fd, size_t bytes, off_t offset)
-{
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
-
-	assert_ptr_not_equal(memory, MAP_FAILED);
-	return memory;
-}
-
-static void engine_welcomed(struct engine *engine)
-{
-	engine_expect(engine, VFU_LINK_WELCOME);
-	assert_int_equal(engine->receiver.fd_count, 3);
-	engine->shared = map_shared(engine->receiver.fds[0], sizeof(*engine->shared), 0);
-	engine->doorbells = map_shared(engine->receiver.fds[1], VFU_PAGE_BYTES, VFU_PAGE_BYTES);
-	engine->wake_fd = vfu_receiver_take_fd(&engine->receiver, 2);
-	assert_int_equal(engine->shared->magic, VFU_SHARED_MAGIC);
-}
-
-static void engine_fence(struct engine *engine)
-{
-	*engine = (struct engine){.fd = -1, .wake_fd = -1};
-	assert_int_equal(pipe2(engine->fence, O_CLOEXEC), 0);
-}
-
-/* Up to READY; ranges that there are, are counted. */
-static unsigned engine_open(struct engine *engine, const struct stage *stage)
-{
-	unsigned maps = 0;
-
-	engine_fence(engine);
-	engine_hello(engine, stage, VFU_LINK_VERSION, engine->fence[0]);
-	engine_welcomed(engine);
-	do {
-		assert_int_equal(engine_receive(engine, SECONDS_MS), 1);
-		maps += engine->message.type == VFU_LINK_MAP;
-	} while (engine->message.type != VFU_LINK_READY);
-	return maps;
-}
-
-static void engine_close(struct engine *engine)
-{
-	vfu_receiver_reset(&engine->receiver);
-	close(engine->fd);
-	close(engine->fence[0]);
-	close(engine->fence[1]);
-	if (engine->wake_fd >= 0)
-		close(engine->wake_fd);
-	if (engine->shared) {
-		munmap(engine->shared, sizeof(*engine->shared));
-		munmap(engine->doorbells, VFU_PAGE_BYTES);
-	}
-}
-
-/* --- the keeper and its client --- */
-
-static void start_keeper(struct stage *stage)
-{
-	snprintf(stage->link, sizeof(stage->link), "%s/link", directory);
-	snprintf(stage->socket, sizeof(stage->socket), "%s/socket", directory);
-	stage->keeper = fork();
-	if (stage->keeper == 0) {
-		execl(program, program, "--name", "test", "--link", stage->link, "--socket",
-		      stage->socket, NULL);
-		_exit(127);
-	}
-	assert_true(stage->keeper > 0);
-	for (int tries = 0; vfu_client_connect(&stage->client, stage->socket) < 0; tries++) {
-		assert_true(tries < 500);
-		pause_ms(10);
-	}
-}
-
-static int setup(void **state)
-{
-	struct stage *stage = calloc(1, sizeof(*stage));
-
-	alarm(60);
-	start_keeper(stage);
-	stage->memory_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	assert_int_equal(ftruncate(stage->memory_fd, 4 * MIB), 0);
-	assert_int_equal(fcntl(stage->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-	*state = stage;
-	return 0;
-}
-
-static int keeper_ended(const struct stage *stage)
-{
-	int status = 0;
-
-	for (int tries = 0; waitpid(stage->keeper, &status, WNOHANG) == 0; tries++) {
-		assert_true(tries < 500);
-		pause_ms(10);
-	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static int teardown(void **state)
-{
-	struct stage *stage = *state;
-
-	vfu_client_close(&stage->client);
-	if (stage->keeper > 0) {
-		kill(stage->keeper, SIGTERM);
-		assert_int_equal(keeper_ended(stage), 0);
-	}
-	assert_int_equal(access(stage->link, F_OK), -1);
-	assert_int_equal(access(stage->socket, F_OK), -1);
-	close(stage->memory_fd);
-	free(stage);
-	return 0;
-}
-
-static void map(struct stage *stage)
-{
-	assert_int_equal(vfu_client_map(&stage->client, ADDRESS, MIB, stage->memory_fd, 0), 0);
-}
-
-static void assert_alive(struct stage *stage)
-{
-	struct vfio_device_info info;
-
-	assert_int_equal(vfu_client_get_info(&stage->client, &info), 0);
-}
-
-static void write_register(struct stage *stage, uint32_t at, uint32_t value)
-{
-	assert_int_equal(vfu_client_write(&stage->client, 0, at, &value, 4), 0);
-}
+#define REG_CC 0x14u
+#define DEVCTL 0x68u /* of the PCI Express capability */
 
 /* A call of the client that waits, in a thread. */
 struct call {
@@ -262,10 +44,10 @@ struct call {
 static void *run_call(void *arg)
 {
 	struct call *call = arg;
-	uint64_t since = now_ms();
+	uint64_t since = stage_now_ms();
 
 	call->result = call->run(call->stage);
-	call->took_ms = now_ms() - since;
+	call->took_ms = stage_now_ms() - since;
 	call->ended = true;
 	return NULL;
 }
@@ -284,13 +66,8 @@ static int end(struct call *call)
 
 static void assert_waits(const struct call *call)
 {
-	pause_ms(100);
+	stage_pause_ms(100);
 	assert_false(call->ended);
-}
-
-static int unmap(struct stage *stage)
-{
-	return vfu_client_unmap(&stage->client, ADDRESS, MIB);
 }
 
 static int reset(struct stage *stage)
@@ -314,26 +91,26 @@ static void gives_an_engine_all_that_there_is(void **state)
 	struct engine engine;
 	uint64_t count;
 
-	map(stage);
+	stage_map(stage);
 	assert_int_equal(vfu_client_set_irqs(&stage->client, 2, 0, 2, events), 0);
 	assert_int_equal(engine_open(&engine, stage), 1);
 	assert_int_equal(engine.shared->engine_epoch, 1);
 	assert_int_equal(engine.shared->msix_enabled, 1);
 	assert_int_equal(engine.shared->client_connected, 1);
-	assert_int_equal(engine.shared->maps[0].address, ADDRESS);
+	assert_int_equal(engine.shared->maps[0].address, STAGE_ADDRESS);
 	/* A doorbell wakes the engine only when it sleeps (rule 8). */
 	assert_int_equal(fcntl(engine.wake_fd, F_SETFL, O_NONBLOCK), 0);
 	(void)!read(engine.wake_fd, &count, sizeof(count));
-	write_register(stage, 0x1000, 7);
+	stage_write_register(stage, 0x1000, 7);
 	assert_int_equal(engine.doorbells->queues[0].sq_tail, 7);
 	assert_int_equal(read(engine.wake_fd, &count, sizeof(count)), -1);
 	vfu_store(&engine.shared->engine_asleep, 1);
-	write_register(stage, 0x1004, 8);
+	stage_write_register(stage, 0x1004, 8);
 	assert_int_equal(engine.doorbells->queues[0].cq_head, 8);
 	assert_int_equal(read(engine.wake_fd, &count, sizeof(count)), sizeof(count));
 	/* What changes afterwards is told. */
-	assert_int_equal(vfu_client_map(&stage->client, ADDRESS + MIB, MIB, stage->memory_fd, MIB),
-			 0);
+	assert_int_equal(
+		vfu_client_map(&stage->client, STAGE_ADDRESS + MIB, MIB, stage->memory_fd, MIB), 0);
 	engine_expect(&engine, VFU_LINK_MAP);
 	assert_int_equal(engine.message.offset, MIB);
 	assert_int_equal(engine.receiver.fd_count, 1);
@@ -351,16 +128,16 @@ static void unmap_waits_for_the_engine(void **state)
 	struct engine engine;
 	struct call call;
 
-	map(stage);
+	stage_map(stage);
 	engine_open(&engine, stage);
-	begin(&call, stage, unmap);
+	begin(&call, stage, stage_unmap);
 	engine_expect(&engine, VFU_LINK_UNMAP);
 	engine_say(&engine, VFU_LINK_UNMAPPED, engine.message.id + 1, 0); /* of nothing */
 	assert_waits(&call);
 	engine_say(&engine, VFU_LINK_UNMAPPED, engine.shared->maps[0].id, 0);
 	assert_int_equal(end(&call), 0);
 	assert_int_equal(engine.shared->maps[0].length, 0);
-	map(stage);
+	stage_map(stage);
 	engine_expect(&engine, VFU_LINK_MAP);
 	engine_close(&engine);
 }
@@ -371,11 +148,11 @@ static void unmap_waits_for_the_fence_of_a_dead_engine(void **state)
 	struct engine engine;
 	struct call call;
 
-	map(stage);
+	stage_map(stage);
 	engine_open(&engine, stage);
 	shutdown(engine.fd, SHUT_RDWR); /* as a death would; its I/O goes on */
-	pause_ms(50);
-	begin(&call, stage, unmap);
+	stage_pause_ms(50);
+	begin(&call, stage, stage_unmap);
 	assert_waits(&call);
 	close(engine.fence[1]);
 	engine.fence[1] = -1;
@@ -389,11 +166,11 @@ static void nobody_waits_for_an_engine_that_said_goodbye(void **state)
 	struct stage *stage = *state;
 	struct engine engine, other;
 
-	map(stage);
+	stage_map(stage);
 	engine_open(&engine, stage);
 	engine_say(&engine, VFU_LINK_BYE, 0, 0);
-	assert_int_equal(engine_receive(&engine, SECONDS_MS), -EPIPE);
-	assert_int_equal(unmap(stage), 0);
+	assert_int_equal(engine_receive(&engine, STAGE_MS), -EPIPE);
+	assert_int_equal(stage_unmap(stage), 0);
 	assert_int_equal(engine_open(&other, stage), 0);
 	assert_int_equal(other.shared->engine_epoch, 2);
 	engine_close(&other);
@@ -422,7 +199,7 @@ static void there_is_one_engine_at_a_time(void **state)
 	engine_open(&first, stage);
 	engine_fence(&second);
 	engine_hello(&second, stage, VFU_LINK_VERSION, second.fence[0]);
-	pause_ms(50);
+	stage_pause_ms(50);
 	engine_fence(&third);
 	engine_hello(&third, stage, VFU_LINK_VERSION, third.fence[0]);
 	close(first.fd);
@@ -447,7 +224,7 @@ static void assert_refused(struct stage *stage, uint32_t version, int fd, unsign
 	engine_hello(&engine, stage, version, fd < 0 ? engine.fence[0] : fd);
 	engine_expect(&engine, VFU_LINK_REFUSED);
 	assert_int_equal(engine.message.value, error);
-	assert_int_equal(engine_receive(&engine, SECONDS_MS), -EPIPE);
+	assert_int_equal(engine_receive(&engine, STAGE_MS), -EPIPE);
 	engine_close(&engine);
 }
 
@@ -465,10 +242,10 @@ static void refuses_engines_that_speak_nonsense(void **state)
 			continue;
 		engine_open(&engine, stage);
 		engine_say(&engine, type, 0, 0);
-		assert_int_equal(engine_receive(&engine, SECONDS_MS), -EPIPE);
+		assert_int_equal(engine_receive(&engine, STAGE_MS), -EPIPE);
 		engine_close(&engine);
 	}
-	assert_alive(stage);
+	stage_assert_alive(stage);
 	close(event);
 }
 
@@ -506,10 +283,10 @@ static void kills_an_engine_that_does_not_answer(void **state)
 	struct call call;
 	pid_t child;
 
-	map(stage);
+	stage_map(stage);
 	child = start_stopped_engine(stage, &engine);
 	close(engine.fence[1]); /* the child's is the last */
-	begin(&call, stage, unmap);
+	begin(&call, stage, stage_unmap);
 	assert_int_equal(end(&call), 0);
 	assert_true(call.took_ms >= 1900 && call.took_ms < 3000);
 	assert_killed(child);
@@ -523,14 +300,14 @@ static void answers_when_even_the_fence_does_not_come(void **state)
 	struct call call;
 	pid_t child;
 
-	map(stage);
+	stage_map(stage);
 	child = start_stopped_engine(stage, &engine);
-	begin(&call, stage, unmap);
+	begin(&call, stage, stage_unmap);
 	assert_int_equal(end(&call), -ETIMEDOUT);
 	assert_true(call.took_ms >= 2900 && call.took_ms < 4000);
 	assert_killed(child);
 	/* The range is gone; the next engine still waits. */
-	map(stage);
+	stage_map(stage);
 	engine_fence(&next);
 	engine_hello(&next, stage, VFU_LINK_VERSION, next.fence[0]);
 	assert_int_equal(engine_receive(&next, 100), 0);
@@ -552,7 +329,7 @@ static void resets_wait_for_the_engine(void **state)
 		struct call call;
 		uint32_t count = engine.shared->registers.reset_count;
 
-		write_register(stage, REG_CC, 0x00460001);
+		stage_write_register(stage, REG_CC, 0x00460001);
 		assert_int_equal(engine.shared->registers.cc, 0x00460001);
 		begin(&call, stage, kinds[i]);
 		engine_say(&engine, VFU_LINK_QUIESCED, 0, count);
@@ -562,8 +339,8 @@ static void resets_wait_for_the_engine(void **state)
 		engine_say(&engine, VFU_LINK_QUIESCED, 0, count + 1);
 		assert_int_equal(end(&call), 0);
 	}
-	write_register(stage, REG_CC, 1);
-	write_register(stage, REG_CC, 0);
+	stage_write_register(stage, REG_CC, 1);
+	stage_write_register(stage, REG_CC, 0);
 	assert_int_equal(engine.shared->registers.disable_count, 1);
 	engine_close(&engine);
 }
@@ -575,7 +352,7 @@ static void takes_everything_from_a_client_that_is_gone(void **state)
 	struct engine engine;
 	struct call call;
 
-	map(stage);
+	stage_map(stage);
 	assert_int_equal(vfu_client_set_irqs(&stage->client, 0, 0, 1, &event), 0);
 	engine_open(&engine, stage);
 	vfu_client_close(&stage->client);
@@ -592,68 +369,9 @@ static void takes_everything_from_a_client_that_is_gone(void **state)
 	vfu_client_close(&stage->client);
 	assert_int_equal(engine.shared->maps[0].length, 0);
 	engine_close(&engine);
-	pause_ms(50);
+	stage_pause_ms(50);
 	assert_int_equal(vfu_client_connect(&stage->client, stage->socket), 0);
 	close(event);
-}
-
-static int seccomp_mode(pid_t process)
-{
-	char path[64], line[256];
-	FILE *file;
-	int mode = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)process);
-	file = fopen(path, "re");
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "Seccomp: %d", &mode) == 1)
-			break;
-	fclose(file);
-	return mode;
-}
-
-static void wait_for_link_end(struct engine *engine)
-{
-	int r;
-
-	do
-		r = engine_receive(engine, SECONDS_MS);
-	while (r > 0);
-	assert_int_equal(r, -EPIPE);
-	close(engine->fd);
-	engine->fd = -1;
-}
-
-/* Twice: by the engine's word, then by a signal. */
-static void a_newer_build_takes_over(void **state)
-{
-	struct stage *stage = *state;
-	int mode = seccomp_mode(stage->keeper);
-	struct engine engine;
-
-	assert_true(mode == 2 || SANITIZED); /* confined, and so is each that follows */
-	map(stage);
-	assert_int_equal(engine_open(&engine, stage), 1);
-	for (unsigned i = 0; i < 3; i++) {
-		if (i == 0)
-			engine_say(&engine, VFU_LINK_REPLACE, 0, 0);
-		else
-			assert_int_equal(kill(stage->keeper, SIGHUP), 0);
-		wait_for_link_end(&engine);
-		assert_alive(stage);
-		engine_hello(&engine, stage, VFU_LINK_VERSION, engine.fence[0]);
-		engine_expect(&engine, VFU_LINK_WELCOME);
-		assert_int_equal(engine.message.value, i + 2);
-		engine_expect(&engine, VFU_LINK_MAP);
-		engine_expect(&engine, VFU_LINK_READY);
-		assert_int_equal(seccomp_mode(stage->keeper), mode);
-	}
-	write_register(stage, 0x1008, 5);
-	assert_int_equal(engine.doorbells->queues[1].sq_tail, 5);
-	engine_say(&engine, VFU_LINK_BYE, 0, 0);
-	assert_int_equal(unmap(stage), 0);
-	engine_close(&engine);
 }
 
 static void retires(void **state)
@@ -663,14 +381,14 @@ static void retires(void **state)
 
 	engine_open(&engine, stage);
 	engine_say(&engine, VFU_LINK_RETIRE, 0, 0);
-	assert_alive(stage); /* as long as its client is there */
+	stage_assert_alive(stage); /* as long as its client is there */
 	vfu_client_close(&stage->client);
-	assert_int_equal(keeper_ended(stage), 0);
+	assert_int_equal(stage_keeper_ended(stage), 0);
 	engine_close(&engine);
-	start_keeper(stage);
+	stage_start(stage);
 	engine_open(&engine, stage);
 	engine_say(&engine, VFU_LINK_RETIRE, 0, 1);
-	assert_int_equal(keeper_ended(stage), 0);
+	assert_int_equal(stage_keeper_ended(stage), 0);
 	stage->keeper = 0;
 	engine_close(&engine);
 }
@@ -682,7 +400,7 @@ static void tells_memory_that_is_not_shared(void **state)
 	/* A display's memory is no matter. */
 	assert_int_equal(vfu_client_map(&stage->client, 0xe0000000, 16 * MIB, -1, 0), 0);
 	assert_int_equal(vfu_client_unmap(&stage->client, 0xe0000000, 16 * MIB), 0);
-	assert_alive(stage);
+	stage_assert_alive(stage);
 	/* The guest's own: QEMU hears an error, then is hung up on and does not start. */
 	assert_int_equal(vfu_client_map(&stage->client, 0, MIB, -1, 0), -EOPNOTSUPP);
 	assert_true(vfu_client_hung_up(&stage->client, 5000));
@@ -728,7 +446,7 @@ static void takes_several_writes_in_one_message(void **state)
 	multi.writes[1].count = 4;
 	multi.writes[1].region = 7;
 	assert_true(write_multi(stage, &multi) < 0);
-	assert_alive(stage);
+	stage_assert_alive(stage);
 	engine_close(&engine);
 }
 
@@ -744,14 +462,14 @@ static void an_engine_that_does_not_read_is_not_killed(void **state)
 		fds[i] = eventfd(0, EFD_CLOEXEC);
 	engine_open(&engine, stage);
 	for (unsigned i = 0; i < 400; i++) {
-		uint64_t since = now_ms();
+		uint64_t since = stage_now_ms();
 
 		assert_int_equal(vfu_client_set_irqs(&stage->client, 2, 0, 16, fds), 0);
-		assert_true(now_ms() - since < 4000);
+		assert_true(stage_now_ms() - since < 4000);
 	}
 	for (unsigned i = 0; i < 20000; i++) /* what a guest can do: without any message */
-		write_register(stage, 0x0c, 1);
-	wait_for_link_end(&engine);
+		stage_write_register(stage, 0x0c, 1);
+	engine_wait_for_link_end(&engine);
 	engine_hello(&engine, stage, VFU_LINK_VERSION, engine.fence[0]);
 	engine_expect(&engine, VFU_LINK_WELCOME);
 	engine_expect(&engine, VFU_LINK_IRQS);
@@ -762,7 +480,48 @@ static void an_engine_that_does_not_read_is_not_killed(void **state)
 		close(fds[i]);
 }
 
-#define KEEPER_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+static bool is_readable(int fd, int timeout_ms)
+{
+	struct pollfd polled = {fd, POLLIN, 0};
+
+	return poll(&polled, 1, timeout_ms) == 1;
+}
+
+/* A sleeping engine is woken together with the keeper and not after it. What it gets for that does
+ * not keep the client's connection alive. */
+static void gives_an_early_word_to_an_engine_that_wants_it(void **state)
+{
+	struct stage *stage = *state;
+	uint32_t tail = 3;
+	struct engine engine;
+	int early;
+
+	engine_fence(&engine);
+	engine_hello_flags(&engine, stage, VFU_HELLO_EARLY | 0x80000000);
+	engine_welcomed(&engine);
+	engine_expect(&engine, VFU_LINK_EARLY);
+	assert_int_equal(engine.receiver.fd_count, 1);
+	early = vfu_receiver_take_fd(&engine.receiver, 0);
+	engine_expect(&engine, VFU_LINK_READY);
+	assert_false(is_readable(early, 0));
+	assert_int_equal(kill(stage->keeper, SIGSTOP), 0);
+	assert_int_equal(vfu_client_post(&stage->client, 0, 0x1008, &tail, 4), 0);
+	assert_true(is_readable(early, STAGE_MS));
+	assert_int_equal(kill(stage->keeper, SIGCONT), 0);
+	stage_assert_alive(stage);
+	assert_int_equal(engine.doorbells->queues[1].sq_tail, 3);
+	assert_false(is_readable(early, 0));
+	assert_int_equal(kill(stage->keeper, SIGKILL), 0);
+	assert_int_equal(stage_keeper_ended(stage), -1);
+	assert_true(vfu_client_hung_up(&stage->client, STAGE_MS));
+	close(early);
+	engine_close(&engine);
+	unlink(stage->link);
+	unlink(stage->socket);
+	stage->keeper = 0;
+}
+
+#define KEEPER_TEST(test) cmocka_unit_test_setup_teardown(test, stage_setup, stage_teardown)
 
 int main(int argc, char **argv)
 {
@@ -778,7 +537,7 @@ int main(int argc, char **argv)
 		KEEPER_TEST(answers_when_even_the_fence_does_not_come),
 		KEEPER_TEST(resets_wait_for_the_engine),
 		KEEPER_TEST(takes_everything_from_a_client_that_is_gone),
-		KEEPER_TEST(a_newer_build_takes_over),
+		KEEPER_TEST(gives_an_early_word_to_an_engine_that_wants_it),
 		KEEPER_TEST(retires),
 		KEEPER_TEST(tells_memory_that_is_not_shared),
 		KEEPER_TEST(takes_several_writes_in_one_message),
@@ -788,10 +547,9 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		return 2;
-	program = argv[1];
-	if (!mkdtemp(directory))
+	if (stage_begin(argv[1]) < 0)
 		return 1;
 	failures = cmocka_run_group_tests(tests, NULL, NULL);
-	rmdir(directory);
+	stage_end();
 	return failures;
 }
