@@ -23,7 +23,7 @@
 #include "codec/crc32c.h"
 #include "egroup/index.h"
 #include "egroup/store_priv.h"
-#include "reactor/io.h"
+#include "pool/pool_io.h"
 
 #define CHUNK_BLOCKS 256u /* copied at a time: 1 MiB */
 
@@ -240,8 +240,7 @@ static int write_buffer(struct compaction *compaction)
 
 	if (bytes == 0)
 		return 0;
-	r = io_write(pool_file_handle(compaction->target), compaction->buffer, bytes,
-		     compaction->write_offset);
+	r = pool_io_write(compaction->target, compaction->buffer, bytes, compaction->write_offset);
 	if (r == 0) {
 		compaction->write_offset += bytes;
 		compaction->buffered = 0;
@@ -268,10 +267,9 @@ static int read_source(struct compaction *compaction, const struct egroup *group
 		       uint32_t blocks)
 {
 	uint64_t bytes = (uint64_t)blocks * BLOCK_BYTES;
-	int r = io_read_exactly(egroup_file_handle(group->file), compaction->source, bytes,
-				first << BLOCK_SHIFT);
+	int r = egroup_file_read(group->file, compaction->source, bytes, first << BLOCK_SHIFT, NULL,
+				 NULL);
 
-	compaction->store->read_bytes += bytes;
 	if (r < 0)
 		return r;
 	r = step(compaction, bytes, 0);
@@ -302,11 +300,12 @@ static int checked_block(struct compaction *compaction, const struct egroup *gro
 	if (crc32c(block, BLOCK_BYTES) == crc)
 		return 0;
 	REACHED("compact.read-again");
-	r = io_read_exactly(egroup_file_handle(group->file), block, BLOCK_BYTES,
-			    place << BLOCK_SHIFT);
-	if (r == 0 && crc32c(block, BLOCK_BYTES) != crc)
-		report_damage(compaction, group, slot);
-	return r;
+	r = egroup_file_read(group->file, block, BLOCK_BYTES, place << BLOCK_SHIFT,
+			     egroup_check_crc, &crc);
+	if (r != -EBADMSG)
+		return r;
+	report_damage(compaction, group, slot);
+	return 0;
 }
 
 struct plain_walk { /* through the records of a plain file */
@@ -314,6 +313,11 @@ struct plain_walk { /* through the records of a plain file */
 	uint32_t end; /* of the record: the next header */
 	uint32_t crcs[RECORD_BLOCKS_MAX];
 };
+
+static int check_header(void *arg, const void *buffer)
+{
+	return record_check(buffer, arg) < 0 ? -EBADMSG : 0;
+}
 
 /* A header, in memory at `at`. -EBADMSG: it is none. */
 static int enter_record(struct compaction *compaction, const struct egroup *group, uint32_t slot,
@@ -328,12 +332,9 @@ static int enter_record(struct compaction *compaction, const struct egroup *grou
 		(struct record_header_disk *)(compaction->source + (size_t)at * BLOCK_BYTES);
 	int r = record_check(header, &id);
 
-	if (r < 0) {
-		r = io_read_exactly(egroup_file_handle(group->file), header, BLOCK_BYTES,
-				    (uint64_t)slot << BLOCK_SHIFT);
-		if (r == 0)
-			r = record_check(header, &id) < 0 ? -EBADMSG : 0;
-	}
+	if (r < 0)
+		r = egroup_file_read(group->file, header, BLOCK_BYTES,
+				     (uint64_t)slot << BLOCK_SHIFT, check_header, (void *)&id);
 	if (r < 0)
 		return r;
 	walk->header_slot = slot;
@@ -451,9 +452,9 @@ static int copy_all(struct compaction *compaction)
 	if (r < 0)
 		return r;
 	index_seal(compaction->index);
-	r = io_write(pool_file_handle(compaction->target), compaction->index,
-		     (size_t)compaction->blocks * BLOCK_BYTES, 0);
-	return r < 0 ? r : io_sync(pool_file_handle(compaction->target));
+	r = pool_io_write(compaction->target, compaction->index,
+			  (size_t)compaction->blocks * BLOCK_BYTES, 0);
+	return r < 0 ? r : pool_io_sync(compaction->target);
 }
 
 /* The rows as they shall be: the new file, its groups in it; old files and empty groups gone. */
@@ -540,9 +541,11 @@ static int write_target(struct compaction *compaction)
 {
 	struct egroup_store *store = compaction->store;
 	uint64_t bytes = ((uint64_t)compaction->blocks + compaction->total_slots) << BLOCK_SHIFT;
+	const struct pool_want want = {
+		.use = POOL_USE_INTERNAL, .size_bytes = bytes, .copies = store->factor};
 	int r;
 
-	r = pool_file_take(store->pool, POOL_USE_INTERNAL, bytes, &compaction->target);
+	r = pool_file_take(store->pool, &want, &compaction->target);
 	if (r < 0)
 		return r;
 	fill_index(compaction);
@@ -561,6 +564,8 @@ static int adopt_target(struct compaction *compaction)
 	if (!target)
 		return -ENOMEM;
 	target->allocated_bytes = pool_file_size(compaction->target);
+	pool_file_get_copies(compaction->target, &target->copies);
+	target->copies.stale |= pool_file_failed(compaction->target);
 	target->compacted = true;
 	target->index_loaded = true;
 	target->index_blocks = compaction->blocks;

@@ -43,9 +43,10 @@ void egroup_file_free(struct egroup_file *file)
 	free(file);
 }
 
-struct world_file *egroup_file_handle(const struct egroup_file *file)
+struct pool_file *egroup_file_handle(const struct egroup_file *file)
 {
-	return pool_file_handle(file->file);
+	ASSERT(file->file);
+	return file->file;
 }
 
 static void hold(struct egroup_file *file)
@@ -81,7 +82,7 @@ static void discard_run(struct fiber_task *task)
 	} else if (pool_file) {
 		pool_file_discard(pool_file);
 	} else if (!file->forgotten) {
-		int r = pool_file_discard_id(store->pool, file->id);
+		int r = pool_file_discard_id(store->pool, file->id, &file->copies);
 
 		if (r < 0)
 			log_warning("egroup", "cannot give a file back",
@@ -179,7 +180,7 @@ static int open_now(struct egroup_file *file)
 
 	file->opening = true;
 	if (!file->file) {
-		r = pool_file_open(store->pool, file->id, &file->file);
+		r = pool_file_open(store->pool, file->id, &file->copies, &file->file);
 		if (r == 0)
 			store->open_count++;
 	}

@@ -7,7 +7,6 @@
 #include "base/endian.h"
 #include "egroup/index.h"
 #include "egroup/store_priv.h"
-#include "reactor/io.h"
 
 static int fill_stored(struct egroup_store *store, struct egroup_file *file,
 		       const struct index_view *view)
@@ -30,29 +29,40 @@ static int fill_stored(struct egroup_store *store, struct egroup_file *file,
 	return 0;
 }
 
-/* The index in memory of the caller's, checked; a bad one is read twice. */
+struct index_wanted {
+	struct index_id id;
+	uint32_t blocks;
+};
+
+static int check_index(void *arg, const void *memory)
+{
+	const struct index_wanted *wanted = arg;
+	struct index_view view;
+
+	return index_check(memory, wanted->blocks, &wanted->id, &view);
+}
+
+/* The index in memory of the caller's, checked. */
 static int read_index(struct egroup_file *file, void **ret_memory, struct index_view *ret_view)
 {
 	struct egroup_store *store = file->store;
 	size_t bytes = (size_t)file->index_blocks * BLOCK_BYTES;
 	_cleanup_free_ void *memory = aligned_alloc(BLOCK_BYTES, bytes);
-	const struct index_id id = {
-		.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id};
-	int r = -ENOMEM;
+	struct index_wanted wanted = {
+		.id = {.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id},
+		.blocks = file->index_blocks,
+	};
+	int r;
 
-	for (unsigned i = 0; memory && i < 2; i++) {
-		r = io_read_exactly(pool_file_handle(file->file), memory, bytes, 0);
-		if (r == -ENODATA)
-			r = -EUCLEAN;
-		if (r == 0)
-			r = index_check(memory, file->index_blocks, &id, ret_view);
-		store->read_bytes += bytes;
-		if (r != -EUCLEAN)
-			break;
-	}
-	if (r == 0)
-		*ret_memory = TAKE_PTR(memory);
-	return r;
+	if (!memory)
+		return -ENOMEM;
+	r = egroup_file_read(file, memory, bytes, 0, check_index, &wanted);
+	if (r < 0)
+		return r == -ENODATA ? -EUCLEAN : r;
+	r = index_check(memory, wanted.blocks, &wanted.id, ret_view);
+	ASSERT(r == 0); /* it was just looked at */
+	*ret_memory = TAKE_PTR(memory);
+	return 0;
 }
 
 int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs)

@@ -11,8 +11,9 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "egroup/store_priv.h"
+#include "pool/pool_rows.h"
 
-#define ROW_VERSION 1
+#define GROUP_ROW_VERSION 1
 
 /* Offsets in a CATALOG_EGROUP value. */
 enum {
@@ -28,14 +29,13 @@ enum {
 	GROUP_STORED = 36,
 };
 
-/* Offsets in a CATALOG_EGFILE value. */
+/* Offsets in a CATALOG_EGFILE value, beside the pool's (pool_rows.h). */
 enum {
-	FILE_ALLOCATED = 0,
-	FILE_VERSION = 8,
 	FILE_COMPACTED = 9,
 	FILE_INDEX_BLOCKS = 12,
 	FILE_TOTAL_SLOTS = 16,
 };
+_Static_assert(EGROUP_ROW_BYTES >= POOL_FILE_ROW_BYTES_MIN, "both parts fit");
 
 struct catalog_key egroup_prefix(enum catalog_table table, uint64_t pool, uint64_t vdisk)
 {
@@ -58,7 +58,7 @@ struct catalog_key egroup_key(enum catalog_table table, const struct egroup_stor
 void egroup_row(const struct egroup *group, uint8_t value[EGROUP_ROW_BYTES])
 {
 	memset(value, 0, EGROUP_ROW_BYTES);
-	value[GROUP_VERSION] = ROW_VERSION;
+	value[GROUP_VERSION] = GROUP_ROW_VERSION;
 	value[GROUP_STREAM] = (uint8_t)group->stream;
 	value[GROUP_SEALED] = group->sealed;
 	value[GROUP_COMPACTED] = group->file->compacted;
@@ -73,8 +73,7 @@ void egroup_row(const struct egroup *group, uint8_t value[EGROUP_ROW_BYTES])
 void egroup_file_row(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BYTES])
 {
 	memset(value, 0, EGROUP_ROW_BYTES);
-	put_le64(value + FILE_ALLOCATED, file->allocated_bytes);
-	value[FILE_VERSION] = ROW_VERSION;
+	pool_rows_encode_file(file->allocated_bytes, &file->copies, value);
 	value[FILE_COMPACTED] = file->compacted;
 	put_le32(value + FILE_INDEX_BLOCKS, file->index_blocks);
 	put_le32(value + FILE_TOTAL_SLOTS, file->total_slots);
@@ -87,25 +86,32 @@ static int damaged(const struct egroup_store *store, const char *what, uint64_t 
 	return -EUCLEAN;
 }
 
+static bool file_is_sound(const struct egroup_file *file)
+{
+	return file->total_slots <= SLOTS_PER_GROUP && file->index_blocks <= SLOTS_PER_GROUP &&
+	       file->compacted == (file->index_blocks > 0);
+}
+
 static int load_file_row(struct egroup_store *store, const struct catalog_row *row)
 {
-	uint64_t id = catalog_key_number(&row->key, 2);
+	uint64_t id = catalog_key_number(&row->key, 2), size;
+	struct pool_copies copies;
 	struct egroup_file *file;
 
-	if (row->length != EGROUP_ROW_BYTES || row->value[FILE_VERSION] != ROW_VERSION)
+	if (row->length != EGROUP_ROW_BYTES || pool_rows_decode_file(row, &id, &size, &copies) < 0)
 		return damaged(store, "file", id);
 	file = egroup_file_new(store, id);
 	if (!file)
 		return -ENOMEM;
-	file->allocated_bytes = get_le64(row->value + FILE_ALLOCATED);
+	if (copies.disks[0] == 0)
+		copies.disks[0] = pool_first_disk(store->pool);
+	file->copies = copies;
+	file->allocated_bytes = size;
 	file->compacted = row->value[FILE_COMPACTED];
 	file->index_loaded = !file->compacted;
 	file->index_blocks = get_le32(row->value + FILE_INDEX_BLOCKS);
 	file->total_slots = get_le32(row->value + FILE_TOTAL_SLOTS);
-	if (file->total_slots > SLOTS_PER_GROUP || file->index_blocks > SLOTS_PER_GROUP ||
-	    file->compacted != (file->index_blocks > 0))
-		return damaged(store, "file", id);
-	return 0;
+	return file_is_sound(file) ? 0 : damaged(store, "file", id);
 }
 
 struct file_index { /* sorted by id, as the rows come */
@@ -149,7 +155,7 @@ static int load_group_row(struct egroup_store *store, const struct file_index *i
 	struct egroup_file *file;
 	struct egroup *group;
 
-	if (row->length != EGROUP_ROW_BYTES || row->value[GROUP_VERSION] != ROW_VERSION ||
+	if (row->length != EGROUP_ROW_BYTES || row->value[GROUP_VERSION] != GROUP_ROW_VERSION ||
 	    id >> EGROUP_ID_BITS)
 		return damaged(store, "group", id);
 	file = find_file(index, get_le64(row->value + GROUP_FILE));

@@ -104,7 +104,7 @@ void egroup_move(struct egroup *group, struct egroup_file *to)
 	to->group_count++;
 }
 
-static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk)
+static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk, unsigned factor)
 {
 	struct egroup_store *store = calloc(1, sizeof(*store));
 
@@ -120,6 +120,7 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk)
 	store->catalog = pool_catalog(pool);
 	store->reactor = reactor_current();
 	store->vdisk = vdisk;
+	store->factor = factor;
 	list_init(&store->files);
 	list_init(&store->idle);
 	fiber_queue_init(&store->opened);
@@ -127,9 +128,10 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk)
 	return store;
 }
 
-int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **ret_store)
+int egroup_store_open(struct pool *pool, uint64_t vdisk, unsigned factor,
+		      struct egroup_store **ret_store)
 {
-	struct egroup_store *store = store_new(pool, vdisk);
+	struct egroup_store *store = store_new(pool, vdisk, factor);
 	int r;
 
 	if (!store)
@@ -203,6 +205,7 @@ static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
 	if (!file)
 		return -ENOMEM;
 	file->file = taken;
+	pool_file_get_copies(taken, &file->copies);
 	file->allocated_bytes = pool_file_size(taken);
 	file->index_loaded = true;
 	file->references = 1;
@@ -214,6 +217,7 @@ static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
 int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group)
 {
+	struct pool_want want = {.use = use, .size_bytes = size_bytes, .copies = store->factor};
 	struct pool_file *taken;
 	struct egroup_file *file;
 	struct egroup *group;
@@ -224,8 +228,8 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 	if (r < 0)
 		return r;
 	/* What the guest writes has no size that it must fit into. */
-	r = use == POOL_USE_DATA ? pool_file_take_about(store->pool, use, size_bytes, &taken)
-				 : pool_file_take(store->pool, use, size_bytes, &taken);
+	want.about = use == POOL_USE_DATA;
+	r = pool_file_take(store->pool, &want, &taken);
 	if (r < 0)
 		return r;
 	r = adopt_new_file(store, taken, &file);
@@ -296,6 +300,18 @@ void egroup_seal_change(const struct egroup_store *store, const struct egroup *g
 	};
 }
 
+void egroup_file_change(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BYTES],
+			struct catalog_change *ret_change)
+{
+	egroup_file_row(file, value);
+	*ret_change = (struct catalog_change){
+		.kind = CATALOG_PUT,
+		.key = egroup_key(CATALOG_EGFILE, file->store, file->id),
+		.value = value,
+		.length = EGROUP_ROW_BYTES,
+	};
+}
+
 void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn)
 {
 	group->slots = slots;
@@ -309,12 +325,7 @@ int egroup_trim(struct egroup_store *store, struct egroup *group)
 	struct egroup_file *file = group->file;
 	uint64_t length = MAX((uint64_t)group->slots << BLOCK_SHIFT, (uint64_t)BLOCK_BYTES);
 	uint8_t value[EGROUP_ROW_BYTES];
-	struct catalog_change change = {
-		.kind = CATALOG_PUT,
-		.key = egroup_key(CATALOG_EGFILE, store, file->id),
-		.value = value,
-		.length = sizeof(value),
-	};
+	struct catalog_change change;
 	int r;
 
 	ASSERT(group->sealed);
@@ -326,7 +337,7 @@ int egroup_trim(struct egroup_store *store, struct egroup *group)
 	r = pool_file_trim(file->file, length);
 	if (r == 0) {
 		file->allocated_bytes = pool_file_size(file->file);
-		egroup_file_row(file, value);
+		egroup_file_change(file, value, &change);
 		r = catalog_commit(store->catalog, &change, 1);
 	}
 	egroup_file_unref(file);

@@ -24,6 +24,7 @@
 struct egroup_file {
 	uint64_t id;
 	uint64_t allocated_bytes;
+	struct pool_copies copies;
 	struct pool_file *file; /* NULL while closed */
 	struct list groups;     /* of struct egroup */
 	uint32_t group_count;
@@ -65,6 +66,7 @@ struct egroup_store {
 	struct catalog *catalog;
 	struct reactor *reactor;
 	uint64_t vdisk;
+	unsigned factor;   /* copies that a new file shall have */
 	struct list files; /* in order of file id */
 	struct egroup **buckets;
 	uint32_t bucket_count;
@@ -75,15 +77,18 @@ struct egroup_store {
 	struct fiber_queue opened;   /* waiters for a file that another fiber opens */
 	struct fiber_queue released; /* a reference count fell to 0 */
 	uint64_t live_slots;
-	uint64_t read_bytes, written_bytes; /* by compaction and index reads */
+	uint64_t read_bytes, written_bytes; /* by compaction, checked reads and index reads */
+	uint64_t put_right;                 /* copies rewritten where they were wrong */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
 	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
 	bool discarding;
 	uint32_t discards; /* running discard tasks */
 };
 
-/* Reads the rows of the vDisk. Fiber. -EUCLEAN where they contradict each other. */
-int egroup_store_open(struct pool *pool, uint64_t vdisk, struct egroup_store **ret_store);
+/* Reads the rows of the vDisk, whose new files get `factor` copies. Fiber. -EUCLEAN where they
+ * contradict each other. */
+int egroup_store_open(struct pool *pool, uint64_t vdisk, unsigned factor,
+		      struct egroup_store **ret_store);
 /* No user of any file is left. Fiber. */
 void egroup_store_close(struct egroup_store *store);
 
@@ -99,7 +104,21 @@ int egroup_resolve(struct egroup_store *store, uint64_t group, uint32_t slot,
 		   struct egroup_file **ret_file, uint64_t *ret_offset);
 /* Opens the group's file and reads its index. Fiber. -EUCLEAN, -ENOENT (file missing), -EIO ... */
 int egroup_prepare(struct egroup_store *store, uint64_t group);
-struct world_file *egroup_file_handle(const struct egroup_file *file);
+/* For I/O (pool_io.h); it must be open. Writes fail over nothing: whoever writes decides. */
+struct pool_file *egroup_file_handle(const struct egroup_file *file);
+/*
+ * Reads until `check(arg, buffer)` says 0 (NULL: whatever comes): from each copy in turn, and once
+ * more, for a bit may have flipped on the way. Copies that gave something else are put right where
+ * one was found that is. The file is open and referenced. Fiber. -ENODATA: it ends before; else the
+ * last error.
+ */
+int egroup_file_read(struct egroup_file *file, void *buffer, size_t length, uint64_t offset,
+		     int (*check)(void *arg, const void *buffer), void *arg);
+/* A check for egroup_file_read(): one block whose CRC-32C is *(const uint32_t *)arg. */
+int egroup_check_crc(void *arg, const void *block);
+/* Makes durable what was written; what cannot be, on some copy, is called stale in the file's row
+ * before this says so. Fiber. */
+int egroup_file_sync(struct egroup_file *file);
 /* The file stays open and keeps its content while it is referenced. It must be open. */
 void egroup_file_ref(struct egroup_file *file);
 void egroup_file_unref(struct egroup_file *file);
@@ -113,6 +132,9 @@ bool egroup_file_is_avoided(const struct egroup_file *file);
 #define EGROUP_ROW_BYTES 64
 void egroup_seal_change(const struct egroup_store *store, const struct egroup *group,
 			uint32_t slots, uint64_t last_lsn, uint8_t value[EGROUP_ROW_BYTES],
+			struct catalog_change *ret_change);
+/* The same for a file's row as its struct says. */
+void egroup_file_change(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BYTES],
 			struct catalog_change *ret_change);
 /* After that transaction: the group is sealed and no longer pinned. */
 void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn);

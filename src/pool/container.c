@@ -67,7 +67,9 @@ static int create_commit(struct catalog *catalog, uint64_t id, const struct cata
 	struct catalog_change changes[5] = {
 		{.kind = CATALOG_EXPECT, .key = name, .version = 0},
 		{.kind = CATALOG_PUT, .key = name, .value = id_value, .length = sizeof(id_value)},
-		{.kind = CATALOG_PUT, .key = container_key(id), .value = value,
+		{.kind = CATALOG_PUT,
+		 .key = container_key(id),
+		 .value = value,
 		 .length = sizeof(*value)},
 	};
 
@@ -178,8 +180,8 @@ static int delete_once(struct catalog *catalog, uint64_t id)
 		r = has_vdisks(catalog, id);
 	if (r)
 		return r;
-	changes[0] = (struct catalog_change){
-		.kind = CATALOG_EXPECT, .key = key, .version = row.version};
+	changes[0] =
+		(struct catalog_change){.kind = CATALOG_EXPECT, .key = key, .version = row.version};
 	changes[1] = (struct catalog_change){.kind = CATALOG_DELETE, .key = key};
 	changes[2] = (struct catalog_change){
 		.kind = CATALOG_DELETE,

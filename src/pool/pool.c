@@ -237,6 +237,11 @@ uint64_t pool_id(const struct pool *pool)
 	return pool->id;
 }
 
+uint64_t pool_first_disk(const struct pool *pool)
+{
+	return pool->disk_id;
+}
+
 struct catalog *pool_catalog(struct pool *pool)
 {
 	return pool->catalog;

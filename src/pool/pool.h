@@ -37,16 +37,25 @@ struct pool;
 struct pool_file; /* an open file of groups/ */
 
 #define POOL_GROUP_BYTES (64 * MIB)
-#define POOL_NAME_MAX 63
+#define POOL_NAME_MAX    63
+
+#define POOL_COPIES_MAX 3u
+
+/* Where the copies of a file are, as its row in the catalog says. */
+struct pool_copies {
+	unsigned count;
+	unsigned stale; /* bit n: copy n lacks something; it is neither read nor synced */
+	uint64_t disks[POOL_COPIES_MAX];
+};
 
 enum pool_use { /* who asks for room */
-	POOL_USE_DATA,
-	POOL_USE_INTERNAL, /* map pages, compaction targets: may dip into the reserve */
+		POOL_USE_DATA,
+		POOL_USE_INTERNAL, /* map pages, compaction targets: may dip into the reserve */
 };
 
 struct pool_spec {
-	const char *name;       /* unique; [a-z0-9][a-z0-9._-]* */
-	const char *directory;  /* absolute; it or its parent exists; holds nothing else */
+	const char *name;        /* unique; [a-z0-9][a-z0-9._-]* */
+	const char *directory;   /* absolute; it or its parent exists; holds nothing else */
 	uint64_t capacity_bytes; /* 0 = the file system's size less a margin */
 };
 
@@ -98,31 +107,37 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
  * Files. From a fiber of any reactor.
  *
  * pool_file_take() gives an open file under a fresh id, at least `size_bytes` of it allocated
- * (spare first), whose directory entry is durable: the caller then commits the catalog row that
- * names it and only then writes. What it occupies (pool_file_size()) is charged to `used`. -ENOSPC
- * when not even `use` may have it.
+ * (spare first), whose directory entries are durable: the caller then commits the catalog row that
+ * names it and its copies, and only then writes. What it occupies (pool_file_size()) is charged to
+ * `used`. -ENOSPC when not even `use` may have it. Fewer copies than wanted are made when fewer
+ * disks can take one now.
  */
-int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
+struct pool_want {
+	enum pool_use use;
+	uint64_t size_bytes;
+	unsigned copies; /* 1 .. POOL_COPIES_MAX */
+	bool about; /* rather a spare file of half the size or more than a new one: it was written
+		       before, which makes writing it again faster */
+};
+int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file);
+/* -ENOENT no copy can be found, or the file is not of this pool; -EBUSY it is open. */
+int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
 		   struct pool_file **ret_file);
-/* The same, but rather a spare file of half the size or more than a new one: it was written before,
- * which makes writing it again faster. */
-int pool_file_take_about(struct pool *pool, enum pool_use use, uint64_t size_bytes,
-			 struct pool_file **ret_file);
-/* -ENOENT the file is missing or not of this pool, -EBUSY it is open. */
-int pool_file_open(struct pool *pool, uint64_t file_id, struct pool_file **ret_file);
+void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies);
+uint64_t pool_first_disk(const struct pool *pool); /* its id: the one of rows of version 1 */
 /* Grows the allocation to at least size_bytes: doubled where there is room, up to
  * pool_group_bytes(). -EFBIG over POOL_GROUP_BYTES. */
 int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes);
 /* Gives back all beyond size_bytes (a multiple of 4 KiB). */
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes);
-struct world_file *pool_file_handle(struct pool_file *file);
+/* I/O on it: pool_io.h. */
 uint64_t pool_file_id(const struct pool_file *file);
 uint64_t pool_file_size(const struct pool_file *file);
 void pool_file_close(struct pool_file *file); /* from a fiber */
 /* The catalog no longer names it: to spare/ or removed; its room is free again. From a fiber;
  * takes the file, open or (pool_file_discard_id) not. */
 void pool_file_discard(struct pool_file *file);
-int pool_file_discard_id(struct pool *pool, uint64_t file_id);
+int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_copies *copies);
 
 /*
  * Admission of live data, in bytes; from any reactor, never suspends. pool_admit() returns -ENOSPC

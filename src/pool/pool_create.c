@@ -200,9 +200,12 @@ static int rows_commit(struct catalog *catalog, const struct pool_spec *spec,
 	struct catalog_change changes[4] = {
 		{.kind = CATALOG_EXPECT, .key = name, .version = 0},
 		{.kind = CATALOG_PUT, .key = name, .value = id_value, .length = sizeof(id_value)},
-		{.kind = CATALOG_PUT, .key = pool_rows_pool_key(label->pool_id),
-		 .value = pool_value, .length = sizeof(pool_value)},
-		{.kind = CATALOG_PUT, .key = pool_rows_disk_key(label->pool_id, label->disk_id),
+		{.kind = CATALOG_PUT,
+		 .key = pool_rows_pool_key(label->pool_id),
+		 .value = pool_value,
+		 .length = sizeof(pool_value)},
+		{.kind = CATALOG_PUT,
+		 .key = pool_rows_disk_key(label->pool_id, label->disk_id),
 		 .value = disk_value},
 	};
 	int r;
@@ -314,8 +317,7 @@ static int rows_delete(struct pool *pool, uint64_t version)
 		{.kind = CATALOG_EXPECT, .key = key, .version = version},
 		{.kind = CATALOG_DELETE, .key = key},
 		{.kind = CATALOG_DELETE, .key = pool_rows_disk_key(pool->id, pool->disk_id)},
-		{.kind = CATALOG_DELETE,
-		 .key = catalog_name_key(CATALOG_NAME_POOL, 0, pool->name)},
+		{.kind = CATALOG_DELETE, .key = catalog_name_key(CATALOG_NAME_POOL, 0, pool->name)},
 	};
 
 	return catalog_commit(pool->catalog, changes, ARRAY_SIZE(changes));

@@ -29,6 +29,7 @@ struct file_call {
 	uint64_t id;
 	uint64_t size_bytes;
 	uint64_t spare_bytes; /* of a spare file that will do */
+	const struct pool_copies *copies;
 };
 
 static int carry(struct pool *pool, int (*fn)(void *arg), struct file_call *call)
@@ -43,16 +44,17 @@ static struct pool_file *file_new(struct pool *pool, uint64_t id, uint64_t size_
 	struct pool_file *file = calloc(1, sizeof(*file));
 
 	if (file)
-		*file = (struct pool_file){.pool = pool, .id = id, .size_bytes = size_bytes};
+		*file = (struct pool_file){
+			.pool = pool, .id = id, .size_bytes = size_bytes, .copy_count = 1};
 	return file;
 }
 
 /* Nothing depends on what closing a file says: durability is by sync. */
 static void close_handle(struct pool_file *file)
 {
-	int r = file->file ? io_close(file->file) : 0;
+	int r = file->copies[0].file ? io_close(file->copies[0].file) : 0;
 
-	file->file = NULL;
+	file->copies[0].file = NULL;
 	if (r && r != -ESHUTDOWN)
 		log_warning("pool", "closing a file failed", "pool=%s file=%016" PRIx64 " error=%d",
 			    file->pool->name, file->id, r);
@@ -69,10 +71,10 @@ static int sync_group_directory(struct pool *pool, uint64_t id)
 /* Allocates up to `size_bytes`; when the file system is full, spare files make way. */
 static int allocate(struct pool_file *file, uint64_t size_bytes)
 {
-	int r = io_resize(file->file, size_bytes, WORLD_RESIZE_RESERVE);
+	int r = io_resize(file->copies[0].file, size_bytes, WORLD_RESIZE_RESERVE);
 
 	if (r == -ENOSPC && pool_spare_drop_all(file->pool))
-		r = io_resize(file->file, size_bytes, WORLD_RESIZE_RESERVE);
+		r = io_resize(file->copies[0].file, size_bytes, WORLD_RESIZE_RESERVE);
 	return pool_state_note(file->pool, r);
 }
 
@@ -85,7 +87,7 @@ static int make_new(struct pool_file *file)
 
 	pool_spare_make_room(pool);
 	pool_path_group(pool, file->id, &path);
-	r = pool_state_note(pool, io_open(path.text, flags, &file->file));
+	r = pool_state_note(pool, io_open(path.text, flags, &file->copies[0].file));
 	if (r)
 		return r;
 	r = allocate(file, file->size_bytes);
@@ -109,7 +111,7 @@ static int adopt_spare(struct pool_file *file, uint64_t spare_id)
 	r = pool_state_note(pool, io_rename(from.text, to.text));
 	if (r)
 		return r;
-	r = io_open(to.text, WORLD_FILE_DIRECT, &file->file);
+	r = io_open(to.text, WORLD_FILE_DIRECT, &file->copies[0].file);
 	if (r == 0)
 		r = sync_group_directory(pool, file->id);
 	if (r) {
@@ -208,21 +210,16 @@ static int take(struct pool *pool, struct file_call *call, struct pool_file **re
 	return r;
 }
 
-int pool_file_take(struct pool *pool, enum pool_use use, uint64_t size_bytes,
-		   struct pool_file **ret_file)
+int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file)
 {
-	uint64_t size = ALIGN_UP(size_bytes, POOL_PAGE_BYTES);
-	struct file_call call = {.use = use, .size_bytes = size, .spare_bytes = size};
+	uint64_t size = ALIGN_UP(want->size_bytes, POOL_PAGE_BYTES);
+	struct file_call call = {
+		.use = want->use,
+		.size_bytes = size,
+		.spare_bytes = want->about ? (size + 1) / 2 : size,
+	};
 
-	return take(pool, &call, ret_file);
-}
-
-int pool_file_take_about(struct pool *pool, enum pool_use use, uint64_t size_bytes,
-			 struct pool_file **ret_file)
-{
-	uint64_t size = ALIGN_UP(size_bytes, POOL_PAGE_BYTES);
-	struct file_call call = {.use = use, .size_bytes = size, .spare_bytes = (size + 1) / 2};
-
+	ASSERT(want->copies > 0 && want->copies <= POOL_COPIES_MAX);
 	return take(pool, &call, ret_file);
 }
 
@@ -246,11 +243,12 @@ static int open_handle(struct pool_file *file)
 	int r;
 
 	pool_path_group(file->pool, file->id, &path);
-	r = io_open(path.text, WORLD_FILE_DIRECT, &file->file);
+	r = io_open(path.text, WORLD_FILE_DIRECT, &file->copies[0].file);
 	if (pool_state_note(file->pool, r) == -EROFS)
-		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file->file);
+		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY,
+			    &file->copies[0].file);
 	if (r == 0)
-		r = io_file_stat(file->file, &stat);
+		r = io_file_stat(file->copies[0].file, &stat);
 	if (r == 0 && stat.size_bytes > POOL_GROUP_BYTES)
 		r = -EUCLEAN;
 	if (r) {
@@ -290,9 +288,10 @@ static int open_at_home(void *arg)
 	return 0;
 }
 
-int pool_file_open(struct pool *pool, uint64_t file_id, struct pool_file **ret_file)
+int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
+		   struct pool_file **ret_file)
 {
-	struct file_call call = {.id = file_id};
+	struct file_call call = {.id = file_id, .copies = copies};
 	int r = carry(pool, open_at_home, &call);
 
 	if (r == 0)
@@ -364,7 +363,7 @@ static int trim_at_home(void *arg)
 	struct file_call *call = arg;
 	struct pool_file *file = call->file;
 	uint64_t less = file->size_bytes - call->size_bytes;
-	int r = io_resize(file->file, call->size_bytes, WORLD_RESIZE_TRUNCATE);
+	int r = io_resize(file->copies[0].file, call->size_bytes, WORLD_RESIZE_TRUNCATE);
 
 	if (pool_state_note(call->pool, r))
 		return r;
@@ -384,9 +383,9 @@ int pool_file_trim(struct pool_file *file, uint64_t size_bytes)
 	return carry(file->pool, trim_at_home, &call);
 }
 
-struct world_file *pool_file_handle(struct pool_file *file)
+void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies)
 {
-	return file->file;
+	*ret_copies = (struct pool_copies){.count = 1, .disks = {file->pool->disk_id}};
 }
 
 uint64_t pool_file_id(const struct pool_file *file)
@@ -493,9 +492,9 @@ static int discard_id_at_home(void *arg)
 	return pool_file_remove(call->pool, call->id);
 }
 
-int pool_file_discard_id(struct pool *pool, uint64_t file_id)
+int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_copies *copies)
 {
-	struct file_call call = {.id = file_id};
+	struct file_call call = {.id = file_id, .copies = copies};
 
 	return carry(pool, discard_id_at_home, &call);
 }

@@ -8,10 +8,10 @@
 #include "pool/pool_table.h"
 #include "reactor/fiber.h"
 
-#define POOL_PAGE_BYTES (4 * KIB)
+#define POOL_PAGE_BYTES      (4 * KIB)
 #define POOL_GROUP_BYTES_MIN MIB
-#define POOL_DIRECTORIES 256
-#define POOL_SPARES_MAX 64
+#define POOL_DIRECTORIES     256
+#define POOL_SPARES_MAX      64
 
 enum pool_state { POOL_ONLINE, POOL_FULL, POOL_READ_ONLY };
 
@@ -63,11 +63,20 @@ struct pool {
 	atomic_bool keeper_message_posted;
 };
 
+struct pool_file_copy {
+	struct world_file *file; /* NULL: it cannot be reached */
+	bool stale;              /* so says the row */
+	bool failed;             /* a write or sync failed since it was opened */
+};
+
+/* Belongs to whoever opened it; the pool's home reactor changes it only within calls of the owner.
+ */
 struct pool_file {
 	struct pool *pool;
-	struct world_file *file;
 	uint64_t id;
 	uint64_t size_bytes;
+	unsigned copy_count;
+	struct pool_file_copy copies[POOL_COPIES_MAX];
 };
 
 /* Paths (pool.c). */

@@ -135,15 +135,67 @@ int pool_rows_decode_disk(const struct catalog_row *row, struct pool_disk_row *r
 	return 0;
 }
 
-int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint64_t *ret_size_bytes)
+enum { /* offsets in a CATALOG_EGFILE value */
+       FILE_SIZE = 0,
+       FILE_VERSION = 8,
+       FILE_COPIES = 10,
+       FILE_STALE = 11,
+       FILE_DISKS = 24, /* 8 bytes each */
+};
+
+#define FILE_ROW_VERSION 2 /* 1: before there were copies */
+
+void pool_rows_encode_file(uint64_t size_bytes, const struct pool_copies *copies,
+			   uint8_t value[POOL_FILE_ROW_BYTES_MIN])
+{
+	put_le64(value + FILE_SIZE, size_bytes);
+	value[FILE_VERSION] = FILE_ROW_VERSION;
+	value[FILE_COPIES] = (uint8_t)copies->count;
+	value[FILE_STALE] = (uint8_t)copies->stale;
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		put_le64(value + FILE_DISKS + (size_t)8 * i,
+			 i < copies->count ? copies->disks[i] : 0);
+}
+
+/* Each disk at most once, and not all copies stale. */
+static bool copies_are_sound(const struct pool_copies *copies)
+{
+	if (copies->count == 0 || copies->count > POOL_COPIES_MAX ||
+	    copies->stale >= (1u << copies->count) - 1)
+		return false;
+	for (unsigned i = 0; i < copies->count; i++)
+		for (unsigned j = 0; j <= i; j++)
+			if (copies->disks[i] == 0 ||
+			    (j < i && copies->disks[i] == copies->disks[j]))
+				return false;
+	return true;
+}
+
+static bool decode_copies(const uint8_t *value, struct pool_copies *ret_copies)
+{
+	*ret_copies = (struct pool_copies){.count = 1};
+	if (value[FILE_VERSION] == 1)
+		return true;
+	if (value[FILE_VERSION] != FILE_ROW_VERSION)
+		return false;
+	ret_copies->count = value[FILE_COPIES];
+	ret_copies->stale = value[FILE_STALE];
+	for (unsigned i = 0; i < MIN(ret_copies->count, POOL_COPIES_MAX); i++)
+		ret_copies->disks[i] = get_le64(value + FILE_DISKS + (size_t)8 * i);
+	return copies_are_sound(ret_copies);
+}
+
+int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint64_t *ret_size_bytes,
+			  struct pool_copies *ret_copies)
 {
 	uint64_t id, size;
 
 	if (row->key.length != 1 + 24 || row->length < POOL_FILE_ROW_BYTES_MIN)
 		return damaged("file", row);
 	id = catalog_key_number(&row->key, 2);
-	size = get_le64(row->value);
-	if (id == 0 || size > POOL_GROUP_BYTES || !IS_ALIGNED(size, 4 * KIB))
+	size = get_le64(row->value + FILE_SIZE);
+	if (id == 0 || size > POOL_GROUP_BYTES || !IS_ALIGNED(size, 4 * KIB) ||
+	    !decode_copies(row->value, ret_copies))
 		return damaged("file", row);
 	*ret_id = id;
 	*ret_size_bytes = size;

@@ -21,9 +21,9 @@ struct pool_disk_row {
 	char directory[POOL_DIRECTORY_MAX + 1];
 };
 
-#define POOL_ROW_BYTES      88u
-#define POOL_DISK_ROW_BYTES 32u /* and the directory's name */
-#define POOL_FILE_ROW_BYTES_MIN 8u
+#define POOL_ROW_BYTES          88u
+#define POOL_DISK_ROW_BYTES     32u /* and the directory's name */
+#define POOL_FILE_ROW_BYTES_MIN 48u
 
 struct catalog_key pool_rows_pool_key(uint64_t pool_id);
 struct catalog_key pool_rows_disk_key(uint64_t pool_id, uint64_t disk_id);
@@ -37,9 +37,15 @@ uint32_t pool_rows_encode_disk(const struct pool_disk_row *row,
 
 int pool_rows_decode_pool(const struct catalog_row *row, struct pool_row *ret_row);
 int pool_rows_decode_disk(const struct catalog_row *row, struct pool_disk_row *ret_row);
-/* Only what the pool needs of a CATALOG_EGFILE row. */
-int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id,
-			  uint64_t *ret_size_bytes);
+/*
+ * The pool's part of a CATALOG_EGFILE row: size, version, copies; the rest of its
+ * POOL_FILE_ROW_BYTES_MIN bytes and more are the egroup store's. Rows of version 1 knew no copies:
+ * theirs is on disk 0, which stands for the pool's first.
+ */
+void pool_rows_encode_file(uint64_t size_bytes, const struct pool_copies *copies,
+			   uint8_t value[POOL_FILE_ROW_BYTES_MIN]);
+int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint64_t *ret_size_bytes,
+			  struct pool_copies *ret_copies);
 
 /* From fibers. */
 int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,

@@ -16,12 +16,12 @@
 #include "base/log.h"
 #include "base/macros.h"
 
-#define GROUPS_OF_A_POOL  128
-#define RESERVE_GROUPS    3
-#define RESERVE_PERCENT   3
-#define LIMIT_PERCENT     91
-#define PRESSURE_GROUPS   4
-#define PRESSURE_PERCENT  10
+#define GROUPS_OF_A_POOL    128
+#define RESERVE_GROUPS      3
+#define RESERVE_PERCENT     3
+#define LIMIT_PERCENT       91
+#define PRESSURE_GROUPS     4
+#define PRESSURE_PERCENT    10
 #define FILE_SYSTEM_PERCENT 95 /* of the file system, when no capacity was given */
 
 static uint64_t percent(uint64_t bytes, unsigned of_hundred)
@@ -52,13 +52,13 @@ void pool_space_init(struct pool *pool, uint64_t capacity_bytes)
 
 	pool->capacity = capacity_bytes;
 	pool->group_bytes = group_bytes_of(capacity_bytes);
-	pool->reserve = MAX(RESERVE_GROUPS * pool->group_bytes,
-			    percent(capacity_bytes, RESERVE_PERCENT));
+	pool->reserve =
+		MAX(RESERVE_GROUPS * pool->group_bytes, percent(capacity_bytes, RESERVE_PERCENT));
 	pool->reserve = MIN(ALIGN_UP(pool->reserve, MIB), capacity_bytes);
 	usable = capacity_bytes - pool->reserve;
 	pool->limit = percent(usable, LIMIT_PERCENT);
-	pool->pressure_level = MAX(PRESSURE_GROUPS * pool->group_bytes,
-				   percent(usable, PRESSURE_PERCENT));
+	pool->pressure_level =
+		MAX(PRESSURE_GROUPS * pool->group_bytes, percent(usable, PRESSURE_PERCENT));
 }
 
 int pool_space_charge(struct pool *pool, enum pool_use use, uint64_t bytes)

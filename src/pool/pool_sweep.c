@@ -21,14 +21,15 @@
 #include "pool/pool_rows.h"
 #include "reactor/io.h"
 
-#define SCAN_ROWS 4096
+#define SCAN_ROWS          4096
 #define MISSING_LOGGED_MAX 16
 
 static int add_row(struct pool *pool, const struct catalog_row *row)
 {
 	struct pool_table_entry *entry;
+	struct pool_copies copies;
 	uint64_t id, size;
-	int r = pool_rows_decode_file(row, &id, &size);
+	int r = pool_rows_decode_file(row, &id, &size, &copies);
 
 	if (r == 0)
 		r = pool_table_reserve(&pool->files);
@@ -144,8 +145,8 @@ static void report_missing(struct pool *pool)
 		if (entry->id == 0 || entry->seen)
 			continue;
 		if (missing++ < MISSING_LOGGED_MAX)
-			log_error("pool", "a group file is missing",
-				  "pool=%s file=%016" PRIx64, pool->name, entry->id);
+			log_error("pool", "a group file is missing", "pool=%s file=%016" PRIx64,
+				  pool->name, entry->id);
 	}
 	if (missing > 0)
 		log_error("pool", "group files are missing", "pool=%s files=%zu", pool->name,

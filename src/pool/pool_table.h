@@ -14,7 +14,7 @@ enum pool_table_state {
 };
 
 struct pool_table_entry {
-	uint64_t id; /* 0 = the slot is free */
+	uint64_t id;    /* 0 = the slot is free */
 	uint32_t pages; /* charged, of 4 KiB */
 	uint8_t state;
 	uint8_t seen; /* in its directory, while the pool opens */

@@ -338,9 +338,8 @@ static void after_failure(struct vdisk *vdisk)
 	REACHED("checkpoint.failed");
 	if (vdisk->checkpoint_failing_ns == 0)
 		vdisk->checkpoint_failing_ns = now;
-	if (holds_writers_back(vdisk) &&
-	    (now - vdisk->checkpoint_failing_ns >= RETRY_PATIENCE_NS ||
-	     vdisk->checkpoint_error == -ESHUTDOWN))
+	if (holds_writers_back(vdisk) && (now - vdisk->checkpoint_failing_ns >= RETRY_PATIENCE_NS ||
+					  vdisk->checkpoint_error == -ESHUTDOWN))
 		log_fail_pending(&vdisk->log, vdisk->checkpoint_error);
 	if (vdisk->closing || vdisk->checkpoint_error == -ESHUTDOWN)
 		return;

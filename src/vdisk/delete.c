@@ -10,6 +10,7 @@
 
 #include "base/endian.h"
 #include "egroup/store.h"
+#include "pool/pool_rows.h"
 #include "vdisk/rows.h"
 
 #define FILES_A_STEP 32
@@ -66,6 +67,16 @@ static int total_bytes(struct catalog *catalog, const struct catalog_key *prefix
 	return r;
 }
 
+/* Without its row a file that stays is swept by the next start. */
+static void discard_file(struct pool *pool, const struct catalog_row *row)
+{
+	struct pool_copies copies;
+	uint64_t id, size;
+
+	if (pool_rows_decode_file(row, &id, &size, &copies) == 0)
+		(void)pool_file_discard_id(pool, id, &copies);
+}
+
 /* The rows of some files, then the files themselves. Returns how many, or an error. */
 static int delete_some(struct pool *pool, const struct catalog_rows *rows, uint64_t *done_bytes)
 {
@@ -78,8 +89,7 @@ static int delete_some(struct pool *pool, const struct catalog_rows *rows, uint6
 	}
 	r = catalog_commit(pool_catalog(pool), changes, rows->count);
 	for (size_t i = 0; r == 0 && i < rows->count; i++) {
-		/* Without its row a file that stays is swept by the next start. */
-		(void)pool_file_discard_id(pool, catalog_key_number(&rows->rows[i].key, 2));
+		discard_file(pool, &rows->rows[i]);
 		*done_bytes += row_bytes(&rows->rows[i]);
 	}
 	return r < 0 ? r : (int)rows->count;

@@ -13,7 +13,7 @@
 
 #include "base/endian.h"
 #include "base/reached.h"
-#include "reactor/io.h"
+#include "pool/pool_io.h"
 #include "vdisk/vdisk_priv.h"
 
 #define LOST_TRIES    4u  /* reads (two tries each) before a leaf counts as lost */
@@ -103,8 +103,9 @@ static int writer_flush(struct fold *fold)
 		.lsn = ++vdisk->row.page_lsn,
 	};
 	record_seal(writer_header(fold), &seal);
-	r = io_write(egroup_file_handle(vdisk->page_group->file), fold->buffer,
-		     (size_t)(1 + count) * BLOCK_BYTES, (uint64_t)vdisk->page_slot * BLOCK_BYTES);
+	r = pool_io_write(egroup_file_handle(vdisk->page_group->file), fold->buffer,
+			  (size_t)(1 + count) * BLOCK_BYTES,
+			  (uint64_t)vdisk->page_slot * BLOCK_BYTES);
 	vdisk->stats.device_written_bytes += (uint64_t)(1 + count) * BLOCK_BYTES;
 	fold->count = 0;
 	/* Compaction goes from header to header: no record may follow one that failed. */
@@ -330,13 +331,13 @@ static int sync_pages(struct vdisk *vdisk)
 	for (struct list_node *node = vdisk->old_page_groups.head.next;
 	     node != &vdisk->old_page_groups.head; node = node->next) {
 		old = LIST_ENTRY(node, struct page_group, link);
-		r = io_sync(egroup_file_handle(old->group->file));
+		r = egroup_file_sync(old->group->file);
 		if (r < 0)
 			return r;
 	}
 	if (!vdisk->page_group)
 		return 0;
-	r = io_sync(egroup_file_handle(vdisk->page_group->file));
+	r = egroup_file_sync(vdisk->page_group->file);
 	/* What it held may be gone: the next try goes to another group. */
 	if (r < 0)
 		(void)vdisk_retire_page_group(vdisk); /* without memory it goes on in this one */

@@ -24,7 +24,8 @@ void vdisk_report_damage(struct vdisk *vdisk, const char *what, uint64_t block, 
 		  block * BLOCK_BYTES, error);
 }
 
-int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer)
+int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer,
+		       int (*check)(void *arg, const void *buffer), void *arg)
 {
 	uint64_t group = address_group(address), offset;
 	struct egroup_file *file;
@@ -39,28 +40,42 @@ int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer)
 	if (r < 0)
 		return r;
 	egroup_file_ref(file);
-	r = io_read_exactly(egroup_file_handle(file), buffer, BLOCK_BYTES, offset);
+	r = egroup_file_read(file, buffer, BLOCK_BYTES, offset, check, arg);
 	egroup_file_unref(file);
 	vdisk->stats.device_read_bytes += BLOCK_BYTES;
 	return r == -ENODATA ? -EBADMSG : r;
+}
+
+struct page_wanted {
+	struct page_id id;
+	uint32_t crc;
+	struct map_entry *entries;
+};
+
+static int check_page(void *arg, const void *page)
+{
+	const struct page_wanted *wanted = arg;
+	int r = page_decode(page, &wanted->id, wanted->crc, wanted->entries);
+
+	if (r < 0)
+		REACHED("load.page-retry");
+	return r;
 }
 
 int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,
 		    const struct map_entry *entry, struct map_entry *ret_entries)
 {
 	_cleanup_free_ struct page_disk *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-	const struct page_id id = {.vdisk = vdisk->row.id, .index = index, .level = level};
-	int r = -ENOMEM;
+	struct page_wanted wanted = {
+		.id = {.vdisk = vdisk->row.id, .index = index, .level = level},
+		.crc = entry->crc,
+		.entries = ret_entries,
+	};
+	int r;
 
-	/* A read that disagrees is made a second time before it counts as damage. */
-	for (unsigned i = 0; page && i < 2; i++) {
-		r = vdisk_read_address(vdisk, entry->address, page);
-		if (r == 0)
-			r = page_decode(page, &id, entry->crc, ret_entries);
-		if (r == 0 || r == -ESHUTDOWN)
-			return r;
-		REACHED("load.page-retry");
-	}
+	if (!page)
+		return -ENOMEM;
+	r = vdisk_read_address(vdisk, entry->address, page, check_page, &wanted);
 	return r == -EBADMSG ? -EUCLEAN : r;
 }
 

@@ -171,14 +171,14 @@ static void advance(struct log *log)
 	}
 }
 
-static void record_done(struct world_op *op, int64_t result)
+static void record_done(struct pool_write *write, int result)
 {
-	struct record_buffer *record = CONTAINER_OF(op, struct record_buffer, op);
+	struct record_buffer *record = CONTAINER_OF(write, struct record_buffer, write);
 	struct log *log = record->log;
 
 	record->finished = true;
-	record->result = result < 0 ? (int)result : 0;
-	if (result >= 0)
+	record->result = result;
+	if (result == 0)
 		record->group->written++;
 	if (log->failed) {
 		settle_record(log, record, log->failed);
@@ -197,7 +197,6 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 	struct log_group *group = log->current;
 	struct vdisk *vdisk = log->vdisk;
 	uint32_t blocks = record_payload_blocks(header);
-	struct world_port *port = reactor_port(vdisk->reactor);
 	struct record_seal seal;
 
 	ASSERT(group->next_slot + 1 + blocks <= group->slots);
@@ -227,9 +226,9 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 	log->tail_bytes += (uint64_t)(1 + blocks) * BLOCK_BYTES;
 	vdisk->stats.device_written_bytes += (uint64_t)(1 + blocks) * BLOCK_BYTES;
 	record->iov = (struct iovec){header, (size_t)(1 + blocks) * BLOCK_BYTES};
-	record->op.done = record_done;
-	vdisk->world->ops->file_write(port, egroup_file_handle(group->group->file), &record->iov, 1,
-				      (uint64_t)record->slot * BLOCK_BYTES, &record->op);
+	record->write.done = record_done;
+	pool_file_write(egroup_file_handle(group->group->file), &record->iov, 1,
+			(uint64_t)record->slot * BLOCK_BYTES, &record->write);
 }
 
 /* Copies up to `room` blocks of the request into the record. Returns how many; 0: header full. */

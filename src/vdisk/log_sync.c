@@ -4,7 +4,6 @@
 #include <errno.h>
 
 #include "base/reached.h"
-#include "reactor/io.h"
 #include "vdisk/log.h"
 #include "vdisk/vdisk_priv.h"
 
@@ -16,7 +15,7 @@ static int sync_group(struct log *log, struct log_group *group)
 
 	if (group->synced == written)
 		return 0;
-	r = io_sync(egroup_file_handle(group->group->file));
+	r = egroup_file_sync(group->group->file);
 	if (r < 0) {
 		REACHED("log.sync-failed");
 		pool_report_error(log->vdisk->pool, r);

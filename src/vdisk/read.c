@@ -14,7 +14,6 @@
 #include "base/reached.h"
 #include "block/iov.h"
 #include "codec/crc32c.h"
-#include "reactor/io.h"
 #include "vdisk/read_part.h"
 #include "vdisk/vdisk_priv.h"
 
@@ -140,9 +139,7 @@ static int read_once(struct vdisk *vdisk, uint64_t block, char *buffer)
 		memset(buffer, 0, BLOCK_BYTES);
 		return 0;
 	}
-	r = vdisk_read_address(vdisk, entry.address, buffer);
-	if (r == 0 && crc32c(buffer, BLOCK_BYTES) != entry.crc)
-		r = -EBADMSG;
+	r = vdisk_read_address(vdisk, entry.address, buffer, egroup_check_crc, &entry.crc);
 	if (r < 0 && vdisk_lookup(vdisk, block, &again) == 0 && again.address != entry.address)
 		return -EAGAIN;
 	return r;
@@ -150,15 +147,12 @@ static int read_once(struct vdisk *vdisk, uint64_t block, char *buffer)
 
 static int read_verified(struct vdisk *vdisk, uint64_t block, char *buffer)
 {
-	int r = 0;
+	int r;
 
-	for (unsigned tries = 0; tries < 2;) {
-		r = read_once(vdisk, block, buffer);
-		if (r == 0 || r == -ESHUTDOWN)
-			return r;
-		if (r != -EAGAIN)
-			tries++;
-	}
+	while ((r = read_once(vdisk, block, buffer)) == -EAGAIN)
+		;
+	if (r == 0 || r == -ESHUTDOWN)
+		return r;
 	vdisk_report_damage(vdisk, "a block cannot be read", block, r);
 	return r;
 }
@@ -197,9 +191,9 @@ static void second_try(struct fiber_task *task)
 	vdisk_fiber_ends(vdisk);
 }
 
-static void part_done(struct world_op *op, int64_t result)
+static void part_done(struct pool_read *read, int64_t result)
 {
-	struct read_part *part = CONTAINER_OF(op, struct read_part, op);
+	struct read_part *part = CONTAINER_OF(read, struct read_part, read);
 	struct block_request *request = part->request;
 	struct vdisk *vdisk = vdisk_request(request)->vdisk;
 
@@ -220,9 +214,9 @@ static void issue_part(struct vdisk *vdisk, struct read_part *part, uint64_t off
 {
 	vdisk_request(part->request)->outstanding++;
 	vdisk->stats.device_read_bytes += (uint64_t)part->count * BLOCK_BYTES;
-	part->op.done = part_done;
-	vdisk->world->ops->file_read(reactor_port(vdisk->reactor), egroup_file_handle(part->file),
-				     part->iov, part->iov_count, offset, &part->op);
+	part->read.done = part_done;
+	pool_file_read(egroup_file_handle(part->file), part->iov, part->iov_count, offset,
+		       &part->read);
 }
 
 struct placed { /* a run of blocks at one place */

@@ -2,12 +2,13 @@
 #pragma once
 /* One contiguous read of a request: blocks that lie next to each other in one file. */
 #include "egroup/store.h"
+#include "pool/pool_io.h"
 #include "vdisk/cache.h"
 
 #define READ_PART_BLOCKS 32
 
 struct read_part {
-	struct world_op op;
+	struct pool_read read;
 	struct block_request *request;
 	struct egroup_file *file;
 	uint64_t block; /* first, of the vDisk */

@@ -2,12 +2,13 @@
 #pragma once
 /* A record on its way to disk: bookkeeping, then header and payload in one piece of memory. */
 #include "egroup/record.h"
+#include "pool/pool_io.h"
 #include "vdisk/cache.h"
 
 struct log_group;
 
 struct record_buffer {
-	struct world_op op;
+	struct pool_write write;
 	struct list_node link; /* of the log's records in flight, in order of LSN */
 	struct log *log;
 	struct log_group *group;

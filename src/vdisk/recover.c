@@ -9,6 +9,11 @@
  * records that were issued a second time. A bad record in a sealed group, or one that a later
  * header calls durable, is damage and never the end. A read that gives a bad record is made again:
  * a flipped bit on the way must not cut the log.
+ *
+ * Of a group with several copies the run is as long as on any of them; where another copy differs,
+ * it is written again, so that all are equal where the group is sealed. Every acknowledged record
+ * is on every copy that the row calls valid, so a copy that cannot be reached takes nothing away;
+ * but it may lack what the run has more, so the transaction of the seals calls it stale.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,11 +23,17 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/reached.h"
-#include "reactor/io.h"
+#include "pool/pool_io.h"
 #include "vdisk/vdisk_priv.h"
 
 #define WINDOW_BLOCKS 512u
 #define READ_TRIES    3
+
+struct window { /* what is in memory of one copy of the group being read */
+	char *memory;
+	uint32_t slot, blocks;
+	struct egroup *group; /* NULL: nothing */
+};
 
 struct recovery {
 	struct vdisk *vdisk;
@@ -32,10 +43,7 @@ struct recovery {
 	size_t count;
 	uint64_t expected; /* the next LSN */
 	uint64_t bytes;
-	/* What is in memory of the group being read. */
-	char *window;
-	uint32_t window_slot, window_blocks;
-	struct egroup *window_group;
+	struct window windows[POOL_COPIES_MAX];
 };
 
 static int compare_ids(const void *a, const void *b)
@@ -61,8 +69,7 @@ static int collect_groups(struct recovery *recovery)
 	recovery->groups = calloc(most, sizeof(struct egroup *));
 	recovery->ends = calloc(most, sizeof(*recovery->ends));
 	recovery->last_lsns = calloc(most, sizeof(*recovery->last_lsns));
-	recovery->window = aligned_alloc(BLOCK_BYTES, (size_t)WINDOW_BLOCKS * BLOCK_BYTES);
-	if (!recovery->groups || !recovery->ends || !recovery->last_lsns || !recovery->window)
+	if (!recovery->groups || !recovery->ends || !recovery->last_lsns)
 		return -ENOMEM;
 	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
@@ -80,49 +87,55 @@ static uint32_t group_slots(const struct egroup *group)
 			     (uint64_t)SLOTS_PER_GROUP);
 }
 
-static int read_window(struct recovery *recovery, struct egroup *group, uint32_t slot)
+static int fill_window(struct recovery *recovery, struct egroup *group, unsigned copy,
+		       uint32_t slot)
 {
+	struct window *window = &recovery->windows[copy];
 	uint32_t blocks = MIN(WINDOW_BLOCKS, group_slots(group) - slot);
-	int64_t got;
+	int64_t got = -EIO;
 
-	got = io_read(egroup_file_handle(group->file), recovery->window,
-		      (size_t)blocks * BLOCK_BYTES, (uint64_t)slot * BLOCK_BYTES);
-	if (got == -EIO)
-		got = io_read(egroup_file_handle(group->file), recovery->window,
-			      (size_t)blocks * BLOCK_BYTES, (uint64_t)slot * BLOCK_BYTES);
+	window->group = NULL;
+	if (!window->memory)
+		window->memory = aligned_alloc(BLOCK_BYTES, (size_t)WINDOW_BLOCKS * BLOCK_BYTES);
+	if (!window->memory)
+		return -ENOMEM;
+	for (unsigned i = 0; got == -EIO && i < READ_TRIES; i++)
+		got = pool_io_read_some(egroup_file_handle(group->file), copy, window->memory,
+					(size_t)blocks * BLOCK_BYTES, (uint64_t)slot * BLOCK_BYTES);
 	if (got < 0)
 		return (int)got;
-	recovery->window_group = group;
-	recovery->window_slot = slot;
-	recovery->window_blocks = (uint32_t)(got / BLOCK_BYTES);
+	window->group = group;
+	window->slot = slot;
+	window->blocks = (uint32_t)(got / BLOCK_BYTES);
 	recovery->vdisk->stats.device_read_bytes += (uint64_t)got;
 	return 0;
 }
 
-/* `blocks` from `slot` on, in memory; NULL: the group ends before. */
-static int view(struct recovery *recovery, struct egroup *group, uint32_t slot, uint32_t blocks,
-		char **ret_view)
+/* `blocks` of a copy from `slot` on, in memory; NULL: the group ends before. */
+static int view(struct recovery *recovery, struct egroup *group, unsigned copy, uint32_t slot,
+		uint32_t blocks, char **ret_view)
 {
+	struct window *window = &recovery->windows[copy];
 	int r;
 
 	*ret_view = NULL;
 	if (slot + blocks > group_slots(group))
 		return 0;
-	if (recovery->window_group != group || slot < recovery->window_slot ||
-	    slot + blocks > recovery->window_slot + recovery->window_blocks) {
-		r = read_window(recovery, group, slot);
+	if (window->group != group || slot < window->slot ||
+	    slot + blocks > window->slot + window->blocks) {
+		r = fill_window(recovery, group, copy, slot);
 		if (r < 0)
 			return r;
 	}
-	if (slot + blocks <= recovery->window_slot + recovery->window_blocks)
-		*ret_view = recovery->window + (size_t)(slot - recovery->window_slot) * BLOCK_BYTES;
+	if (slot + blocks <= window->slot + window->blocks)
+		*ret_view = window->memory + (size_t)(slot - window->slot) * BLOCK_BYTES;
 	return 0;
 }
 
 /* 0 with the record (header and payload checked), -ENODATA: there is none, or an error of reading.
  */
-static int read_record_once(struct recovery *recovery, struct egroup *group, uint32_t slot,
-			    struct record_header_disk **ret_header)
+static int read_record_once(struct recovery *recovery, struct egroup *group, unsigned copy,
+			    uint32_t slot, struct record_header_disk **ret_header)
 {
 	struct vdisk *vdisk = recovery->vdisk;
 	const struct record_id id = {.pool = vdisk->row.pool,
@@ -134,13 +147,13 @@ static int read_record_once(struct recovery *recovery, struct egroup *group, uin
 	char *bytes;
 	int r;
 
-	r = view(recovery, group, slot, 1, &bytes);
+	r = view(recovery, group, copy, slot, 1, &bytes);
 	if (r < 0 || !bytes)
 		return r < 0 ? r : -ENODATA;
 	header = (struct record_header_disk *)bytes;
 	if (record_check(header, &id) < 0 || le64toh(header->epoch) != group->epoch)
 		return -ENODATA;
-	r = view(recovery, group, slot, 1 + record_payload_blocks(header), &bytes);
+	r = view(recovery, group, copy, slot, 1 + record_payload_blocks(header), &bytes);
 	if (r < 0 || !bytes)
 		return r < 0 ? r : -ENODATA;
 	header = (struct record_header_disk *)bytes;
@@ -151,18 +164,60 @@ static int read_record_once(struct recovery *recovery, struct egroup *group, uin
 	return 0;
 }
 
-static int read_record(struct recovery *recovery, struct egroup *group, uint32_t slot,
-		       struct record_header_disk **ret_header)
+static unsigned copies_of(const struct egroup *group)
 {
-	int r = 0;
+	return pool_file_taking_part(egroup_file_handle(group->file));
+}
 
-	for (unsigned i = 0; i < READ_TRIES; i++) {
-		r = read_record_once(recovery, group, slot, ret_header);
-		if (r != -ENODATA)
+/* From any copy. -ENODATA: no copy has it, as far as they can be read; else an error, where none
+ * can. */
+static int read_record(struct recovery *recovery, struct egroup *group, uint32_t slot,
+		       struct record_header_disk **ret_header, unsigned *ret_copy)
+{
+	unsigned copies = copies_of(group);
+	int error = copies ? 0 : -EIO;
+	bool missing = false;
+
+	for (unsigned i = 0; i < READ_TRIES * POOL_COPIES_MAX; i++) {
+		int r;
+
+		*ret_copy = i % POOL_COPIES_MAX;
+		if (!(copies >> *ret_copy & 1))
+			continue;
+		r = read_record_once(recovery, group, *ret_copy, slot, ret_header);
+		if (r == 0 || r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
-		recovery->window_group = NULL;
+		missing |= r == -ENODATA;
+		error = r;
+		recovery->windows[*ret_copy].group = NULL;
 	}
-	return r;
+	return missing ? -ENODATA : error;
+}
+
+/* The record that copy `from` has is made to be on the others, too. */
+static void make_equal(struct recovery *recovery, struct egroup *group, unsigned from,
+		       uint32_t slot, const struct record_header_disk *header)
+{
+	struct pool_file *file = egroup_file_handle(group->file);
+	uint32_t blocks = 1 + record_payload_blocks(header);
+	size_t length = (size_t)blocks * BLOCK_BYTES;
+	unsigned others = copies_of(group) & ~(1u << from);
+
+	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++) {
+		char *bytes;
+		int r;
+
+		if (!(others >> copy & 1))
+			continue;
+		r = view(recovery, group, copy, slot, blocks, &bytes);
+		if (r == 0 && bytes && memcmp(bytes, header, length) == 0)
+			continue;
+		REACHED("recover.make-equal");
+		r = pool_io_write_copy(file, copy, header, length, (uint64_t)slot * BLOCK_BYTES);
+		recovery->windows[copy].group = NULL;
+		if (r < 0)
+			group->file->copies.stale |= 1u << copy;
+	}
 }
 
 static bool extents_fit(const struct vdisk *vdisk, const struct record_header_disk *header)
@@ -220,7 +275,8 @@ static int replay_group(struct recovery *recovery, size_t at)
 	struct egroup *group = recovery->groups[at];
 	struct vdisk *vdisk = recovery->vdisk;
 	uint32_t slot = group->id == vdisk->row.log_group ? vdisk->row.log_slot : 0;
-	struct record_header_disk *header;
+	struct record_header_disk *header = NULL;
+	unsigned copy;
 	int r;
 
 	recovery->ends[at] = MIN(slot, group_slots(group));
@@ -229,9 +285,11 @@ static int replay_group(struct recovery *recovery, size_t at)
 	if (r < 0)
 		return r;
 	while (slot < group_slots(group)) {
-		r = read_record(recovery, group, slot, &header);
+		r = read_record(recovery, group, slot, &header, &copy);
 		if (r == 0)
 			r = take_record(recovery, at, slot, header);
+		if (r == 0 && !group->sealed)
+			make_equal(recovery, group, copy, slot, header);
 		if (r < 0)
 			break;
 		slot = recovery->ends[at];
@@ -242,16 +300,13 @@ static int replay_group(struct recovery *recovery, size_t at)
 	return r == -ENODATA ? 0 : r;
 }
 
-/* Does a header anywhere behind the end say that the missing record was durable? */
-static int look_behind(struct recovery *recovery, size_t at)
+/* Does a header anywhere behind the end, on that copy, say that the missing record was durable? */
+static int look_behind_copy(struct recovery *recovery, size_t at, unsigned copy)
 {
 	struct vdisk *vdisk = recovery->vdisk;
 	struct egroup *group = recovery->groups[at];
-	int r;
+	int r = 0;
 
-	if (group->sealed)
-		return 0;
-	r = egroup_file_open(group->file);
 	for (uint32_t slot = recovery->ends[at]; r == 0 && slot < group_slots(group); slot++) {
 		const struct record_id id = {.pool = vdisk->row.pool,
 					     .vdisk = vdisk->row.id,
@@ -261,7 +316,7 @@ static int look_behind(struct recovery *recovery, size_t at)
 		struct record_header_disk *header;
 		char *bytes;
 
-		r = view(recovery, group, slot, 1, &bytes);
+		r = view(recovery, group, copy, slot, 1, &bytes);
 		if (r < 0 || !bytes)
 			break;
 		header = (struct record_header_disk *)bytes;
@@ -269,14 +324,39 @@ static int look_behind(struct recovery *recovery, size_t at)
 		    le64toh(header->durable_lsn) >= recovery->expected)
 			r = damaged(recovery, group, slot);
 	}
-	if (r != -ENOENT && group->file->references > 0)
-		egroup_file_unref(group->file);
+	return r;
+}
+
+static int look_behind(struct recovery *recovery, size_t at)
+{
+	struct egroup *group = recovery->groups[at];
+	unsigned copies;
+	int r;
+
+	if (group->sealed)
+		return 0;
+	r = egroup_file_open(group->file);
+	if (r < 0)
+		return r;
+	copies = copies_of(group);
+	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
+		if (copies >> copy & 1)
+			r = look_behind_copy(recovery, at, copy);
+	egroup_file_unref(group->file);
 	return r;
 }
 
 static bool is_unsealed(const struct egroup *group)
 {
 	return !group->sealed;
+}
+
+/* Valid, says the row, but they take no part: what recovery made of the group is not there. */
+static unsigned unreachable_copies(const struct egroup_file *file)
+{
+	unsigned all = (1u << file->copies.count) - 1;
+
+	return all & ~file->copies.stale & ~pool_file_taking_part(egroup_file_handle(file));
 }
 
 static int sync_found(struct recovery *recovery)
@@ -290,7 +370,9 @@ static int sync_found(struct recovery *recovery)
 		r = egroup_file_open(group->file);
 		if (r < 0)
 			return r;
-		r = io_sync(egroup_file_handle(group->file));
+		r = egroup_file_sync(group->file);
+		if (r == 0)
+			group->file->copies.stale |= unreachable_copies(group->file);
 		egroup_file_unref(group->file);
 		if (r < 0)
 			return r;
@@ -320,7 +402,7 @@ static int commit_seals(struct recovery *recovery)
 {
 	struct vdisk *vdisk = recovery->vdisk;
 	struct egroup_store *store = vdisk->store;
-	size_t most = store->group_count + 1, count = 0, others;
+	size_t most = store->group_count + store->file_count + 1, count = 0, others;
 	_cleanup_free_ struct catalog_change *changes = calloc(most, sizeof(*changes));
 	_cleanup_free_ uint8_t(*values)[EGROUP_ROW_BYTES] = calloc(most, EGROUP_ROW_BYTES);
 	_cleanup_free_ struct egroup **other = calloc(most, sizeof(struct egroup *));
@@ -333,6 +415,9 @@ static int commit_seals(struct recovery *recovery)
 		if (is_unsealed(recovery->groups[i])) {
 			egroup_seal_change(store, recovery->groups[i], recovery->ends[i],
 					   recovery->last_lsns[i], values[count], &changes[count]);
+			count++;
+			egroup_file_change(recovery->groups[i]->file, values[count],
+					   &changes[count]);
 			count++;
 		}
 	others = other_open_groups(vdisk, other);
@@ -375,6 +460,12 @@ static int keep_tail(struct recovery *recovery)
 	return 0;
 }
 
+static void forget_windows(struct recovery *recovery)
+{
+	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
+		recovery->windows[copy].group = NULL;
+}
+
 static int replay(struct recovery *recovery)
 {
 	int r = 0;
@@ -386,7 +477,7 @@ static int replay(struct recovery *recovery)
 		recovery->last_lsns[i] =
 			MAX(recovery->last_lsns[i], recovery->vdisk->row.checkpoint_lsn);
 	}
-	recovery->window_group = NULL;
+	forget_windows(recovery);
 	for (size_t i = 0; r == 0 && i < recovery->count; i++)
 		r = look_behind(recovery, i);
 	return r;
@@ -416,6 +507,7 @@ int vdisk_recover(struct vdisk *vdisk)
 	free(recovery.groups);
 	free(recovery.ends);
 	free(recovery.last_lsns);
-	free(recovery.window);
+	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
+		free(recovery.windows[copy].memory);
 	return r;
 }

@@ -165,7 +165,7 @@ static int open_parts(struct vdisk *vdisk)
 	vdisk->accounted_slots = vdisk->row.live_slots;
 	pool_account_live(vdisk->pool, (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	vdisk->tail_limit = vdisk_tail_limit(vdisk);
-	r = egroup_store_open(vdisk->pool, vdisk->row.id, &vdisk->store);
+	r = egroup_store_open(vdisk->pool, vdisk->row.id, 1, &vdisk->store);
 	if (r < 0)
 		return r;
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,

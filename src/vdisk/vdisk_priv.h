@@ -159,8 +159,9 @@ int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uin
 void vdisk_status_start(struct vdisk *vdisk, struct block_request *request);
 
 /* load.c. Fibers. */
-/* The 4 KiB at an address, its CRC not checked. */
-int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer);
+/* The 4 KiB at an address, as `check` accepts it from any copy (egroup_file_read()). */
+int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer,
+		       int (*check)(void *arg, const void *buffer), void *arg);
 int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,
 		    const struct map_entry *entry, struct map_entry *ret_entries);
 /* Reads what map_lookup(block) misses. */

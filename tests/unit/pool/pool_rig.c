@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/endian.h"
 #include "base/log.h"
 
 #define PAGE 4096
@@ -103,7 +102,7 @@ static struct catalog_key file_key(struct pool_rig *rig, uint64_t file_id)
 
 int pool_rig_name(struct pool_rig *rig, const struct pool_file *file)
 {
-	uint8_t value[8];
+	uint8_t value[FILE_ROW_BYTES];
 	struct catalog_change change = {
 		.kind = CATALOG_PUT,
 		.key = file_key(rig, pool_file_id(file)),
@@ -111,7 +110,7 @@ int pool_rig_name(struct pool_rig *rig, const struct pool_file *file)
 		.length = sizeof(value),
 	};
 
-	put_le64(value, pool_file_size(file));
+	file_row(file, value);
 	return catalog_commit(rig->catalog, &change, 1);
 }
 
@@ -129,9 +128,9 @@ int pool_rig_write(struct pool_file *file, uint8_t byte)
 
 	ASSERT(page);
 	memset(page, byte, PAGE);
-	r = io_write(pool_file_handle(file), page, PAGE, 0);
+	r = pool_io_write(file, page, PAGE, 0);
 	if (r == 0)
-		r = io_sync(pool_file_handle(file));
+		r = pool_io_sync(file);
 	free(page);
 	return r;
 }
@@ -142,7 +141,7 @@ int pool_rig_read(struct pool_file *file, uint8_t *ret_byte)
 	int r;
 
 	ASSERT(page);
-	r = io_read_exactly(pool_file_handle(file), page, PAGE, 0);
+	r = pool_io_read_copy(file, 0, page, PAGE, 0);
 	if (r == 0)
 		*ret_byte = page[0];
 	free(page);

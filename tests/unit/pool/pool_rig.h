@@ -6,6 +6,7 @@
  */
 #include "pool/container.h"
 #include "pool/pool.h"
+#include "pool_calls.h"
 #include "reactor/io.h"
 #include "sim_rig.h"
 

@@ -49,7 +49,7 @@ static void use_file(struct sweep *s, unsigned i)
 {
 	struct pool_rig *rig = s->rig;
 	struct pool_file *file;
-	int r = pool_file_take(rig->pool, POOL_USE_DATA, MIB, &file);
+	int r = take_file(rig->pool, POOL_USE_DATA, MIB, &file);
 
 	ASSERT(is_expected(r));
 	if (r)
@@ -80,14 +80,14 @@ static void drop_file(struct sweep *s, unsigned i)
 	if (r)
 		return;
 	s->outcome.forgotten = id;
-	ASSERT(is_expected(pool_file_discard_id(rig->pool, id)));
+	ASSERT(is_expected(discard_file_id(rig->pool, id)));
 }
 
 static void reopen_file(struct sweep *s, unsigned i)
 {
 	struct pool_file *file;
 	uint64_t id = s->outcome.named[i];
-	int r = id ? pool_file_open(s->rig->pool, id, &file) : -EIO;
+	int r = id ? open_file(s->rig->pool, id, &file) : -EIO;
 
 	ASSERT(is_expected(r));
 	if (r == 0)
@@ -153,7 +153,7 @@ static void verify_file(struct sweep *s, unsigned i)
 
 	if (!s->outcome.named[i])
 		return;
-	ASSERT(pool_file_open(s->rig->pool, s->outcome.named[i], &file) == 0);
+	ASSERT(open_file(s->rig->pool, s->outcome.named[i], &file) == 0);
 	if (pool_file_size(file) > 0)
 		ASSERT(pool_rig_read(file, &byte) == 0);
 	pool_file_close(file);
@@ -179,8 +179,8 @@ static void verify_run(void *arg)
 	for (unsigned i = 0; i < FILES; i++)
 		verify_file(s, i);
 	if (s->outcome.forgotten)
-		ASSERT(pool_file_open(rig->pool, s->outcome.forgotten, &file) == -ENOENT);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &file) == 0);
+		ASSERT(open_file(rig->pool, s->outcome.forgotten, &file) == -ENOENT);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &file) == 0);
 	ASSERT(pool_rig_write(file, 1) == 0);
 	pool_file_discard(file);
 	pool_check(rig->pool);

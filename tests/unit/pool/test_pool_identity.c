@@ -114,8 +114,8 @@ static void two_run(void *arg)
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
 	ASSERT(pool_rig_create(rig, "q", POOL_RIG_DISK "/q", POOL_MIN_BYTES, &id) == 0);
 	ASSERT(pool_open(sim_world(rig->sim.sim), rig->catalog, id, &other) == 0);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &a) == 0);
-	ASSERT(pool_file_take(other, POOL_USE_DATA, MIB, &b) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &a) == 0);
+	ASSERT(take_file(other, POOL_USE_DATA, MIB, &b) == 0);
 	ASSERT(pool_file_id(a) == pool_file_id(b)); /* each pool counts for itself */
 	ASSERT(pool_rig_write(a, 'a') == 0 && pool_rig_write(b, 'b') == 0);
 	ASSERT(pool_rig_read(a, &byte) == 0 && byte == 'a');
@@ -192,8 +192,8 @@ static void sweep_run(void *arg)
 	uint64_t id, lost;
 
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 2 * MIB, &named) == 0);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 3 * MIB, &unnamed) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, 2 * MIB, &named) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, 3 * MIB, &unnamed) == 0);
 	ASSERT(pool_rig_name(rig, named) == 0);
 	id = pool_file_id(named);
 	pool_file_close(named);
@@ -218,7 +218,7 @@ static void sweep_run(void *arg)
 	ASSERT(io_stat(POOL_RIG_DIRECTORY "/spare/notes", &stat) == 0);
 
 	/* A file that the catalog names is gone: the others can still be used. */
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &named) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &named) == 0);
 	ASSERT(pool_rig_name(rig, named) == 0);
 	lost = pool_file_id(named);
 	pool_file_close(named);
@@ -228,10 +228,10 @@ static void sweep_run(void *arg)
 		 (unsigned)(lost & 0xff), (unsigned long)lost);
 	ASSERT(io_unlink(path) == 0);
 	ASSERT(pool_rig_open(rig, 0) == 0);
-	ASSERT(pool_file_open(rig->pool, lost, &named) == -ENOENT);
-	ASSERT(pool_file_open(rig->pool, id, &named) == 0);
+	ASSERT(open_file(rig->pool, lost, &named) == -ENOENT);
+	ASSERT(open_file(rig->pool, id, &named) == 0);
 	pool_file_close(named);
-	ASSERT(pool_file_discard_id(rig->pool, lost) == 0);
+	ASSERT(discard_file_id(rig->pool, lost) == 0);
 	pool_rig_close(rig);
 }
 
@@ -243,15 +243,17 @@ static void sweeps_what_no_row_names(void **state)
 static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uint64_t size,
 			uint32_t length)
 {
-	uint8_t value[16] = {0};
-	struct catalog_change change = {
-		.kind = CATALOG_PUT, .key = catalog_key(CATALOG_EGFILE), .value = value,
-		.length = length};
+	const struct pool_copies copies = {.count = 1, .disks = {1}};
+	uint8_t value[FILE_ROW_BYTES] = {0};
+	struct catalog_change change = {.kind = CATALOG_PUT,
+					.key = catalog_key(CATALOG_EGFILE),
+					.value = value,
+					.length = length};
 
 	catalog_key_add(&change.key, rig->pool_id);
 	catalog_key_add(&change.key, vdisk);
 	catalog_key_add(&change.key, file);
-	put_le64(value, size);
+	pool_rows_encode_file(size, &copies, value);
 	return catalog_commit(rig->catalog, &change, 1);
 }
 
@@ -268,14 +270,18 @@ static void rows_run(void *arg)
 	const struct {
 		uint64_t file, size;
 		uint32_t length;
-	} bad[] = {{1, 4096, 7}, {0, 4096, 8}, {1, 4097, 8}, {1, POOL_GROUP_BYTES + 4096, 8}};
+	} bad[] = {{1, 4096, FILE_ROW_BYTES - 1},
+		   {0, 4096, FILE_ROW_BYTES},
+		   {1, 4097, FILE_ROW_BYTES},
+		   {1, POOL_GROUP_BYTES + 4096, FILE_ROW_BYTES}};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		ASSERT(put_file_row(rig, 1, bad[i].file, bad[i].size, bad[i].length) == 0);
 		ASSERT(reopen(rig) == -EUCLEAN);
 		ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
 	}
-	ASSERT(put_file_row(rig, 1, 5, 4096, 8) == 0 && put_file_row(rig, 2, 5, 4096, 8) == 0);
+	ASSERT(put_file_row(rig, 1, 5, 4096, FILE_ROW_BYTES) == 0);
+	ASSERT(put_file_row(rig, 2, 5, 4096, FILE_ROW_BYTES) == 0);
 	ASSERT(reopen(rig) == -EUCLEAN); /* two owners of one file */
 	ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
 	ASSERT(reopen(rig) == 0);
@@ -311,10 +317,8 @@ static void refuses_damaged_rows(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(checks_the_label),
-		TEST(keeps_two_pools_apart),
-		TEST(refuses_bad_places),
-		TEST(sweeps_what_no_row_names),
+		TEST(checks_the_label),     TEST(keeps_two_pools_apart),
+		TEST(refuses_bad_places),   TEST(sweeps_what_no_row_names),
 		TEST(refuses_damaged_rows),
 	};
 

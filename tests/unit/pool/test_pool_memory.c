@@ -16,11 +16,11 @@
 
 #include <cmocka.h>
 
-#include "base/endian.h"
 #include "base/log.h"
 #include "fail_alloc.h"
 #include "pool/container.h"
 #include "pool/pool.h"
+#include "pool_calls.h"
 
 struct sweep {
 	struct real_rig rig;
@@ -53,7 +53,7 @@ static int open_all(struct sweep *s)
 
 static int name_file(struct sweep *s, const struct pool_file *file)
 {
-	uint8_t value[8];
+	uint8_t value[FILE_ROW_BYTES];
 	struct catalog_change change = {
 		.kind = CATALOG_PUT,
 		.key = catalog_key(CATALOG_EGFILE),
@@ -64,7 +64,7 @@ static int name_file(struct sweep *s, const struct pool_file *file)
 	catalog_key_add(&change.key, pool_id(s->pool));
 	catalog_key_add(&change.key, 1);
 	catalog_key_add(&change.key, pool_file_id(file));
-	put_le64(value, pool_file_size(file));
+	file_row(file, value);
 	return catalog_commit(s->catalog, &change, 1);
 }
 
@@ -72,7 +72,7 @@ static int use_file(struct sweep *s)
 {
 	struct pool_file *file;
 	uint64_t id;
-	int r = pool_file_take(s->pool, POOL_USE_DATA, MIB, &file);
+	int r = take_file(s->pool, POOL_USE_DATA, MIB, &file);
 
 	if (r)
 		return r;
@@ -84,7 +84,7 @@ static int use_file(struct sweep *s)
 		r = pool_file_trim(file, MIB);
 	pool_file_close(file);
 	if (r == 0)
-		r = pool_file_open(s->pool, id, &file);
+		r = open_file(s->pool, id, &file);
 	if (r)
 		return r;
 	pool_file_discard(file);

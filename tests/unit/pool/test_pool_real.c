@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "base/endian.h"
 #include "pool/container.h"
 #include "pool/pool.h"
+#include "pool_calls.h"
 #include "reactor/io.h"
 
 static struct catalog *open_catalog(struct real_rig *rig)
@@ -31,7 +31,7 @@ static struct catalog *open_catalog(struct real_rig *rig)
 
 static void name_file(struct pool *pool, const struct pool_file *file)
 {
-	uint8_t value[8];
+	uint8_t value[FILE_ROW_BYTES];
 	struct catalog_change change = {
 		.kind = CATALOG_PUT,
 		.key = catalog_key(CATALOG_EGFILE),
@@ -42,7 +42,7 @@ static void name_file(struct pool *pool, const struct pool_file *file)
 	catalog_key_add(&change.key, pool_id(pool));
 	catalog_key_add(&change.key, 1);
 	catalog_key_add(&change.key, pool_file_id(file));
-	put_le64(value, pool_file_size(file));
+	file_row(file, value);
 	ASSERT(catalog_commit(pool_catalog(pool), &change, 1) == 0);
 }
 
@@ -65,11 +65,11 @@ static uint64_t create(struct real_rig *rig, struct catalog *catalog)
 
 static void write_and_grow(struct pool_file *file, void *page)
 {
-	ASSERT(io_write(pool_file_handle(file), page, 4096, 0) == 0);
+	ASSERT(pool_io_write(file, page, 4096, 0) == 0);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, MIB + 4096) == 0);
 	ASSERT(pool_file_size(file) == 2 * MIB);
-	ASSERT(io_write(pool_file_handle(file), page, 4096, 2 * MIB - 4096) == 0);
-	ASSERT(io_sync(pool_file_handle(file)) == 0);
+	ASSERT(pool_io_write(file, page, 4096, 2 * MIB - 4096) == 0);
+	ASSERT(pool_io_sync(file) == 0);
 }
 
 static int run_smoke(void *arg)
@@ -85,11 +85,11 @@ static int run_smoke(void *arg)
 	ASSERT(page);
 	memset(page, 'x', 4096);
 	ASSERT(pool_open(rig->world, catalog, id, &pool) == 0);
-	ASSERT(pool_file_take(pool, POOL_USE_DATA, MIB, &file) == 0);
+	ASSERT(take_file(pool, POOL_USE_DATA, MIB, &file) == 0);
 	name_file(pool, file);
 	file_id = pool_file_id(file);
 	write_and_grow(file, page);
-	ASSERT(pool_file_take(pool, POOL_USE_DATA, MIB, &unnamed) == 0);
+	ASSERT(take_file(pool, POOL_USE_DATA, MIB, &unnamed) == 0);
 	pool_file_close(unnamed);
 	name_file(pool, file);
 	pool_file_close(file);
@@ -98,9 +98,9 @@ static int run_smoke(void *arg)
 	ASSERT(pool_open(rig->world, catalog, id, &pool) == 0);
 	pool_get_space(pool, &space);
 	ASSERT(space.used == 2 * MIB && space.spare == MIB);
-	ASSERT(pool_file_open(pool, file_id, &file) == 0);
+	ASSERT(open_file(pool, file_id, &file) == 0);
 	memset(page, 0, 4096);
-	ASSERT(io_read_exactly(pool_file_handle(file), page, 4096, 2 * MIB - 4096) == 0);
+	ASSERT(pool_io_read_copy(file, 0, page, 4096, 2 * MIB - 4096) == 0);
 	ASSERT(((char *)page)[4095] == 'x');
 	ASSERT(pool_delete(pool) == -EBUSY);
 	pool_file_discard(file);
@@ -135,7 +135,7 @@ static int run_remote(void *arg)
 	struct pool_file *file;
 
 	for (int i = 0; i < 20; i++) {
-		ASSERT(pool_file_take(remote->pool, POOL_USE_DATA, MIB, &file) == 0);
+		ASSERT(take_file(remote->pool, POOL_USE_DATA, MIB, &file) == 0);
 		ASSERT(pool_file_grow(file, POOL_USE_DATA, 4 * MIB) == 0);
 		ASSERT(pool_file_trim(file, 8192) == 0);
 		pool_file_discard(file);

@@ -27,6 +27,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "pool/pool.h"
+#include "pool_calls.h"
 #include "reactor/io.h"
 
 #define STATE      "/state" /* the catalog's disk: no faults, test_catalog_sim.c has them */
@@ -40,10 +41,10 @@
 #define MAYBE      8
 
 struct slot {
-	uint64_t id;      /* of the file; 0 = none */
-	bool named;       /* its row is committed */
-	bool unknown;     /* whether the row is there is decided by the next restart */
-	uint64_t tag;     /* synced in its first page; 0 = nothing yet */
+	uint64_t id;           /* of the file; 0 = none */
+	bool named;            /* its row is committed */
+	bool unknown;          /* whether the row is there is decided by the next restart */
+	uint64_t tag;          /* synced in its first page; 0 = nothing yet */
 	uint64_t maybe[MAYBE]; /* written over it since, perhaps in part */
 	unsigned maybe_count;
 	struct pool_file *file;
@@ -95,7 +96,7 @@ static struct catalog_key file_key(struct model *m, unsigned worker, uint64_t id
 /* Names the file and its size, or forgets it. Returns whether it is known to be done. */
 static bool row_commit(struct model *m, unsigned worker, struct slot *slot, bool forget)
 {
-	uint8_t value[8];
+	uint8_t value[FILE_ROW_BYTES];
 	struct catalog_change change = {
 		.kind = forget ? CATALOG_DELETE : CATALOG_PUT,
 		.key = file_key(m, worker, slot->id),
@@ -104,7 +105,7 @@ static bool row_commit(struct model *m, unsigned worker, struct slot *slot, bool
 	};
 	int r;
 
-	put_le64(value, pool_file_size(slot->file));
+	file_row(slot->file, value);
 	r = catalog_commit(m->catalog, &change, 1);
 	ASSERT(r == 0 || r == -ESHUTDOWN || r == -ENOTRECOVERABLE);
 	if (r)
@@ -127,9 +128,9 @@ static void tag_write(struct model *m, struct slot *slot, uint8_t *page)
 		return;
 	page_fill(page, tag);
 	slot->maybe[slot->maybe_count++] = tag;
-	r = io_write(pool_file_handle(slot->file), page, PAGE, 0);
+	r = pool_io_write(slot->file, page, PAGE, 0);
 	if (r == 0)
-		r = io_sync(pool_file_handle(slot->file));
+		r = pool_io_sync(slot->file);
 	ASSERT(r == 0 || is_refusal(r));
 	if (r)
 		return;
@@ -143,7 +144,7 @@ static void slot_create(struct model *m, struct worker *w, struct slot *slot)
 	uint64_t size = sizes[random_below(m, ARRAY_SIZE(sizes))];
 	enum pool_use use = random_below(m, 2) ? POOL_USE_DATA : POOL_USE_INTERNAL;
 	struct pool_file *file;
-	int r = pool_file_take(m->pool, use, size, &file);
+	int r = take_file(m->pool, use, size, &file);
 
 	ASSERT(r == 0 || is_refusal(r));
 	if (r)
@@ -194,7 +195,7 @@ static void slot_discard(struct model *m, struct worker *w, struct slot *slot)
 		pool_file_discard(TAKE_PTR(slot->file));
 	} else {
 		pool_file_close(TAKE_PTR(slot->file));
-		r = pool_file_discard_id(m->pool, slot->id);
+		r = discard_file_id(m->pool, slot->id);
 		ASSERT(r == 0 || is_refusal(r));
 	}
 	*slot = (struct slot){0};
@@ -225,7 +226,7 @@ static void content_check(struct model *m, struct slot *slot, const uint8_t *pag
 
 static void slot_read(struct model *m, struct worker *w, struct slot *slot)
 {
-	int r = io_read_exactly(pool_file_handle(slot->file), w->page, PAGE, 0);
+	int r = pool_io_read_copy(slot->file, 0, w->page, PAGE, 0);
 
 	/* A file whose first write did not come to pass may be empty after a loss of power. */
 	ASSERT(r == 0 || is_refusal(r) || (r == -ENODATA && !slot->tag));
@@ -236,11 +237,11 @@ static void slot_read(struct model *m, struct worker *w, struct slot *slot)
 static void slot_reopen(struct model *m, struct worker *w, struct slot *slot)
 {
 	struct pool_file *again;
-	int r = pool_file_open(m->pool, slot->id, &again);
+	int r = open_file(m->pool, slot->id, &again);
 
 	ASSERT(r == -EBUSY);
 	pool_file_close(TAKE_PTR(slot->file));
-	r = pool_file_open(m->pool, slot->id, &slot->file);
+	r = open_file(m->pool, slot->id, &slot->file);
 	ASSERT(r == 0 || is_refusal(r));
 	if (r)
 		slot->file = NULL;
@@ -271,8 +272,8 @@ static void worker_run(void *arg)
 	for (int i = 0; i < OPERATIONS && !is_dead(m); i++) {
 		slot_operate(m, w, &m->slots[w->index][random_below(m, SLOTS)]);
 		if (random_below(m, 8) == 0)
-			(void)pool_wait_space(m->pool, reactor_now_ns(reactor_current()) +
-							       NSEC_PER_MSEC);
+			(void)pool_wait_space(m->pool,
+					      reactor_now_ns(reactor_current()) + NSEC_PER_MSEC);
 	}
 }
 
@@ -292,7 +293,7 @@ static void slot_settle(struct model *m, struct worker *w, struct slot *slot)
 			m->seed, m->life, slot->id, slot->named, r);
 		abort();
 	}
-	r2 = pool_file_open(m->pool, slot->id, &slot->file);
+	r2 = open_file(m->pool, slot->id, &slot->file);
 	if (r2 == -ESHUTDOWN)
 		return;
 	ASSERT(r == r2);
@@ -333,8 +334,8 @@ static void account_check(struct model *m)
 
 static void open_pool(struct model *m)
 {
-	struct pool_spec spec = {.name = "p", .directory = DISK "/pool",
-				 .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_spec spec = {
+		.name = "p", .directory = DISK "/pool", .capacity_bytes = POOL_MIN_BYTES};
 	int r = pool_find(m->catalog, "p", &m->pool_id);
 
 	if (r == -ENOENT)
@@ -430,8 +431,8 @@ static void workers_run(struct model *m)
 	struct worker workers[WORKERS] = {0};
 
 	for (unsigned i = 0; i < WORKERS; i++) {
-		workers[i] = (struct worker){
-			.model = m, .index = i, .page = aligned_alloc(PAGE, PAGE)};
+		workers[i] =
+			(struct worker){.model = m, .index = i, .page = aligned_alloc(PAGE, PAGE)};
 		ASSERT(workers[i].page);
 		workers[i].task.run = worker_run;
 		workers[i].task.arg = &workers[i];

@@ -16,7 +16,7 @@ static struct pool_file *take(struct pool_rig *rig, uint64_t size)
 {
 	struct pool_file *file;
 
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, size, &file) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, size, &file) == 0);
 	return file;
 }
 
@@ -65,7 +65,7 @@ static void fill_run(void *arg)
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
 	pool_set_pressure_hook(rig->pool, on_pressure, &pressed);
 	ASSERT(pool_pressure(rig->pool) == 0);
-	while ((r = pool_file_take(rig->pool, POOL_USE_DATA, MIB, &files[count])) == 0) {
+	while ((r = take_file(rig->pool, POOL_USE_DATA, MIB, &files[count])) == 0) {
 		ASSERT(pool_pressure(rig->pool) >= last);
 		last = pool_pressure(rig->pool);
 		count++;
@@ -76,7 +76,7 @@ static void fill_run(void *arg)
 	/* The reserve is for others. */
 	ASSERT(pool_file_grow(files[0], POOL_USE_DATA, 2 * MIB) == -ENOSPC);
 	ASSERT(pool_file_grow(files[0], POOL_USE_INTERNAL, 2 * MIB) == 0);
-	while ((r = pool_file_take(rig->pool, POOL_USE_INTERNAL, MIB, &files[count])) == 0)
+	while ((r = take_file(rig->pool, POOL_USE_INTERNAL, MIB, &files[count])) == 0)
 		count++;
 	ASSERT(r == -ENOSPC);
 	s = pool_rig_space(rig);
@@ -101,8 +101,8 @@ static void sizes_run(void *arg)
 	struct pool_file *file;
 
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES + 1, &file) == -EFBIG);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES, &file) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES + 1, &file) == -EFBIG);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES, &file) == 0);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES) == 0);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES + 1) == -EFBIG);
 	ASSERT(pool_file_trim(file, 0) == 0 && pool_rig_space(rig).used == 0);
@@ -118,8 +118,8 @@ static void sizes_run(void *arg)
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, 5 * MIB) == 0);
 	ASSERT(pool_file_size(file) == 5 * MIB);
 	pool_file_discard(file);
-	ASSERT(pool_file_open(rig->pool, 12345, &file) == -ENOENT);
-	ASSERT(pool_file_discard_id(rig->pool, 12345) == -ENOENT);
+	ASSERT(open_file(rig->pool, 12345, &file) == -ENOENT);
+	ASSERT(discard_file_id(rig->pool, 12345) == -ENOENT);
 	pool_rig_close(rig);
 }
 
@@ -179,7 +179,7 @@ static void room_run(void *arg)
 	for (unsigned i = 0; i < 40; i++)
 		pool_file_discard(files[i]);
 	ASSERT(pool_rig_space(rig).spare >= 100 * MIB);
-	while (pool_file_take(rig->pool, POOL_USE_INTERNAL, 8 * MIB, &files[count]) == 0) {
+	while (take_file(rig->pool, POOL_USE_INTERNAL, 8 * MIB, &files[count]) == 0) {
 		s = pool_rig_space(rig);
 		ASSERT(s.used + s.spare <= s.capacity);
 		count++;
@@ -306,18 +306,18 @@ static void read_only_run(void *arg)
 	ASSERT(pool_rig_write(file, 's') == -EROFS);
 	pool_report_error(rig->pool, -EROFS);
 	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, MIB, &other) == -EROFS);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &other) == -EROFS);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, 2 * MIB) == -EROFS);
 	ASSERT(pool_admit(rig->pool, 4096) == -EROFS);
 	ASSERT(pool_file_trim(file, 4096) == -EROFS && pool_file_size(file) == MIB);
 	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
 	pool_file_close(file);
-	ASSERT(pool_file_discard_id(rig->pool, id) == -EROFS);
+	ASSERT(discard_file_id(rig->pool, id) == -EROFS);
 	pool_rig_close(rig);
 
 	ASSERT(pool_rig_open(rig, 0) == 0);
 	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
-	ASSERT(pool_file_open(rig->pool, id, &file) == 0);
+	ASSERT(open_file(rig->pool, id, &file) == 0);
 	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
 	fiber_sleep(5 * NSEC_PER_SEC);
 	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
@@ -350,7 +350,7 @@ static void full_run(void *arg)
 	ASSERT(pool_rig_space(rig).spare == 0);
 	pool_file_discard(other);
 	other = NULL;
-	ASSERT(pool_file_take(rig->pool, POOL_USE_DATA, 40 * MIB, &other) == -ENOSPC);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, 40 * MIB, &other) == -ENOSPC);
 	ASSERT(strcmp(pool_rig_state(rig), "full") == 0);
 	ASSERT(pool_rig_space(rig).used == 8 * MIB);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, 60 * MIB) == -ENOSPC);
@@ -373,14 +373,10 @@ static void reports_a_full_file_system(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(admits_up_to_the_limit),
-		TEST(keeps_the_reserve),
-		TEST(holds_size_limits),
-		TEST(uses_removed_files_again),
-		TEST(spare_files_make_room),
-		cmocka_unit_test(writes_spare_files_ahead),
-		TEST(wakes_those_who_wait),
-		TEST(reads_on_a_read_only_disk),
+		TEST(admits_up_to_the_limit),     TEST(keeps_the_reserve),
+		TEST(holds_size_limits),          TEST(uses_removed_files_again),
+		TEST(spare_files_make_room),      cmocka_unit_test(writes_spare_files_ahead),
+		TEST(wakes_those_who_wait),       TEST(reads_on_a_read_only_disk),
 		TEST(reports_a_full_file_system),
 	};
 

@@ -401,10 +401,13 @@ static unsigned hog_pool(struct engine_rig *rig)
 {
 	unsigned count = 0;
 
-	for (uint64_t bytes = 4 * MIB; bytes >= 64 * KIB; bytes /= 2)
-		while (count < HOGS &&
-		       pool_file_take(rig->pool, POOL_USE_DATA, bytes, &hogs[count]) == 0)
+	for (uint64_t bytes = 4 * MIB; bytes >= 64 * KIB; bytes /= 2) {
+		const struct pool_want want = {
+			.use = POOL_USE_DATA, .size_bytes = bytes, .copies = 1};
+
+		while (count < HOGS && pool_file_take(rig->pool, &want, &hogs[count]) == 0)
 			count++;
+	}
 	assert_in_range(count, 1, HOGS - 1);
 	return count;
 }

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Data I/O on a pool's files. A file has one to three copies, each on a disk of its own: writes go
+ * to all of them, reads to one.
+ *
+ * A copy takes part as long as it is open, the file's row does not call it stale, and no sync of it
+ * has failed since the file was opened (it has "failed" then: what it holds is not known any more).
+ * A write that fails leaves a copy without what was being written, but with all before.
+ *
+ * On the reactor that opened the file. Completions never run inside the call that submits.
+ */
+#include "pool/pool.h"
+#include "reactor/fiber.h"
+
+struct pool_write { /* embedded by the caller, with all it names, until `done` */
+	void (*done)(struct pool_write *write, int result);
+	/* Private from submit to done. */
+	struct world_op ops[POOL_COPIES_MAX];
+	struct reactor_work nowhere;
+	unsigned pending;
+	int result;
+};
+/* Completes with 0 when all copies that take part have it, else with the first error; -EIO when no
+ * copy takes part. */
+void pool_file_write(struct pool_file *file, const struct iovec *iov, int iov_count,
+		     uint64_t offset, struct pool_write *write);
+
+struct pool_read {
+	void (*done)(struct pool_read *read, int64_t result);
+	/* Private from submit to done. */
+	struct pool_file *file;
+	struct world_op op;
+	struct reactor_work nowhere;
+	unsigned copy;
+};
+/* From the copy that is best to read now: bytes read, fewer only at the end of the file, or its
+ * error. -EIO when no copy can be reached. */
+void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
+		    struct pool_read *read);
+
+/* The same from fibers. */
+int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset);
+
+/* One copy, whatever others have. -ENXIO when it does not take part; -ENODATA when the file ends
+ * before `length`. From fibers. */
+int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+		      uint64_t offset);
+/* Bytes read, fewer only at the end of the file. */
+int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+			  uint64_t offset);
+int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer, size_t length,
+		       uint64_t offset);
+int pool_io_sync_copy(struct pool_file *file, unsigned copy);
+
+/* Syncs every copy that takes part; one that errs has failed. 0 when at least one is synced: then
+ * pool_file_failed() tells what the file's row must call stale before anybody is told that the data
+ * are durable. Else the first error. From fibers. */
+int pool_io_sync(struct pool_file *file);
+
+/* Bits of copies. */
+unsigned pool_file_taking_part(const struct pool_file *file);
+unsigned pool_file_failed(const struct pool_file *file);
