@@ -3,11 +3,16 @@
  * Drives a vDisk in process, in the real world:
  *
  *     bench_engine WHAT --directory=DIR [--mib=N] [--pool-mib=N] [--depth=N] [--milliseconds=N]
+ *                       [--link=PATH]
  *
  * WHAT: fill (all of it at random, once), fill-sequential, randread, randwrite, randwrite-flush (a
  * flush after each write), seqread, seqwrite, open (how long opening takes), compact (until reclaim
  * has nothing to do). The state in DIR is made when it is not there, and stays. Block size: 4 KiB,
  * 128 KiB for seq*. Data is verified by the engine's own checksums.
+ *
+ * serve: the vDisk is namespace 1 of the keeper at --link, on processor 0. Says "serving", then
+ * obeys lines on standard input, each with one line of JSON: randread and randwrite drive the vDisk
+ * in process, cpu tells the reactor's processor time so far. Ends with its input.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,10 +20,12 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "bench_rig.h"
 #include "block/chance.h"
+#include "frontend/nvme/link.h"
 #include "pool/container.h"
 #include "vdisk/vdisk.h"
 
@@ -36,7 +43,7 @@ struct lane { /* one request at a time */
 
 struct job {
 	const char *what;
-	char directory[4096 - 32];
+	char directory[4096 - 32], link_path[108];
 	uint64_t size_bytes, pool_bytes, duration_ns;
 	unsigned depth;
 	uint32_t block_bytes;
@@ -56,6 +63,8 @@ struct job {
 	struct fiber *fiber;
 	struct lane lanes[DEPTH_MAX];
 	struct bench_result result;
+	struct nvme_link *link;
+	int fence_fd;
 	struct vdisk_stats stats;
 	uint64_t open_ns;
 };
@@ -199,28 +208,31 @@ static void warm_up(struct job *job)
 	wait_for_reclaim(job);
 }
 
+static void lane_start(struct lane *lane, int byte)
+{
+	struct job *job = lane->job;
+
+	if (!lane->iov.iov_base) {
+		lane->iov.iov_len = job->block_bytes;
+		lane->iov.iov_base = aligned_alloc(4096, job->block_bytes);
+		memset(lane->iov.iov_base, byte, job->block_bytes);
+	}
+	lane->request.done = lane_done;
+	lane_next(lane);
+}
+
 static void measure(struct job *job)
 {
-	uint64_t cpu, start;
+	uint64_t cpu = bench_cpu_ns(), start = bench_now_ns();
 
-	job->volume = vdisk_volume(job->vdisk);
-	if (!job->once)
-		warm_up(job);
-	cpu = bench_cpu_ns();
-	start = bench_now_ns();
 	job->blocks = job->volume->size_bytes / job->block_bytes;
 	job->deadline_ns = start + job->duration_ns;
+	job->operations = 0;
 	job->fiber = fiber_current();
 	job->running = job->depth;
 	for (unsigned i = 0; i < job->depth; i++) {
-		struct lane *lane = &job->lanes[i];
-
-		lane->job = job;
-		lane->iov.iov_len = job->block_bytes;
-		lane->iov.iov_base = aligned_alloc(4096, job->block_bytes);
-		memset(lane->iov.iov_base, (int)(i + 1), job->block_bytes);
-		lane->request.done = lane_done;
-		lane_next(lane);
+		job->lanes[i].job = job;
+		lane_start(&job->lanes[i], (int)(i + 1));
 	}
 	while (job->running > 0)
 		fiber_suspend();
@@ -239,6 +251,9 @@ static int run(void *arg)
 	if (r < 0)
 		return r;
 	job->open_ns = bench_now_ns() - start;
+	job->volume = vdisk_volume(job->vdisk);
+	if (job->op != BLOCK_OP_COUNT && !job->once)
+		warm_up(job);
 	if (job->op != BLOCK_OP_COUNT)
 		measure(job);
 	else if (strcmp(job->what, "compact") == 0)
@@ -246,6 +261,114 @@ static int run(void *arg)
 	vdisk_get_stats(job->vdisk, &job->stats);
 	close_all(job);
 	return job->error;
+}
+
+/* --- serve --- */
+
+static int open_link(struct job *job)
+{
+	struct nvme_link_options options = {.home = reactor_current(),
+					    .path = job->link_path,
+					    .fence_fd = job->fence_fd,
+					    .controller = {.name = "bench",
+							   .serial = "BENCH",
+							   .model = "Sarsen bench",
+							   .controller_id = 1,
+							   .subsystem_id = 1}};
+	struct nvme_namespace_options ns = {
+		.nsid = 1, .nguid = {1, 1}, .volume = job->volume, .thin = true};
+	int r = nvme_link_open(&options, &job->link);
+
+	if (r == 0)
+		r = nvme_namespace_attach(nvme_link_controller(job->link), &ns);
+	if (r == 0)
+		nvme_link_start(job->link);
+	return r;
+}
+
+static int serve_begin(void *arg)
+{
+	struct job *job = arg;
+	int r = open_all(job);
+
+	if (r < 0)
+		return r;
+	job->volume = vdisk_volume(job->vdisk);
+	warm_up(job);
+	return open_link(job);
+}
+
+static int serve_measure(void *arg)
+{
+	struct job *job = arg;
+
+	measure(job);
+	return job->error;
+}
+
+static int serve_cpu(void *arg)
+{
+	struct job *job = arg;
+
+	job->result = (struct bench_result){.cpu_ns = bench_cpu_ns()};
+	return 0;
+}
+
+static int serve_end(void *arg)
+{
+	struct job *job = arg;
+
+	nvme_link_close(job->link);
+	close_all(job);
+	return 0;
+}
+
+static void serve_lines(struct job *job, struct bench_rig *rig)
+{
+	char line[32];
+	int r;
+
+	printf("serving\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		bool read = strcmp(line, "randread\n") == 0;
+
+		job->op = read ? BLOCK_READ : BLOCK_WRITE;
+		if (strcmp(line, "cpu\n") == 0)
+			r = bench_rig_run(rig, serve_cpu, job);
+		else if (read || strcmp(line, "randwrite\n") == 0)
+			r = bench_rig_run(rig, serve_measure, job);
+		else
+			r = -EINVAL;
+		if (r < 0)
+			bench_fail(line, r);
+		bench_print(&job->result);
+		fflush(stdout);
+	}
+}
+
+static void serve(struct job *job)
+{
+	struct bench_rig rig;
+	int fence[2], r;
+
+	if (pipe(fence) < 0)
+		bench_fail("pipe", -errno);
+	job->fence_fd = fence[0];
+	job->random = true;
+	bench_rig_init_with(
+		&rig, &(struct world_real_options){.fence_fd = -1, .fence_pipe_fd = fence[1]},
+		&(struct reactor_options){.index = 0, .pin = true, .poll_ns = 50 * NSEC_PER_USEC});
+	close(fence[1]); /* the ring has it now, and nobody else */
+	r = bench_rig_run(&rig, serve_begin, job);
+	if (r < 0)
+		bench_fail("serve", r);
+	serve_lines(job, &rig);
+	r = bench_rig_run(&rig, serve_end, job);
+	if (r < 0)
+		bench_fail("end", r);
+	bench_rig_done(&rig);
+	close(fence[0]);
 }
 
 static void choose(struct job *job)
@@ -265,6 +388,7 @@ static void choose(struct job *job)
 		{"seqwrite", BLOCK_WRITE, 128 * 1024, false, false, false},
 		{"open", BLOCK_OP_COUNT, 4096, false, false, false},
 		{"compact", BLOCK_OP_COUNT, 4096, false, false, false},
+		{"serve", BLOCK_OP_COUNT, 4096, true, false, false},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
@@ -287,6 +411,8 @@ static void read_options(struct job *job, int argc, char **argv)
 	for (int i = 2; i < argc; i++)
 		if (strncmp(argv[i], "--directory=", 12) == 0)
 			snprintf(job->directory, sizeof(job->directory), "%s", argv[i] + 12);
+		else if (strncmp(argv[i], "--link=", 7) == 0)
+			snprintf(job->link_path, sizeof(job->link_path), "%s", argv[i] + 7);
 	if (!job->directory[0])
 		bench_fail("--directory=DIR is missing", -EINVAL);
 	job->size_bytes = bench_option(argc, argv, "mib", 1024) * MIB;
@@ -320,6 +446,10 @@ int main(int argc, char **argv)
 	(void)setrlimit(RLIMIT_NOFILE, &files);
 	(void)mkdir(job->directory, 0755);
 	chance_init(&job->chance, bench_now_ns());
+	if (strcmp(job->what, "serve") == 0) {
+		serve(job);
+		return 0;
+	}
 	bench_rig_init(&rig);
 	r = bench_rig_run(&rig, run, job);
 	bench_rig_done(&rig);

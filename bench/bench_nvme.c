@@ -4,22 +4,34 @@
  * physical limit of what it measures, one cold copy of each block.
  *
  *     bench_nvme copy     [--milliseconds=N] [--cpu=N] [--mib=N]
- *     bench_nvme read|write SOCKET [--depth=N] [--milliseconds=N] [--cpu=N] [--mib=N] [--mapped 1]
+ *     bench_nvme read|write SOCKET [--depth=N] [--milliseconds=N] [--cpu=N] [--mib=N] [--mapped=1]
+ *                                  [--wait=1]
  *     bench_nvme fill     SOCKET [--mib=N]
  *     bench_nvme wake     SOCKET [--idle-us=N] [--milliseconds=N] [--cpu=N]
+ *     bench_nvme sleeper         [--idle-us=N] [--milliseconds=N] [--cpu=N]
+ *     bench_nvme idle     SOCKET...
  *
  * copy: memcpy of random 4 KiB blocks of 1 GiB into a few that stay in the cache. read, write: 4
- * KiB at random places of namespace 1. fill: all of it once, so that memory is there. wake: one
- * read after each pause, which is the first after idle. Prints one line of JSON.
+ * KiB at random places of namespace 1; with --wait it sleeps until the interrupt instead of
+ * looking. fill: all of it once, so that memory is there. wake: one read after each pause, which is
+ * the first after idle. sleeper: what is below that: the same pauses, then an event that a process
+ * on processor 0 sleeps for, which answers in shared memory. idle: machines that are connected,
+ * with a queue each, and do nothing until the end of standard input. Prints one line of JSON.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/histogram.h"
 #include "base/macros.h"
@@ -43,6 +55,7 @@ struct load {
 	uint8_t opcode;
 	unsigned depth;
 	bool timed; /* the clock is read for each command */
+	bool waits; /* for interrupts */
 };
 
 static void pin(uint64_t cpu)
@@ -188,6 +201,15 @@ static void print(const struct load *load, uint64_t elapsed_ns, uint64_t cpu_ns)
 	       (double)elapsed_ns / 1e3 / (double)MAX(load->operations, 1u));
 }
 
+static void wait_for_interrupt(struct load *load)
+{
+	struct pollfd polled = {load->driver.events[1], POLLIN, 0};
+
+	if (poll(&polled, 1, 10000) == 0)
+		bench_fail("interrupt", -ETIMEDOUT);
+	(void)nvme_driver_interrupts(&load->driver, 1);
+}
+
 static void random_load(struct load *load, uint64_t milliseconds)
 {
 	uint64_t begin = bench_now_ns(), cpu = bench_cpu_ns();
@@ -201,7 +223,9 @@ static void random_load(struct load *load, uint64_t milliseconds)
 				put(load, chance_below(&load->chance, load->blocks));
 			ring(load);
 		}
-		for (int i = 0; i < 64; i++)
+		if (load->waits && take(load) == 0)
+			wait_for_interrupt(load);
+		for (int i = 0; i < 64 && !load->waits; i++)
 			if (take(load) > 0)
 				break;
 		now = bench_now_ns();
@@ -231,18 +255,86 @@ static void fill(struct load *load)
 	print(load, bench_now_ns() - begin, bench_cpu_ns() - cpu);
 }
 
+static void sleep_us(uint64_t us)
+{
+	nanosleep(&(struct timespec){.tv_nsec = (long)(us * NSEC_PER_USEC)}, NULL);
+}
+
 static void wake(struct load *load, uint64_t idle_us, uint64_t milliseconds)
 {
 	uint64_t begin = bench_now_ns(), cpu = bench_cpu_ns();
 	uint64_t deadline = begin + milliseconds * NSEC_PER_MSEC;
 
 	while (bench_now_ns() < deadline) {
-		nanosleep(&(struct timespec){.tv_nsec = (long)(idle_us * NSEC_PER_USEC)}, NULL);
+		sleep_us(idle_us);
 		put(load, chance_below(&load->chance, load->blocks));
 		ring(load);
 		drain(load);
 	}
 	print(load, bench_now_ns() - begin, bench_cpu_ns() - cpu);
+}
+
+static void answer_events(int event, uint64_t *answers)
+{
+	uint64_t count;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	pin(0);
+	while (read(event, &count, sizeof(count)) == sizeof(count))
+		__atomic_fetch_add(answers, 1, __ATOMIC_RELEASE);
+	_exit(1);
+}
+
+static void sleeper(struct load *load, uint64_t idle_us, uint64_t milliseconds)
+{
+	uint64_t begin = bench_now_ns(), cpu = bench_cpu_ns(), one = 1;
+	uint64_t deadline = begin + milliseconds * NSEC_PER_MSEC;
+	uint64_t *answers =
+		mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int event = eventfd(0, EFD_CLOEXEC);
+	pid_t process;
+
+	if (answers == MAP_FAILED || event < 0)
+		bench_fail("sleeper", -errno);
+	process = fork();
+	if (process == 0)
+		answer_events(event, answers);
+	while (bench_now_ns() < deadline) {
+		uint64_t since;
+
+		sleep_us(idle_us);
+		since = bench_now_ns();
+		if (write(event, &one, sizeof(one)) != sizeof(one))
+			bench_fail("event", -errno);
+		load->operations++;
+		while (__atomic_load_n(answers, __ATOMIC_ACQUIRE) != load->operations)
+			continue;
+		histogram_record(&load->latency, bench_now_ns() - since);
+	}
+	kill(process, SIGKILL);
+	(void)waitpid(process, NULL, 0);
+	print(load, bench_now_ns() - begin, bench_cpu_ns() - cpu);
+}
+
+static void idle(char **paths)
+{
+	char byte;
+
+	for (; *paths; paths++) {
+		struct load *load = calloc(1, sizeof(*load)); /* stays until the process ends */
+
+		if (!load)
+			bench_fail("memory", -ENOMEM);
+		load->opcode = 2;
+		open_load(load, *paths, 1, false, 1);
+		put(load, 0);
+		ring(load);
+		drain(load);
+	}
+	printf("{\"connected\": true}\n");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		continue;
 }
 
 int main(int argc, char **argv)
@@ -258,17 +350,27 @@ int main(int argc, char **argv)
 		copy(mib, milliseconds);
 		return 0;
 	}
+	histogram_init(&load.latency);
+	if (strcmp(what, "sleeper") == 0) {
+		sleeper(&load, bench_option(argc, argv, "idle-us", 3000), milliseconds);
+		return 0;
+	}
+	if (argc >= 3 && strcmp(what, "idle") == 0) {
+		idle(argv + 2);
+		return 0;
+	}
 	if (argc < 3 || depth == 0 || depth >= QUEUE_DEPTH)
 		bench_fail("arguments: see the head of bench_nvme.c", -EINVAL);
 	if (strcmp(what, "fill") == 0)
 		depth = 64;
 	load.opcode = strcmp(what, "write") == 0 ? 1 : 2;
 	load.timed = depth == 1;
+	load.waits = bench_option(argc, argv, "wait", 0);
 	open_load(&load, argv[2], (unsigned)depth, bench_option(argc, argv, "mapped", 0), mib);
 	if (strcmp(what, "fill") == 0)
 		fill(&load);
 	else if (strcmp(what, "wake") == 0)
-		wake(&load, bench_option(argc, argv, "idle-us", 10000), milliseconds);
+		wake(&load, bench_option(argc, argv, "idle-us", 3000), milliseconds);
 	else
 		random_load(&load, milliseconds);
 	nvme_driver_close(&load.driver);

@@ -15,13 +15,18 @@ _Noreturn void bench_fail(const char *what, int error)
 
 void bench_rig_init(struct bench_rig *rig)
 {
-	const struct world_real_options world_options = {.fence_fd = -1};
-	const struct reactor_options options = {.index = 0};
-	int result = world_real_new(&world_options, &rig->world);
+	bench_rig_init_with(rig, &(struct world_real_options){.fence_fd = -1},
+			    &(struct reactor_options){.index = 0});
+}
+
+void bench_rig_init_with(struct bench_rig *rig, const struct world_real_options *world_options,
+			 const struct reactor_options *options)
+{
+	int result = world_real_new(world_options, &rig->world);
 
 	if (result < 0)
 		bench_fail("cannot use io_uring", result);
-	result = reactor_new(rig->world, &options, &rig->reactor);
+	result = reactor_new(rig->world, options, &rig->reactor);
 	if (result == 0)
 		result = reactor_start(rig->reactor);
 	if (result < 0)

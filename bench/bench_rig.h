@@ -14,6 +14,8 @@ struct bench_rig {
 
 /* Ends the process with a message when the machine has no io_uring. */
 void bench_rig_init(struct bench_rig *rig);
+void bench_rig_init_with(struct bench_rig *rig, const struct world_real_options *world_options,
+			 const struct reactor_options *options);
 void bench_rig_done(struct bench_rig *rig);
 /* Runs run(arg) in a fiber of the reactor and waits for it. Returns its value. */
 int bench_rig_run(struct bench_rig *rig, int (*run)(void *arg), void *arg);

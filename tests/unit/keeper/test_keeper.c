@@ -332,6 +332,8 @@ static void resets_wait_for_the_engine(void **state)
 		stage_write_register(stage, REG_CC, 0x00460001);
 		assert_int_equal(engine.shared->registers.cc, 0x00460001);
 		begin(&call, stage, kinds[i]);
+		while (vfu_load(&engine.shared->registers.reset_count) == count)
+			stage_pause_ms(1);
 		engine_say(&engine, VFU_LINK_QUIESCED, 0, count);
 		assert_waits(&call);
 		assert_int_equal(vfu_load(&engine.shared->registers.reset_count), count + 1);
