@@ -6,6 +6,7 @@ installed is skipped."""
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -140,6 +141,38 @@ class Clients(unittest.TestCase):
                 arguments = f'?target_user=target&target_password={wrong}'
                 self.assertNotEqual(inquire(server.url, 'joe%secret of joe', arguments), 0)
             self.assertNotEqual(inquire(server.url, 'joe%secret of target', mutual), 0)
+
+    def resident(self, server):
+        with open(f'/proc/{server.process.pid}/status', encoding='ascii') as file:
+            return int(re.search(r'VmRSS:\s+(\d+) kB', file.read()).group(1))
+
+    @needs('iscsi-inq')
+    def test_half_open_logins(self):
+        """10,000 connections that begin a login and go no further, byte by byte at most; the
+        server's memory stays where it is, and others get in."""
+        with Server('--reactors', '2') as server:
+            host, port = server.portal[len('iscsi://'):].rsplit(':', 1)
+            text = b'InitiatorName=iqn.2026-01.org.example:slow\0SessionType=Normal\0' + \
+                f'TargetName={TARGET}\0'.encode()
+            login = struct.pack('>BBBBI6sHIHHII16x', 0x43, 0x87, 0, 0, len(text),
+                                b'\x80\0\0\0\0\1', 0, 1, 1, 0, 1, 0) + text
+            open_ones, before = [], 0
+            for i in range(10000):
+                peer = socket.create_connection((host, int(port)))
+                open_ones.append(peer)
+                # Some say nothing, some all but a byte; some are sent to another reactor.
+                peer.send(login[:(0, 1, len(login) - 1)[i % 4]] if i % 4 < 3 else
+                          bytes([0x43, 0, 0, 0]) + login[4:])
+                if i > 300:
+                    open_ones.pop(0).close()
+                if i == 1000:
+                    before = self.resident(server)
+                if i % 2500 == 2499:
+                    self.assertEqual(run('iscsi-inq', server.url)[0], 0)
+            self.assertLess(self.resident(server), before + 4096)
+            for peer in open_ones:
+                peer.close()
+            self.assertEqual(run('iscsi-inq', server.url)[0], 0)
 
     @needs('qemu-io')
     def test_qemu_io(self):

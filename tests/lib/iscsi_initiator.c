@@ -116,12 +116,16 @@ static int receive_pdu(struct initiator *initiator, struct iscsi_response *bhs, 
 
 /* --- Login --- */
 
-static void put_keys(const struct initiator_options *options, struct iscsi_text_writer *writer)
+static void put_names(const struct initiator_options *options, struct iscsi_text_writer *writer)
 {
 	iscsi_text_put(writer, "InitiatorName", options->name);
 	iscsi_text_put(writer, "SessionType", options->target ? "Normal" : "Discovery");
 	if (options->target)
 		iscsi_text_put(writer, "TargetName", options->target);
+}
+
+static void put_keys(const struct initiator_options *options, struct iscsi_text_writer *writer)
+{
 	iscsi_text_put(writer, "HeaderDigest", options->header_digest ? "CRC32C,None" : "None");
 	iscsi_text_put(writer, "DataDigest", options->data_digest ? "CRC32C,None" : "None");
 	iscsi_text_put_number(writer, "MaxRecvDataSegmentLength", options->max_recv);
@@ -170,26 +174,38 @@ static void take_keys(struct initiator *initiator, const uint8_t *data, size_t l
 	MUST(r == 0, "malformed text in the login");
 }
 
-static int log_in(struct initiator *initiator)
+struct exchange { /* a request of the login phase, and its answer */
+	uint8_t flags, text[2048], *data;
+	struct iscsi_text_writer writer;
+	uint32_t length;
+};
+
+static void begin_exchange(struct exchange *exchange, uint8_t flags)
+{
+	exchange->flags = flags;
+	exchange->data = NULL;
+	exchange->length = 0;
+	iscsi_text_writer_init(&exchange->writer, exchange->text, sizeof(exchange->text));
+}
+
+/* On success the answer's data is the caller's. */
+static int perform_exchange(struct initiator *initiator, struct exchange *exchange)
 {
 	const struct initiator_options *options = &initiator->options;
 	struct iscsi_login request = {.opcode = ISCSI_OP_LOGIN | ISCSI_IMMEDIATE_BIT,
-				      .flags = 0x87};
+				      .flags = exchange->flags};
 	struct iscsi_login_response *response;
 	struct iscsi_response bhs;
-	struct iscsi_text_writer writer;
-	uint8_t text[2048], *data = NULL;
 	int r;
 
 	memcpy(request.isid, options->isid, sizeof(request.isid));
 	put_be16(request.tsih, options->tsih);
 	put_be16(request.cid, options->cid);
 	put_be32(request.cmd_sn, initiator->cmd_sn);
-	iscsi_text_writer_init(&writer, text, sizeof(text));
-	put_keys(options, &writer);
-	r = initiator_send_raw(initiator, &request, text, (uint32_t)writer.length);
+	r = initiator_send_raw(initiator, &request, exchange->text,
+			       (uint32_t)exchange->writer.length);
 	if (r == 0)
-		r = receive_pdu(initiator, &bhs, &data);
+		r = receive_pdu(initiator, &bhs, &exchange->data);
 	if (r < 0)
 		return r;
 	response = (struct iscsi_login_response *)&bhs;
@@ -198,12 +214,124 @@ static int log_in(struct initiator *initiator)
 	initiator->tsih = get_be16(response->tsih);
 	initiator->exp_stat_sn = get_be32(response->stat_sn) + 1;
 	initiator->max_cmd_sn = get_be32(response->max_cmd_sn);
-	if (initiator->login_status == 0)
-		take_keys(initiator, data, get_be24(response->data_length));
-	free(data);
-	if (initiator->login_status != 0)
+	exchange->length = get_be24(response->data_length);
+	if (initiator->login_status != 0) {
+		free(exchange->data);
 		return -EACCES;
-	MUST(response->flags == 0x87, "login response with flags %02x", response->flags);
+	}
+	MUST(response->flags == exchange->flags, "login response with flags %02x", response->flags);
+	return 0;
+}
+
+static const char *find_value(const struct exchange *exchange, const char *key)
+{
+	struct iscsi_text_reader reader;
+	struct iscsi_text_pair pair;
+
+	iscsi_text_reader_init(&reader, exchange->data, exchange->length);
+	while (iscsi_text_next(&reader, &pair) > 0) {
+		if (strcmp(pair.key, key) == 0)
+			return pair.value;
+	}
+	MUST(false, "the answer has no %s", key);
+	return NULL;
+}
+
+static void put_proof(struct exchange *exchange, const struct iscsi_chap *chap, uint8_t identifier,
+		      const char *challenge_text)
+{
+	uint8_t challenge[ISCSI_CHAP_CHALLENGE_MAX], digest[ISCSI_CHAP_DIGEST_MAX];
+	char text[ISCSI_CHAP_TEXT_MAX];
+	size_t length = 0;
+
+	MUST(iscsi_chap_decode(challenge_text, challenge, sizeof(challenge), &length) == 0,
+	     "a challenge that cannot be read");
+	length = iscsi_chap_respond(ISCSI_CHAP_MD5, identifier, chap->secret, challenge, length,
+				    digest);
+	iscsi_chap_encode(digest, length, text);
+	iscsi_text_put(&exchange->writer, "CHAP_N", chap->user);
+	iscsi_text_put(&exchange->writer, "CHAP_R", text);
+}
+
+static void check_proof(const struct exchange *exchange, const struct iscsi_chap *chap,
+			uint8_t identifier, const uint8_t challenge[ISCSI_CHAP_CHALLENGE_BYTES])
+{
+	uint8_t digest[ISCSI_CHAP_DIGEST_MAX];
+	char text[ISCSI_CHAP_TEXT_MAX];
+	size_t length = iscsi_chap_respond(ISCSI_CHAP_MD5, identifier, chap->own_secret, challenge,
+					   ISCSI_CHAP_CHALLENGE_BYTES, digest);
+
+	iscsi_chap_encode(digest, length, text);
+	MUST(strcmp(find_value(exchange, "CHAP_N"), chap->own_user) == 0, "another target");
+	MUST(strcmp(find_value(exchange, "CHAP_R"), text) == 0, "the target proves nothing");
+}
+
+/* The security stage, mutual (RFC 7143 12.1.3). The last part: each proves that it knows. */
+static int prove(struct initiator *initiator, struct exchange *offer)
+{
+	const struct iscsi_chap *chap = initiator->options.chap;
+	uint8_t challenge[ISCSI_CHAP_CHALLENGE_BYTES], identifier = 77;
+	char text[ISCSI_CHAP_TEXT_MAX];
+	struct exchange proof;
+	uint64_t number = 0;
+	int r;
+
+	MUST(iscsi_text_parse_number(find_value(offer, "CHAP_I"), UINT8_MAX, &number) == 0,
+	     "bad CHAP_I");
+	for (size_t i = 0; i < sizeof(challenge); i++)
+		challenge[i] = (uint8_t)(i * 7 + 1);
+	iscsi_chap_encode(challenge, sizeof(challenge), text);
+	begin_exchange(&proof, 0x81);
+	put_proof(&proof, chap, (uint8_t)number, find_value(offer, "CHAP_C"));
+	iscsi_text_put_number(&proof.writer, "CHAP_I", identifier);
+	iscsi_text_put(&proof.writer, "CHAP_C", text);
+	r = perform_exchange(initiator, &proof);
+	if (r < 0)
+		return r;
+	check_proof(&proof, chap, identifier, challenge);
+	free(proof.data);
+	return 0;
+}
+
+static int pass_security(struct initiator *initiator)
+{
+	struct exchange exchange;
+	int r;
+
+	begin_exchange(&exchange, 0);
+	put_names(&initiator->options, &exchange.writer);
+	iscsi_text_put(&exchange.writer, "AuthMethod", "CHAP");
+	r = perform_exchange(initiator, &exchange);
+	if (r < 0)
+		return r;
+	free(exchange.data);
+	begin_exchange(&exchange, 0);
+	iscsi_text_put(&exchange.writer, "CHAP_A", "5");
+	r = perform_exchange(initiator, &exchange);
+	if (r < 0)
+		return r;
+	r = prove(initiator, &exchange);
+	free(exchange.data);
+	return r;
+}
+
+static int log_in(struct initiator *initiator)
+{
+	const struct initiator_options *options = &initiator->options;
+	struct exchange exchange;
+	int r = options->chap ? pass_security(initiator) : 0;
+
+	if (r < 0)
+		return r;
+	begin_exchange(&exchange, 0x87);
+	if (!options->chap)
+		put_names(options, &exchange.writer);
+	put_keys(options, &exchange.writer);
+	r = perform_exchange(initiator, &exchange);
+	if (r < 0)
+		return r;
+	take_keys(initiator, exchange.data, exchange.length);
+	free(exchange.data);
 	initiator->header_digest = options->header_digest;
 	initiator->data_digest = options->data_digest;
 	return 0;

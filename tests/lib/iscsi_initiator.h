@@ -5,6 +5,7 @@
  * fibers of one reactor at once. It checks what the target sends by the book (order of DataSN,
  * R2TSN and offsets, StatSN, the command window, residuals) and aborts when that is wrong.
  */
+#include "frontend/iscsi/chap.h"
 #include "frontend/iscsi/pdu.h"
 #include "reactor/fiber.h"
 
@@ -12,7 +13,8 @@
 
 struct initiator_options {
 	const char *name;
-	const char *target; /* NULL: a discovery session */
+	const char *target;            /* NULL: a discovery session */
+	const struct iscsi_chap *chap; /* mutual, from the target's side; NULL: no proof at all */
 	uint8_t isid[ISCSI_ISID_BYTES];
 	uint16_t tsih, cid;
 	bool initial_r2t, immediate_data, header_digest, data_digest;

@@ -961,10 +961,14 @@ static void bystander_is_well(struct fixture *f)
 	assert_memory_equal(f->in, f->out + 100 * 512, 4096);
 }
 
-static void cut_at_every_byte_body(struct fixture *f)
+/* A write with immediate, unsolicited and solicited data, cut at each of its bytes, and the login
+ * before it; nothing is left of any of them but what the write stored. */
+static void cut_everywhere(struct fixture *f, const struct initiator_options *with)
 {
-	struct initiator_options options = by_default();
+	struct initiator_options options = *with;
+	struct iscsi_session_info *infos;
 	uint64_t cut = 0;
+	size_t count;
 	int r;
 
 	open_both(f);
@@ -973,16 +977,59 @@ static void cut_at_every_byte_body(struct fixture *f)
 		options.cut_after = ++cut;
 		r = open_with(&f->a, &options);
 		if (r == 0)
-			r = do_write(&f->a, 0, 0, 2); /* two more bytes than a header, and data */
+			r = do_write(&f->a, 0, 0, 4);
 		initiator_close(&f->a);
 		assert_true(r == 0 || r == -ECONNRESET || r == -EPIPE);
 		if (cut % 64 == 0)
 			bystander_is_well(f);
 	} while (r < 0);
-	assert_true(cut > 1024 + 2 * ISCSI_BHS_BYTES);
+	assert_true(cut > 2048 + 2 * ISCSI_BHS_BYTES);
 	bystander_is_well(f);
+	fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(iscsi_server_sessions(f->server, &infos, &count), 0);
+	assert_int_equal(count, 1); /* the bystander's */
+	free(infos);
+}
+
+static void cut_at_every_byte_body(struct fixture *f)
+{
+	struct initiator_options options = by_default();
+
+	cut_everywhere(f, &options);
+	initiator_close(&f->b);
+	options.first_burst = 1024; /* of 2048 bytes the rest is asked for */
+	options.max_burst = 1024;
+	options.header_digest = true;
+	options.data_digest = true;
+	cut_everywhere(f, &options);
 }
 SIM_TEST(cut_at_every_byte)
+
+/* The same with secrets on both sides; the bystander has none to prove. */
+static void cut_amid_the_proof_body(struct fixture *f)
+{
+	struct iscsi_rule rules[2] = {
+		{.initiator = "iqn.2026-01.org.example:proves",
+		 .chap = {.user = "joe",
+			  .secret = "the secret of joe",
+			  .own_user = "target",
+			  .own_secret = "the target's own"}},
+		{.initiator = "iqn.2026-01.org.example:a"},
+	};
+	struct iscsi_access access = {.rules = rules, .rule_count = 2};
+	struct initiator_options options = by_default();
+
+	assert_int_equal(iscsi_server_set_access(f->server, TARGET, &access), 0);
+	options.name = rules[0].initiator;
+	assert_int_equal(open_with(&f->a, &options), -EACCES); /* without a proof */
+	options.chap = &rules[0].chap;
+	cut_everywhere(f, &options);
+	initiator_close(&f->b);
+	options.immediate_data = false;
+	options.initial_r2t = true;
+	cut_everywhere(f, &options);
+}
+SIM_TEST(cut_amid_the_proof)
 
 static struct world_socket *connect_raw(struct fixture *f)
 {
@@ -1324,6 +1371,7 @@ int main(void)
 		cmocka_unit_test(data_for_an_aborted_task),
 		cmocka_unit_test(a_cut_amid_a_reset),
 		cmocka_unit_test(cut_at_every_byte),
+		cmocka_unit_test(cut_amid_the_proof),
 		cmocka_unit_test(logins_time_out),
 		cmocka_unit_test(half_open_logins_make_room),
 		cmocka_unit_test(garbage_instead_of_a_login),
