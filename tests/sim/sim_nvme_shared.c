@@ -21,9 +21,9 @@
 #include "sim_run.h"
 
 #define GUESTS      3u
-#define BLOCKS      5u
+#define BLOCKS      3u
 #define COMMANDS    6u /* of a guest */
-#define STEPS       350u
+#define STEPS       500u
 #define ENGINES_MAX 3u
 #define MEMORY_KEPT (NVME_RIG_DATA + COMMANDS * 2 * 4096)
 
@@ -43,6 +43,7 @@ struct guest_state {
 	struct nvme_rig rig;
 	struct command commands[COMMANDS];
 	bool started, left_behind;
+	unsigned gone_on; /* steps of its recovery */
 	/* At the instant of death. */
 	struct vfu_shared shared;
 	struct vfu_doorbells doorbells;
@@ -54,7 +55,8 @@ struct simulation {
 	struct chance chance;
 	struct guest_state guests[GUESTS];
 	struct register_state registers[BLOCKS];
-	uint64_t last_seen[BLOCKS]; /* a value that was there a moment ago */
+	uint64_t last_seen[BLOCKS];   /* a value that was there a moment ago */
+	uint64_t last_issued[BLOCKS]; /* one that may be there in a moment */
 	uint64_t last_id;
 	uint64_t completions;
 	uint32_t block_bytes;
@@ -132,6 +134,7 @@ static void start_guest(struct guest_state *guest)
 	guest->rig.namespaces[0].volume = guest->simulation->engine.volume;
 	guest->rig.namespaces[0].stale = guest->left_behind;
 	guest->started = true;
+	guest->gone_on = guest->rig.options.gated ? 0 : NVME_REDO_STEPS;
 	nvme_rig_start(&guest->rig);
 }
 
@@ -235,7 +238,12 @@ static void coordinate(struct simulation *simulation)
 
 	for (unsigned i = 0; i < GUESTS && !simulation->dead; i++) {
 		struct guest_state *guest = &simulation->guests[i];
-		unsigned step = guest->started ? redone(guest, 0) : 0;
+		unsigned step = guest->gone_on;
+
+		if (!guest->started)
+			step = 0;
+		else if (step < NVME_REDO_STEPS || guest->left_behind)
+			step = redone(guest, step);
 
 		if (!guest->left_behind)
 			least = MIN(least, step);
@@ -243,8 +251,10 @@ static void coordinate(struct simulation *simulation)
 			guest->left_behind = false;
 	}
 	for (unsigned i = 0; i < GUESTS && !simulation->dead; i++)
-		if (simulation->guests[i].started && !simulation->dead)
+		if (simulation->guests[i].started && simulation->guests[i].gone_on < least) {
 			(void)redone(&simulation->guests[i], least);
+			simulation->guests[i].gone_on = least;
+		}
 }
 
 /* --- completions --- */
@@ -330,7 +340,7 @@ static void push(struct guest_state *guest, struct command *command, unsigned ha
 	if (command->fused)
 		sqe.flags = half ? NVME_FUSED_SECOND : NVME_FUSED_FIRST;
 	if (opcode == nvme_cmd_write || opcode == nvme_cmd_write_zeroes)
-		sqe.cdw12 |= below(simulation, 3) == 0 ? 1u << 30 : 0; /* FUA */
+		sqe.cdw12 |= below(simulation, 2) ? 1u << 30 : 0; /* FUA */
 	if (opcode == nvme_cmd_dsm) {
 		struct nvme_dsm_range *range = nvme_rig_at(&guest->rig, data);
 
@@ -371,7 +381,8 @@ static void submit_one(struct guest_state *guest)
 	struct simulation *simulation = guest->simulation;
 	struct command *command = &guest->commands[below(simulation, COMMANDS)];
 	uint32_t block = (uint32_t)below(simulation, BLOCKS);
-	uint64_t expected = simulation->last_seen[block];
+	uint64_t expected = below(simulation, 2) ? simulation->last_issued[block]
+						 : simulation->last_seen[block];
 	int number;
 
 	if (command->used)
@@ -388,6 +399,8 @@ static void submit_one(struct guest_state *guest)
 		return;
 	command->number = (unsigned)number;
 	command->used = true;
+	if (command->kind != REGISTER_READ)
+		simulation->last_issued[block] = command->value;
 	push_kind(guest, command, expected);
 	nvme_rig_ring(&guest->rig, 1);
 }
@@ -415,7 +428,7 @@ static void step(struct simulation *simulation)
 	revive(simulation);
 	coordinate(simulation);
 	revive(simulation);
-	pass_time(simulation, below(simulation, 200 * NSEC_PER_USEC));
+	pass_time(simulation, below(simulation, (below(simulation, 4) ? 30 : 200) * NSEC_PER_USEC));
 	reap(simulation);
 	revive(simulation);
 }

@@ -60,10 +60,10 @@ void nvme_command_begin(struct nvme_command *command)
 	if (UNLIKELY(command->slot->alone > NVME_ENGINES_MAX)) {
 		REACHED("nvme.poison");
 		controller->stats.poisoned++;
-		nvme_command_end(command, NVME_SC_INTERNAL);
+		nvme_fused_refuse(command, NVME_SC_INTERNAL);
 	} else if (UNLIKELY(command->stale)) {
 		REACHED("nvme.stale");
-		nvme_command_end(command, NVME_SC_INTERNAL | NVME_STATUS_DNR);
+		nvme_fused_refuse(command, NVME_SC_INTERNAL | NVME_STATUS_DNR);
 	} else if (command->sq->id == 0) {
 		controller->stats.admin_commands++;
 		nvme_admin_execute(command);

@@ -148,6 +148,13 @@ void nvme_fused_end(struct nvme_sq *sq)
 		nvme_command_end(first, NVME_SC_FUSED_MISSING | NVME_STATUS_DNR);
 }
 
+void nvme_fused_refuse(struct nvme_command *command, uint16_t status)
+{
+	if ((nvme_sqe_of(command)->flags & 3) == NVME_FUSED_SECOND)
+		command->first = fused_take_first(command->sq);
+	fused_end(command, status, status);
+}
+
 static void fused_first(struct nvme_command *command)
 {
 	nvme_fused_end(command->sq);

@@ -309,6 +309,9 @@ unsigned nvme_io_tell(struct nvme_command *command);
  * done() is called. */
 void nvme_io_settle(struct nvme_command *command);
 void nvme_fused_execute(struct nvme_command *command);
+/* Ends a command, and if it is the second of a fused pair the first too, that would wait for ever.
+ */
+void nvme_fused_refuse(struct nvme_command *command, uint16_t status);
 /* The second of a fused pair does not come. */
 void nvme_fused_end(struct nvme_sq *sq);
 void nvme_ranges_dsm(struct nvme_command *command);
