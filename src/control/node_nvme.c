@@ -134,6 +134,7 @@ static void fill_options(struct node_controller *controller, struct nvme_link_op
 			       .gated = controller->gated,
 			       .model = MODEL},
 		.lost = lost,
+		.formatted = node_nvme_formatted,
 		.context = controller};
 	snprintf(ret_options->controller.name, sizeof(ret_options->controller.name), "%s",
 		 controller->name);

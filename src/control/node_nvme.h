@@ -104,6 +104,8 @@ struct node_namespace *node_nvme_namespace(struct node_controller *controller, u
 struct node_controller *node_nvme_holder(struct node *node, const struct node_vdisk *vdisk);
 /* Does one of them have it alone? */
 bool node_nvme_is_exclusive(struct node *node, const struct node_vdisk *vdisk);
+/* nvme_link_options.formatted */
+int node_nvme_formatted(void *context, uint32_t nsid, uint32_t block_bytes);
 void node_nvme_resized(struct node *node, const struct node_vdisk *vdisk);
 /* The entries alone, of a controller without link whose rows are gone. */
 void node_nvme_drop_namespaces(struct node_controller *controller);
@@ -131,8 +133,8 @@ int node_nvme_read_rows(struct node *node);
 int node_nvme_write_controller(const struct node_controller *controller);
 int node_nvme_write_namespace(const struct node_controller *controller,
 			      const struct node_namespace *ns);
-/* Writes ns->stale; 0 too when the row is gone. */
-int node_nvme_write_stale(const struct node_controller *controller,
+/* Writes a row again that exists; 0 too when it is gone. -ESTALE: it was written meanwhile. */
+int node_nvme_update_namespace(const struct node_controller *controller,
 			  const struct node_namespace *ns);
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid);
 int node_nvme_delete_controller(const struct node_controller *controller);

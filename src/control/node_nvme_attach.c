@@ -124,6 +124,36 @@ bool node_nvme_is_exclusive(struct node *node, const struct node_vdisk *vdisk)
 	return false;
 }
 
+struct format {
+	struct node_controller *controller;
+	uint32_t nsid, block_bytes;
+};
+
+/* Without the lock: who holds it may wait for the guest's command to end. */
+static int format_at_node(void *arg)
+{
+	const struct format *format = arg;
+	struct node_namespace *ns = by_nsid(format->controller, format->nsid), changed;
+	int r;
+
+	if (!ns) /* it is being detached */
+		return 0;
+	changed = *ns;
+	changed.block_bytes = format->block_bytes;
+	r = node_nvme_update_namespace(format->controller, &changed);
+	ns = by_nsid(format->controller, format->nsid);
+	if (r == 0 && ns && ns->vdisk_id == changed.vdisk_id)
+		ns->block_bytes = changed.block_bytes;
+	return r;
+}
+
+int node_nvme_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
+{
+	struct format format = {context, nsid, block_bytes};
+
+	return fiber_call(format.controller->node->home, FIBER_CONTROL, format_at_node, &format);
+}
+
 static void forget(struct node_namespace *ns)
 {
 	if (!ns)

@@ -20,7 +20,7 @@
 
 #include "base/log.h"
 
-#define GATE_NS  (5 * NSEC_PER_SEC)
+#define GATE_NS   (5 * NSEC_PER_SEC)
 #define GATE_LOOK (NSEC_PER_MSEC)
 
 struct call {
@@ -99,7 +99,7 @@ static int leave_one_behind(struct node_controller *controller, struct node_cont
 		if (!its || its->stale)
 			continue;
 		its->stale = true; /* also for the fiber that connects it meanwhile */
-		if (node_nvme_write_stale(other, its) < 0) {
+		if (node_nvme_update_namespace(other, its) < 0) {
 			its = shared_with(ns, other);
 			if (its)
 				its->stale = false;
@@ -161,7 +161,7 @@ static void come_back(struct node_controller *controller)
 		if (!ns->stale)
 			continue;
 		ns->stale = false;
-		if (node_nvme_write_stale(controller, ns) < 0)
+		if (node_nvme_update_namespace(controller, ns) < 0)
 			log_warning("nvme", "a namespace stays marked as left behind",
 				    "controller=%s nsid=%" PRIu32, controller->name, ns->nsid);
 	}

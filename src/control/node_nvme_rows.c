@@ -69,7 +69,8 @@ int node_nvme_write_namespace(const struct node_controller *controller,
 	return put(controller->node, namespace_key(controller->id, ns->nsid), namespace_row(ns));
 }
 
-int node_nvme_write_stale(const struct node_controller *controller, const struct node_namespace *ns)
+int node_nvme_update_namespace(const struct node_controller *controller,
+			       const struct node_namespace *ns)
 {
 	struct catalog_key key = namespace_key(controller->id, ns->nsid);
 	_cleanup_json_ json_t *json = namespace_row(ns);

@@ -69,6 +69,26 @@ def namespaces_come_and_go(controller, guest):
     guest.until(f"[ $(/sbin/blockdev --getsize64 $(ns 1)) = {160 * MIB} ]")
 
 
+def a_format_changes_blocks(controller, guest):
+    """The guest's own choice, which the next engine knows."""
+    controller.add_disk("third", "16M")
+    controller.daemon.cli("nvme", "attach", "vm", "default/third", "--nsid", "9")
+    guest.until("ns 9")
+    guest.sh("echo text >$(ns 9); nvme format /dev/nvme0 --namespace-id=9 --block-size=4096 "
+             "--force")
+    guest.until("[ $(/sbin/blockdev --getss $(ns 9)) = 4096 ]")
+    guest.sh("cmp -n 16777216 /dev/zero $(ns 9)")
+    controller.kill()
+    controller.launch()
+    controller.wait_ready()
+    guest.sh("/sbin/mke2fs -q -t ext4 $(ns 9) && nvme id-ns $(ns 9) | grep 'lbads:12.*in use'")
+    guest.sh("nvme format $(ns 9) --lbaf=0 --force")
+    guest.until("[ $(/sbin/blockdev --getss $(ns 9)) = 512 ]")
+    guest.sh("nvme format $(ns 9) --lbaf=2 --force", expect=1)
+    controller.daemon.cli("nvme", "detach", "vm", "default/third")
+    guest.until("! ns 9")
+
+
 def resets(guest):
     guest.sh("nvme reset /dev/nvme0")
     verify(guest)
@@ -99,11 +119,11 @@ def a_guest_uses_its_disks(daemon):
     try:
         guest.ready()
         guest.sh(NS + "true")
-        for step in (identifies, partition, write_and_check, namespaces_come_and_go, resets,
-                     the_engine_dies):
+        for step in (identifies, partition, write_and_check, namespaces_come_and_go,
+                     a_format_changes_blocks, resets, the_engine_dies):
             began = time.monotonic()
-            step(*((controller, guest) if step in (namespaces_come_and_go, the_engine_dies) else
-                   (guest,)))
+            step(*((controller, guest) if step in (namespaces_come_and_go, the_engine_dies,
+                                                   a_format_changes_blocks) else (guest,)))
             print(f"  {step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
         engine = controller.process.pid
         guest.reboot()

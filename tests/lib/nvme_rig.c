@@ -49,6 +49,9 @@ static int on_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
 	struct nvme_rig *rig = context;
 
 	rig->formatted = rig->format_error ? 0 : block_bytes;
+	for (unsigned i = 0; i < rig->namespace_count && !rig->format_error; i++)
+		if (rig->namespaces[i].nsid == nsid)
+			rig->namespaces[i].block_bytes = block_bytes;
 	return rig->format_error;
 }
 

@@ -556,6 +556,54 @@ static void pass_time(struct simulation *simulation, uint64_t limit_ns)
 	revive(simulation);
 }
 
+static bool has_answer(void *arg)
+{
+	struct simulation *simulation = arg;
+	const struct nvme_rig_queue *queue = &simulation->rig.queues[0];
+	const struct nvme_cqe *cqe =
+		nvme_rig_at(&simulation->rig, queue->cq_base + queue->head * sizeof(*cqe));
+
+	return simulation->dead || (cqe->status & 1) == queue->phase;
+}
+
+/* One admin command, over deaths. */
+static void run_admin(struct simulation *simulation, struct nvme_sqe sqe)
+{
+	uint16_t cid = nvme_rig_submit(&simulation->rig, 0, &sqe);
+	struct nvme_cqe cqe;
+	int result;
+
+	do {
+		revive(simulation);
+		result =
+			sim_run_until(simulation->engine.sim.sim, has_answer, simulation, LIMIT_NS);
+		SIM_RUN_CHECK(result == 0, "admin command %u does not end: %d", sqe.opcode, result);
+	} while (simulation->dead);
+	SIM_RUN_CHECK(nvme_rig_peek(&simulation->rig, 0, &cqe) && cqe.cid == cid &&
+			      cqe.status >> 1 == 0,
+		      "admin command %u: status %x", sqe.opcode, cqe.status >> 1);
+}
+
+static bool all_done(const struct simulation *simulation);
+static void drain(struct simulation *simulation);
+
+/* To blocks of 4096 bytes and back. */
+static void format(struct simulation *simulation)
+{
+	drain(simulation);
+	simulation->has_queues = false; /* it does nothing else meanwhile */
+	for (uint32_t size = 2; size-- > 0;) {
+		simulation->point_left = (unsigned)below(simulation, 8);
+		run_admin(simulation, (struct nvme_sqe){.opcode = nvme_admin_format_nvm,
+							.nsid = 1,
+							.cdw10 = size});
+		simulation->point_left = 0;
+	}
+	simulation->has_queues = true;
+	memset(simulation->contents, 0, sizeof(simulation->contents));
+	REACHED("sim-nvme.formatted");
+}
+
 static int close_engine(struct engine_rig *engine)
 {
 	(void)engine_rig_close_vdisk(engine);
@@ -605,6 +653,8 @@ static void step(struct simulation *simulation)
 		reset_controller(simulation);
 	else if (fate == 11)
 		reset_device(simulation);
+	else if (fate == 13 && !simulation->dead)
+		format(simulation);
 	else if (fate == 12 && !simulation->dead)
 		change_engine(simulation);
 	pass_time(simulation, below(simulation, 300 * NSEC_PER_USEC));
@@ -691,13 +741,11 @@ static uint64_t run(uint64_t seed, bool trace)
 int main(int argc, char **argv)
 {
 	static const char *const must_reach[] = {
-		"nvme.recover-completion", "nvme.recover-compared",
-		"nvme.recover-fetched",    "nvme.fused-redo",
-		"nvme.completion-held",    "nvme.reset-waits",
-		"sim-nvme.dies-fetched",   "sim-nvme.dies-taken",
-		"sim-nvme.dies-compared",  "sim-nvme.dies-completing",
-		"sim-nvme.dies-posted",    "sim-nvme.dies-tail",
-		"nvme.recover-posting",    NULL,
+		"nvme.recover-completion",  "nvme.recover-compared", "nvme.recover-fetched",
+		"nvme.fused-redo",          "nvme.completion-held",  "nvme.reset-waits",
+		"sim-nvme.dies-fetched",    "sim-nvme.dies-taken",   "sim-nvme.dies-compared",
+		"sim-nvme.dies-completing", "sim-nvme.dies-posted",  "sim-nvme.dies-tail",
+		"nvme.recover-posting",     "sim-nvme.formatted",    NULL,
 	};
 	static const struct sim_run_program program = {
 		.name = "sim_nvme",

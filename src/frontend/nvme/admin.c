@@ -255,14 +255,13 @@ static const struct admin_kind admin_kinds[256] = {
 	[nvme_admin_async_event] = {nvme_event_request, SUPPORTED},
 	[nvme_admin_keep_alive] = {admin_keep_alive, SUPPORTED},
 	[nvme_admin_format_nvm] = {nvme_format,
-				   SUPPORTED | NVME_CMD_EFFECTS_LBCC | NVME_CMD_EFFECTS_NCC},
+				   SUPPORTED | NVME_CMD_EFFECTS_LBCC | NVME_CMD_EFFECTS_NCC |
+					   1 << 16}, /* no other command on the namespace */
 	[nvme_admin_dbbuf] = {admin_doorbell_buffers, SUPPORTED},
 };
 
 uint32_t nvme_admin_effects(const struct nvme_controller *controller, uint8_t opcode)
 {
-	if (opcode == nvme_admin_format_nvm && !controller->options.namespace_management)
-		return 0;
 	return admin_kinds[opcode].effects;
 }
 

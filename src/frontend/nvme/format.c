@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Format NVM (NVMe 1.4, 5.23): all of a namespace reads as zeros afterwards; the logical block may
- * become another one that the volume can serve, when the host keeps such choices.
+ * become another one that the volume can serve: blocks of 512 bytes are not, when those of the
+ * volume are larger. The host keeps the choice with the attachment.
  *
- * Offered when options.namespace_management allows it, for a namespace that is not shared. While it
- * runs, reads and writes are refused. It may run again from the start (rule 5).
+ * For a namespace that is not shared: others would find their file system gone. While it runs,
+ * reads and writes are refused. It may run again from the start (rule 5).
  */
 #include "frontend/nvme/nvme_priv.h"
 
@@ -49,15 +50,13 @@ static void format_fiber(struct fiber_task *task)
 
 static uint16_t format_check(const struct nvme_command *command)
 {
-	const struct nvme_host_ops *host = command->controller->host;
 	const struct nvme_ns *ns = command->ns;
 	uint32_t cdw10 = nvme_sqe_of(command)->cdw10, block_bytes = format_block_bytes(command);
 
 	if (FORMAT_SES(cdw10) > NVME_FORMAT_SES_USER_DATA_ERASE)
 		return NVME_SC_INVALID_FIELD;
 	if (FORMAT_LBAF(cdw10) > 1 || (cdw10 & FORMAT_EXTRAS) ||
-	    block_bytes < ns->volume->block_bytes || ns->volume->size_bytes % block_bytes != 0 ||
-	    (block_bytes != 1u << ns->shift && !host->formatted))
+	    block_bytes < ns->volume->block_bytes || ns->volume->size_bytes % block_bytes != 0)
 		return NVME_STATUS_SPECIFIC(NVME_SC_INVALID_FORMAT);
 	if (ns->options.shared)
 		return NVME_SC_OP_DENIED;
@@ -68,8 +67,8 @@ void nvme_format(struct nvme_command *command)
 {
 	uint16_t status;
 
-	if (!command->controller->options.namespace_management) {
-		nvme_command_end(command, NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR);
+	if (nvme_sqe_of(command)->nsid == NVME_NSID_ALL) { /* FNA */
+		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
 		return;
 	}
 	if (!nvme_namespace_use(command) || !nvme_io_may_write(command))

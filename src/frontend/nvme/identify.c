@@ -45,9 +45,7 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->oaes = NVME_CTRL_OAES_NA;
 	id->ctratt = NVME_CTRL_CTRATT_128_ID;
 	id->cntrltype = NVME_CTRL_CNTRLTYPE_IO;
-	id->oacs = NVME_CTRL_OACS_DBBUF_CFG;
-	if (options->namespace_management)
-		id->oacs |= NVME_CTRL_OACS_FORMAT;
+	id->oacs = NVME_CTRL_OACS_DBBUF_CFG | NVME_CTRL_OACS_FORMAT;
 	id->acl = NVME_ABORT_MAX - 1;
 	id->aerl = NVME_AER_MAX - 1;
 	id->frmw = NVME_CTRL_FRMW_1ST_RO | 1 << 1;
@@ -61,6 +59,7 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->nn = NVME_NAMESPACE_MAX;
 	id->oncs = NVME_CTRL_ONCS_COMPARE | NVME_CTRL_ONCS_DSM | NVME_CTRL_ONCS_WRITE_ZEROES |
 		   NVME_CTRL_ONCS_VERIFY | NVME_CTRL_ONCS_COPY | NVME_CTRL_ONCS_RESERVATIONS;
+	id->fna = 1 << 3; /* Format is of one namespace at a time */
 	id->fuses = NVME_CTRL_FUSES_COMPARE_AND_WRITE;
 	id->acwu = NVME_COMPARE_BLOCKS - 1;
 	id->ocfs = 1;
@@ -101,7 +100,8 @@ static void identify_namespace(const struct nvme_ns *ns, struct nvme_id_ns *id)
 	put_be64(id->nguid, ns->options.nguid[0]);
 	put_be64(id->nguid + 8, ns->options.nguid[1]);
 	put_be64(id->eui64, ns->options.eui64);
-	id->lbaf[0] = (struct nvme_lbaf){.ds = 9, .rp = NVME_LBAF_RP_BETTER};
+	if (ns->volume->block_bytes == 512) /* else it is not available */
+		id->lbaf[0] = (struct nvme_lbaf){.ds = 9, .rp = NVME_LBAF_RP_BETTER};
 	id->lbaf[1] = (struct nvme_lbaf){.ds = 12, .rp = NVME_LBAF_RP_BEST};
 }
 

@@ -149,11 +149,20 @@ static void link_sleeping(void *context, bool found)
 		watch(&link->early, link->early_fd);
 }
 
+static int link_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
+{
+	const struct nvme_link_options *options = &((struct nvme_link *)context)->options;
+
+	return options->formatted ? options->formatted(options->context, nsid, block_bytes)
+				  : -EOPNOTSUPP;
+}
+
 static const struct nvme_host_ops link_host = {
 	.interrupt = link_interrupt,
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
+	.formatted = link_formatted,
 };
 
 /* --- for tests: SARSEN_NVME_DIE=POINT:COUNT kills the process the COUNT-th time that a commit
@@ -176,6 +185,7 @@ static const struct nvme_host_ops doomed_host = {
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
+	.formatted = link_formatted,
 	.point = link_point,
 };
 

@@ -36,6 +36,8 @@ struct nvme_link_options {
 	/* The keeper is gone or spoke nonsense (-ECONNRESET, -EPROTO): called once, on `home`, not
 	 * from inside of a call of this header. The caller closes the link. */
 	void (*lost)(void *context, int error);
+	/* nvme_host_ops.formatted; may be NULL. */
+	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
 	void *context;
 };
 

@@ -45,7 +45,7 @@ struct nvme_host_ops {
 	/* Resets up to this count are carried out. */
 	void (*quiesced)(void *context, uint32_t reset_count);
 	/* The guest has formatted a namespace to blocks of this size: durable when it returns, for
-	 * the next attachment's block_bytes. From a fiber. NULL: sizes cannot be changed. */
+	 * the next attachment's block_bytes. From a fiber. */
 	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
 	/* It falls asleep; a doorbell that is written later traps. With shadow doorbells it sees
 	 * that the guest has written one before it is kicked: nvme_controller_look() may wake it.
@@ -67,7 +67,6 @@ struct nvme_controller_options {
 	uint64_t subsystem_id;        /* for the subsystem's NQN; stable for ever */
 	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
 	uint16_t io_queues;           /* pairs that the guest may create; 0 = all there are */
-	bool namespace_management;    /* the guest may format namespaces that are not shared */
 	/* Other controllers share a namespace and recover at the same time: see
 	 * nvme_controller_go_on(). */
 	bool gated;

@@ -383,6 +383,46 @@ static void one_that_does_not_come_is_left_behind(void **state)
 	node_rig_done(&rig);
 }
 
+struct formatting {
+	struct nvme_link *link;
+	int result;
+};
+
+static void format_in_fiber(void *arg)
+{
+	struct formatting *formatting = arg;
+	const struct nvme_link_options *options = &formatting->link->options;
+
+	formatting->result = options->formatted(options->context, 1, 4096);
+}
+
+static void a_guest_chooses_the_size_of_blocks(void **state)
+{
+	struct formatting formatting;
+
+	begin(22, 2);
+	CREATE_DISK("d");
+	GOOD("nvme.create", NAMED("a"));
+	GOOD("nvme.attach", PAIR("a", "d"));
+	assert_int_equal(link_of("a")->namespaces[1].block_bytes, 0);
+	formatting.link = link_of("a");
+	sim_rig_run(&rig.sim, formatting.link->options.home == rig.sim.reactors[1], format_in_fiber,
+		    &formatting);
+	assert_int_equal(formatting.result, 0);
+	restart();
+	assert_int_equal(link_of("a")->namespaces[1].block_bytes, 4096);
+	/* It is being taken away: no matter. */
+	GOOD("nvme.detach", PAIR("a", "d"));
+	formatting.link = link_of("a");
+	sim_rig_run(&rig.sim, formatting.link->options.home == rig.sim.reactors[1], format_in_fiber,
+		    &formatting);
+	assert_int_equal(formatting.result, 0);
+	GOOD("nvme.attach", PAIR("a", "d"));
+	restart();
+	assert_int_equal(link_of("a")->namespaces[1].block_bytes, 0);
+	node_rig_done(&rig);
+}
+
 struct kill {
 	struct keeper_rig_keeper *keeper;
 };
@@ -707,6 +747,7 @@ int main(void)
 		cmocka_unit_test(keeps_its_limits),
 		cmocka_unit_test(shares_only_when_all_agree),
 		cmocka_unit_test(finds_its_keepers_again),
+		cmocka_unit_test(a_guest_chooses_the_size_of_blocks),
 		cmocka_unit_test(those_who_share_recover_together),
 		cmocka_unit_test(one_that_does_not_come_is_left_behind),
 		cmocka_unit_test(replaces_a_keeper_that_is_lost),

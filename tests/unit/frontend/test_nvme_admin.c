@@ -751,13 +751,10 @@ static void format_erases_and_changes_blocks(void **state)
 	struct nvme_sqe sqe = nvme_rig_rw(nvme_cmd_compare, 1, 0, 1, OTHER);
 	const struct nvme_id_ns *ns = nvme_rig_at(&rig, DATA);
 
-	assert_int_equal(format(1, 0), NVME_SC_INVALID_OPCODE);
-	nvme_rig_stop(&rig);
-	rig.options.namespace_management = true;
-	nvme_rig_start(&rig);
 	nvme_fill(DATA, 4096, 3);
 	assert_int_equal(nvme_io(nvme_cmd_write, 0, 8, DATA), 0);
 	assert_int_equal(format(9, 0), NVME_SC_INVALID_FIELD);
+	assert_int_equal(format(NVME_NSID_ALL, 0), NVME_SC_INVALID_FIELD);
 	assert_int_equal(format(1, 2), SPECIFIC(NVME_SC_INVALID_FORMAT));
 	assert_int_equal(format(1, 1 << 5), SPECIFIC(NVME_SC_INVALID_FORMAT));
 	assert_int_equal(format(2, 0), SPECIFIC(NVME_SC_INVALID_FORMAT)); /* the volume's is 4096 */
@@ -778,6 +775,10 @@ static void format_erases_and_changes_blocks(void **state)
 	assert_int_equal(format(1, 0), 0);
 	assert_int_equal(identify(1, NVME_IDENTIFY_CNS_NS, 0), 0);
 	assert_int_equal(ns->nsze, BLOCKS);
+	assert_int_equal(ns->lbaf[0].ds, 9);
+	assert_int_equal(identify(2, NVME_IDENTIFY_CNS_NS, 0), 0);
+	assert_int_equal(ns->lbaf[0].ds, 0); /* not available there */
+	assert_int_equal(ns->lbaf[1].ds, 12);
 }
 
 int main(void)
