@@ -26,7 +26,7 @@ unsigned pool_file_failed(const struct pool_file *file)
 {
 	unsigned bits = 0;
 
-	for (unsigned i = 0; i < file->copy_count; i++)
+	for (unsigned i = 0; i < file->copy_count && i < POOL_COPIES_MAX; i++)
 		bits |= (unsigned)file->copies[i].failed << i;
 	return bits;
 }

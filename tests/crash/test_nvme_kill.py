@@ -39,19 +39,7 @@ class Kills:
         return client.ready()
 
     def progress(self, client):
-        """It goes on; what its longest command took meanwhile, in milliseconds."""
-        deadline = time.monotonic() + rig.SECONDS
-        first, longest = None, 0.0
-        while True:
-            totals = client.tell("show")
-            longest = max(longest, totals["longest_ms"])
-            check(totals["longest_message_ms"] < 4000, f"the keeper was slow: {totals}")
-            if first is None:
-                first = totals["operations"]
-            elif totals["operations"] > first + 50:
-                return longest
-            check(time.monotonic() < deadline, f"no progress: {totals}\n{self.daemon.log()}")
-            time.sleep(0.01)
+        return self.daemon.progress(client)
 
     def restart(self, client, environment=None):
         self.daemon.kill()

@@ -186,6 +186,21 @@ class ControllerDaemon:
     def stop(self):
         self.daemon.stop()
 
+    def progress(self, client):
+        """The client goes on; what its longest command took meanwhile, in milliseconds."""
+        deadline = time.monotonic() + rig.SECONDS
+        first, longest = None, 0.0
+        while True:
+            totals = client.tell("show")
+            longest = max(longest, totals["longest_ms"])
+            check(totals["longest_message_ms"] < 4000, f"the keeper was slow: {totals}")
+            if first is None:
+                first = totals["operations"]
+            elif totals["operations"] > first + 50:
+                return longest
+            check(time.monotonic() < deadline, f"no progress: {totals}\n{self.log()}")
+            time.sleep(0.01)
+
     def keeper_alive(self):
         return all(os.path.exists(f"/proc/{pid}") for pid in self.keepers)
 
