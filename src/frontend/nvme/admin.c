@@ -206,6 +206,7 @@ static void admin_abort(struct nvme_command *command)
 
 static void admin_keep_alive(struct nvme_command *command)
 {
+	nvme_keep_alive_restart(command->controller);
 	nvme_command_end(command, 0);
 }
 

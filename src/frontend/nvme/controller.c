@@ -116,6 +116,7 @@ static void controller_finish_reset(struct nvme_controller *controller)
 	bool device_reset = controller->reset_seen != registers->reset_done;
 
 	nvme_recover_forget(controller);
+	nvme_keep_alive_stop(controller);
 	controller->stats.ready = controller->stats.fatal = controller->stats.shutdown = false;
 	registers->shutdown_done = 0;
 	vfu_store(&registers->csts, 0);
@@ -184,6 +185,7 @@ static void controller_shut_down(struct nvme_controller *controller, uint32_t ki
 {
 	struct vfu_registers *registers = &controller->shared->registers;
 
+	nvme_keep_alive_stop(controller);
 	controller->shutdown_kind = kind;
 	controller->shutdown_runs = true;
 	vfu_store(&registers->csts, registers->csts | NVME_CSTS_SHST_OCCUR << NVME_CSTS_SHST_SHIFT);
@@ -388,6 +390,7 @@ static void controller_init(struct nvme_controller *controller,
 	controller->gate = options->gated ? 0 : NVME_REDO_STEPS;
 	controller->poll_timer.run = controller_run_poll_timer;
 	controller->progress.run = controller_run_progress;
+	controller->keep_alive.run = nvme_keep_alive_run;
 	list_node_init(&controller->progress.link);
 	fiber_queue_init(&controller->idle);
 	list_init(&controller->reservations_waiting);
@@ -424,6 +427,7 @@ void nvme_controller_start(struct nvme_controller *controller)
 	ASSERT(controller->phase == NVME_IDLE);
 	controller->phase = NVME_SERVING;
 	nvme_recover(controller);
+	nvme_keep_alive_restart(controller);
 	nvme_controller_progress(controller);
 	reactor_poller_wake(controller->home, &controller->poller);
 }
@@ -450,6 +454,7 @@ void nvme_controller_stop(struct nvme_controller *controller)
 	reactor_assert_home(controller->home);
 	reactor_poller_stop(controller->home, &controller->poller);
 	reactor_timer_cancel(controller->home, &controller->poll_timer);
+	nvme_keep_alive_stop(controller);
 	if (controller->phase != NVME_IDLE)
 		controller->phase = NVME_STOPPING;
 	while (controller->in_flight > 0 || controller->shutdown_runs ||

@@ -220,6 +220,8 @@ static void feature_set_value(struct nvme_command *command, uint8_t fid)
 		return;
 	}
 	command->controller->shared->admin.features[fid] = cdw11 & feature_kinds[fid].mask;
+	if (fid == NVME_FEAT_FID_KATO)
+		nvme_keep_alive_restart(command->controller);
 	nvme_command_end(command, 0);
 }
 

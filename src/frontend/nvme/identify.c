@@ -53,7 +53,7 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->elpe = NVME_ERROR_ENTRIES - 1;
 	id->wctemp = 343;
 	id->cctemp = 353;
-	id->kas = 1; /* tenths of a second */
+	id->kas = NVME_KEEP_ALIVE_MS / 100;
 	id->sqes = 0x66;
 	id->cqes = 0x44;
 	id->nn = NVME_NAMESPACE_MAX;

@@ -27,6 +27,7 @@
 #define NVME_COMPARE_BLOCKS   32u /* of a fused compare and write: ACWU + 1 */
 #define NVME_COPY_RANGES      128u
 #define NVME_COPY_RANGE_BYTES (512u << 10)
+#define NVME_KEEP_ALIVE_MS    100u /* KAS, in which intervals are counted */
 #define NVME_IN_FLIGHT_BYTES  (64u << 20)
 #define NVME_FIRMWARE         "1.0     "
 #define NVME_IO_QUEUES        (VFU_QUEUE_COUNT - 1)
@@ -134,6 +135,8 @@ struct nvme_controller {
 	struct reactor_poller poller;
 	struct reactor_timer poll_timer; /* mapped doorbells without a trap */
 	uint64_t poll_pause_ns;
+	struct reactor_timer keep_alive;
+	bool kept_alive;              /* since nvme_keep_alive_run() began to look */
 	struct reactor_work progress; /* what follows the end of a command: resets, deletions */
 
 	struct guest guest;
@@ -176,10 +179,11 @@ static inline void nvme_point(const struct nvme_controller *controller, enum nvm
 		controller->host->point(controller->host_context, point);
 }
 
-/* No command is taken: recovery is not over, or that of others is not. */
+/* No command is taken: recovery is not over, or that of others is not, or all is over. */
 static inline bool nvme_recover_holds(const struct nvme_controller *controller)
 {
-	return controller->recovering || controller->gate < NVME_REDO_STEPS;
+	return controller->recovering || controller->gate < NVME_REDO_STEPS ||
+	       NVME_CSTS_CFS(controller->shared->registers.csts);
 }
 
 /* --- controller.c --- */
@@ -346,6 +350,12 @@ void nvme_event_log_read(struct nvme_controller *controller, uint8_t log_id);
 bool nvme_event_abort(struct nvme_controller *controller, uint16_t cid);
 /* Waits again, after a change of engines. */
 void nvme_event_forget(struct nvme_controller *controller);
+
+/* --- keep_alive.c --- */
+/* The host has been heard of, or what the timer depends on has changed. */
+void nvme_keep_alive_restart(struct nvme_controller *controller);
+void nvme_keep_alive_stop(struct nvme_controller *controller);
+void nvme_keep_alive_run(struct reactor_timer *timer);
 
 /* --- recover.c --- */
 /* -EPROTO, -EUCLEAN: see nvme_controller_new(). */

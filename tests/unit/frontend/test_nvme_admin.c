@@ -781,6 +781,51 @@ static void format_erases_and_changes_blocks(void **state)
 	assert_int_equal(ns->lbaf[1].ds, 12);
 }
 
+static bool is_fatal(void)
+{
+	return NVME_CSTS_CFS(rig.shared->registers.csts);
+}
+
+static void a_host_that_is_not_heard_of_is_fatal(void **state)
+{
+	const struct nvme_sqe alive = {.opcode = nvme_admin_keep_alive};
+	struct nvme_sqe sqe = alive;
+	struct nvme_cqe cqe;
+
+	assert_int_equal(feature(SET, NVME_FEAT_FID_KATO, 950, NULL), 0); /* is 1,000 */
+	for (int i = 0; i < 5; i++) {
+		nvme_rig_sleep(&rig, 990 * NSEC_PER_MSEC);
+		assert_false(is_fatal());
+		assert_int_equal(nvme_admin(alive), 0);
+	}
+	/* A new engine begins with a whole interval. */
+	nvme_rig_sleep(&rig, 900 * NSEC_PER_MSEC);
+	nvme_rig_stop(&rig);
+	nvme_rig_sleep(&rig, 900 * NSEC_PER_MSEC);
+	nvme_rig_start(&rig);
+	nvme_rig_sleep(&rig, 900 * NSEC_PER_MSEC);
+	assert_false(is_fatal());
+	nvme_rig_sleep(&rig, 200 * NSEC_PER_MSEC);
+	assert_true(is_fatal());
+	nvme_rig_submit(&rig, 0, &sqe);
+	assert_false(nvme_rig_take(&rig, 0, &cqe));
+	/* A reset is the way out; then there is no timer, until one is set. */
+	nvme_rig_write_cc(&rig, 0);
+	nvme_rig_sleep(&rig, NSEC_PER_MSEC);
+	assert_false(is_fatal());
+	nvme_rig_make_queues(&rig, 1);
+	nvme_rig_sleep(&rig, 10 * NSEC_PER_SEC);
+	assert_int_equal(nvme_admin(alive), 0);
+	/* 0 ends it, as a shutdown does. */
+	assert_int_equal(feature(SET, NVME_FEAT_FID_KATO, 100, NULL), 0);
+	assert_int_equal(feature(SET, NVME_FEAT_FID_KATO, 0, NULL), 0);
+	nvme_rig_sleep(&rig, NSEC_PER_SEC);
+	assert_int_equal(feature(SET, NVME_FEAT_FID_KATO, 100, NULL), 0);
+	nvme_rig_write_cc(&rig, rig.shared->registers.cc | 1 << 14);
+	nvme_rig_sleep(&rig, NSEC_PER_SEC);
+	assert_false(is_fatal());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -810,6 +855,7 @@ int main(void)
 		NVME_TEST(foreign_memory_is_refused),
 		NVME_TEST(namespaces_come_and_go),
 		NVME_TEST(format_erases_and_changes_blocks),
+		NVME_TEST(a_host_that_is_not_heard_of_is_fatal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
