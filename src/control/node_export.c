@@ -64,6 +64,7 @@ static int serve(struct node *node, struct node_vdisk *vdisk, const struct node_
 		 const void *reservations, size_t length)
 {
 	const struct iscsi_lun lun = {.volume = vdisk_volume(vdisk->vdisk),
+				      .identity = node->identity,
 				      .serial = vdisk->info.id,
 				      .product = vdisk->info.name,
 				      .read_only = export->read_only,

@@ -363,9 +363,7 @@ int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped,
 		return -EEXIST;
 	if (list_count(&node->controllers) >= node->options.nvme.max_controllers)
 		return -ENOSPC;
-	r = node_nvme_need_identity(node);
-	if (r == 0)
-		r = catalog_reserve_ids(node->catalog, "nvme", 1, &id);
+	r = catalog_reserve_ids(node->catalog, "nvme", 1, &id);
 	if (r == 0)
 		r = node_nvme_add(node, id, name, &controller);
 	if (r < 0)

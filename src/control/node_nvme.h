@@ -129,6 +129,7 @@ void node_nvme_reservations_release(struct node *node, uint64_t vdisk_id);
 void node_nvme_reservations_close(struct node *node);
 
 /* node_nvme_rows.c */
+/* And makes the node's identity, the first time. */
 int node_nvme_read_rows(struct node *node);
 int node_nvme_write_controller(const struct node_controller *controller);
 int node_nvme_write_namespace(const struct node_controller *controller,
@@ -138,8 +139,6 @@ int node_nvme_update_namespace(const struct node_controller *controller,
 			  const struct node_namespace *ns);
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid);
 int node_nvme_delete_controller(const struct node_controller *controller);
-/* node->nvme_identity is there; the first controller makes it. Under node->lock. */
-int node_nvme_need_identity(struct node *node);
 /* An entry without row, in its place in the list; spec.link is empty when the paths of its sockets
  * would be too long. -ENOMEM. */
 int node_nvme_add(struct node *node, uint64_t id, const char *name,

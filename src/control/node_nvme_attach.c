@@ -50,7 +50,7 @@ static int serve(struct node_controller *controller, struct node_namespace *ns)
 	struct node_vdisk *vdisk = node_vdisk_by_id(node, ns->vdisk_id);
 	struct call call = {.controller = controller,
 			    .options = {.nsid = ns->nsid,
-					.nguid = {node->nvme_identity, ns->vdisk_id},
+					.nguid = {node->identity, ns->vdisk_id},
 					.block_bytes = ns->block_bytes,
 					.read_only = ns->read_only,
 					.shared = ns->shared,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Rows and entries of controllers and their namespaces: JSON text, docs/format.md. The row
- * (CATALOG_NVME, 0) is the node's identity, from which every namespace has its NGUID.
+ * (CATALOG_NVME, 0) is the node's identity, from which every namespace has its
+ * NGUID and every LUN its identifiers.
  */
 #include "control/node_nvme.h"
 
@@ -238,7 +239,7 @@ static int parse_row(struct node *node, const struct catalog_row *row)
 		return parse_controller(node, id, json);
 	if (json_unpack(json, "{s:s}", "identity", &identity) < 0)
 		return -EUCLEAN;
-	return parse_hex(identity, &node->nvme_identity);
+	return parse_hex(identity, &node->identity);
 }
 
 static int read_table(struct node *node, enum catalog_table table)
@@ -269,12 +270,12 @@ static int make_identity(struct node *node)
 	char text[17];
 	int r;
 
-	while (node->nvme_identity == 0)
-		world->ops->random(world, &node->nvme_identity, sizeof(node->nvme_identity));
-	snprintf(text, sizeof(text), "%016" PRIx64, node->nvme_identity);
+	while (node->identity == 0)
+		world->ops->random(world, &node->identity, sizeof(node->identity));
+	snprintf(text, sizeof(text), "%016" PRIx64, node->identity);
 	r = put(node, controller_key(0), json_pack("{s:s}", "identity", text));
 	if (r < 0)
-		node->nvme_identity = 0;
+		node->identity = 0;
 	return r;
 }
 
@@ -282,10 +283,7 @@ int node_nvme_read_rows(struct node *node)
 {
 	int r = read_table(node, CATALOG_NVME);
 
-	return r < 0 ? r : read_table(node, CATALOG_NVME_NAMESPACE);
-}
-
-int node_nvme_need_identity(struct node *node)
-{
-	return node->nvme_identity ? 0 : make_identity(node);
+	if (r == 0)
+		r = read_table(node, CATALOG_NVME_NAMESPACE);
+	return r == 0 && node->identity == 0 ? make_identity(node) : r;
 }

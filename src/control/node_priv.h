@@ -99,7 +99,7 @@ struct node {
 	bool space_busy;
 	struct list controllers; /* struct node_controller, in order of id */
 	struct fiber_mutex reservations_lock;
-	uint64_t nvme_identity; /* for the NGUIDs of namespaces; 0 = not made yet */
+	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
 	struct {
 		struct fiber_task task;

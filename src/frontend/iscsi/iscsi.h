@@ -37,7 +37,8 @@ struct iscsi_server_options {
 
 struct iscsi_lun {                   /* copied */
 	struct block_volume *volume; /* lives until iscsi_server_remove_lun() has returned */
-	uint64_t serial;             /* stable for ever; gives NAA, EUI and unit serial number */
+	uint64_t identity;           /* of the node: no other has it, nor a unit of another one */
+	uint64_t serial;             /* of the unit, among the node's; both are stable for ever */
 	const char *product;         /* for INQUIRY, e.g. the vDisk's name; cut at 16 */
 	const void *reservations;    /* as they were saved; read once */
 	size_t reservations_length;

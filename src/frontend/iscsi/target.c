@@ -87,6 +87,7 @@ int iscsi_unit_new(struct iscsi_shard *shard, uint16_t lun, const struct iscsi_l
 		block_volume_free(unit->remote);
 		return r;
 	}
+	unit->scsi.identity = spec->identity;
 	unit->scsi.can_save = shard->server->save;
 	unit->scsi.read_only = spec->read_only;
 	unit->scsi.thin = spec->thin;

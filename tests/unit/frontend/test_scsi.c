@@ -437,13 +437,34 @@ static void inquiry(void **state)
 		assert_int_equal(f.in_length, 4 + get_be16(f.in + 2));
 	}
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x80, 0, 255, 0), SCSI_GOOD);
-	assert_memory_equal(f.in + 4, "1234567890abcdef", 16);
+	assert_int_equal(get_be16(f.in + 2), 32);
+	assert_memory_equal(f.in + 4, "0000000000000000" "1234567890abcdef", 32);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
 	assert_memory_equal(f.in + 8, "\x32\x34\x56\x78\x90\xab\xcd\xef", 8);
 	(void)RUN(0, 255, 0x12, 1, 0x99, 0, 255, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 	(void)RUN(0, 255, 0x12, 0, 0x80, 0, 255, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+/* Disks of two nodes must not look like two paths to one. */
+static void identifiers_of_two_nodes(void **state)
+{
+	uint8_t naa[8], t10[40];
+
+	(void)state;
+	f.unit.identity = UINT64_C(0xfedcba9876543210);
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0x80, 0, 255, 0), SCSI_GOOD);
+	assert_memory_equal(f.in + 4, "fedcba9876543210" "1234567890abcdef", 32);
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
+	memcpy(naa, f.in + 8, sizeof(naa));
+	memcpy(t10, f.in + 20, sizeof(t10));
+	assert_int_equal(naa[0] >> 4, 3);
+	assert_memory_equal(t10, "SARSEN  fedcba98765432101234567890abcdef", sizeof(t10));
+	f.unit.identity++;
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
+	assert_memory_not_equal(f.in + 8, naa, sizeof(naa));
+	assert_memory_not_equal(f.in + 20, t10, sizeof(t10));
 }
 
 static void capacity(void **state)
@@ -1139,6 +1160,8 @@ int main(void)
 		cmocka_unit_test_setup(write_same, setup),
 		cmocka_unit_test_setup(unmap_and_lba_status, setup),
 		cmocka_unit_test_setup(inquiry, setup),
+		cmocka_unit_test_setup(identifiers_of_two_nodes, setup),
+		cmocka_unit_test_setup(identifiers_of_two_nodes, setup),
 		cmocka_unit_test_setup(capacity, setup),
 		cmocka_unit_test_setup(mode_pages, setup),
 		cmocka_unit_test_setup(read_only_units, setup),

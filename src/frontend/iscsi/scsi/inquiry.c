@@ -2,8 +2,9 @@
 /*
  * INQUIRY (SPC-4 6.6) and its vital product data pages (SPC-4 7.8, SBC-3 6.5).
  *
- * Identifiers follow from the unit's serial alone, so they stay for as long as that does: changing
- * their form would make every initiator see another disk.
+ * Identifiers follow from the node's identity and the unit's serial alone, so they stay for as long
+ * as those do: changing their form would make every initiator see another disk. An initiator takes
+ * units with the same identifier for paths to one disk, so no two nodes may ever give the same.
  */
 #include "frontend/iscsi/scsi/handlers.h"
 
@@ -74,20 +75,20 @@ static size_t fill_supported(const struct scsi_command *command, uint8_t *page)
 	return count;
 }
 
-#define SERIAL_BYTES 16
+#define SERIAL_BYTES 32
 
-static size_t put_serial(uint8_t *at, uint64_t serial)
+static size_t put_serial(uint8_t *at, const struct scsi_unit *unit)
 {
 	char text[SERIAL_BYTES + 1];
 
-	snprintf(text, sizeof(text), "%016" PRIx64, serial);
+	snprintf(text, sizeof(text), "%016" PRIx64 "%016" PRIx64, unit->identity, unit->serial);
 	memcpy(at, text, SERIAL_BYTES);
 	return SERIAL_BYTES;
 }
 
 static size_t fill_serial(const struct scsi_command *command, uint8_t *page)
 {
-	return put_serial(page, command->unit->serial);
+	return put_serial(page, command->unit);
 }
 
 /* One designation descriptor (SPC-4 7.8.6.1): code set, association and type, then the designator.
@@ -118,7 +119,6 @@ static size_t put_name_string(uint8_t *at, uint8_t association, const char *name
 
 static size_t fill_identification(const struct scsi_command *command, uint8_t *page)
 {
-	uint64_t serial = command->unit->serial;
 	char port[SCSI_NAME_BYTES + 16];
 	uint8_t *at = page;
 
@@ -126,8 +126,8 @@ static size_t fill_identification(const struct scsi_command *command, uint8_t *p
 	at += put_designator(at, 1, ASSOCIATION_UNIT | 3, 8);
 	/* T10 vendor identification with all of the serial. */
 	put_text(at + 4, 8, VENDOR);
-	(void)put_serial(at + 12, serial);
-	at += put_designator(at, 2, ASSOCIATION_UNIT | 1, 24);
+	(void)put_serial(at + 12, command->unit);
+	at += put_designator(at, 2, ASSOCIATION_UNIT | 1, 8 + SERIAL_BYTES);
 	put_be32(at + 4, 1); /* relative target port */
 	at += put_designator(at, PROTOCOL_ISCSI | 1, PIV | ASSOCIATION_PORT | 4, 4);
 	put_be32(at + 4, 1); /* target port group */

@@ -35,7 +35,7 @@ struct scsi_nexus;
 
 struct scsi_unit {
 	struct block_volume *volume;
-	uint64_t serial;
+	uint64_t identity, serial; /* see struct iscsi_lun */
 	uint16_t lun;
 	char product[SCSI_PRODUCT_BYTES + 1];
 	bool read_only, thin;
@@ -73,10 +73,11 @@ static inline uint64_t scsi_unit_blocks(const struct scsi_unit *unit)
 {
 	return unit->volume->size_bytes / unit->volume->block_bytes;
 }
-/* The unit's NAA identifier, 3h, locally assigned (SPC-4 7.8.6.6.4). */
+/* The unit's NAA identifier, 3h, locally assigned (SPC-4 7.8.6.6.4): units of one node never share
+ * one, and those of two nodes only if their identities happen to be that near to each other. */
 static inline uint64_t scsi_unit_naa(const struct scsi_unit *unit)
 {
-	return UINT64_C(3) << 60 | (unit->serial & (UINT64_MAX >> 4));
+	return UINT64_C(3) << 60 | ((unit->identity + unit->serial) & (UINT64_MAX >> 4));
 }
 /* Space is counted in sets of 1 MiB (SBC-3 4.7.3.7.1: threshold sets). */
 #define SCSI_SPACE_SET_BITS 20
