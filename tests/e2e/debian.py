@@ -19,7 +19,7 @@ TREES = {  # suites of Debian, and what is taken from them
 }
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
-FOLDERS = (LIBRARIES, LIBRARIES + "/ceph", "usr/lib")  # some packages' libraries stand apart
+FOLDERS = (LIBRARIES, LIBRARIES + "/ceph", LIBRARIES + "/systemd", "usr/lib")
 
 
 def mirror():

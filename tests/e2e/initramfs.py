@@ -61,6 +61,7 @@ def modules(root, names):
     loaded = {}
 
     def add(name):
+        name = name.replace("-", "_")
         data = None if name in loaded else module(root, name)
         if data is None:
             return
@@ -108,8 +109,10 @@ def make(path, recipe, *sources):
         return path
     new = f"{path}.{os.getpid()}"
     os.makedirs(new + ".root")
-    recipe(new + ".root")
-    pack(new + ".root", new)
-    shutil.rmtree(new + ".root")
+    try:
+        recipe(new + ".root")
+        pack(new + ".root", new)
+    finally:
+        shutil.rmtree(new + ".root")
     os.rename(new, path)
     return path

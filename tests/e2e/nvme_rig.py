@@ -5,17 +5,9 @@ import os
 import select
 import signal
 import subprocess
-import time
 
 import rig
-from rig import check
-
-
-def wait_for(condition, what, seconds=rig.SECONDS):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        check(time.monotonic() < deadline, f"{what}: not in {seconds} s")
-        time.sleep(0.005)
+from rig import check, wait_for
 
 
 def read_line(process, seconds):

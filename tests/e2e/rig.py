@@ -62,6 +62,13 @@ def run(command, expect=0, seconds=SECONDS, **options):
     return done
 
 
+def wait_for(condition, what, seconds=SECONDS):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < deadline, f"{what}: not in {seconds} s")
+        time.sleep(0.005)
+
+
 def keepers_below(directory):
     """Process ids of the keepers whose sockets are there: they outlive the daemon."""
     found = []
