@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "control/notify.h"
 #include "keeper/keeper.h"
+#include "vfu/shared.h"
 
 static int usage(void)
 {
@@ -55,7 +56,10 @@ static int parse(int argc, char **argv, struct keeper_options *options)
 		case 'g':
 			options->group = (gid_t)strtoul(optarg, NULL, 10);
 			break;
-		case 'q': /* the engine's business: it answers Number of Queues */
+		case 'q':
+			options->queues = (unsigned)strtoul(optarg, NULL, 10);
+			if (options->queues < 1 || options->queues >= VFU_QUEUE_COUNT)
+				return -EINVAL;
 			break;
 		case 'r':
 			options->resume_fd = (int)strtol(optarg, NULL, 10);

@@ -22,6 +22,8 @@ const char *api_nvme_error_text(int error)
 		return "it has no keeper now";
 	case -ETIMEDOUT:
 		return "its keeper did not answer in time";
+	case -ECANCELED:
+		return "something else is to be done with it";
 	case -EPROTO:
 		return "its keeper is of a version that this daemon does not know";
 	case -EPROTONOSUPPORT:

@@ -26,6 +26,9 @@ struct keeper_ops {
 	int (*spawn)(void *context, const struct keeper_spec *spec);
 	int (*open)(void *context, const struct nvme_link_options *options,
 		    struct nvme_link **ret_link);
+	/* From a fiber of the node's home: its controller is deleted. Removes what is left of it.
+	 */
+	void (*forget)(void *context, const struct keeper_spec *spec);
 	void (*start)(struct nvme_link *link);
 	void (*close)(struct nvme_link *link);
 	int (*retire)(struct nvme_link *link, bool at_once);

@@ -189,17 +189,25 @@ static int fail(const char *what, const char *object, int error)
 	return error == -ENOMEM ? error : -ENOPKG;
 }
 
+#define BESIDE_MAX (KEEPER_PATH_MAX + 1)
+
+/* NAME.log for NAME.link: no longer than that. */
+static void beside(const struct keeper_spec *spec, const char *suffix, char path[BESIDE_MAX])
+{
+	snprintf(path, BESIDE_MAX, "%.*s%s", (int)(strlen(spec->link) - strlen("link")), spec->link,
+		 suffix);
+}
+
 static int start_process(struct keeper_real *keepers, const struct keeper_spec *spec)
 {
-	char path[KEEPER_PATH_MAX + 1];
+	char path[BESIDE_MAX];
 	struct arguments arguments;
 	pid_t child;
 	int r;
 
 	fill_arguments(keepers, spec, &arguments);
 	/* Not our output: a keeper lives longer than what is at its other end. */
-	snprintf(path, sizeof(path), "%.*slog", (int)(strlen(spec->link) - strlen("link")),
-		 spec->link);
+	beside(spec, "log", path);
 	r = spawn(&arguments, path, &child);
 	if (r < 0)
 		return fail("a keeper's program cannot be started", keepers->options.program, r);
@@ -210,13 +218,12 @@ static int start_process(struct keeper_real *keepers, const struct keeper_spec *
 /* What the unit gives to the program: one line, words without blanks. */
 static int write_environment(const struct keeper_real *keepers, const struct keeper_spec *spec)
 {
-	char path[KEEPER_PATH_MAX + 1];
+	char path[BESIDE_MAX];
 	struct arguments arguments;
 	FILE *file;
 
 	fill_arguments(keepers, spec, &arguments);
-	snprintf(path, sizeof(path), "%.*senv", (int)(strlen(spec->link) - strlen("link")),
-		 spec->link);
+	beside(spec, "env", path);
 	for (size_t i = 1; i < arguments.count; i++)
 		if (strpbrk(arguments.words[i], " \t\n\"'\\$"))
 			return -EINVAL;
@@ -276,6 +283,27 @@ static int spawn_keeper(void *context, const struct keeper_spec *spec)
 	return r < 0 ? r : call.result;
 }
 
+static void remove_files(void *arg)
+{
+	const struct start *call = arg;
+	char path[BESIDE_MAX];
+
+	reap(call->keepers);
+	for (size_t i = 0; i < 2; i++) {
+		beside(call->spec, i == 0 ? "log" : "env", path);
+		if (unlink(path) < 0 && errno != ENOENT)
+			log_warning("nvme", "a file of a keeper stays", "path=%s error=\"%s\"",
+				    path, strerror(errno));
+	}
+}
+
+static void forget(void *context, const struct keeper_spec *spec)
+{
+	struct start call = {.keepers = context, .spec = spec};
+
+	(void)io_job(remove_files, &call); /* at the end of the world they stay */
+}
+
 static int open_link(void *context, const struct nvme_link_options *options,
 		     struct nvme_link **ret_link)
 {
@@ -315,6 +343,7 @@ static void get_stats(struct nvme_link *link, struct nvme_stats *ret_stats)
 
 const struct keeper_ops keeper_real_ops = {
 	.spawn = spawn_keeper,
+	.forget = forget,
 	.open = open_link,
 	.start = nvme_link_start,
 	.close = nvme_link_close,

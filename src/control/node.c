@@ -219,6 +219,7 @@ void node_begin_stop(struct node *node)
 	node->stopping = true;
 	jobs_begin_close(node->jobs);
 	events_begin_close(node->events);
+	node_nvme_begin_close(node);
 	fiber_queue_wake_all(&node->changed);
 }
 

@@ -135,6 +135,7 @@ static void fill_options(struct node_controller *controller, struct nvme_link_op
 			       .model = MODEL},
 		.lost = lost,
 		.formatted = node_nvme_formatted,
+		.cancelled = &controller->cancelled,
 		.context = controller};
 	snprintf(ret_options->controller.name, sizeof(ret_options->controller.name), "%s",
 		 controller->name);
@@ -194,7 +195,7 @@ static int open_link(struct node_controller *controller, struct call *call)
 	log_info("nvme", "started a keeper", "controller=%s", controller->name);
 	deadline_ns = reactor_now_ns(node->home) + SPAWN_TIMEOUT;
 	while (nobody_listens(r = call_home(controller, open_at_home, call)) && !node->stopping &&
-	       reactor_now_ns(node->home) < deadline_ns)
+	       !vfu_load(&controller->cancelled) && reactor_now_ns(node->home) < deadline_ns)
 		fiber_sleep(SPAWN_POLL);
 	return r;
 }
@@ -228,6 +229,8 @@ static int connect_locked(struct node_controller *controller)
 		return controller->error ? controller->error : -ECONNRESET;
 	(void)call_home(controller, start_at_home, &call); /* is 0 */
 	node_nvme_pass_gate(controller);
+	if (controller->state == NODE_CONTROLLER_STARTING && controller->redone < NVME_REDO_STEPS)
+		return -ECANCELED;
 	if (controller->state != NODE_CONTROLLER_STARTING)
 		return controller->error ? controller->error : -ECONNRESET;
 	return 0;
@@ -240,7 +243,7 @@ static void try_later(struct node_controller *controller, int error)
 	set_state(controller, NODE_CONTROLLER_FAILED, error);
 	if (node->stopping || controller->state == NODE_CONTROLLER_DELETING)
 		return;
-	if (controller->retry_pause_ns == 0) /* the first time only */
+	if (controller->retry_pause_ns == 0 && error != -ECANCELED) /* the first time only */
 		event_emit(node->events, EVENT_CONTROLLER_FAILED, controller->name, "%s",
 			   api_nvme_error_text(error));
 	controller->retry_pause_ns = controller->retry_pause_ns
@@ -319,11 +322,20 @@ int node_nvme_load(struct node *node)
 	return r;
 }
 
+void node_nvme_begin_close(struct node *node)
+{
+	struct node_controller *controller;
+
+	LIST_FOR_EACH (&node->controllers, controller, struct node_controller, entry)
+		vfu_store(&controller->cancelled, 1);
+}
+
 void node_nvme_close(struct node *node)
 {
 	struct node_controller *controller;
 
 	ASSERT(node->stopping);
+	node_nvme_begin_close(node);
 	LIST_FOR_EACH (&node->controllers, controller, struct node_controller, entry) {
 		reactor_timer_cancel(node->home, &controller->retry);
 		while (controller->users > 0)
@@ -441,7 +453,9 @@ int node_nvme_delete(struct node_controller *controller, bool force)
 	struct node *node = controller->node;
 	int r;
 
+	vfu_store(&controller->cancelled, 1); /* who connects it is to give way */
 	fiber_mutex_lock(&controller->lock);
+	vfu_store(&controller->cancelled, 0);
 	if (controller->state == NODE_CONTROLLER_DELETING) {
 		fiber_mutex_unlock(&controller->lock);
 		return -ENOENT;
@@ -459,6 +473,8 @@ int node_nvme_delete(struct node_controller *controller, bool force)
 		return r;
 	while (controller->users > 1) /* we are one */
 		fiber_queue_wait(&node->changed);
+	if (node->options.nvme.keepers && controller->spec.link[0])
+		ops_of(controller)->forget(node->options.nvme.keepers_context, &controller->spec);
 	controller->users = 0;
 	node_nvme_drop_namespaces(controller);
 	node_nvme_free(controller);

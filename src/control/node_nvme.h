@@ -47,9 +47,10 @@ struct node_controller {
 	struct fiber_mutex lock;
 	unsigned users; /* that read it, or wait for the lock */
 	bool connecting;
-	bool gated;      /* as the link was opened */
-	bool begun;      /* it recovers, or will soon: it cannot be left behind any more */
-	unsigned redone; /* steps of its recovery, with this daemon; NVME_REDO_STEPS: all */
+	uint32_t cancelled; /* whoever opens its link is to give up; read on `home` */
+	bool gated;         /* as the link was opened */
+	bool begun;         /* it recovers, or will soon: it cannot be left behind any more */
+	unsigned redone;    /* steps of its recovery, with this daemon; NVME_REDO_STEPS: all */
 	uint64_t retry_pause_ns;
 	struct fiber_task connect_task;
 	struct reactor_timer retry;
@@ -66,6 +67,8 @@ struct node_controller_status {
 
 /* node_nvme.c */
 int node_nvme_load(struct node *node); /* at start, when vDisks are open */
+/* Nobody waits for keepers any more. */
+void node_nvme_begin_close(struct node *node);
 /* Waits for fibers at work, and leaves all keepers to the next daemon. */
 void node_nvme_close(struct node *node);
 struct node_controller *node_nvme_find(struct node *node, const char *name);
@@ -136,7 +139,7 @@ int node_nvme_write_namespace(const struct node_controller *controller,
 			      const struct node_namespace *ns);
 /* Writes a row again that exists; 0 too when it is gone. -ESTALE: it was written meanwhile. */
 int node_nvme_update_namespace(const struct node_controller *controller,
-			  const struct node_namespace *ns);
+			       const struct node_namespace *ns);
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid);
 int node_nvme_delete_controller(const struct node_controller *controller);
 /* An entry without row, in its place in the list; spec.link is empty when the paths of its sockets

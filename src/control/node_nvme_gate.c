@@ -126,7 +126,8 @@ static void leave_behind(struct node_controller *controller, unsigned step)
 
 static bool may_wait(const struct node_controller *controller)
 {
-	return controller->state == NODE_CONTROLLER_STARTING && !controller->node->stopping;
+	return controller->state == NODE_CONTROLLER_STARTING && !controller->node->stopping &&
+	       !vfu_load(&controller->cancelled);
 }
 
 /* 0, or -ESHUTDOWN when there is nothing to wait for any more. */

@@ -272,7 +272,7 @@ static void handle_irq_info(struct keeper *keeper, const struct vfu_header *head
 	}
 	info.argsz = sizeof(info);
 	info.count = info.index == VFU_IRQ_INTX   ? 1
-		     : info.index == VFU_IRQ_MSIX ? VFU_VECTOR_COUNT
+		     : info.index == VFU_IRQ_MSIX ? keeper->vectors
 						  : 0;
 	info.flags = info.count == 0 ? 0 : VFIO_IRQ_INFO_EVENTFD;
 	if (info.index == VFU_IRQ_INTX)

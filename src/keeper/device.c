@@ -65,7 +65,7 @@ static void init_config(struct keeper *keeper)
 	put_word(keeper, CAP_POWER + PCI_PM_PMC, 3, 0);
 	put_word(keeper, CAP_POWER + PCI_PM_CTRL, PCI_PM_CTRL_NO_SOFT_RESET, 3);
 	put_word(keeper, CAP_MSIX, CAP_EXPRESS << 8 | PCI_CAP_ID_MSIX, 0);
-	put_word(keeper, CAP_MSIX + PCI_MSIX_FLAGS, VFU_VECTOR_COUNT - 1,
+	put_word(keeper, CAP_MSIX + PCI_MSIX_FLAGS, (uint16_t)(keeper->vectors - 1),
 		 PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	put_le32(config + CAP_MSIX + PCI_MSIX_TABLE, 2 * VFU_PAGE_BYTES);
 	put_le32(config + CAP_MSIX + PCI_MSIX_PBA, 3 * VFU_PAGE_BYTES);
@@ -80,11 +80,20 @@ static void init_config(struct keeper *keeper)
 void device_init(struct keeper *keeper)
 {
 	struct vfu_registers *registers = &keeper->shared->registers;
+	unsigned queues = keeper->options.queues;
 
+	keeper->vectors = queues && queues < VFU_VECTOR_COUNT ? queues + 1 : VFU_VECTOR_COUNT;
 	init_config(keeper);
 	/* MQES, CQR, TO 127.5 s, DSTRD 0, NVM commands, pages of 4 KiB */
 	registers->cap = (VFU_QUEUE_DEPTH - 1) | 1u << 16 | 0xffu << 24 | UINT64_C(1) << 37;
 	registers->vs = 0x00010400;
+}
+
+void device_resume(struct keeper *keeper)
+{
+	uint16_t flags = get_le16(keeper->shared->pci_config + CAP_MSIX + PCI_MSIX_FLAGS);
+
+	keeper->vectors = MIN((flags & PCI_MSIX_FLAGS_QSIZE) + 1u, VFU_VECTOR_COUNT);
 }
 
 /* A reset of the function: what the guest may write is as in the beginning. */
@@ -319,7 +328,7 @@ static void set_events(struct keeper *keeper, const struct vfu_irq_set *set)
 
 static int check_irqs(const struct keeper *keeper, const struct vfu_irq_set *set)
 {
-	uint32_t vectors = set->index == VFU_IRQ_MSIX ? VFU_VECTOR_COUNT : 1;
+	uint32_t vectors = set->index == VFU_IRQ_MSIX ? keeper->vectors : 1;
 	unsigned fd_count = keeper->client_receiver.fd_count;
 	struct stat status;
 

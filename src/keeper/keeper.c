@@ -248,6 +248,8 @@ int keeper_start(struct keeper *keeper, const struct keeper_options *options)
 		r = map_found_memory(keeper);
 	if (r < 0)
 		return r;
+	if (options->resume_fd >= 0)
+		device_resume(keeper);
 	client_watch_early(keeper);
 	keeper->shared->keeper_pid = (uint64_t)getpid();
 	return r;

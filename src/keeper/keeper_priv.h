@@ -70,6 +70,7 @@ struct keeper {
 	unsigned refusals; /* answered to this client with an error */
 	struct vfu_receiver client_receiver;
 	unsigned char client_message[VFU_MESSAGE_BYTES_MAX];
+	unsigned vectors; /* of MSI-X; fixed for the life of the device, over REPLACE too */
 	int intx_fd, msix_fds[VFU_VECTOR_COUNT];
 	struct keeper_map maps[VFU_MAP_COUNT];
 	uint32_t next_map_id;
@@ -124,6 +125,8 @@ void client_refuse(struct keeper *keeper, const struct vfu_header *header, int e
 
 /* device.c */
 void device_init(struct keeper *keeper);
+/* keeper->vectors, of a device that a keeper before has made. */
+void device_resume(struct keeper *keeper);
 /* -EINVAL for an access that the region does not have. */
 int device_read(struct keeper *keeper, const struct vfu_region_access *access, void *data);
 /* 1 when a function-level reset was asked for: the answer waits for it. */

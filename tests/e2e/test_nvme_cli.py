@@ -110,6 +110,7 @@ def every_verb_in_both_forms(daemon):
     daemon.cli("nvme", "delete", "vm2")
     check(daemon.json("nvme", "list") == [], "list after delete")
     check(rig.keepers_below(daemon.directory) == [], "a keeper is left")
+    check(os.listdir(daemon.path("nvme")) == [], os.listdir(daemon.path("nvme")))
     check(not os.path.exists(path), "a socket is left")
     daemon.stop()
 
@@ -303,6 +304,7 @@ def units_where_systemd_starts_it(daemon):
               words)
         check(daemon.json("nvme", "show", "vm-1")["state"] == "online", "online")
         daemon.cli("nvme", "delete", "vm-1")
+        check(not os.path.exists(daemon.path("nvme/vm-1.env")), "its environment stays")
         with open(daemon.path("refuse"), "w", encoding="utf-8"):
             pass
         answer = daemon.json("nvme", "create", "vm-1", expect=3)

@@ -53,6 +53,15 @@ static int spawn(void *context, const struct keeper_spec *spec)
 	return 0;
 }
 
+static void forget(void *context, const struct keeper_spec *spec)
+{
+	struct keeper_rig_keeper *keeper = by_path(context, spec->link);
+
+	fiber_sleep(NSEC_PER_MSEC);
+	if (keeper)
+		keeper->forgotten++;
+}
+
 static int open_link(void *context, const struct nvme_link_options *options,
 		     struct nvme_link **ret_link)
 {
@@ -189,6 +198,7 @@ static void get_stats(struct nvme_link *link, struct nvme_stats *ret_stats)
 
 const struct keeper_ops keeper_rig_ops = {
 	.spawn = spawn,
+	.forget = forget,
 	.open = open_link,
 	.start = start,
 	.close = close_link,

@@ -22,7 +22,7 @@ struct keeper_rig_keeper {
 	struct keeper_rig *rig;
 	char path[KEEPER_PATH_MAX + 1];
 	bool running;
-	unsigned spawned, replaced;
+	unsigned spawned, replaced, forgotten;
 	int open_error;
 	bool slow; /* what it does of recovery never ends */
 	struct keeper_spec spec;

@@ -44,7 +44,7 @@ static uint16_t admin_check_cq(struct nvme_command *command)
 
 	if (id == 0 || id > controller->options.io_queues || controller->cqs[id].shared->state)
 		return NVME_STATUS_SPECIFIC(NVME_SC_QID_INVALID);
-	if (vector >= VFU_VECTOR_COUNT ||
+	if (vector > controller->options.io_queues ||
 	    (vector > 0 && !vfu_load(&controller->shared->msix_enabled)))
 		return NVME_STATUS_SPECIFIC(NVME_SC_INVALID_VECTOR);
 	if (NVME_CC_IOCQES(controller->shared->registers.cc) != 4)

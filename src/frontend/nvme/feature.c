@@ -103,7 +103,7 @@ static void feature_get_irq_config(struct nvme_command *command)
 	uint16_t vector = (uint16_t)nvme_sqe_of(command)->cdw11;
 	bool direct;
 
-	if (vector >= VFU_VECTOR_COUNT) {
+	if (vector > command->controller->options.io_queues) {
 		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
 		return;
 	}
@@ -184,7 +184,7 @@ static void feature_set_irq_config(struct nvme_command *command)
 	uint16_t vector = (uint16_t)cdw11;
 	uint64_t *word = &command->controller->shared->admin.direct_vectors[vector / 64 % 4];
 
-	if (vector >= VFU_VECTOR_COUNT) {
+	if (vector > command->controller->options.io_queues) {
 		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
 		return;
 	}

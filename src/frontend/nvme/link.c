@@ -365,10 +365,23 @@ static int receive_all(struct nvme_link *link)
 
 /* --- open --- */
 
+static int link_pause(const struct nvme_link *link, uint64_t deadline_ns)
+{
+	const uint32_t *cancelled = link->options.cancelled;
+
+	if (cancelled && vfu_load(cancelled))
+		return -ECANCELED;
+	if (reactor_now_ns(link->options.home) > deadline_ns)
+		return -ETIMEDOUT;
+	fiber_sleep(OPEN_LOOK_NS);
+	return 0;
+}
+
 static int link_connect(struct nvme_link *link, uint64_t deadline_ns)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	size_t length = strlen(link->options.path);
+	int r;
 
 	if (length >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
@@ -379,9 +392,9 @@ static int link_connect(struct nvme_link *link, uint64_t deadline_ns)
 	while (connect(link->fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		if (errno != EAGAIN) /* its backlog is full */
 			return -errno;
-		if (reactor_now_ns(link->options.home) > deadline_ns)
-			return -ETIMEDOUT;
-		fiber_sleep(OPEN_LOOK_NS);
+		r = link_pause(link, deadline_ns);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -396,11 +409,8 @@ static int link_greet(struct nvme_link *link, uint64_t deadline_ns)
 
 	while (r == 0 && !link->ready) {
 		r = receive_all(link);
-		if (r == 0 && !link->ready) {
-			if (reactor_now_ns(link->options.home) > deadline_ns)
-				return -ETIMEDOUT;
-			fiber_sleep(OPEN_LOOK_NS);
-		}
+		if (r == 0 && !link->ready)
+			r = link_pause(link, deadline_ns);
 	}
 	return r;
 }

@@ -29,6 +29,8 @@ struct nvme_link_options {
 	const char *path; /* the keeper's link socket; used during open only */
 	int fence_fd;     /* read end of this process's fence; belongs to the caller, outlives the
 			   * link */
+	const uint32_t *cancelled; /* opening ends with -ECANCELED once it is not 0; may be NULL.
+				    * Read with vfu_load() */
 	uint64_t timeout_ns; /* from connecting to READY: an engine before this one may still be
 			      * draining. 0 = 30 s */
 	/* home, host and host_context are filled in by the link. */
@@ -41,8 +43,9 @@ struct nvme_link_options {
 	void *context;
 };
 
-/* From a fiber. -ENOENT, -ECONNREFUSED: no keeper listens. -ETIMEDOUT; -EPROTO: another version,
- * or nonsense; -EUCLEAN: contents that no engine wrote; what the keeper refused with; -ENOMEM. */
+/* From a fiber. -ENOENT, -ECONNREFUSED: no keeper listens. -ETIMEDOUT; -ECANCELED; -EPROTO: another
+ * version, or nonsense; -EUCLEAN: contents that no engine wrote; what the keeper refused with;
+ * -ENOMEM. */
 int nvme_link_open(const struct nvme_link_options *options, struct nvme_link **ret_link);
 void nvme_link_start(struct nvme_link *link);
 struct nvme_controller *nvme_link_controller(struct nvme_link *link);

@@ -133,6 +133,7 @@ static void every_method_works(void **state)
 	assert_int_equal(link_of("vm")->namespaces[1].nsid, 0);
 	GOOD("nvme.delete", NAMED("vm"));
 	assert_false(keeper_rig_find(&rig.keepers, "vm")->running);
+	assert_int_equal(keeper_rig_find(&rig.keepers, "vm")->forgotten, 1);
 	GOOD("vdisk.delete", DISK("d"));
 	node_rig_done(&rig);
 }
@@ -341,6 +342,17 @@ static void those_who_share_recover_together(void **state)
 	pass(NSEC_PER_SEC / 2);
 	assert_int_equal(keeper_rig_find(&rig.keepers, "b")->spawned, 2);
 	expect_field("a", "state", "online");
+	/* Who waits gives way to a deletion, which may be refused. */
+	keeper_rig_find(&rig.keepers, "b")->slow = true;
+	restart();
+	keeper_rig_find(&rig.keepers, "a")->shared->client_connected = 1;
+	BAD(ERROR_BUSY, "nvme.delete", NAMED("a"));
+	pass(NSEC_PER_SEC);
+	expect_field("a", "state", "starting");
+	keeper_rig_find(&rig.keepers, "b")->slow = false;
+	pass(NSEC_PER_SEC);
+	expect_field("a", "state", "online");
+	assert_int_equal(link_of("a")->gone_on, NVME_REDO_STEPS);
 	/* It ends at once while they wait for each other. */
 	keeper_rig_find(&rig.keepers, "b")->slow = true;
 	restart();

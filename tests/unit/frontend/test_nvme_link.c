@@ -32,6 +32,7 @@ struct keeper {
 	int shared_fd, doorbells_fd, event_fd, memory_fd, unsealed_fd;
 	struct nvme_link *link;
 	_Atomic int lost;
+	uint32_t cancelled; /* opening it is to end */
 	bool goodbye;
 };
 
@@ -142,7 +143,8 @@ static int open_link(void *arg)
 		.home = keeper->rig.reactors[0],
 		.path = real_rig_path(&keeper->rig, "link"),
 		.fence_fd = keeper->event_fd, /* for this keeper any descriptor will do */
-		.timeout_ns = TIMEOUT_NS,
+		.timeout_ns = keeper->cancelled ? 60 * NSEC_PER_SEC : TIMEOUT_NS,
+		.cancelled = &keeper->cancelled,
 		.controller = {.name = "test",
 			       .serial = "TEST",
 			       .model = "test",
@@ -439,6 +441,9 @@ static void gives_up_where_nobody_answers(void **state)
 	struct keeper *keeper = *state;
 
 	assert_int_equal(try_with(keeper, mute), -ETIMEDOUT);
+	keeper->cancelled = 1;
+	assert_int_equal(try_with(keeper, mute), -ECANCELED);
+	keeper->cancelled = 0;
 	assert_int_equal(try_with(keeper, hang_up), -ECONNRESET);
 	assert_int_equal(try_with(keeper, hang_up_in_between), -ECONNRESET);
 	assert_int_equal(try_with(keeper, refuse), -EBUSY);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,8 +29,8 @@ void stage_start(struct stage *stage)
 	snprintf(stage->socket, sizeof(stage->socket), "%s/socket", directory);
 	stage->keeper = fork();
 	if (stage->keeper == 0) {
-		execl(program, program, "--name", "test", "--link", stage->link, "--socket",
-		      stage->socket, NULL);
+		execl(program, program, "--queues", "20", "--name", "test", "--link", stage->link,
+		      "--socket", stage->socket, NULL);
 		_exit(127);
 	}
 	assert_true(stage->keeper > 0);
@@ -100,4 +101,19 @@ void stage_write_register(struct stage *stage, uint32_t at, uint32_t value)
 int stage_unmap(struct stage *stage)
 {
 	return vfu_client_unmap(&stage->client, STAGE_ADDRESS, MIB);
+}
+
+void stage_assert_vectors(struct stage *stage, unsigned vectors)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct vfio_irq_info info;
+	uint16_t flags;
+
+	assert_int_equal(vfu_client_read(&stage->client, 7, 0x52, &flags, 2), 0);
+	assert_int_equal((flags & 0x7ff) + 1, vectors);
+	assert_int_equal(vfu_client_get_irq_info(&stage->client, 2, &info), 0);
+	assert_int_equal(info.count, vectors);
+	assert_int_equal(vfu_client_set_irqs(&stage->client, 2, vectors - 1, 1, &event), 0);
+	assert_true(vfu_client_set_irqs(&stage->client, 2, vectors, 1, &event) < 0);
+	close(event);
 }

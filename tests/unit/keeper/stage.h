@@ -17,6 +17,7 @@
 
 #define STAGE_ADDRESS (16 * MIB)
 #define STAGE_MS      10000
+#define STAGE_VECTORS 21 /* of its keeper's 20 queue pairs */
 
 struct stage {
 	pid_t keeper;
@@ -38,6 +39,8 @@ int stage_keeper_ended(const struct stage *stage);
 void stage_map(struct stage *stage);
 int stage_unmap(struct stage *stage);
 void stage_assert_alive(struct stage *stage);
+/* The device has so many vectors, and no more. */
+void stage_assert_vectors(struct stage *stage, unsigned vectors);
 void stage_write_register(struct stage *stage, uint32_t at, uint32_t value);
 
 static inline uint64_t stage_now_ms(void)

@@ -122,6 +122,13 @@ static void gives_an_engine_all_that_there_is(void **state)
 	close(events[1]);
 }
 
+static void has_a_vector_for_each_queue(void **state)
+{
+	stage_assert_vectors(*state, STAGE_VECTORS);
+	assert_int_equal(reset(*state), 0);
+	stage_assert_vectors(*state, STAGE_VECTORS);
+}
+
 static void unmap_waits_for_the_engine(void **state)
 {
 	struct stage *stage = *state;
@@ -529,6 +536,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		KEEPER_TEST(gives_an_engine_all_that_there_is),
+		KEEPER_TEST(has_a_vector_for_each_queue),
 		KEEPER_TEST(unmap_waits_for_the_engine),
 		KEEPER_TEST(unmap_waits_for_the_fence_of_a_dead_engine),
 		KEEPER_TEST(nobody_waits_for_an_engine_that_said_goodbye),

@@ -127,6 +127,7 @@ static void a_newer_build_takes_over(void **state)
 	engine_say(&engine, VFU_LINK_BYE, 0, 0);
 	assert_int_equal(stage_unmap(stage), 0);
 	engine_close(&engine);
+	stage_assert_vectors(stage, STAGE_VECTORS);
 }
 
 static void expect_welcome_again(struct engine *engine, const struct stage *stage)
