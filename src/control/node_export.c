@@ -63,16 +63,17 @@ static void make_target(const struct node_vdisk *vdisk, bool with_id,
 static int serve(struct node *node, struct node_vdisk *vdisk, const struct node_export *export,
 		 const void *reservations, size_t length)
 {
-	const struct iscsi_lun lun = {.volume = vdisk_volume(vdisk->vdisk),
-				      .identity = node->identity,
-				      .serial = vdisk->info.id,
-				      .product = vdisk->info.name,
-				      .read_only = export->read_only,
-				      .removable = export->removable,
-				      .reservations = reservations,
-				      .reservations_length = length,
-				      .thin = true};
+	struct iscsi_lun lun = {.volume = vdisk_volume(vdisk->vdisk),
+				.identity = node->identity,
+				.serial = vdisk->info.id,
+				.product = vdisk->info.name,
+				.read_only = export->read_only,
+				.removable = export->removable,
+				.reservations = reservations,
+				.reservations_length = length,
+				.thin = true};
 
+	node_space_get(node, vdisk->info.pool_id, &lun.space_available, &lun.space_total);
 	return iscsi_server_add_lun(node->iscsi, export->target, export->lun, &lun);
 }
 

@@ -174,6 +174,9 @@ int node_vdisk_get_stats(struct node *node, struct node_vdisk *vdisk,
 double node_write_amplification(const struct vdisk_stats *stats);
 
 /* node_space.c */
+/* What the vDisks of a pool can still grow by, of how much; 0 of 0 when it is not open. */
+void node_space_get(struct node *node, uint64_t pool_id, uint64_t *ret_available,
+		    uint64_t *ret_total);
 void node_space_start(struct node *node);
 void node_space_stop(struct node *node); /* waits; the node is stopping */
 

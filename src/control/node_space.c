@@ -20,10 +20,28 @@ static bool has_exports(const struct node *node, uint64_t pool)
 	return false;
 }
 
-static void tell(struct node *node, const struct node_pool *pool, const struct pool_space *space)
+static uint64_t available_of(const struct pool_space *space)
 {
 	uint64_t taken = space->live + space->admitted;
-	uint64_t available = space->limit > taken ? space->limit - taken : 0;
+
+	return space->limit > taken ? space->limit - taken : 0;
+}
+
+void node_space_get(struct node *node, uint64_t pool_id, uint64_t *ret_available,
+		    uint64_t *ret_total)
+{
+	struct node_pool *pool = node_pool_by_id(node, pool_id);
+	struct pool_space space = {0};
+
+	if (pool && pool->pool)
+		node_pool_get_space(pool, &space);
+	*ret_available = available_of(&space);
+	*ret_total = space.limit;
+}
+
+static void tell(struct node *node, const struct node_pool *pool, const struct pool_space *space)
+{
+	uint64_t available = available_of(space);
 	struct node_vdisk *vdisk;
 
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {

@@ -44,6 +44,7 @@ struct iscsi_lun {                   /* copied */
 	size_t reservations_length;
 	bool read_only;
 	bool thin;             /* advertises provisioning, UNMAP */
+	uint64_t space_available, space_total; /* see iscsi_server_set_space(); 0: not known yet */
 	bool removable;        /* its medium can be ejected and loaded again */
 	uint32_t atomic_bytes; /* a write of so many is stored whole or not at all; 0: no promise */
 };

@@ -93,6 +93,7 @@ int iscsi_unit_new(struct iscsi_shard *shard, uint16_t lun, const struct iscsi_l
 	unit->scsi.thin = spec->thin;
 	unit->scsi.removable = spec->removable;
 	unit->scsi.atomic_bytes = spec->atomic_bytes;
+	scsi_unit_set_space(&unit->scsi, spec->space_available, spec->space_total);
 	*ret_unit = TAKE_PTR(unit);
 	return 0;
 }

@@ -853,6 +853,14 @@ static void space_has_a_threshold(void **state)
 {
 	const uint8_t sense[10] = {0x5a, 0x08, 0x1c, 2, [8] = 64};
 	const uint8_t select[10] = {0x55, 0x10, [8] = 32};
+	/* SPF and code, subpage, length; ENABLED, available resources, 10 sets. */
+	const uint8_t page[24] = {0x5c, 0x02, 0, 20, [16] = 0x80, 0x01, 0, 0, 0, 0, 0, 10};
+	/* Parameters 1 and 2: list format, 8 bytes, a count, shared with others. */
+	const uint8_t log[28] = {0x0c, 0, 0, 24, 0,    1,    0x03, 8, 0, 0, 0,  40,  0x02,
+				 0,    0, 0, 0,  0x02, 0x03, 8,    0, 0, 0, 60, 0x02};
+	/* LBPU, LBPWS, LBPWS10, LBPRZ 001b; thin. */
+	const uint8_t vpd[8] = {0, 0xb2, 0, 4, 11, 0xe4, 0x02, 0};
+	struct scsi_nexus late;
 
 	(void)state;
 	f.nexus.attentions = 0;
@@ -861,15 +869,14 @@ static void space_has_a_threshold(void **state)
 	(void)run(sense, 10, 0, 64);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 	scsi_unit_set_space(&f.unit, 40 * MIB, 100 * MIB);
+	(void)RUN(0, 0, 0, 0, 0, 0, 0, 0);
+	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_MODE_CHANGED);
 	assert_int_equal(RUN(0, 64, 0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 64, 0), SCSI_GOOD);
 	assert_int_equal(f.in_length, 28);
-	assert_int_equal(get_be32(f.in + 8), 40);
-	assert_int_equal(get_be32(f.in + 20), 60);
+	assert_memory_equal(f.in, log, sizeof(log));
 	assert_int_equal(run(sense, 10, 0, 64), SCSI_GOOD);
 	assert_int_equal(f.in_length, 8 + 24);
-	assert_int_equal(f.in[8], 0x5c);
-	assert_int_equal(get_be16(f.in + 10), 20);
-	assert_int_equal(get_be32(f.in + 28), 10); /* MiB */
+	assert_memory_equal(f.in + 8, page, sizeof(page));
 	memcpy(f.out, f.in, 32);
 	memset(f.out, 0, 8);
 	assert_int_equal(run(select, 10, 32, 0), SCSI_GOOD); /* as it is */
@@ -877,10 +884,12 @@ static void space_has_a_threshold(void **state)
 	(void)run(select, 10, 32, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
 	assert_int_equal(RUN(0, 64, 0x12, 1, 0xb2, 0, 64, 0), SCSI_GOOD);
-	assert_int_equal(f.in[4], 11); /* 2^11 blocks are 1 MiB */
+	assert_memory_equal(f.in, vpd, sizeof(vpd)); /* 2^11 blocks are 1 MiB */
 	scsi_unit_set_space(&f.unit, 9 * MIB, 100 * MIB);
 	(void)RUN(0, 0, 0, 0, 0, 0, 0, 0);
 	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_SOFT_THRESHOLD);
+	assert_true(f.command.sense.information_valid);
+	assert_int_equal(f.command.sense.information, 16); /* the descriptor in the mode page */
 	scsi_unit_set_space(&f.unit, 11 * MIB, 100 * MIB); /* hardly better */
 	scsi_unit_set_space(&f.unit, 8 * MIB, 100 * MIB);
 	assert_int_equal(RUN(0, 0, 0, 0, 0, 0, 0, 0), SCSI_GOOD);
@@ -888,6 +897,10 @@ static void space_has_a_threshold(void **state)
 	scsi_unit_set_space(&f.unit, 8 * MIB, 100 * MIB);
 	(void)RUN(0, 0, 0, 0, 0, 0, 0, 0);
 	assert_sense(SCSI_UNIT_ATTENTION, SCSI_ASC_SOFT_THRESHOLD);
+	scsi_nexus_init(&late, &f.unit, "iqn.2026-01.org.example:late");
+	assert_int_equal(late.attentions,
+			 1u << SCSI_ATTENTION_POWER_ON | 1u << SCSI_ATTENTION_SPACE_LOW);
+	scsi_nexus_done(&late);
 }
 
 /* --- Third-party copies --- */

@@ -64,10 +64,11 @@ static size_t fill_exceptions(const struct scsi_unit *unit, enum control control
 	return 12;
 }
 
-#define PROVISIONING_BYTES 24
+#define PROVISIONING_BYTES (SCSI_SPACE_DESCRIPTOR_AT + 8)
 
-/* SBC-3 6.4.6: logical block provisioning, a subpage: one soft threshold, of what is available,
- * that is armed while it falls. Empty while nothing is known. */
+/* SBC-3 6.4.6: logical block provisioning, a subpage. SITUA is 0: all nexuses hear. One descriptor:
+ * a soft threshold (type 0) of what is available, armed while it falls (arming 0). Empty while
+ * nothing is known. */
 static size_t fill_provisioning(const struct scsi_unit *unit, enum control control, uint8_t *page)
 {
 	uint64_t threshold = unit->space_total / 100 * SCSI_SPACE_PERCENT;
@@ -75,9 +76,11 @@ static size_t fill_provisioning(const struct scsi_unit *unit, enum control contr
 	if (!scsi_unit_has_thresholds(unit))
 		return 0;
 	if (control != CONTROL_CHANGEABLE) {
-		page[16] = 0x80; /* ENABLED */
-		page[17] = 0x01; /* available resources */
-		put_be32(page + 20, scsi_unit_space_sets(threshold));
+		uint8_t *descriptor = page + SCSI_SPACE_DESCRIPTOR_AT;
+
+		descriptor[0] = 0x80; /* ENABLED */
+		descriptor[1] = 0x01; /* available LBA mapping resources */
+		put_be32(descriptor + 4, scsi_unit_space_sets(threshold));
 	}
 	return PROVISIONING_BYTES;
 }

@@ -48,6 +48,9 @@ void scsi_unit_set_space(struct scsi_unit *unit, uint64_t available, uint64_t to
 {
 	uint64_t threshold = total / 100 * SCSI_SPACE_PERCENT;
 
+	/* SBC-4: so the logical block provisioning mode page wants it. */
+	if (unit->thin && unit->space_total != total)
+		scsi_unit_attention(unit, SCSI_ATTENTION_MODE_CHANGED, NULL);
 	unit->space_available = available;
 	unit->space_total = total;
 	if (!scsi_unit_has_thresholds(unit))
@@ -90,6 +93,8 @@ void scsi_nexus_init(struct scsi_nexus *nexus, struct scsi_unit *unit, const cha
 	if (nexus->registration)
 		nexus->registration->nexus = nexus;
 	scsi_nexus_attention(nexus, SCSI_ATTENTION_POWER_ON);
+	if (unit->space_low)
+		scsi_nexus_attention(nexus, SCSI_ATTENTION_SPACE_LOW);
 }
 
 void scsi_nexus_done(struct scsi_nexus *nexus)
@@ -116,5 +121,9 @@ bool scsi_nexus_take_attention(struct scsi_nexus *nexus, struct scsi_sense *ret_
 	nexus->attentions &= ~(1u << attention);
 	*ret_sense =
 		(struct scsi_sense){.key = SCSI_UNIT_ATTENTION, .asc = attention_asc[attention]};
+	if (attention == SCSI_ATTENTION_SPACE_LOW) { /* SBC-3 4.7.3.7.6: which threshold it was */
+		ret_sense->information_valid = true;
+		ret_sense->information = SCSI_SPACE_DESCRIPTOR_AT;
+	}
 	return true;
 }

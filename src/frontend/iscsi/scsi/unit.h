@@ -83,6 +83,8 @@ static inline uint64_t scsi_unit_naa(const struct scsi_unit *unit)
 #define SCSI_SPACE_SET_BITS 20
 /* Below this part of the total the soft threshold is reached. */
 #define SCSI_SPACE_PERCENT 10
+/* Of its descriptor, in the logical block provisioning mode page. */
+#define SCSI_SPACE_DESCRIPTOR_AT 16
 static inline bool scsi_unit_has_thresholds(const struct scsi_unit *unit)
 {
 	return unit->thin && unit->space_total > 0;
@@ -93,6 +95,7 @@ static inline uint32_t scsi_unit_space_sets(uint64_t bytes)
 
 	return sets > UINT32_MAX ? UINT32_MAX : (uint32_t)sets;
 }
+/* Another total is another threshold: the nexuses hear that mode parameters have changed. */
 void scsi_unit_set_space(struct scsi_unit *unit, uint64_t available, uint64_t total);
 bool scsi_unit_is_write_protected(const struct scsi_unit *unit);
 /* For every nexus but `except` (which may be NULL). */
@@ -101,7 +104,7 @@ void scsi_unit_attention(struct scsi_unit *unit, enum scsi_attention attention,
 /* LOGICAL UNIT RESET: what SAM-5 6.3.3 clears, and an attention for all nexuses but `except`. */
 void scsi_unit_reset(struct scsi_unit *unit, const struct scsi_nexus *except);
 
-/* A new nexus has a pending POWER ON. */
+/* A new nexus has a pending POWER ON, and hears of a threshold that is reached already. */
 void scsi_nexus_init(struct scsi_nexus *nexus, struct scsi_unit *unit, const char *port);
 /* I_T nexus loss (SAM-5 6.3.4): reservations of RESERVE(6) and removal prevention end. */
 void scsi_nexus_done(struct scsi_nexus *nexus);
