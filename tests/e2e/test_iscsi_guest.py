@@ -79,6 +79,9 @@ CHAP = (("node.session.auth.authmethod", "CHAP"), ("node.session.auth.username",
 
 SHORT = (("node.session.timeo.replacement_timeout", "5"),)  # the other path takes over
 
+DIGESTS = (("node.conn[0].iscsi.HeaderDigest", "CRC32C"),
+           ("node.conn[0].iscsi.DataDigest", "CRC32C"))
+
 
 def discovers_and_logs_in(disks):
     guest, node = disks.one, disks.node(TARGET)
@@ -108,6 +111,20 @@ def makes_a_file_system(disks):
 def remount(guest, disk="/run/disk"):
     guest.sh(f"umount /mnt && /sbin/e2fsck -fn {disk} && mount -t ext4 {disk} /mnt && "
              "sha256sum -c /mnt/sums")
+
+
+def another_disk_comes_and_goes(disks):
+    guest, daemon = disks.one, disks.daemon
+    other = disks.path(TARGET).replace("lun-0", "lun-1")
+    daemon.cli("vdisk", "create", "default/other", "16M")
+    daemon.cli("iscsi", "lun", "add", TARGET, "default/other")
+    guest.until("sync; dmesg | grep 'LUN assignments on this target have changed'")
+    guest.sh("iscsiadm -m session --rescan")
+    guest.until(f"[ -b {other} ]")
+    guest.sh(f"dd if=/run/disk of={other} bs=64k count=4 oflag=direct 2>/dev/null")
+    guest.sh("d=$(readlink -f %s); echo 1 >/sys/block/${d##*/}/device/delete" % other)
+    daemon.cli("iscsi", "lun", "remove", TARGET, "1")
+    daemon.cli("vdisk", "delete", "default/other", "--yes")
 
 
 def live(disks):
@@ -180,8 +197,10 @@ def assemble(disks):
     """Logs in through both networks; the multipath device."""
     guest = disks.one
     guest.sh(f"umount /mnt; {disks.node(TARGET)} --logout")
-    for network in iscsi_guest.NETWORKS:
-        disks.login(guest, TARGET, network, CHAP + SHORT)
+    disks.login(guest, TARGET, 2, CHAP + SHORT)
+    disks.login(guest, TARGET, 3, CHAP + SHORT + DIGESTS)
+    negotiated = guest.sh("cat /sys/class/iscsi_connection/*/*_digest").split()
+    check(sorted(negotiated) == ["0", "0", "1", "1"], f"digests: {negotiated}")
     paths(guest, 2, 0)
     shown = guest.sh("cat /run/paths")
     wwids = set(guest.sh("cat /sys/block/sd?/device/wwid").split("\n")) - {""}
@@ -276,8 +295,9 @@ def compare_and_write(disks):
         guest.sh("iscsiadm -m node --logout")
 
 
-STEPS = (discovers_and_logs_in, makes_a_file_system, the_daemon_ends_under_load, gives_room_back,
-         grows, paths_are_lost, reserve, compare_and_write)
+STEPS = (discovers_and_logs_in, makes_a_file_system, another_disk_comes_and_goes,
+         the_daemon_ends_under_load, gives_room_back, grows, paths_are_lost, reserve,
+         compare_and_write)
 
 # What their kernels say of a path that was lost, and of a write that a reservation forbids.
 ALLOWED = {paths_are_lost: "I/O error, dev sd",
