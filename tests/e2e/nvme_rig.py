@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 
 import rig
 from rig import check, wait_for
