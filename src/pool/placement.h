@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #define PLACEMENT_COPIES_MAX 3u
+#define PLACEMENT_AVOID_MAX  4u
 #define PLACEMENT_TIERS_MAX  4u
 
 struct placement_disk {
@@ -27,11 +28,13 @@ struct placement_disk {
 };
 
 struct placement_want {
-	unsigned copies;                      /* 1 .. PLACEMENT_COPIES_MAX */
-	uint64_t bytes;                       /* of each */
-	uint64_t avoid[PLACEMENT_COPIES_MAX]; /* ids of disks that have it already; 0 = none */
-	uint8_t tiers[PLACEMENT_TIERS_MAX];   /* in order of preference ... */
-	unsigned tier_count;                  /* ... 0 = any tier is as good */
+	unsigned copies;                     /* 1 .. PLACEMENT_COPIES_MAX */
+	uint64_t bytes;                      /* of each */
+	uint64_t avoid[PLACEMENT_AVOID_MAX]; /* ids of disks that have it already; 0 = none */
+	uint32_t avoid_domains[PLACEMENT_AVOID_MAX]; /* where other copies are: rather not there */
+	unsigned avoid_domain_count;
+	uint8_t tiers[PLACEMENT_TIERS_MAX]; /* in order of preference ... */
+	unsigned tier_count;                /* ... 0 = any tier is as good */
 	uint64_t random;
 };
 

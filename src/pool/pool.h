@@ -1,32 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * A pool: capacity on a disk (one directory here; later several disks), its files, and the account
- * of its space.
+ * A pool: capacity on one or more disks (pool_disk.h), its files, and the account of its space.
  *
- * On disk, below the pool's directory:
+ * On each disk, below its directory:
  *     label                   identity: magic, version, pool id, disk id, CRC (docs/format.md)
  *     groups/XX/ID.eg         egroup files, named by file id (16 hex digits), XX = its last byte
  *     spare/ID.sp             written files without content that counts, for reuse
  *
- * Files. A file that was written once is cheaper to overwrite than a new one to extend, so removed
- * files go to spare/ and come back from there, and while the pool is idle spare files are made and
- * written ahead. A spare file may contain old records: readers tell them by the group id in each
- * header.
+ * Files. A file has 1 to 3 copies, each on a disk of its own. One that was written once is cheaper
+ * to overwrite than a new one to extend, so removed files go to spare/ and come back from there,
+ * and while the pool is idle spare files are made and written ahead. A spare file may contain old
+ * records: readers tell them by the group id in each header.
  *
- * Space. Capacity = what the configuration gives, at most what the file system can hold. `used` is
- * the size of all group files, whatever is live in them. The reserve is room that only reclaim and
- * checkpoints may take. Growth of live data is admitted by pool_admit().
+ * Space is kept for each disk. Capacity = what the configuration gives, at most what the file
+ * system can hold. `used` is the size of all group files, whatever is live in them. The reserve is
+ * room that only reclaim and checkpoints may take. Growth of live data is admitted by pool_admit().
  *
- *     group    = pool_group_bytes(): capacity / 128 as a power of two, 1 to 64 MiB. Larger groups
- *                would leave a small pool with too few of them for compaction to choose from.
+ *     group    = pool_group_bytes(): capacity / 128 of the smallest disk, as a power of two, 1 to
+ *                64 MiB. Larger groups would leave a small disk with too few of them for compaction
+ *                to choose from.
  *     reserve  = max(3 groups, 3 % of the capacity): a fold that rewrites every leaf of full
  *                vDisks takes less than 0.4 %; there is room for a compaction target and two more.
  *     limit    = 91 % of capacity - reserve: the most that may be live. When the rest is full, at
  *                least 9 % of what is written is garbage, so that some group gives back more than
  *                that when compacted. A vDisk of 80 % of the pool fits with its map (0.4 %) and
  *                leaves 8 % for what was overwritten but not folded yet.
- *     pressure = 0 while more than max(4 groups, 10 %) of capacity - reserve is unused.
+ *     pressure = 0 while more than max(4 groups, 10 %) of capacity - reserve is unused; of a pool:
+ *                that of the f-th best disk, f = the largest factor in use.
  *
  * The pool lives on one home reactor; calls from fibers of other reactors are carried over.
  * Counters of the account are atomics and can be read and changed from any reactor.
@@ -39,7 +40,8 @@ struct pool_file; /* an open file of groups/ */
 #define POOL_GROUP_BYTES (64 * MIB)
 #define POOL_NAME_MAX    63
 
-#define POOL_COPIES_MAX 3u
+#define POOL_FACTOR_MAX 3u                    /* copies that can be asked for */
+#define POOL_COPIES_MAX (POOL_FACTOR_MAX + 1) /* one more while one takes another's place */
 
 /* Where the copies of a file are, as its row in the catalog says. */
 struct pool_copies {
@@ -56,9 +58,12 @@ enum pool_use { /* who asks for room */
 struct pool_spec {
 	const char *name;        /* unique; [a-z0-9][a-z0-9._-]* */
 	const char *directory;   /* absolute; it or its parent exists; holds nothing else */
-	uint64_t capacity_bytes; /* 0 = the file system's size less a margin */
+	uint64_t capacity_bytes; /* of its first disk; 0 = the file system's size less a margin */
+	const char *tier;        /* of its first disk, as in pool_disk_spec */
 };
 
+/* Sums over the disks but failed ones; live, admitted and limit in bytes times the copies that they
+ * have, the limit for the largest factor in use. */
 struct pool_space {
 	uint64_t capacity, used, live, reclaimable, reserve, spare, admitted, limit;
 };
@@ -66,9 +71,10 @@ struct pool_space {
 struct pool_info {
 	uint64_t id;
 	char name[POOL_NAME_MAX + 1];
-	char directory[4096];
+	char directory[4096]; /* of its first disk */
 	struct pool_space space;
-	const char *state; /* "online", "read-only", "missing" ... */
+	const char *state; /* of its worst disk (pool_disk_state_name()); "degraded" when others go
+			      on */
 };
 
 /* Writes label and catalog rows. -EEXIST name taken, -ENOTEMPTY directory has other content or
@@ -77,8 +83,11 @@ struct pool_info {
 /* After a crash in the middle it can simply be called again. */
 int pool_create(struct world *world, struct catalog *catalog, const struct pool_spec *spec,
 		uint64_t *ret_id);
-/* Opens a pool on the current reactor (its home). Checks the label (-EUCLEAN, -ENODEV other pool or
- * missing directory), clears files that no catalog row names away to spare/. From a fiber. */
+/* Opens a pool on the current reactor (its home). Checks the labels, clears files that no catalog
+ * row names away to spare/. Disks that cannot be found are missing (pool_disk.h); when all are,
+ * fails with the reason of the first: -ENODEV other pool or missing directory, -EUCLEAN ... From a
+ * fiber.
+ */
 int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool);
 /* No file is open. From a fiber of its home. */
 void pool_close(struct pool *pool);
@@ -96,10 +105,6 @@ uint64_t pool_id(const struct pool *pool);
 struct catalog *pool_catalog(struct pool *pool);
 /* What the pool's size suggests as the greatest size of a group file; see above. */
 uint64_t pool_group_bytes(const struct pool *pool);
-/* Tells the pool that I/O to one of its files failed: -EROFS and -ENOSPC set its state
- * ("read-only", "full"); other errors have no effect. Any reactor, never suspends. The state ends
- * by itself when the pool can write again. */
-void pool_report_error(struct pool *pool, int error);
 void pool_get_info(struct pool *pool, struct pool_info *ret_info);
 void pool_get_space(struct pool *pool, struct pool_space *ret_space);
 
@@ -115,20 +120,22 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
 struct pool_want {
 	enum pool_use use;
 	uint64_t size_bytes;
-	unsigned copies; /* 1 .. POOL_COPIES_MAX */
+	unsigned copies; /* 1 .. POOL_FACTOR_MAX */
 	bool about; /* rather a spare file of half the size or more than a new one: it was written
 		       before, which makes writing it again faster */
 };
 int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file);
-/* -ENOENT no copy can be found, or the file is not of this pool; -EBUSY it is open. */
+/* -ENOENT no copy can be found, or the file is not of this pool; -EBUSY it is open; -EIO its disks
+ * are missing. Copies that cannot be opened do not take part, as long as one can; the size is that
+ * of the largest. */
 int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
 		   struct pool_file **ret_file);
 void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies);
 uint64_t pool_first_disk(const struct pool *pool); /* its id: the one of rows of version 1 */
-/* Grows the allocation to at least size_bytes: doubled where there is room, up to
- * pool_group_bytes(). -EFBIG over POOL_GROUP_BYTES. */
+/* Grows the allocation of all copies that take part, or of none, to at least size_bytes: doubled
+ * where there is room, up to pool_group_bytes(). -EFBIG over POOL_GROUP_BYTES. */
 int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes);
-/* Gives back all beyond size_bytes (a multiple of 4 KiB). */
+/* Gives back all beyond size_bytes (a multiple of 4 KiB), on one copy at least. */
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes);
 /* I/O on it: pool_io.h. */
 uint64_t pool_file_id(const struct pool_file *file);
@@ -140,15 +147,17 @@ void pool_file_discard(struct pool_file *file);
 int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_copies *copies);
 
 /*
- * Admission of live data, in bytes; from any reactor, never suspends. pool_admit() returns -ENOSPC
- * when live + admitted + bytes would pass the limit (capacity less reserve less what reclaim needs
- * to make progress). Admitted bytes become live when the write is in the map, or are returned.
+ * Admission of live data, in bytes, of which there are (or shall be) `factor` copies; from any
+ * reactor, never suspends. pool_admit() returns -ENOSPC when what is live and admitted would not
+ * fit any more (in capacity less reserve less what reclaim needs to make progress, each copy on
+ * another disk, as many as there are), -EROFS when no disk can be written. Admitted bytes become
+ * live when the write is in the map, or are returned.
  */
-int pool_admit(struct pool *pool, uint64_t bytes);
-void pool_admit_return(struct pool *pool, uint64_t bytes);
+int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes);
+void pool_admit_return(struct pool *pool, unsigned factor, uint64_t bytes);
 /* Net change of live bytes (data and map pages), e.g. at the end of a fold or when a group
  * opens. */
-void pool_account_live(struct pool *pool, int64_t bytes);
+void pool_account_live(struct pool *pool, unsigned factor, int64_t bytes);
 
 /* Called (on the home reactor) when used space passes the level at which reclaim should run, and
  * again as long as it does. One callback a pool. */
@@ -159,8 +168,8 @@ unsigned pool_pressure(const struct pool *pool);
 bool pool_wait_space(struct pool *pool, uint64_t deadline_ns);
 
 /* How many spare files of POOL_GROUP_BYTES are written ahead while the pool is idle; 0 at first.
- * Only in pools whose groups are that large; they pay for streams that take such a file at once.
- * On the home reactor. */
+ * On each disk, only in pools whose groups are that large; they pay for streams that take such a
+ * file at once. On the home reactor. */
 #define POOL_SPARES_AHEAD_MAX 16
 void pool_set_spares_ahead(struct pool *pool, unsigned count);
 

@@ -45,6 +45,14 @@ struct pool_disk_limits {
 	uint64_t missing_ns;   /* missing that long, it has failed: 10 min; 0 = never */
 };
 
+#define POOL_DISK_LIMITS_DEFAULT                                    \
+	((struct pool_disk_limits){.slow_ns = 500 * NSEC_PER_MSEC,  \
+				   .errors = 3,                     \
+				   .fatal_errors = 30,              \
+				   .window_ns = 60 * NSEC_PER_SEC,  \
+				   .suspect_ns = 60 * NSEC_PER_SEC, \
+				   .missing_ns = 600 * NSEC_PER_SEC})
+
 struct pool_disk_spec {
 	const char *directory;   /* as in pool_spec */
 	const char *tier;        /* "ssd", "hdd", "san", "cloud"; NULL = "ssd" */
@@ -83,13 +91,19 @@ int pool_disk_list(struct pool *pool, struct pool_disk_info **ret_infos, size_t 
 int pool_disk_get(struct pool *pool, uint64_t id, struct pool_disk_info *ret_info); /* -ENOENT */
 /* By directory, uuid (hex) or id (decimal). -ENOENT */
 int pool_disk_find(struct pool *pool, const char *text, uint64_t *ret_id);
+/* -EINVAL: no other disk would take new files. */
 int pool_disk_set_draining(struct pool *pool, uint64_t id, bool draining);
-/* Declares it failed, as the operator may who has it in his hands. */
+/* Declares it failed, as the operator may who has it in his hands. -EINVAL as above. */
 int pool_disk_fail(struct pool *pool, uint64_t id);
 /* Looks for a missing or failed disk now; what is on it counts again where rows still name it. */
 int pool_disk_restore(struct pool *pool, uint64_t id);
 /* Forgets a disk that no row of a file names. -EBUSY one does; -EINVAL it is the last one. */
 int pool_disk_remove(struct pool *pool, uint64_t id);
+
+/* On the home reactor. Limits are as at POOL_DISK_LIMITS_DEFAULT until they are set; fatal_errors
+ * is at most 64. */
+void pool_disk_get_limits(const struct pool *pool, struct pool_disk_limits *ret_limits);
+void pool_disk_set_limits(struct pool *pool, const struct pool_disk_limits *limits);
 
 /* Disks that new copies can be put on now. Any reactor, never suspends. */
 unsigned pool_disks_usable(const struct pool *pool);

@@ -1,166 +1,118 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Group files: taking, opening, growing, trimming, removing. All of it happens on the home reactor;
- * calls of other reactors are carried there by fiber_call(). Data I/O goes past the pool.
+ * Group files with their copies: taking, opening, closing, removing. All of it happens on the home
+ * reactor; calls of other reactors are carried there by fiber_call(). Data I/O goes past the pool.
  *
  * Invariants
- *  1. Room is charged before it is allocated, and given back after it was freed.
- *  2. An entry of `files` in state POOL_TABLE_BUSY belongs to the call that set it.
- *  3. pool_file_take() returns after the file's entry in groups/XX is durable. Renames are atomic,
- *     so that the file is then no longer in spare/, whatever becomes of that directory's entry.
+ *  1. An open file has an entry in state POOL_TABLE_OPEN in the table of each disk that has a copy,
+ *     whether or not the disk can be reached; so no file is open twice.
+ *  2. A copy whose disk has no entry for it has no disk here (copy->disk is NULL).
  *
  * Calls use fibers of FIBER_CONTROL at home: data, checkpoint and reclaim fibers wait for room, and
  * with all of them waiting there must still be one to remove a file.
  */
-#include "pool/pool_priv.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/macros.h"
-#include "reactor/io.h"
+#include "base/reached.h"
+#include "pool/pool_priv.h"
 
 struct file_call {
 	struct pool *pool;
 	struct pool_file *file;
-	enum pool_use use;
+	const struct pool_want *want;
 	uint64_t id;
-	uint64_t size_bytes;
-	uint64_t spare_bytes; /* of a spare file that will do */
 	const struct pool_copies *copies;
 };
 
-static int carry(struct pool *pool, int (*fn)(void *arg), struct file_call *call)
+int pool_carry(struct pool *pool, int (*fn)(void *arg), void *arg)
 {
 	ASSERT(fiber_current());
-	call->pool = pool;
-	return fiber_call(pool->home, FIBER_CONTROL, fn, call);
+	return fiber_call(pool->home, FIBER_CONTROL, fn, arg);
 }
 
-static struct pool_file *file_new(struct pool *pool, uint64_t id, uint64_t size_bytes)
+static struct pool_file *file_new(struct pool *pool, uint64_t id)
 {
 	struct pool_file *file = calloc(1, sizeof(*file));
 
-	if (file)
-		*file = (struct pool_file){
-			.pool = pool, .id = id, .size_bytes = size_bytes, .copy_count = 1};
+	if (!file)
+		return NULL;
+	file->pool = pool;
+	file->id = id;
+	fiber_mutex_init(&file->changing);
+	fiber_queue_init(&file->idle);
 	return file;
 }
 
-/* Nothing depends on what closing a file says: durability is by sync. */
-static void close_handle(struct pool_file *file)
+/* Taking */
+
+struct taking {
+	struct pool_file *file;
+	const struct pool_want *want;
+	struct pool_copy_want copy_want;
+	struct pool_place place;
+	int error; /* the first */
+};
+
+static void take_on(struct taking *taking, struct pool_disk *disk)
 {
-	int r = file->copies[0].file ? io_close(file->copies[0].file) : 0;
+	struct pool_file *file = taking->file;
+	struct pool_file_copy *slot = &file->slots[file->copy_count];
+	int r = pool_copy_make(disk, file->id, &taking->copy_want, slot);
 
-	file->copies[0].file = NULL;
-	if (r && r != -ESHUTDOWN)
-		log_warning("pool", "closing a file failed", "pool=%s file=%016" PRIx64 " error=%d",
-			    file->pool->name, file->id, r);
-}
-
-static int sync_group_directory(struct pool *pool, uint64_t id)
-{
-	struct pool_path path;
-
-	pool_path_group_directory(pool, (uint8_t)id, &path);
-	return io_directory_sync(path.text);
-}
-
-/* Allocates up to `size_bytes`; when the file system is full, spare files make way. */
-static int allocate(struct pool_file *file, uint64_t size_bytes)
-{
-	int r = io_resize(file->copies[0].file, size_bytes, WORLD_RESIZE_RESERVE);
-
-	if (r == -ENOSPC && pool_spare_drop_all(file->pool))
-		r = io_resize(file->copies[0].file, size_bytes, WORLD_RESIZE_RESERVE);
-	return pool_state_note(file->pool, r);
-}
-
-static int make_new(struct pool_file *file)
-{
-	struct pool *pool = file->pool;
-	struct pool_path path;
-	unsigned flags = WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE | WORLD_FILE_DIRECT;
-	int r;
-
-	pool_spare_make_room(pool);
-	pool_path_group(pool, file->id, &path);
-	r = pool_state_note(pool, io_open(path.text, flags, &file->copies[0].file));
-	if (r)
-		return r;
-	r = allocate(file, file->size_bytes);
-	if (r == 0)
-		r = sync_group_directory(pool, file->id);
+	taking->place.tried[taking->place.tried_count++] = disk->id;
 	if (r) {
-		close_handle(file);
-		(void)io_unlink(path.text); /* best effort: no row names it */
+		taking->error = taking->error ? taking->error : r;
+		return;
 	}
-	return r;
+	file->copies[file->copy_count++] = slot;
+	file->size_bytes = slot->size_bytes;
+	/* The others are as large as the first. */
+	taking->copy_want.size_bytes = taking->copy_want.spare_bytes = slot->size_bytes;
+	taking->copy_want.exact = true;
 }
 
-static int adopt_spare(struct pool_file *file, uint64_t spare_id)
+/* Where no disk has the room for all, one may still have a smaller spare file that will do. */
+static unsigned choose(struct taking *taking, struct pool_disk *disks[POOL_FACTOR_MAX])
 {
-	struct pool *pool = file->pool;
-	struct pool_path from, to;
-	int r;
+	struct pool_file *file = taking->file;
+	struct pool_place *place = &taking->place;
+	bool first = file->copy_count == 0;
+	unsigned count;
 
-	pool_path_spare(pool, spare_id, ".sp", &from);
-	pool_path_group(pool, file->id, &to);
-	r = pool_state_note(pool, io_rename(from.text, to.text));
-	if (r)
-		return r;
-	r = io_open(to.text, WORLD_FILE_DIRECT, &file->copies[0].file);
-	if (r == 0)
-		r = sync_group_directory(pool, file->id);
-	if (r) {
-		close_handle(file);
-		(void)io_unlink(to.text); /* best effort: no row names it */
+	place->copies = taking->want->copies - file->copy_count;
+	place->bytes = taking->copy_want.size_bytes;
+	count = pool_place_choose(file->pool, place, first, disks);
+	if (count > 0 || !first || !taking->want->about)
+		return count;
+	place->bytes = taking->copy_want.spare_bytes;
+	return pool_place_choose(file->pool, place, first, disks);
+}
+
+static int take_copies(struct taking *taking)
+{
+	struct pool_file *file = taking->file;
+	unsigned wanted = taking->want->copies;
+
+	while (file->copy_count < wanted && taking->error != -ESHUTDOWN) {
+		struct pool_disk *disks[POOL_FACTOR_MAX];
+		unsigned count = choose(taking, disks);
+
+		if (count == 0)
+			break;
+		for (unsigned i = 0; i < count; i++)
+			take_on(taking, disks[i]);
 	}
-	return r;
-}
-
-/* -ENOENT: no spare file fits. */
-static int take_spare(struct pool_file *file, const struct file_call *call)
-{
-	_cleanup_free_ struct pool_spare *spare =
-		pool_spare_pick(call->pool, call->spare_bytes, call->size_bytes);
-	int r;
-
-	if (!spare)
-		return -ENOENT;
-	r = pool_space_charge(call->pool, call->use, spare->size_bytes);
-	if (r) {
-		/* Too large for what is left: back to the others. */
-		(void)pool_spare_add(call->pool, spare->id, spare->size_bytes); /* or forgotten */
-		return -ENOENT;
-	}
-	file->size_bytes = spare->size_bytes;
-	r = adopt_spare(file, spare->id);
-	if (r)
-		pool_space_release(call->pool, spare->size_bytes);
-	return r;
-}
-
-static int take_new(struct pool_file *file, const struct file_call *call)
-{
-	int r = pool_space_charge(call->pool, call->use, call->size_bytes);
-
-	if (r)
-		return r;
-	file->size_bytes = call->size_bytes;
-	r = make_new(file);
-	if (r)
-		pool_space_release(call->pool, call->size_bytes);
-	return r;
-}
-
-static int take_any(struct pool_file *file, const struct file_call *call)
-{
-	int r = take_spare(file, call);
-
-	return r == -ENOENT ? take_new(file, call) : r;
+	if (file->copy_count == 0)
+		return taking->error ? taking->error : pool_place_error(file->pool);
+	if (file->copy_count < wanted)
+		REACHED("pool.fewer-copies");
+	if (taking->error)
+		REACHED("pool.copy-elsewhere");
+	return 0;
 }
 
 static int take_at_home(void *arg)
@@ -168,224 +120,263 @@ static int take_at_home(void *arg)
 	struct file_call *call = arg;
 	struct pool *pool = call->pool;
 	_cleanup_free_ struct pool_file *file = NULL;
-	struct pool_table_entry *entry;
-	uint64_t id;
+	uint64_t size = ALIGN_UP(call->want->size_bytes, POOL_PAGE_BYTES), id;
+	struct taking taking = {
+		.want = call->want,
+		.copy_want = {.use = call->want->use,
+			      .size_bytes = size,
+			      .spare_bytes = call->want->about ? (size + 1) / 2 : size},
+		.place = {.use = call->want->use},
+	};
 	int r = pool_state_writable(pool);
 
 	if (r == 0)
 		r = catalog_reserve_ids(pool->catalog, pool->file_counter, 1, &id);
 	if (r)
 		return r;
-	file = file_new(pool, id, 0);
+	taking.file = file = file_new(pool, id);
 	if (!file)
 		return -ENOMEM;
 	pool->last_take_ns = reactor_now_ns(pool->home);
-	r = take_any(file, call);
+	r = take_copies(&taking);
 	pool_space_press(pool);
 	if (r)
 		return r;
-	if (pool_table_reserve(&pool->files) != 0) {
-		close_handle(file);
-		pool_space_release(pool, file->size_bytes);
-		return -ENOMEM; /* the file is swept at the next opening */
-	}
-	entry = pool_table_insert(&pool->files, id);
-	entry->pages = (uint32_t)(file->size_bytes / POOL_PAGE_BYTES);
-	entry->state = POOL_TABLE_OPEN;
-	pool_keeper_wake(pool);
 	call->file = TAKE_PTR(file);
 	return 0;
 }
 
-static int take(struct pool *pool, struct file_call *call, struct pool_file **ret_file)
+int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file)
 {
+	struct file_call call = {.pool = pool, .want = want};
 	int r;
 
-	ASSERT(call->spare_bytes > 0);
-	if (call->size_bytes > POOL_GROUP_BYTES)
+	ASSERT(want->copies > 0 && want->copies <= POOL_FACTOR_MAX && want->size_bytes > 0);
+	if (want->size_bytes > POOL_GROUP_BYTES)
 		return -EFBIG;
-	r = carry(pool, take_at_home, call);
+	r = pool_carry(pool, take_at_home, &call);
 	if (r == 0)
-		*ret_file = call->file;
+		*ret_file = call.file;
 	return r;
 }
 
-int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file)
-{
-	uint64_t size = ALIGN_UP(want->size_bytes, POOL_PAGE_BYTES);
-	struct file_call call = {
-		.use = want->use,
-		.size_bytes = size,
-		.spare_bytes = want->about ? (size + 1) / 2 : size,
-	};
+/* Opening */
 
-	ASSERT(want->copies > 0 && want->copies <= POOL_COPIES_MAX);
-	return take(pool, &call, ret_file);
+static struct pool_disk *disk_of_row(struct pool *pool, uint64_t disk_id)
+{
+	return pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
 }
 
-/* The row's size may be older than the file's: what is there is charged. */
-static void charge_found(struct pool_file *file, struct pool_table_entry *entry)
+/* Entries of the copies; NULL where there is none. -ENOENT when all are; -EBUSY when one is in use.
+ */
+static int find_entries(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
+			struct pool_table_entry *ret_entries[POOL_COPIES_MAX])
 {
-	struct pool *pool = file->pool;
-	uint64_t charged = entry->pages * POOL_PAGE_BYTES;
-	uint64_t used = atomic_load(&pool->used);
+	int r = -ENOENT;
 
-	if (charged == file->size_bytes)
-		return;
-	atomic_store(&pool->used, used - charged + file->size_bytes);
-	entry->pages = (uint32_t)(file->size_bytes / POOL_PAGE_BYTES);
-}
+	ASSERT(copies->count > 0 && copies->count <= POOL_COPIES_MAX);
+	for (unsigned i = 0; i < copies->count; i++) {
+		struct pool_disk *disk = disk_of_row(pool, copies->disks[i]);
 
-static int open_handle(struct pool_file *file)
-{
-	struct pool_path path;
-	struct world_stat stat;
-	int r;
-
-	pool_path_group(file->pool, file->id, &path);
-	r = io_open(path.text, WORLD_FILE_DIRECT, &file->copies[0].file);
-	if (pool_state_note(file->pool, r) == -EROFS)
-		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY,
-			    &file->copies[0].file);
-	if (r == 0)
-		r = io_file_stat(file->copies[0].file, &stat);
-	if (r == 0 && stat.size_bytes > POOL_GROUP_BYTES)
-		r = -EUCLEAN;
-	if (r) {
-		close_handle(file);
-		log_error("pool", "cannot open a group file", "pool=%s path=\"%s\" error=%d",
-			  file->pool->name, path.text, r);
-		return r;
+		ret_entries[i] = disk ? pool_table_find(&disk->files, file_id) : NULL;
+		if (!ret_entries[i])
+			continue;
+		if (ret_entries[i]->state != POOL_TABLE_CLOSED)
+			return -EBUSY;
+		r = 0;
 	}
-	file->size_bytes = ALIGN_UP(stat.size_bytes, POOL_PAGE_BYTES);
-	return 0;
+	return r;
+}
+
+static void set_entries(const struct pool_file *file, enum pool_table_state state)
+{
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_file_copy *copy = file->copies[i];
+
+		if (copy->disk)
+			pool_table_find(&copy->disk->files, file->id)->state = (uint8_t)state;
+	}
+}
+
+static void fill_slots(struct pool_file *file, const struct pool_copies *copies,
+		       struct pool_table_entry *const entries[POOL_COPIES_MAX])
+{
+	for (unsigned i = 0; i < copies->count; i++) {
+		struct pool_disk *disk = disk_of_row(file->pool, copies->disks[i]);
+
+		file->slots[i] = (struct pool_file_copy){
+			.used = true,
+			.disk = entries[i] ? disk : NULL,
+			.disk_id = disk ? disk->id : copies->disks[i],
+			.stale = copies->stale >> i & 1,
+		};
+		file->copies[i] = &file->slots[i];
+	}
+	file->copy_count = copies->count;
+}
+
+/* Opens those on disks of that kind; returns how many. */
+static unsigned open_copies(struct pool_file *file, bool failed_disks, int *error)
+{
+	unsigned opened = 0;
+
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		struct pool_file_copy *copy = file->copies[i];
+		enum pool_disk_state state =
+			copy->disk ? pool_disk_state_of(copy->disk) : POOL_DISK_MISSING;
+		int r;
+
+		if (copy->stale || state == POOL_DISK_MISSING ||
+		    (state == POOL_DISK_FAILED) != failed_disks)
+			continue;
+		r = pool_copy_open(copy, file->id);
+		if (r)
+			*error = r;
+		else
+			file->size_bytes = MAX(file->size_bytes, copy->size_bytes);
+		opened += r == 0;
+	}
+	return opened;
 }
 
 static int open_at_home(void *arg)
 {
 	struct file_call *call = arg;
-	struct pool *pool = call->pool;
-	struct pool_table_entry *entry = pool_table_find(&pool->files, call->id);
-	_cleanup_free_ struct pool_file *file = NULL;
-	int r;
+	struct pool_table_entry *entries[POOL_COPIES_MAX];
+	struct pool_file *file;
+	int r = find_entries(call->pool, call->id, call->copies, entries), error = -EIO;
 
-	if (!entry)
-		return -ENOENT;
-	if (entry->state != POOL_TABLE_CLOSED)
-		return -EBUSY;
-	file = file_new(pool, call->id, 0);
-	if (!file)
-		return -ENOMEM;
-	entry->state = POOL_TABLE_BUSY;
-	r = open_handle(file);
-	entry = pool_table_find(&pool->files, call->id);
-	ASSERT(entry && entry->state == POOL_TABLE_BUSY);
-	entry->state = r ? POOL_TABLE_CLOSED : POOL_TABLE_OPEN;
 	if (r)
 		return r;
-	charge_found(file, entry);
-	call->file = TAKE_PTR(file);
-	return 0;
+	file = file_new(call->pool, call->id);
+	if (!file)
+		return -ENOMEM;
+	fill_slots(file, call->copies, entries);
+	set_entries(file, POOL_TABLE_BUSY);
+	/* A failed disk is asked only when no other has it. */
+	if (open_copies(file, false, &error) == 0 && open_copies(file, true, &error) == 0)
+		r = error;
+	set_entries(file, r ? POOL_TABLE_CLOSED : POOL_TABLE_OPEN);
+	if (r)
+		free(file);
+	else
+		call->file = file;
+	return r;
 }
 
 int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
 		   struct pool_file **ret_file)
 {
-	struct file_call call = {.id = file_id, .copies = copies};
-	int r = carry(pool, open_at_home, &call);
+	struct file_call call = {.pool = pool, .id = file_id, .copies = copies};
+	int r = pool_carry(pool, open_at_home, &call);
 
 	if (r == 0)
 		*ret_file = call.file;
 	return r;
 }
 
-static struct pool_table_entry *open_entry(const struct pool_file *file)
+/* Closing and removing */
+
+static void close_copies(struct pool_file *file)
 {
-	struct pool_table_entry *entry = pool_table_find(&file->pool->files, file->id);
-
-	ASSERT(entry && entry->state == POOL_TABLE_OPEN);
-	return entry;
-}
-
-static int grow_to(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
-{
-	struct pool *pool = file->pool;
-	uint64_t more = size_bytes - file->size_bytes;
-	int r = pool_space_charge(pool, use, more);
-
-	if (r)
-		return r;
-	pool_spare_make_room(pool);
-	r = allocate(file, size_bytes);
-	if (r) {
-		pool_space_release(pool, more);
-		return r;
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		ASSERT(file->copies[i]->busy == 0);
+		pool_copy_close(file->copies[i], file->id);
 	}
-	file->size_bytes = size_bytes;
-	open_entry(file)->pages = (uint32_t)(size_bytes / POOL_PAGE_BYTES);
-	return 0;
 }
 
-static int grow_at_home(void *arg)
+static int close_at_home(void *arg)
 {
 	struct file_call *call = arg;
 	struct pool_file *file = call->file;
-	uint64_t wanted = MIN(file->size_bytes * 2, call->pool->group_bytes);
-	int r = pool_state_writable(call->pool);
 
-	if (r)
-		return r;
-	wanted = MAX(wanted, call->size_bytes);
-	r = grow_to(file, call->use, wanted);
-	if (r == -ENOSPC && wanted > call->size_bytes)
-		r = grow_to(file, call->use, call->size_bytes);
-	pool_space_press(call->pool);
+	close_copies(file);
+	set_entries(file, POOL_TABLE_CLOSED);
+	free(file);
+	return 0;
+}
+
+void pool_file_close(struct pool_file *file)
+{
+	struct file_call call = {.file = file};
+
+	if (file)
+		(void)pool_carry(file->pool, close_at_home, &call); /* always 0 */
+}
+
+int pool_file_remove_copy(struct pool_file_copy *copy, uint64_t file_id)
+{
+	if (!copy->disk)
+		return 0;
+	pool_table_find(&copy->disk->files, file_id)->state = POOL_TABLE_BUSY;
+	return pool_copy_remove(copy->disk, file_id);
+}
+
+static int discard_at_home(void *arg)
+{
+	struct file_call *call = arg;
+	_cleanup_free_ struct pool_file *file = call->file;
+	int r = 0;
+
+	close_copies(file);
+	set_entries(file, POOL_TABLE_BUSY);
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		int r2 = pool_file_remove_copy(file->copies[i], file->id);
+
+		r = r ? r : r2;
+	}
 	return r;
 }
 
-int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
+void pool_file_discard(struct pool_file *file)
 {
-	struct file_call call = {
-		.file = file,
-		.use = use,
-		.size_bytes = ALIGN_UP(size_bytes, POOL_PAGE_BYTES),
-	};
+	struct file_call call = {.file = file};
 
-	if (size_bytes > POOL_GROUP_BYTES)
-		return -EFBIG;
-	if (call.size_bytes <= file->size_bytes)
-		return 0;
-	return carry(file->pool, grow_at_home, &call);
+	/* What cannot be removed stays charged; the next opening tries again. It was logged. */
+	(void)pool_carry(file->pool, discard_at_home, &call);
 }
 
-static int trim_at_home(void *arg)
+static int discard_id_at_home(void *arg)
 {
 	struct file_call *call = arg;
-	struct pool_file *file = call->file;
-	uint64_t less = file->size_bytes - call->size_bytes;
-	int r = io_resize(file->copies[0].file, call->size_bytes, WORLD_RESIZE_TRUNCATE);
+	struct pool_table_entry *entries[POOL_COPIES_MAX];
+	struct pool_disk *disks[POOL_COPIES_MAX];
+	const struct pool_copies *copies = call->copies;
+	int r = find_entries(call->pool, call->id, copies, entries);
 
-	if (pool_state_note(call->pool, r))
+	if (r)
 		return r;
-	file->size_bytes = call->size_bytes;
-	open_entry(file)->pages = (uint32_t)(call->size_bytes / POOL_PAGE_BYTES);
-	pool_space_release(call->pool, less);
-	return 0;
+	for (unsigned i = 0; i < copies->count; i++) {
+		disks[i] = entries[i] ? disk_of_row(call->pool, copies->disks[i]) : NULL;
+		if (entries[i])
+			entries[i]->state = POOL_TABLE_BUSY;
+	}
+	for (unsigned i = 0; i < copies->count; i++) {
+		int r2 = disks[i] ? pool_copy_remove(disks[i], call->id) : 0;
+
+		r = r ? r : r2;
+	}
+	return r;
 }
 
-int pool_file_trim(struct pool_file *file, uint64_t size_bytes)
+int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_copies *copies)
 {
-	struct file_call call = {.file = file, .size_bytes = size_bytes};
+	struct file_call call = {.pool = pool, .id = file_id, .copies = copies};
 
-	ASSERT(IS_ALIGNED(size_bytes, POOL_PAGE_BYTES));
-	if (size_bytes >= file->size_bytes)
-		return 0;
-	return carry(file->pool, trim_at_home, &call);
+	return pool_carry(pool, discard_id_at_home, &call);
 }
+
+/* What is known of it */
 
 void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies)
 {
-	*ret_copies = (struct pool_copies){.count = 1, .disks = {file->pool->disk_id}};
+	*ret_copies = (struct pool_copies){.count = file->copy_count};
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_file_copy *copy = file->copies[i];
+
+		ret_copies->disks[i] = copy->disk_id;
+		ret_copies->stale |= (unsigned)(copy->stale || copy->joining) << i;
+	}
 }
 
 uint64_t pool_file_id(const struct pool_file *file)
@@ -396,105 +387,4 @@ uint64_t pool_file_id(const struct pool_file *file)
 uint64_t pool_file_size(const struct pool_file *file)
 {
 	return file->size_bytes;
-}
-
-static int close_at_home(void *arg)
-{
-	struct file_call *call = arg;
-	struct pool_file *file = call->file;
-
-	close_handle(file);
-	open_entry(file)->state = POOL_TABLE_CLOSED;
-	free(file);
-	return 0;
-}
-
-void pool_file_close(struct pool_file *file)
-{
-	struct file_call call = {.file = file};
-
-	if (file)
-		(void)carry(file->pool, close_at_home, &call); /* always 0 */
-}
-
-/* To spare/ or away. -ENOENT is as good: it is gone. */
-static int remove_name(struct pool *pool, uint64_t id, uint64_t size_bytes, bool *ret_spare)
-{
-	struct pool_path from, to;
-	int r = -ENOSPC;
-
-	pool_path_group(pool, id, &from);
-	pool_path_spare(pool, id, ".sp", &to);
-	*ret_spare = false;
-	if (pool_spare_wants(pool, size_bytes))
-		r = io_rename(from.text, to.text);
-	if (r == 0) {
-		*ret_spare = true;
-		return 0;
-	}
-	if (r == -ENOENT)
-		return 0;
-	r = io_unlink(from.text);
-	return r == -ENOENT ? 0 : r;
-}
-
-int pool_file_remove(struct pool *pool, uint64_t id)
-{
-	struct pool_table_entry *entry = pool_table_find(&pool->files, id);
-	uint64_t size = entry->pages * POOL_PAGE_BYTES;
-	bool spare;
-	int r = remove_name(pool, id, size, &spare);
-
-	entry = pool_table_find(&pool->files, id);
-	ASSERT(entry && entry->state == POOL_TABLE_BUSY);
-	if (pool_state_note(pool, r)) {
-		entry->state = POOL_TABLE_CLOSED;
-		if (r != -ESHUTDOWN)
-			log_error("pool", "cannot remove a group file",
-				  "pool=%s file=%016" PRIx64 " error=%d", pool->name, id, r);
-		return r;
-	}
-	pool_table_remove(&pool->files, entry);
-	if (spare)
-		(void)pool_spare_add(pool, id, size); /* or forgotten until the next opening */
-	pool_space_release(pool, size);
-	return 0;
-}
-
-static int discard_at_home(void *arg)
-{
-	struct file_call *call = arg;
-
-	close_handle(call->file);
-	open_entry(call->file)->state = POOL_TABLE_BUSY;
-	free(call->file);
-	return pool_file_remove(call->pool, call->id);
-}
-
-void pool_file_discard(struct pool_file *file)
-{
-	struct file_call call = {.file = file, .id = file->id};
-
-	/* What cannot be removed stays charged; the next opening tries again. It was logged. */
-	(void)carry(file->pool, discard_at_home, &call);
-}
-
-static int discard_id_at_home(void *arg)
-{
-	struct file_call *call = arg;
-	struct pool_table_entry *entry = pool_table_find(&call->pool->files, call->id);
-
-	if (!entry)
-		return -ENOENT;
-	if (entry->state != POOL_TABLE_CLOSED)
-		return -EBUSY;
-	entry->state = POOL_TABLE_BUSY;
-	return pool_file_remove(call->pool, call->id);
-}
-
-int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_copies *copies)
-{
-	struct file_call call = {.id = file_id, .copies = copies};
-
-	return carry(pool, discard_id_at_home, &call);
 }

@@ -13,16 +13,22 @@
 #include "pool/pool.h"
 #include "reactor/fiber.h"
 
+struct pool_file_copy;
+
 struct pool_write { /* embedded by the caller, with all it names, until `done` */
 	void (*done)(struct pool_write *write, int result);
 	/* Private from submit to done. */
+	struct pool_file *file;
+	struct pool_file_copy *targets[POOL_COPIES_MAX];
 	struct world_op ops[POOL_COPIES_MAX];
 	struct reactor_work nowhere;
+	uint64_t start_ns;
 	unsigned pending;
 	int result;
 };
 /* Completes with 0 when all copies that take part have it, else with the first error; -EIO when no
- * copy takes part. */
+ * copy takes part. A copy on a disk that is missing or failed is not tried, if the pool has others:
+ * -EIO. */
 void pool_file_write(struct pool_file *file, const struct iovec *iov, int iov_count,
 		     uint64_t offset, struct pool_write *write);
 
@@ -30,11 +36,14 @@ struct pool_read {
 	void (*done)(struct pool_read *read, int64_t result);
 	/* Private from submit to done. */
 	struct pool_file *file;
+	struct pool_file_copy *source;
 	struct world_op op;
 	struct reactor_work nowhere;
+	uint64_t start_ns;
 	unsigned copy;
 };
-/* From the copy that is best to read now: bytes read, fewer only at the end of the file, or its
+/* From the copy that is best to read now (of those on disks in order, the one whose disk has least
+ * to do): bytes read, fewer only at the end of the file, or its
  * error. -EIO when no copy can be reached. */
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
 		    struct pool_read *read);
@@ -42,7 +51,8 @@ void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_cou
 /* The same from fibers. */
 int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset);
 
-/* One copy, whatever others have. -ENXIO when it does not take part; -ENODATA when the file ends
+/* One copy, whatever others have, also one that was just added. -ENXIO when it is stale or cannot
+ * be reached; -ENODATA when the file ends
  * before `length`. From fibers. */
 int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
 		      uint64_t offset);
@@ -57,6 +67,9 @@ int pool_io_sync_copy(struct pool_file *file, unsigned copy);
  * pool_file_failed() tells what the file's row must call stale before anybody is told that the data
  * are durable. Else the first error. From fibers. */
 int pool_io_sync(struct pool_file *file);
+
+/* The copy that is best to read now; 0 when none can be reached. */
+unsigned pool_file_best_copy(struct pool_file *file);
 
 /* Bits of copies. */
 unsigned pool_file_taking_part(const struct pool_file *file);

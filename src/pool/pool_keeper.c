@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keeper: one fiber of a pool that works while the pool is idle. It writes spare files ahead,
- * and finds out when a file system that was full or read-only can be written again.
+ * The keeper: one fiber of a pool that looks after its disks (pool_disk_health.c) and, while the
+ * pool is idle, writes spare files ahead.
  *
  * It sleeps without a timer when there is nothing to do, so that an idle pool costs nothing. It is
  * woken by everything that may give it work; it then looks at the whole state anew.
@@ -20,30 +20,31 @@
 #define STEP_BYTES    MIB
 #define STEP_PAUSE_NS (20 * NSEC_PER_MSEC) /* at most 50 MiB/s */
 #define IDLE_NS       (2 * NSEC_PER_SEC)   /* since a file was last taken */
-#define PROBE_NS      NSEC_PER_SEC
 
-static bool may_write_ahead(struct pool *pool)
+static bool may_write_ahead(struct pool_disk *disk)
 {
-	uint64_t taken = atomic_load(&pool->used) + atomic_load(&pool->spare);
+	uint64_t taken = atomic_load(&disk->used) + atomic_load(&disk->spare);
 
-	return atomic_load(&pool->state) == POOL_ONLINE && pool->group_bytes == POOL_GROUP_BYTES &&
-	       pool_pressure(pool) == 0 && !pool->stopping &&
-	       taken + POOL_GROUP_BYTES <= pool->capacity - pool->reserve;
+	return pool_disk_state_of(disk) == POOL_DISK_ONLINE && !atomic_load(&disk->draining) &&
+	       !disk->leaving && atomic_load(&disk->pool->group_bytes) == POOL_GROUP_BYTES &&
+	       pool_pressure(disk->pool) == 0 && !disk->pool->stopping &&
+	       taken + POOL_GROUP_BYTES + atomic_load(&disk->reserve) <=
+		       atomic_load(&disk->capacity);
 }
 
-static bool wants_spare(struct pool *pool)
+static bool wants_spare(struct pool_disk *disk)
 {
 	unsigned ready = 0;
 	struct pool_spare *spare;
 
-	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link)
+	LIST_FOR_EACH (&disk->spares, spare, struct pool_spare, link)
 		ready += spare->size_bytes == POOL_GROUP_BYTES;
-	return ready < pool->spares_ahead && pool_spare_wants(pool, POOL_GROUP_BYTES) &&
-	       may_write_ahead(pool);
+	return !disk->spares_fail && ready < disk->pool->spares_ahead &&
+	       pool_spare_wants(disk, POOL_GROUP_BYTES) && may_write_ahead(disk);
 }
 
 /* In steps with pauses; -ECANCELED when the pool is no longer idle. */
-static int fill_file(struct pool *pool, struct world_file *file)
+static int fill_file(struct pool_disk *disk, struct world_file *file)
 {
 	void *zeros = NULL;
 	int r = io_resize(file, POOL_GROUP_BYTES, WORLD_RESIZE_RESERVE);
@@ -53,7 +54,7 @@ static int fill_file(struct pool *pool, struct world_file *file)
 	if (zeros)
 		memset(zeros, 0, STEP_BYTES);
 	for (uint64_t at = 0; r == 0 && at < POOL_GROUP_BYTES; at += STEP_BYTES) {
-		r = may_write_ahead(pool) ? io_write(file, zeros, STEP_BYTES, at) : -ECANCELED;
+		r = may_write_ahead(disk) ? io_write(file, zeros, STEP_BYTES, at) : -ECANCELED;
 		if (r == 0)
 			fiber_sleep(STEP_PAUSE_NS);
 	}
@@ -61,72 +62,44 @@ static int fill_file(struct pool *pool, struct world_file *file)
 	return r;
 }
 
-static int write_ahead(struct pool *pool, uint64_t id)
+static int write_ahead(struct pool_disk *disk, uint64_t id)
 {
 	struct pool_path path, final;
 	struct world_file *file;
 	int r, r2;
 
-	pool_path_spare(pool, id, ".new", &path);
-	pool_path_spare(pool, id, ".sp", &final);
+	pool_path_spare(disk->row.directory, id, ".new", &path);
+	pool_path_spare(disk->row.directory, id, ".sp", &final);
 	r = io_open(path.text, WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE | WORLD_FILE_DIRECT, &file);
 	if (r)
 		return r;
-	r = fill_file(pool, file);
+	r = fill_file(disk, file);
 	r2 = io_close(file);
 	r = r ? r : r2;
 	if (r == 0)
 		r = io_rename(path.text, final.text);
-	if (r == 0 && !pool_spare_add(pool, id, POOL_GROUP_BYTES))
+	if (r == 0 && !pool_spare_add(disk, id, POOL_GROUP_BYTES))
 		r = -ENOMEM;
 	if (r)
 		(void)io_unlink(path.text); /* best effort: the next opening removes it */
 	return r;
 }
 
-static void make_spare(struct pool *pool)
+static void make_spare(struct pool_disk *disk)
 {
 	uint64_t id;
-	int r = catalog_reserve_ids(pool->catalog, pool->file_counter, 1, &id);
+	int r = catalog_reserve_ids(disk->pool->catalog, disk->pool->file_counter, 1, &id);
 
+	disk->names_busy++;
 	if (r == 0)
-		r = write_ahead(pool, id);
+		r = write_ahead(disk, id);
+	disk->names_busy--;
 	if (r == 0 || r == -ECANCELED)
 		return;
 	/* Not asked for by anybody: no more of it until the pool is opened again. */
-	log_warning("pool", "cannot write a spare file ahead", "pool=%s error=%d", pool->name, r);
-	pool->spares_ahead = 0;
-}
-
-/* A file system that found an error and stopped writing need not say so when asked. */
-static int try_to_write(struct pool *pool)
-{
-	struct pool_path path;
-	struct world_file *file;
-	int r, r2;
-
-	pool_path_spare(pool, 0, ".new", &path);
-	r = io_open(path.text, WORLD_FILE_CREATE | WORLD_FILE_DIRECT, &file);
-	if (r)
-		return r;
-	r = io_close(file);
-	r2 = io_unlink(path.text);
-	return r ? r : r2;
-}
-
-static void probe(struct pool *pool)
-{
-	struct world_fs_stat fs;
-	int r = io_fs_stat(pool->directory, &fs);
-	bool full = atomic_load(&pool->state) == POOL_FULL;
-
-	if (r || fs.read_only || (full && fs.free_bytes < 2 * pool->group_bytes))
-		return;
-	if (try_to_write(pool) < 0)
-		return;
-	log_info("pool", "the file system can be written again", "pool=%s", pool->name);
-	atomic_store(&pool->state, POOL_ONLINE);
-	pool_wait_wake(pool);
+	log_warning("pool", "cannot write a spare file ahead", "pool=%s disk=%" PRIu64 " error=%d",
+		    disk->pool->name, disk->id, r);
+	disk->spares_fail = true;
 }
 
 /* Sleeps until it is woken or the time has come, whichever is first. */
@@ -138,21 +111,30 @@ static void nap(struct pool *pool, uint64_t deadline_ns)
 	pool->keeper_wanted = false;
 }
 
+static struct pool_disk *who_wants_spare(struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (wants_spare(disk))
+		return disk;
+	return NULL;
+}
+
 static void keeper_turn(struct pool *pool)
 {
-	uint64_t now_ns = reactor_now_ns(pool->home);
+	uint64_t next_ns = UINT64_MAX, now_ns;
+	struct pool_disk *disk;
 
-	if (atomic_load(&pool->state) != POOL_ONLINE) {
-		nap(pool, now_ns + PROBE_NS);
-		if (!pool->stopping)
-			probe(pool);
-	} else if (!wants_spare(pool)) {
-		nap(pool, UINT64_MAX);
-	} else if (now_ns < pool->last_take_ns + IDLE_NS) {
-		nap(pool, pool->last_take_ns + IDLE_NS);
-	} else {
-		make_spare(pool);
-	}
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (!pool->stopping)
+		next_ns = MIN(next_ns, pool_disk_tend(disk, reactor_now_ns(pool->home)));
+	now_ns = reactor_now_ns(pool->home);
+	disk = who_wants_spare(pool);
+	if (disk && now_ns >= pool->last_take_ns + IDLE_NS)
+		make_spare(disk);
+	else
+		nap(pool, disk ? MIN(next_ns, pool->last_take_ns + IDLE_NS) : next_ns);
 }
 
 static void keeper_run(struct fiber_task *task)
@@ -165,10 +147,14 @@ static void keeper_run(struct fiber_task *task)
 	fiber_queue_wake_all(&pool->keeper_ended);
 }
 
-void pool_keeper_start(struct pool *pool)
+void pool_keeper_init(struct pool *pool)
 {
 	fiber_queue_init(&pool->keeper_queue);
 	fiber_queue_init(&pool->keeper_ended);
+}
+
+void pool_keeper_start(struct pool *pool)
+{
 	pool->keeper_runs = true;
 	pool->keeper_task.run = keeper_run;
 	fiber_spawn(pool->home, FIBER_RECLAIM, &pool->keeper_task);

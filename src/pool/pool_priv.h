@@ -3,8 +3,11 @@
 /* Shared by the pool_*.c files. */
 #include <stdatomic.h>
 
+#include "pool/placement.h"
 #include "pool/pool.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_label.h"
+#include "pool/pool_rows.h"
 #include "pool/pool_table.h"
 #include "reactor/fiber.h"
 
@@ -12,8 +15,10 @@
 #define POOL_GROUP_BYTES_MIN MIB
 #define POOL_DIRECTORIES     256
 #define POOL_SPARES_MAX      64
+#define POOL_ERRORS_MAX      64u /* that a disk remembers; no threshold is above it */
 
-enum pool_state { POOL_ONLINE, POOL_FULL, POOL_READ_ONLY };
+_Static_assert(PLACEMENT_COPIES_MAX == POOL_FACTOR_MAX, "one number");
+_Static_assert(PLACEMENT_AVOID_MAX == POOL_COPIES_MAX, "one number");
 
 struct pool_spare {
 	struct list_node link;
@@ -25,32 +30,77 @@ struct pool_path {
 	char text[4096];
 };
 
+/* What is measured while a disk is used, by any reactor, relaxed: pool_disk_health.c. */
+struct pool_health {
+	_Atomic uint32_t busy;
+	_Atomic uint64_t read_ns, write_ns; /* means, each new value counting an eighth */
+	_Atomic uint64_t read_errors, write_errors, sync_errors, checksum_errors;
+	_Atomic uint64_t error_ns[POOL_ERRORS_MAX]; /* when the last errors were, in a ring */
+	_Atomic uint32_t error_count;               /* ever */
+	_Atomic uint64_t bad_ns;                    /* when it was last slow or erred */
+	_Atomic int met;                            /* -EROFS, -ENOSPC: home shall know */
+	atomic_bool look; /* the keeper shall find out whether it is still there */
+};
+
+struct pool_disk {
+	struct pool *pool;
+	struct pool_disk_row row; /* as in the catalog; changes on the home reactor */
+	uint64_t id;
+	uint64_t file_system; /* its identity; 0 = not known */
+
+	/* Any reactor reads them; they change on the home reactor only. */
+	_Atomic uint64_t capacity, reserve, pressure_level; /* since it was found */
+	_Atomic uint64_t used, spare;
+	_Atomic int state; /* enum pool_disk_state */
+	atomic_bool draining;
+	_Atomic uint64_t state_since_ns;
+	_Atomic uint32_t generation; /* of its handles: counts its returns */
+	struct pool_health health;
+
+	/* Home reactor. */
+	struct pool_table files; /* copies that count as used, whether or not it can be reached */
+	struct list spares;      /* of struct pool_spare, oldest first */
+	unsigned spare_count;
+	bool spares_fail;    /* writing one ahead failed: not again */
+	bool leaving;        /* being removed: gets nothing new */
+	unsigned names_busy; /* operations that change names below the directory */
+	uint64_t tried_ns;   /* the keeper last looked whether it can be used again */
+	struct pool_disk *next_removed;
+};
+
 struct pool {
 	struct world *world;
 	struct catalog *catalog;
 	struct reactor *home;
-	uint64_t id, disk_id;
-	uint8_t uuid[POOL_UUID_BYTES];
+	uint64_t id;
 	char name[POOL_NAME_MAX + 1];
-	char *directory;
-	char file_counter[40]; /* of the catalog: ids of files */
+	char file_counter[40];   /* of the catalog: ids of files */
+	uint64_t capacity_bytes; /* of its row: a first disk of version 1 has no other */
+	uint64_t opened_ns;
 
-	/* Constant while the pool is open. */
-	uint64_t capacity, group_bytes, reserve, limit, pressure_level;
+	/* The disks; NULL = free. They change on the home reactor. One that was removed stays in
+	 * memory, for others may still look at it. */
+	struct pool_disk *_Atomic disks[POOL_DISKS_MAX];
+	struct pool_disk *removed;
+	struct fiber_mutex disks_lock; /* adding and removing */
+	struct pool_disk_limits limits;
+	_Atomic uint64_t group_bytes;
 
-	/* Any reactor reads them; `used` and `spare` change on the home reactor only. */
-	_Atomic uint64_t used, spare, admitted;
-	_Atomic int64_t live;
-	_Atomic int state; /* enum pool_state */
+	/* Account of live data, by factor; any reactor. Home writes the shares: what each disk that
+	 * counts may hold of it. pool_admit.c */
+	_Atomic uint64_t admitted[POOL_FACTOR_MAX + 1];
+	_Atomic int64_t live[POOL_FACTOR_MAX + 1];
+	_Atomic uint64_t shares[POOL_DISKS_MAX];
+	_Atomic unsigned share_count;
 
 	/* Home reactor. */
-	struct pool_table files;
-	struct list spares; /* of struct pool_spare, oldest first */
-	unsigned spare_count;
 	unsigned spares_ahead;
 	uint64_t last_take_ns;
+	uint64_t takes; /* counts them: what is drawn at random follows from it */
 	void (*pressure_hook)(void *arg);
 	void *pressure_arg;
+	void (*disk_hook)(void *arg, uint64_t disk);
+	void *disk_arg;
 
 	struct list waiters; /* pool_wait.c */
 	struct reactor_timer wait_timer;
@@ -63,10 +113,19 @@ struct pool {
 	atomic_bool keeper_message_posted;
 };
 
+/* One copy of an open file. Its place in memory stays while the file is open. */
 struct pool_file_copy {
+	struct pool_disk *disk; /* NULL: it is not the pool's any more */
+	uint64_t disk_id;
 	struct world_file *file; /* NULL: it cannot be reached */
+	uint64_t size_bytes;     /* of what is charged */
+	uint32_t generation;     /* of the disk when the handle was opened */
+	unsigned busy;           /* operations under way, of the owner's reactor */
+	bool used;               /* this slot is */
 	bool stale;              /* so says the row */
-	bool failed;             /* a write or sync failed since it was opened */
+	bool failed;             /* a sync failed since it was opened */
+	bool joining;            /* pool_file_add_copy() made it; no row names it yet */
+	bool leaving;            /* no row names it any more */
 };
 
 /* Belongs to whoever opened it; the pool's home reactor changes it only within calls of the owner.
@@ -76,33 +135,115 @@ struct pool_file {
 	uint64_t id;
 	uint64_t size_bytes;
 	unsigned copy_count;
-	struct pool_file_copy copies[POOL_COPIES_MAX];
+	unsigned turn;                                  /* of reading, among equally good copies */
+	struct pool_file_copy *copies[POOL_COPIES_MAX]; /* in the order of the row */
+	struct pool_file_copy slots[POOL_COPIES_MAX];
+	struct fiber_mutex changing; /* of the owner's reactor: one change at a time */
+	struct fiber_queue idle;     /* who waits until a leaving copy is not busy */
 };
 
-/* Paths (pool.c). */
+/* Any reactor. */
+#define POOL_FOR_EACH_DISK(pool, disk) \
+	for (unsigned disk##_at = 0; ((disk) = pool_disk_next((pool), &disk##_at)) != NULL;)
+/* The first in slot *at or later, and *at beyond it; NULL = no more. */
+struct pool_disk *pool_disk_next(const struct pool *pool, unsigned *at);
+
+/* Paths (pool_path.c). */
 void pool_path_of(const char *directory, const char *name, struct pool_path *ret_path);
-void pool_path_group_directory(const struct pool *pool, unsigned index, struct pool_path *ret_path);
-void pool_path_group(const struct pool *pool, uint64_t file_id, struct pool_path *ret_path);
-void pool_path_spare(const struct pool *pool, uint64_t file_id, const char *suffix,
+void pool_path_group_directory(const struct pool_disk *disk, unsigned index,
+			       struct pool_path *ret_path);
+void pool_path_group(const struct pool_disk *disk, uint64_t file_id, struct pool_path *ret_path);
+void pool_path_spare(const char *directory, uint64_t file_id, const char *suffix,
 		     struct pool_path *ret_path);
 /* "0123456789abcdef.eg" to its number; false when it is not such a name. 0 is no id. */
 bool pool_path_parse(const char *name, const char *suffix, uint64_t *ret_id);
 
-/* Space (pool_space.c). */
-void pool_space_init(struct pool *pool, uint64_t capacity_bytes);
+bool pool_tier_is_valid(const char *tier); /* NULL is */
+uint8_t pool_tier_number(const char *tier);
+
+/* Disks in memory (pool_disk.c). Home reactor. */
+/* Makes one of a row, in state missing. -ENOMEM, -E2BIG. */
+int pool_disk_insert(struct pool *pool, uint64_t id, const struct pool_disk_row *row,
+		     struct pool_disk **ret_disk);
+/* Out of the pool, but not of memory. */
+void pool_disk_take_out(struct pool_disk *disk);
+void pool_disks_done(struct pool *pool);
+struct pool_disk *pool_disk_by_id(const struct pool *pool, uint64_t id); /* or NULL; any reactor */
+static inline enum pool_disk_state pool_disk_state_of(const struct pool_disk *disk)
+{
+	return (enum pool_disk_state)atomic_load(&((struct pool_disk *)disk)->state);
+}
+/* Logs it, counts shares anew, tells the hook and who waits. */
+void pool_disk_set_state(struct pool_disk *disk, enum pool_disk_state state, int error);
+/* Fibers: the row as it is in memory. */
+int pool_disk_commit_row(struct pool_disk *disk);
+/* Whether another disk of the pool takes new files, so that this one can be done without. */
+bool pool_disk_can_be_spared(const struct pool_disk *disk);
+/* Whether writing to it makes no sense: it is gone, and there are others. Any reactor. */
+bool pool_disk_refuses(const struct pool_disk *disk);
+static inline bool pool_disk_is_failed(const struct pool_disk *disk)
+{
+	return pool_disk_state_of(disk) == POOL_DISK_FAILED;
+}
+static inline bool pool_disk_is_gone(const struct pool_disk *disk)
+{
+	return pool_disk_state_of(disk) >= POOL_DISK_MISSING;
+}
+
+/* Finding a disk where its row says it is (pool_disk_attach.c). Home, fibers. */
+/* Compares the label, finishes it, sees how large the disk is, sweeps it; its state is then what
+ * was found. The pool is just being opened, or holds disks_lock. -ENODEV: directory or label are
+ * missing, or another's. */
+int pool_disk_attach(struct pool_disk *disk);
+/* The same for one that is missing while the pool is in use; stays missing on errors. */
+int pool_disk_search(struct pool_disk *disk);
+/* Whether the label can be read and is right; -ENODEV when not. */
+int pool_disk_check_label(const struct pool_disk *disk, bool read_only);
+/* Writes it into the row, then into its state. */
+int pool_disk_declare_failed(struct pool_disk *disk, int error);
+
+/* What is measured (pool_disk_health.c). Any reactor. */
+enum pool_disk_io {
+	POOL_DISK_READS,
+	POOL_DISK_WRITES,
+	POOL_DISK_SYNCS,
+	POOL_DISK_NAMES,
+	POOL_DISK_CHECKSUMS,
+};
+void pool_disk_io_begins(struct pool_disk *disk);
+void pool_disk_io_ends(struct pool_disk *disk, enum pool_disk_io kind, uint64_t start_ns,
+		       int64_t result);
+/* Remembers what an operation that was not counted says about the disk; returns `r`. */
+int pool_disk_note(struct pool_disk *disk, enum pool_disk_io kind, int r);
+unsigned pool_disk_errors_lately(struct pool_disk *disk, uint64_t now_ns);
+void pool_disk_forget_health(struct pool_disk *disk);
+/* Home, keeper's fiber: looks after one disk; returns when to look again. */
+uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns);
+
+/* Space (pool_space.c). Home reactor unless it says otherwise. */
+/* Of what the disk can hold: all that follows from it. */
+void pool_space_set_capacity(struct pool_disk *disk, uint64_t capacity_bytes);
+/* Disks, states or capacities have changed: group size, reserves, shares. */
+void pool_space_recount(struct pool *pool);
 /* -ENOSPC when `use` may not have it. */
-int pool_space_charge(struct pool *pool, enum pool_use use, uint64_t bytes);
+int pool_space_charge(struct pool_disk *disk, enum pool_use use, uint64_t bytes);
 /* Less used; wakes who waits for room. */
-void pool_space_release(struct pool *pool, uint64_t bytes);
+void pool_space_release(struct pool_disk *disk, uint64_t bytes);
+/* What `use` may still have there. Any reactor. */
+uint64_t pool_space_free(const struct pool_disk *disk, enum pool_use use);
 /* Calls the pressure hook if there is pressure. */
 void pool_space_press(struct pool *pool);
 /* What a pool with that configuration can use of a file system. */
 uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_stat *fs);
+/* Whether live data are counted on it. Any reactor. */
+bool pool_space_counts(const struct pool_disk *disk);
 
-/* State: remembers -ENOSPC and -EROFS of the file system; returns `r`. Any reactor. */
-int pool_state_note(struct pool *pool, int r);
-/* 0, or -EROFS while the file system is read-only. */
-int pool_state_writable(struct pool *pool);
+/* Admission (pool_admit.c). Any reactor. */
+unsigned pool_admit_largest_factor(const struct pool *pool);      /* of what is live or admitted */
+void pool_admit_get(struct pool *pool, struct pool_space *space); /* live, admitted, limit */
+
+/* 0, or -EROFS while no disk can be written. Any reactor. */
+int pool_state_writable(const struct pool *pool);
 
 /* Waiters for room (pool_wait.c). */
 void pool_wait_init(struct pool *pool);
@@ -111,27 +252,87 @@ void pool_wait_done(struct pool *pool); /* nobody waits any more */
 
 /* Spare files (pool_spare.c). */
 /* Takes over the file spare/ID.sp. False when memory is short: the file is then forgotten. */
-bool pool_spare_add(struct pool *pool, uint64_t id, uint64_t size_bytes);
+bool pool_spare_add(struct pool_disk *disk, uint64_t id, uint64_t size_bytes);
 /* Whether a removed file of that size is worth keeping. */
-bool pool_spare_wants(const struct pool *pool, uint64_t size_bytes);
+bool pool_spare_wants(const struct pool_disk *disk, uint64_t size_bytes);
 /* The best spare for a file of that size, out of the list and the account; NULL when none fits.
  * The caller frees it. */
-struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t min_bytes, uint64_t size_bytes);
+struct pool_spare *pool_spare_pick(struct pool_disk *disk, uint64_t min_bytes, uint64_t size_bytes);
 /* Removes spare files until used + spare <= capacity: after a charge, before the allocation. */
-void pool_spare_make_room(struct pool *pool);
+void pool_spare_make_room(struct pool_disk *disk);
 /* Removes all of them; false when there was none. */
-bool pool_spare_drop_all(struct pool *pool);
+bool pool_spare_drop_all(struct pool_disk *disk);
 /* Forgets them, without touching the disk. */
-void pool_spare_done(struct pool *pool);
+void pool_spare_done(struct pool_disk *disk);
 
 /* The keeper (pool_keeper.c). */
-void pool_keeper_start(struct pool *pool);
+void pool_keeper_init(struct pool *pool);
+void pool_keeper_start(struct pool *pool); /* when the disks have been found */
 void pool_keeper_stop(struct pool *pool);
 void pool_keeper_wake(struct pool *pool); /* home reactor */
 void pool_keeper_post(struct pool *pool); /* any reactor */
 
-/* Sweeping (pool_sweep.c): fills the table from the catalog, then compares with the directories. */
-int pool_sweep(struct pool *pool, bool read_only);
+/* Sweeping (pool_sweep.c). */
+/* Fills the tables of all disks from the catalog. */
+int pool_sweep_read_rows(struct pool *pool);
+/* Compares the disk's directories with its table. */
+int pool_sweep_disk(struct pool_disk *disk, bool read_only);
 
-/* Removes a closed group file: to spare/ or for good. Its entry is in state POOL_TABLE_BUSY. */
-int pool_file_remove(struct pool *pool, uint64_t id);
+/* Making and opening one copy on one disk (pool_copy.c). Home, fibers. */
+struct pool_copy_want {
+	enum pool_use use;
+	uint64_t size_bytes;
+	uint64_t spare_bytes; /* of a spare file that will do */
+	bool exact;           /* a larger spare file is cut to size_bytes */
+};
+/* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */
+int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
+		   struct pool_file_copy *copy);
+/* Opens the handle; its entry is the caller's. */
+int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id);
+void pool_copy_close(struct pool_file_copy *copy, uint64_t file_id);
+/* Gives it at least `size_bytes`; charges the difference. */
+int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
+		   uint64_t size_bytes);
+int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes);
+/* Removes a closed one: to spare/ or for good. Its entry is in state POOL_TABLE_BUSY. */
+int pool_copy_remove(struct pool_disk *disk, uint64_t file_id);
+
+/* Where new copies go (pool_place.c): disks for up to `copies` of them, best first, none whose id
+ * is in `tried` or `avoid`; `any`: also disks that are rather not used, when there are no others.
+ * Home. */
+struct pool_place {
+	enum pool_use use;
+	uint64_t bytes;
+	unsigned copies;
+	uint64_t avoid[POOL_COPIES_MAX];
+	uint64_t tried[POOL_DISKS_MAX]; /* ids */
+	unsigned tried_count;
+};
+unsigned pool_place_choose(struct pool *pool, const struct pool_place *place, bool any,
+			   struct pool_disk *ret_disks[POOL_FACTOR_MAX]);
+/* Why there is none: -ENOSPC, -EROFS, -EIO. */
+int pool_place_error(const struct pool *pool);
+
+/* Runs fn(arg) at home in a fiber of FIBER_CONTROL. */
+int pool_carry(struct pool *pool, int (*fn)(void *arg), void *arg);
+
+/* Whether a copy is written, read and synced. */
+static inline bool pool_copy_takes_part(const struct pool_file_copy *copy)
+{
+	return copy->file && !copy->stale && !copy->failed && !copy->joining && !copy->leaving;
+}
+/* A copy leaves its disk's table; the caller closed it. Home, fiber. */
+int pool_file_remove_copy(struct pool_file_copy *copy, uint64_t file_id);
+
+/* Directories of a disk (pool_directory.c). Fibers. */
+/* Makes directories below an existing parent; -ENOTEMPTY when other things are in there, `force`
+ * removes what looks like a pool's. */
+int pool_directory_make(const char *directory, bool force);
+/* Writes a file and reads it back. -EOPNOTSUPP: not in the way that is needed. */
+int pool_directory_probe(const char *directory);
+int pool_directory_label(const char *directory, const struct pool_label *label); /* label.new */
+int pool_directory_rename_label(const char *directory, const char *from, const char *to);
+int pool_directory_check_capacity(const char *directory, uint64_t capacity_bytes); /* -ENOSPC */
+/* As pool_spec says: -EINVAL, -ENAMETOOLONG. */
+int pool_directory_check_name(const char *directory);

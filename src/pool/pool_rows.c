@@ -26,19 +26,30 @@ _Static_assert(offsetof(struct pool_value, capacity_bytes) == 8, "on disk");
 _Static_assert(offsetof(struct pool_value, created_wall_ns) == 16, "on disk");
 _Static_assert(offsetof(struct pool_value, name) == 24, "on disk");
 
-/* docs/format.md, "Disk row". */
+/* docs/format.md, "Disk row". Version 1 ended, but for the directory, at `capacity_bytes`. */
+#define DISK_ROW_VERSION 2
+#define DISK_ROW_BYTES_1 32u
+
+enum { DISK_DRAINING = 1 << 0, DISK_FAILED = 1 << 1, DISK_FLAGS = 3 };
+
 struct disk_value {
 	uint8_t version;
-	uint8_t zero[5];
+	uint8_t flags;
+	uint8_t zero[4];
 	uint8_t directory_length[2];
 	uint8_t created_wall_ns[8];
 	uint8_t uuid[POOL_UUID_BYTES];
+	uint8_t capacity_bytes[8];
+	uint8_t tier[POOL_TIER_MAX + 1];
 	uint8_t directory[];
 };
 _Static_assert(sizeof(struct disk_value) == POOL_DISK_ROW_BYTES, "on disk");
+_Static_assert(offsetof(struct disk_value, flags) == 1, "on disk");
 _Static_assert(offsetof(struct disk_value, directory_length) == 6, "on disk");
 _Static_assert(offsetof(struct disk_value, created_wall_ns) == 8, "on disk");
 _Static_assert(offsetof(struct disk_value, uuid) == 16, "on disk");
+_Static_assert(offsetof(struct disk_value, capacity_bytes) == DISK_ROW_BYTES_1, "on disk");
+_Static_assert(offsetof(struct disk_value, tier) == 40, "on disk");
 
 struct catalog_key pool_rows_pool_key(uint64_t pool_id)
 {
@@ -78,9 +89,13 @@ void pool_rows_encode_pool(const struct pool_row *row, uint8_t ret_value[POOL_RO
 uint32_t pool_rows_encode_disk(const struct pool_disk_row *row,
 			       uint8_t ret_value[POOL_DISK_ROW_BYTES + POOL_DIRECTORY_MAX])
 {
-	struct disk_value value = {.version = ROW_VERSION};
+	struct disk_value value = {.version = DISK_ROW_VERSION};
 	size_t length = strnlen(row->directory, POOL_DIRECTORY_MAX);
 
+	value.flags =
+		(uint8_t)((row->draining ? DISK_DRAINING : 0) | (row->failed ? DISK_FAILED : 0));
+	put_le64(value.capacity_bytes, row->capacity_bytes);
+	memcpy(value.tier, row->tier, strnlen(row->tier, POOL_TIER_MAX));
 	put_le16(value.directory_length, (uint16_t)length);
 	put_le64(value.created_wall_ns, row->created_wall_ns);
 	memcpy(value.uuid, row->uuid, sizeof(value.uuid));
@@ -116,22 +131,43 @@ int pool_rows_decode_pool(const struct catalog_row *row, struct pool_row *ret_ro
 	return 0;
 }
 
+static bool tier_is_sound(const uint8_t tier[POOL_TIER_MAX + 1])
+{
+	return memchr(tier, 0, POOL_TIER_MAX + 1) && pool_name_is_valid((const char *)tier);
+}
+
+/* What version 2 added. */
+static bool decode_disk_more(const struct disk_value *value, struct pool_disk_row *ret_row)
+{
+	if ((value->flags & ~DISK_FLAGS) || !tier_is_sound(value->tier))
+		return false;
+	ret_row->version = DISK_ROW_VERSION;
+	ret_row->draining = value->flags & DISK_DRAINING;
+	ret_row->failed = value->flags & DISK_FAILED;
+	ret_row->capacity_bytes = get_le64(value->capacity_bytes);
+	memcpy(ret_row->tier, value->tier, sizeof(value->tier));
+	return true;
+}
+
 int pool_rows_decode_disk(const struct catalog_row *row, struct pool_disk_row *ret_row)
 {
 	const struct disk_value *value = (const struct disk_value *)row->value;
-	size_t length;
+	size_t length, fixed;
 
-	if (row->key.length != 1 + 16 || row->length < sizeof(*value) ||
-	    value->version != ROW_VERSION)
+	if (row->key.length != 1 + 16 || row->length < DISK_ROW_BYTES_1 || value->version == 0 ||
+	    value->version > DISK_ROW_VERSION)
 		return damaged("disk", row);
+	fixed = value->version == 1 ? DISK_ROW_BYTES_1 : sizeof(*value);
 	length = get_le16(value->directory_length);
-	if (length == 0 || length > POOL_DIRECTORY_MAX || row->length != sizeof(*value) + length ||
-	    value->directory[0] != '/' || memchr(value->directory, 0, length))
+	if (length == 0 || length > POOL_DIRECTORY_MAX || row->length != fixed + length ||
+	    row->value[fixed] != '/' || memchr(row->value + fixed, 0, length))
+		return damaged("disk", row);
+	*ret_row = (struct pool_disk_row){.version = 1, .tier = POOL_TIER_DEFAULT};
+	if (value->version > 1 && !decode_disk_more(value, ret_row))
 		return damaged("disk", row);
 	ret_row->created_wall_ns = get_le64(value->created_wall_ns);
 	memcpy(ret_row->uuid, value->uuid, sizeof(value->uuid));
-	memcpy(ret_row->directory, value->directory, length);
-	ret_row->directory[length] = '\0';
+	memcpy(ret_row->directory, row->value + fixed, length);
 	return 0;
 }
 
@@ -220,25 +256,31 @@ int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog
 	return 0;
 }
 
-int pool_rows_get_disk(struct catalog *catalog, uint64_t pool_id, uint64_t *ret_disk_id,
-		       struct pool_disk_row *ret_row)
+int pool_rows_each_disk(struct catalog *catalog, uint64_t pool_id,
+			int (*fn)(void *arg, uint64_t disk_id, const struct pool_disk_row *row),
+			void *arg)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	_cleanup_free_ struct pool_disk_row *row = calloc(1, sizeof(*row));
 	struct catalog_key prefix = catalog_key(CATALOG_DISK);
 	int r;
 
+	if (!row)
+		return -ENOMEM;
 	catalog_key_add(&prefix, pool_id);
-	r = catalog_scan(catalog, &prefix, NULL, 2, &rows);
+	r = catalog_scan(catalog, &prefix, NULL, 0, &rows);
 	if (r)
 		return r;
-	if (rows.count != 1) {
-		log_error("pool", "a pool has one disk", "pool=%" PRIu64 " disks=%zu", pool_id,
-			  rows.count);
+	if (rows.count == 0 || rows.count > POOL_DISKS_MAX) {
+		log_error("pool", "a pool has no disks, or too many", "pool=%" PRIu64 " disks=%zu",
+			  pool_id, rows.count);
 		return -EUCLEAN;
 	}
-	r = pool_rows_decode_disk(&rows.rows[0], ret_row);
-	if (r == 0)
-		*ret_disk_id = catalog_key_number(&rows.rows[0].key, 1);
+	for (size_t i = 0; r == 0 && i < rows.count; i++) {
+		r = pool_rows_decode_disk(&rows.rows[i], row);
+		if (r == 0)
+			r = fn(arg, catalog_key_number(&rows.rows[i].key, 1), row);
+	}
 	return r;
 }
 
@@ -247,28 +289,38 @@ int pool_find(struct catalog *catalog, const char *name, uint64_t *ret_id)
 	return catalog_name_find(catalog, CATALOG_NAME_POOL, 0, name, ret_id);
 }
 
+/* The first disk's directory; the capacities of all, or 0 as soon as one is the file system's. */
+static int info_add_disk(void *arg, uint64_t disk_id, const struct pool_disk_row *row)
+{
+	struct pool_info *info = arg;
+	uint64_t bytes = row->version == 1 ? info->space.limit : row->capacity_bytes;
+
+	(void)disk_id;
+	if (info->directory[0] == '\0')
+		memcpy(info->directory, row->directory, strlen(row->directory));
+	info->space.capacity += bytes;
+	info->space.reserve |= bytes == 0; /* found one without */
+	return 0;
+}
+
 static int info_fill(struct catalog *catalog, const struct catalog_row *raw,
 		     struct pool_info *ret_info)
 {
 	struct pool_row row;
-	struct pool_disk_row disk;
-	uint64_t disk_id, id;
 	int r = pool_rows_decode_pool(raw, &row);
 
 	if (r)
 		return r;
-	id = catalog_key_number(&raw->key, 0);
-	r = pool_rows_get_disk(catalog, id, &disk_id, &disk);
-	if (r)
-		return r;
 	*ret_info = (struct pool_info){
-		.id = id,
-		.space.capacity = row.capacity_bytes,
+		.id = catalog_key_number(&raw->key, 0),
+		.space.limit = row.capacity_bytes,
 		.state = "",
 	};
 	memcpy(ret_info->name, row.name, sizeof(row.name));
-	memcpy(ret_info->directory, disk.directory, strlen(disk.directory));
-	return 0;
+	r = pool_rows_each_disk(catalog, ret_info->id, info_add_disk, ret_info);
+	ret_info->space = (struct pool_space){
+		.capacity = ret_info->space.reserve ? 0 : ret_info->space.capacity};
+	return r;
 }
 
 int pool_list(struct catalog *catalog, struct pool_info **ret_infos, size_t *ret_count)

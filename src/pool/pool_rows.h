@@ -5,9 +5,11 @@
  * every field checked. -EUCLEAN where a row is damaged, with its key in the log.
  */
 #include "pool/pool.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_label.h"
 
 #define POOL_DIRECTORY_MAX 3900 /* leaves room for the names below it */
+#define POOL_TIER_DEFAULT  "ssd"
 
 struct pool_row {
 	uint64_t capacity_bytes; /* 0 = the file system's */
@@ -16,14 +18,19 @@ struct pool_row {
 };
 
 struct pool_disk_row {
+	unsigned
+		version; /* as read: 1 had neither tier nor flags, and its capacity is the pool's */
+	bool draining, failed;
 	uint64_t created_wall_ns;
+	uint64_t capacity_bytes; /* 0 = the file system's */
+	char tier[POOL_TIER_MAX + 1];
 	uint8_t uuid[POOL_UUID_BYTES];
 	char directory[POOL_DIRECTORY_MAX + 1];
 };
 
 #define POOL_ROW_BYTES          88u
-#define POOL_DISK_ROW_BYTES     32u /* and the directory's name */
-#define POOL_FILE_ROW_BYTES_MIN 48u
+#define POOL_DISK_ROW_BYTES     56u /* and the directory's name */
+#define POOL_FILE_ROW_BYTES_MIN 56u
 
 struct catalog_key pool_rows_pool_key(uint64_t pool_id);
 struct catalog_key pool_rows_disk_key(uint64_t pool_id, uint64_t disk_id);
@@ -50,6 +57,8 @@ int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint6
 /* From fibers. */
 int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,
 		       struct pool_row *ret_row);
-/* The only disk of a pool. */
-int pool_rows_get_disk(struct catalog *catalog, uint64_t pool_id, uint64_t *ret_disk_id,
-		       struct pool_disk_row *ret_row);
+/* Calls fn for each disk of a pool, in order of id, until it returns an error, which is returned.
+ * -EUCLEAN when it has none. */
+int pool_rows_each_disk(struct catalog *catalog, uint64_t pool_id,
+			int (*fn)(void *arg, uint64_t disk_id, const struct pool_disk_row *row),
+			void *arg);

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The account of a pool's space. What the numbers mean and why they are what they are: pool.h.
+ * The account of the disks' space. What the numbers mean and why they are what they are: pool.h.
  *
  * Invariants
- *  1. used = the charged sizes of all entries of `files`, plus what is being taken at this moment.
+ *  1. used = the charged sizes of all entries of the disk's table, plus what is being taken at this
+ *     moment. That holds for missing disks too.
  *  2. used <= capacity, and used <= capacity - reserve after a charge for data.
- *  3. admitted never exceeds limit - live at the time of an admission.
- * `used` and `spare` change on the home reactor only; the others are plain atomic counters.
+ * `used` and `spare` change on the home reactor only.
  */
-#include "pool/pool_priv.h"
-
 #include <errno.h>
 #include <inttypes.h>
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "pool/pool_priv.h"
 
-#define GROUPS_OF_A_POOL    128
+#define GROUPS_OF_A_DISK    128
 #define RESERVE_GROUPS      3
 #define RESERVE_PERCENT     3
 #define LIMIT_PERCENT       91
@@ -41,59 +40,145 @@ static uint64_t group_bytes_of(uint64_t capacity_bytes)
 {
 	uint64_t bytes = POOL_GROUP_BYTES;
 
-	while (bytes > POOL_GROUP_BYTES_MIN && bytes > capacity_bytes / GROUPS_OF_A_POOL)
+	while (bytes > POOL_GROUP_BYTES_MIN && bytes > capacity_bytes / GROUPS_OF_A_DISK)
 		bytes /= 2;
 	return bytes;
 }
 
-void pool_space_init(struct pool *pool, uint64_t capacity_bytes)
+bool pool_space_counts(const struct pool_disk *disk)
 {
-	uint64_t usable;
-
-	pool->capacity = capacity_bytes;
-	pool->group_bytes = group_bytes_of(capacity_bytes);
-	pool->reserve =
-		MAX(RESERVE_GROUPS * pool->group_bytes, percent(capacity_bytes, RESERVE_PERCENT));
-	pool->reserve = MIN(ALIGN_UP(pool->reserve, MIB), capacity_bytes);
-	usable = capacity_bytes - pool->reserve;
-	pool->limit = percent(usable, LIMIT_PERCENT);
-	pool->pressure_level =
-		MAX(PRESSURE_GROUPS * pool->group_bytes, percent(usable, PRESSURE_PERCENT));
+	return pool_disk_state_of(disk) != POOL_DISK_FAILED &&
+	       !atomic_load(&((struct pool_disk *)disk)->draining) && !disk->leaving;
 }
 
-int pool_space_charge(struct pool *pool, enum pool_use use, uint64_t bytes)
+/* A file must fit on any of the disks it may come to, so the smallest one decides. */
+static void set_group_bytes(struct pool *pool)
 {
-	uint64_t most = pool->capacity - (use == POOL_USE_DATA ? pool->reserve : 0);
-	uint64_t used = atomic_load(&pool->used);
+	struct pool_disk *disk;
+	uint64_t bytes = POOL_GROUP_BYTES;
 
-	reactor_assert_home(pool->home);
-	if (used > most || bytes > most - used)
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (atomic_load(&disk->capacity) > 0)
+		bytes = MIN(bytes, group_bytes_of(atomic_load(&disk->capacity)));
+	atomic_store(&pool->group_bytes, bytes);
+}
+
+static void set_reserve(struct pool_disk *disk, uint64_t group_bytes)
+{
+	uint64_t capacity = atomic_load(&disk->capacity);
+	uint64_t reserve = MAX(RESERVE_GROUPS * group_bytes, percent(capacity, RESERVE_PERCENT));
+
+	reserve = MIN(ALIGN_UP(reserve, MIB), capacity);
+	atomic_store(&disk->reserve, reserve);
+	atomic_store(&disk->pressure_level, MAX(PRESSURE_GROUPS * group_bytes,
+						percent(capacity - reserve, PRESSURE_PERCENT)));
+}
+
+static unsigned set_shares(struct pool *pool, bool all)
+{
+	struct pool_disk *disk;
+	unsigned count = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		uint64_t capacity = atomic_load(&disk->capacity);
+		uint64_t reserve = atomic_load(&disk->reserve);
+
+		if (capacity > 0 && (all || pool_space_counts(disk)))
+			atomic_store(&pool->shares[count++],
+				     percent(capacity - reserve, LIMIT_PERCENT));
+	}
+	return count;
+}
+
+void pool_space_recount(struct pool *pool)
+{
+	struct pool_disk *disk;
+	unsigned count;
+
+	set_group_bytes(pool);
+	POOL_FOR_EACH_DISK(pool, disk)
+	set_reserve(disk, atomic_load(&pool->group_bytes));
+	count = set_shares(pool, false);
+	if (count == 0)
+		count = set_shares(pool, true);
+	atomic_store(&pool->share_count, count);
+}
+
+void pool_space_set_capacity(struct pool_disk *disk, uint64_t capacity_bytes)
+{
+	atomic_store(&disk->capacity, capacity_bytes);
+	pool_space_recount(disk->pool);
+}
+
+uint64_t pool_space_free(const struct pool_disk *disk, enum pool_use use)
+{
+	struct pool_disk *d = (struct pool_disk *)disk;
+	uint64_t taken = atomic_load(&d->used);
+	uint64_t capacity = atomic_load(&d->capacity);
+
+	if (use == POOL_USE_DATA)
+		taken += atomic_load(&d->reserve);
+	return taken < capacity ? capacity - taken : 0;
+}
+
+int pool_space_charge(struct pool_disk *disk, enum pool_use use, uint64_t bytes)
+{
+	reactor_assert_home(disk->pool->home);
+	if (bytes > pool_space_free(disk, use))
 		return -ENOSPC;
-	atomic_store(&pool->used, used + bytes);
+	atomic_fetch_add(&disk->used, bytes);
 	return 0;
 }
 
-void pool_space_release(struct pool *pool, uint64_t bytes)
+void pool_space_release(struct pool_disk *disk, uint64_t bytes)
 {
-	uint64_t used = atomic_load(&pool->used);
-
-	reactor_assert_home(pool->home);
-	ASSERT(bytes <= used);
-	atomic_store(&pool->used, used - bytes);
+	reactor_assert_home(disk->pool->home);
+	ASSERT(bytes <= atomic_load(&disk->used));
+	atomic_fetch_sub(&disk->used, bytes);
 	if (bytes > 0)
-		pool_wait_wake(pool);
-	pool_keeper_wake(pool);
+		pool_wait_wake(disk->pool);
+	pool_keeper_wake(disk->pool);
 }
 
+/* 0 .. 100 */
+static unsigned disk_pressure(const struct pool_disk *disk)
+{
+	uint64_t level = atomic_load(&((struct pool_disk *)disk)->pressure_level);
+	uint64_t unused = pool_space_free(disk, POOL_USE_DATA);
+
+	if (unused >= level)
+		return 0;
+	return (unsigned)(100 - unused * 100 / level);
+}
+
+/* Puts `value` in its place among the least ones. */
+static void keep_least(unsigned least[POOL_FACTOR_MAX], unsigned value)
+{
+	for (unsigned i = 0; i < POOL_FACTOR_MAX; i++)
+		if (value < least[i]) {
+			unsigned moved = least[i];
+
+			least[i] = value;
+			value = moved;
+		}
+}
+
+/* Room is needed on as many disks as the largest factor says: the last of them decides. */
 unsigned pool_pressure(const struct pool *pool)
 {
-	uint64_t usable = pool->capacity - pool->reserve;
-	uint64_t used = atomic_load(&((struct pool *)pool)->used);
-	uint64_t unused = used < usable ? usable - used : 0;
+	unsigned least[POOL_FACTOR_MAX] = {UINT32_MAX, UINT32_MAX, UINT32_MAX}, count = 0, factor;
+	struct pool_disk *disk;
 
-	if (unused >= pool->pressure_level)
-		return 0;
-	return (unsigned)(100 - unused * 100 / pool->pressure_level);
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		if (pool_disk_is_gone(disk) || !pool_space_counts(disk))
+			continue;
+		keep_least(least, disk_pressure(disk));
+		count++;
+	}
+	factor = MIN(pool_admit_largest_factor(pool), count);
+	return factor > 0 ? least[factor - 1] : 0;
 }
 
 void pool_set_pressure_hook(struct pool *pool, void (*hook)(void *arg), void *arg)
@@ -109,81 +194,37 @@ void pool_space_press(struct pool *pool)
 		pool->pressure_hook(pool->pressure_arg);
 }
 
-static uint64_t live_bytes(struct pool *pool)
+int pool_state_writable(const struct pool *pool)
 {
-	int64_t live = atomic_load(&pool->live);
+	struct pool_disk *disk;
+	bool read_only = false;
 
-	return live > 0 ? (uint64_t)live : 0;
-}
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		enum pool_disk_state state = pool_disk_state_of(disk);
 
-int pool_admit(struct pool *pool, uint64_t bytes)
-{
-	uint64_t admitted;
-
-	if (atomic_load(&pool->state) == POOL_READ_ONLY)
-		return -EROFS;
-	admitted = atomic_fetch_add(&pool->admitted, bytes) + bytes;
-	if (live_bytes(pool) + admitted <= pool->limit)
-		return 0;
-	pool_admit_return(pool, bytes);
-	return -ENOSPC;
-}
-
-void pool_admit_return(struct pool *pool, uint64_t bytes)
-{
-	uint64_t before = atomic_fetch_sub(&pool->admitted, bytes);
-
-	ASSERT(before >= bytes);
-}
-
-void pool_account_live(struct pool *pool, int64_t bytes)
-{
-	atomic_fetch_add(&pool->live, bytes);
+		if (state < POOL_DISK_READ_ONLY)
+			return 0;
+		read_only |= state == POOL_DISK_READ_ONLY;
+	}
+	return read_only ? -EROFS : 0;
 }
 
 void pool_get_space(struct pool *pool, struct pool_space *ret_space)
 {
-	uint64_t used = atomic_load(&pool->used), live = live_bytes(pool);
+	struct pool_space space = {0};
+	struct pool_disk *disk;
 
-	*ret_space = (struct pool_space){
-		.capacity = pool->capacity,
-		.used = used,
-		.live = live,
-		.reclaimable = used > live ? used - live : 0,
-		.reserve = pool->reserve,
-		.spare = atomic_load(&pool->spare),
-		.admitted = atomic_load(&pool->admitted),
-		.limit = pool->limit,
-	};
-}
-
-static void state_set(struct pool *pool, enum pool_state state)
-{
-	if (atomic_exchange(&pool->state, state) == (int)state)
-		return;
-	if (state == POOL_READ_ONLY)
-		log_error("pool", "the file system is read-only: writes fail", "pool=%s",
-			  pool->name);
-	else
-		log_error("pool", "the file system is full", "pool=%s", pool->name);
-	pool_keeper_post(pool);
-}
-
-int pool_state_note(struct pool *pool, int r)
-{
-	if (r == -EROFS)
-		state_set(pool, POOL_READ_ONLY);
-	else if (r == -ENOSPC && atomic_load(&pool->state) == POOL_ONLINE)
-		state_set(pool, POOL_FULL);
-	return r;
-}
-
-void pool_report_error(struct pool *pool, int error)
-{
-	(void)pool_state_note(pool, error); /* returns its argument */
-}
-
-int pool_state_writable(struct pool *pool)
-{
-	return atomic_load(&pool->state) == POOL_READ_ONLY ? -EROFS : 0;
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		if (pool_disk_state_of(disk) == POOL_DISK_FAILED)
+			continue;
+		space.capacity += atomic_load(&disk->capacity);
+		space.used += atomic_load(&disk->used);
+		space.reserve += atomic_load(&disk->reserve);
+		space.spare += atomic_load(&disk->spare);
+	}
+	pool_admit_get(pool, &space);
+	space.reclaimable = space.used > space.live ? space.used - space.live : 0;
+	*ret_space = space;
 }

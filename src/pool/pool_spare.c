@@ -22,35 +22,37 @@
 /* A file that is asked for small stays small: it may belong to one of thousands of idle vDisks. */
 #define SPARE_FIT_FACTOR 4
 
-static uint64_t bytes_max(const struct pool *pool)
+static uint64_t bytes_max(const struct pool_disk *disk)
 {
-	return MIN(SPARE_BYTES_MAX, MAX(pool->capacity / 16, 2 * POOL_GROUP_BYTES));
+	uint64_t capacity = atomic_load(&((struct pool_disk *)disk)->capacity);
+
+	return MIN(SPARE_BYTES_MAX, MAX(capacity / 16, 2 * POOL_GROUP_BYTES));
 }
 
-bool pool_spare_wants(const struct pool *pool, uint64_t size_bytes)
+bool pool_spare_wants(const struct pool_disk *disk, uint64_t size_bytes)
 {
-	return size_bytes >= POOL_GROUP_BYTES_MIN && pool->spare_count < POOL_SPARES_MAX &&
-	       atomic_load(&((struct pool *)pool)->spare) + size_bytes <= bytes_max(pool);
+	return size_bytes >= POOL_GROUP_BYTES_MIN && disk->spare_count < POOL_SPARES_MAX &&
+	       atomic_load(&((struct pool_disk *)disk)->spare) + size_bytes <= bytes_max(disk);
 }
 
-bool pool_spare_add(struct pool *pool, uint64_t id, uint64_t size_bytes)
+bool pool_spare_add(struct pool_disk *disk, uint64_t id, uint64_t size_bytes)
 {
 	struct pool_spare *spare = malloc(sizeof(*spare));
 
 	if (!spare)
 		return false;
 	*spare = (struct pool_spare){.id = id, .size_bytes = size_bytes};
-	list_push_back(&pool->spares, &spare->link);
-	pool->spare_count++;
-	atomic_fetch_add(&pool->spare, size_bytes);
+	list_push_back(&disk->spares, &spare->link);
+	disk->spare_count++;
+	atomic_fetch_add(&disk->spare, size_bytes);
 	return true;
 }
 
-static void take_out(struct pool *pool, struct pool_spare *spare)
+static void take_out(struct pool_disk *disk, struct pool_spare *spare)
 {
 	list_remove(&spare->link);
-	pool->spare_count--;
-	atomic_fetch_sub(&pool->spare, spare->size_bytes);
+	disk->spare_count--;
+	atomic_fetch_sub(&disk->spare, spare->size_bytes);
 }
 
 /* Whether `a` suits somebody who wants `size_bytes` better than `b`: just large enough, or as
@@ -65,60 +67,61 @@ static bool is_better(const struct pool_spare *a, const struct pool_spare *b, ui
 					  : a->size_bytes < b->size_bytes;
 }
 
-struct pool_spare *pool_spare_pick(struct pool *pool, uint64_t min_bytes, uint64_t size_bytes)
+struct pool_spare *pool_spare_pick(struct pool_disk *disk, uint64_t min_bytes, uint64_t size_bytes)
 {
 	struct pool_spare *spare, *best = NULL;
 
-	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link)
+	LIST_FOR_EACH (&disk->spares, spare, struct pool_spare, link)
 		if (spare->size_bytes >= min_bytes &&
 		    spare->size_bytes <= size_bytes * SPARE_FIT_FACTOR &&
 		    is_better(spare, best, size_bytes))
 			best = spare;
 	if (best)
-		take_out(pool, best);
+		take_out(disk, best);
 	return best;
 }
 
 /* The oldest one, from the list and the disk. Suspends. */
-static void drop_one(struct pool *pool)
+static void drop_one(struct pool_disk *disk)
 {
 	_cleanup_free_ struct pool_spare *spare =
-		LIST_ENTRY(list_front(&pool->spares), struct pool_spare, link);
+		LIST_ENTRY(list_front(&disk->spares), struct pool_spare, link);
 	struct pool_path path;
 	int r;
 
-	take_out(pool, spare);
-	pool_path_spare(pool, spare->id, ".sp", &path);
+	take_out(disk, spare);
+	pool_path_spare(disk->row.directory, spare->id, ".sp", &path);
 	r = io_unlink(path.text);
 	if (r && r != -ENOENT)
 		log_warning("pool", "cannot remove a spare file",
-			    "pool=%s file=%016" PRIx64 " error=%d", pool->name, spare->id, r);
+			    "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
+			    disk->pool->name, disk->id, spare->id, r);
 }
 
-void pool_spare_make_room(struct pool *pool)
+void pool_spare_make_room(struct pool_disk *disk)
 {
-	while (!list_is_empty(&pool->spares) &&
-	       atomic_load(&pool->used) + atomic_load(&pool->spare) > pool->capacity)
-		drop_one(pool);
+	while (!list_is_empty(&disk->spares) &&
+	       atomic_load(&disk->used) + atomic_load(&disk->spare) > atomic_load(&disk->capacity))
+		drop_one(disk);
 }
 
-bool pool_spare_drop_all(struct pool *pool)
+bool pool_spare_drop_all(struct pool_disk *disk)
 {
 	bool dropped = false;
 
-	while (!list_is_empty(&pool->spares)) {
-		drop_one(pool);
+	while (!list_is_empty(&disk->spares)) {
+		drop_one(disk);
 		dropped = true;
 	}
 	return dropped;
 }
 
-void pool_spare_done(struct pool *pool)
+void pool_spare_done(struct pool_disk *disk)
 {
 	struct pool_spare *spare;
 
-	LIST_FOR_EACH (&pool->spares, spare, struct pool_spare, link) {
-		take_out(pool, spare);
+	LIST_FOR_EACH (&disk->spares, spare, struct pool_spare, link) {
+		take_out(disk, spare);
 		free(spare);
 	}
 }

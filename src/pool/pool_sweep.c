@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is on the disk when a pool opens, against what the catalog names.
+ * What is on a disk when it is found, against what the catalog names: the disk's table, which is
+ * filled from the rows when the pool opens, also for disks that are missing, and follows them from
+ * then on.
  *
  *   named and there      counts as used, by the size in its row
  *   named, not there     counts as used and is reported; opening it gives -ENOENT
@@ -24,26 +26,41 @@
 #define SCAN_ROWS          4096
 #define MISSING_LOGGED_MAX 16
 
-static int add_row(struct pool *pool, const struct catalog_row *row)
+/* On one of its disks. A disk that is not the pool's any more has nothing that could be missed. */
+static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t size)
 {
+	struct pool_disk *disk = pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
 	struct pool_table_entry *entry;
-	struct pool_copies copies;
-	uint64_t id, size;
-	int r = pool_rows_decode_file(row, &id, &size, &copies);
+	int r;
 
-	if (r == 0)
-		r = pool_table_reserve(&pool->files);
+	if (!disk) {
+		log_error("pool", "a row names a disk that is not the pool's",
+			  "pool=%s disk=%" PRIu64 " file=%016" PRIx64, pool->name, disk_id, id);
+		return 0;
+	}
+	r = pool_table_reserve(&disk->files);
 	if (r)
 		return r;
-	if (pool_table_find(&pool->files, id)) {
+	if (pool_table_find(&disk->files, id)) {
 		log_error("pool", "two rows name one file", "pool=%s file=%016" PRIx64, pool->name,
 			  id);
 		return -EUCLEAN;
 	}
-	entry = pool_table_insert(&pool->files, id);
+	entry = pool_table_insert(&disk->files, id);
 	entry->pages = (uint32_t)(size / POOL_PAGE_BYTES);
-	atomic_fetch_add(&pool->used, size);
+	atomic_fetch_add(&disk->used, size);
 	return 0;
+}
+
+static int add_row(struct pool *pool, const struct catalog_row *row)
+{
+	struct pool_copies copies;
+	uint64_t id, size;
+	int r = pool_rows_decode_file(row, &id, &size, &copies);
+
+	for (unsigned i = 0; r == 0 && i < copies.count; i++)
+		r = add_copy(pool, copies.disks[i], id, size);
+	return r;
 }
 
 static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more)
@@ -63,7 +80,7 @@ static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more
 	return 0;
 }
 
-static int read_rows(struct pool *pool)
+int pool_sweep_read_rows(struct pool *pool)
 {
 	struct catalog_key after = {0};
 	bool more = true;
@@ -74,13 +91,13 @@ static int read_rows(struct pool *pool)
 	return r;
 }
 
-static void warn_foreign(const struct pool *pool, const char *directory, const char *name)
+static void warn_foreign(const struct pool_disk *disk, const char *directory, const char *name)
 {
 	log_warning("pool", "a file that is not the pool's", "pool=%s directory=\"%s\" name=\"%s\"",
-		    pool->name, directory, name);
+		    disk->pool->name, directory, name);
 }
 
-static int move_unnamed(struct pool *pool, const char *path, uint64_t id)
+static int move_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
 {
 	struct pool_path to;
 	struct world_stat stat;
@@ -88,82 +105,83 @@ static int move_unnamed(struct pool *pool, const char *path, uint64_t id)
 
 	if (r)
 		return r;
-	pool_path_spare(pool, id, ".sp", &to);
+	pool_path_spare(disk->row.directory, id, ".sp", &to);
 	/* Whether it is kept is decided when spare/ is looked at. */
 	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES)
 		return io_unlink(path);
 	return io_rename(path, to.text);
 }
 
-static int sweep_name(struct pool *pool, const char *directory, unsigned index, const char *name,
-		      bool read_only)
+static int sweep_name(struct pool_disk *disk, const char *directory, unsigned index,
+		      const char *name, bool read_only)
 {
 	struct pool_table_entry *entry;
 	struct pool_path path;
 	uint64_t id;
 
 	if (!pool_path_parse(name, ".eg", &id) || (uint8_t)id != index) {
-		warn_foreign(pool, directory, name);
+		warn_foreign(disk, directory, name);
 		return 0;
 	}
-	entry = pool_table_find(&pool->files, id);
+	entry = pool_table_find(&disk->files, id);
 	if (entry) {
 		entry->seen = 1;
 		return 0;
 	}
 	if (read_only)
 		return 0;
-	pool_path_group(pool, id, &path);
-	return move_unnamed(pool, path.text, id);
+	pool_path_group(disk, id, &path);
+	return move_unnamed(disk, path.text, id);
 }
 
-static int sweep_directory(struct pool *pool, unsigned index, bool read_only)
+static int sweep_directory(struct pool_disk *disk, unsigned index, bool read_only)
 {
 	struct pool_path path;
 	struct world_names names;
 	int r;
 
-	pool_path_group_directory(pool, index, &path);
+	pool_path_group_directory(disk, index, &path);
 	r = io_directory_list(path.text, &names);
 	if (r) {
 		log_error("pool", "cannot list a directory", "path=\"%s\" error=%d", path.text, r);
 		return r;
 	}
 	for (size_t i = 0; r == 0 && i < names.count; i++)
-		r = sweep_name(pool, path.text, index, names.names[i], read_only);
+		r = sweep_name(disk, path.text, index, names.names[i], read_only);
 	world_names_free(&names);
 	return r;
 }
 
-static void report_missing(struct pool *pool)
+static void report_missing(struct pool_disk *disk)
 {
 	size_t missing = 0;
 
-	for (size_t i = 0; i < pool->files.capacity; i++) {
-		const struct pool_table_entry *entry = &pool->files.entries[i];
+	for (size_t i = 0; i < disk->files.capacity; i++) {
+		const struct pool_table_entry *entry = &disk->files.entries[i];
 
 		if (entry->id == 0 || entry->seen)
 			continue;
 		if (missing++ < MISSING_LOGGED_MAX)
-			log_error("pool", "a group file is missing", "pool=%s file=%016" PRIx64,
-				  pool->name, entry->id);
+			log_error("pool", "a group file is missing",
+				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64, disk->pool->name,
+				  disk->id, entry->id);
 	}
 	if (missing > 0)
-		log_error("pool", "group files are missing", "pool=%s files=%zu", pool->name,
-			  missing);
+		log_error("pool", "group files are missing", "pool=%s disk=%" PRIu64 " files=%zu",
+			  disk->pool->name, disk->id, missing);
 }
 
-static bool spare_is_good(struct pool *pool, const struct world_stat *stat)
+static bool spare_is_good(struct pool_disk *disk, const struct world_stat *stat)
 {
-	uint64_t taken = atomic_load(&pool->used) + atomic_load(&pool->spare);
+	uint64_t taken = atomic_load(&disk->used) + atomic_load(&disk->spare);
 
 	return stat->size_bytes <= POOL_GROUP_BYTES &&
 	       IS_ALIGNED(stat->size_bytes, POOL_PAGE_BYTES) &&
-	       pool_spare_wants(pool, stat->size_bytes) &&
-	       taken + stat->size_bytes <= pool->capacity;
+	       pool_spare_wants(disk, stat->size_bytes) &&
+	       taken + stat->size_bytes <= atomic_load(&disk->capacity);
 }
 
-static int sweep_spare(struct pool *pool, const char *directory, const char *name)
+static int sweep_spare(struct pool_disk *disk, const char *directory, const char *name)
 {
 	struct pool_path path;
 	struct world_stat stat;
@@ -171,48 +189,50 @@ static int sweep_spare(struct pool *pool, const char *directory, const char *nam
 	int r;
 
 	if (pool_path_parse(name, ".new", &id)) { /* was being written ahead */
-		pool_path_spare(pool, id, ".new", &path);
+		pool_path_spare(disk->row.directory, id, ".new", &path);
 		return io_unlink(path.text);
 	}
 	if (!pool_path_parse(name, ".sp", &id)) {
-		warn_foreign(pool, directory, name);
+		warn_foreign(disk, directory, name);
 		return 0;
 	}
-	pool_path_spare(pool, id, ".sp", &path);
+	pool_path_spare(disk->row.directory, id, ".sp", &path);
 	r = io_stat(path.text, &stat);
 	if (r)
 		return r;
-	if (spare_is_good(pool, &stat) && pool_spare_add(pool, id, stat.size_bytes))
+	if (spare_is_good(disk, &stat) && pool_spare_add(disk, id, stat.size_bytes))
 		return 0;
 	return io_unlink(path.text);
 }
 
-static int sweep_spares(struct pool *pool)
+static int sweep_spares(struct pool_disk *disk)
 {
 	struct pool_path path;
 	struct world_names names;
 	int r;
 
-	pool_path_of(pool->directory, "spare", &path);
+	pool_path_of(disk->row.directory, "spare", &path);
 	r = io_directory_list(path.text, &names);
 	if (r) {
 		log_error("pool", "cannot list a directory", "path=\"%s\" error=%d", path.text, r);
 		return r;
 	}
 	for (size_t i = 0; r == 0 && i < names.count; i++)
-		r = sweep_spare(pool, path.text, names.names[i]);
+		r = sweep_spare(disk, path.text, names.names[i]);
 	world_names_free(&names);
 	return r;
 }
 
-int pool_sweep(struct pool *pool, bool read_only)
+int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 {
-	int r = read_rows(pool);
+	int r = 0;
 
+	for (size_t i = 0; i < disk->files.capacity; i++)
+		disk->files.entries[i].seen = 0;
 	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++)
-		r = sweep_directory(pool, i, read_only);
+		r = sweep_directory(disk, i, read_only);
 	if (r)
 		return r;
-	report_missing(pool);
-	return read_only ? 0 : sweep_spares(pool);
+	report_missing(disk);
+	return read_only ? 0 : sweep_spares(disk);
 }

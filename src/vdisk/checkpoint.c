@@ -240,7 +240,7 @@ static void after_commit(struct vdisk *vdisk, const struct fold_result *result, 
 		vdisk_fold_apply(vdisk, result);
 		vdisk->stats.checkpoints++;
 		if (vdisk->admitted[frozen])
-			pool_admit_return(vdisk->pool, vdisk->admitted[frozen]);
+			pool_admit_return(vdisk->pool, vdisk->factor, vdisk->admitted[frozen]);
 		vdisk->admitted[frozen] = 0;
 	}
 	unpin_held(seals);
@@ -304,7 +304,6 @@ static void report(struct vdisk *vdisk, int r)
 	if (r < 0 && r != vdisk->checkpoint_error && r != -ESHUTDOWN) {
 		log_warning("vdisk", "checkpoint failed; it is tried again",
 			    "vdisk=%" PRIu64 " error=%d", vdisk->row.id, r);
-		pool_report_error(vdisk->pool, r);
 	}
 	vdisk->checkpoint_error = r;
 }

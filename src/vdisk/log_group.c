@@ -213,7 +213,6 @@ static void provision_run(struct fiber_task *task)
 		if (r < 0) {
 			log_warning("vdisk", "cannot make an extent group",
 				    "vdisk=%" PRIu64 " error=%d", log->vdisk->row.id, r);
-			pool_report_error(log->vdisk->pool, r);
 			log_fail_pending(log, r);
 		}
 		log_kick(log);
@@ -333,7 +332,6 @@ void log_reroute(struct log *log)
 	log_warning("vdisk", "write failed; trying another extent group",
 		    "vdisk=%" PRIu64 " group=%" PRIu64 " error=%d", log->vdisk->row.id,
 		    record->group->group->id, record->result);
-	pool_report_error(log->vdisk->pool, record->result);
 	log->rerouting = true;
 	log_reroute_continue(log);
 }

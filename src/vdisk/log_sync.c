@@ -18,7 +18,6 @@ static int sync_group(struct log *log, struct log_group *group)
 	r = egroup_file_sync(group->group->file);
 	if (r < 0) {
 		REACHED("log.sync-failed");
-		pool_report_error(log->vdisk->pool, r);
 		log_fail(log, r);
 		return r;
 	}

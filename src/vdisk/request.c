@@ -71,7 +71,7 @@ void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struc
 static void give_back_admission(struct vdisk *vdisk, struct vdisk_request *state)
 {
 	if (state->admitted)
-		pool_admit_return(vdisk->pool, state->admitted);
+		pool_admit_return(vdisk->pool, vdisk->factor, state->admitted);
 	state->admitted = 0;
 }
 
@@ -144,7 +144,7 @@ static int admit(struct vdisk *vdisk, struct block_request *request)
 	if (!needs_space(request))
 		return 0;
 	bytes = growth(vdisk, state);
-	r = bytes ? pool_admit(vdisk->pool, bytes) : 0;
+	r = bytes ? pool_admit(vdisk->pool, vdisk->factor, bytes) : 0;
 	if (r == 0)
 		state->admitted = bytes;
 	return r;

@@ -138,8 +138,11 @@ static void vdisk_free(struct vdisk *vdisk)
 	release_page_groups(vdisk);
 	for (unsigned layer = 0; layer < 2; layer++)
 		if (vdisk->admitted[layer])
-			pool_admit_return(vdisk->pool, vdisk->admitted[layer]);
-	pool_account_live(vdisk->pool, -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+			pool_admit_return(vdisk->pool, vdisk->factor,
+					  vdisk->admitted[layer]);
+	if (vdisk->factor)
+		pool_account_live(vdisk->pool, vdisk->factor,
+				  -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	map_done(&vdisk->map);
 	egroup_store_close(vdisk->store);
 	free(vdisk->orphans.items);
@@ -163,9 +166,11 @@ static int open_parts(struct vdisk *vdisk)
 	if (vdisk->row.pool != pool_id(vdisk->pool))
 		return -ENODEV;
 	vdisk->accounted_slots = vdisk->row.live_slots;
-	pool_account_live(vdisk->pool, (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+	vdisk->factor = 1;
+	pool_account_live(vdisk->pool, vdisk->factor,
+			  (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	vdisk->tail_limit = vdisk_tail_limit(vdisk);
-	r = egroup_store_open(vdisk->pool, vdisk->row.id, 1, &vdisk->store);
+	r = egroup_store_open(vdisk->pool, vdisk->row.id, vdisk->factor, &vdisk->store);
 	if (r < 0)
 		return r;
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,

@@ -39,6 +39,7 @@ struct vdisk {
 	struct reactor *reactor;
 	struct world *world;
 	struct pool *pool;
+	unsigned factor; /* copies of its data, constant while it is open; 0 = not accounted yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;
 	struct vdisk_row row; /* as committed, but for the name */

@@ -60,6 +60,9 @@ void sim_draw_faults(struct sim *sim, uint32_t most_ppm, struct sim_faults *ret_
 void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults);
 void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_bytes);
 void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);
+/* Nothing is found below the root any more (-ENOENT), and open files fail (-EIO), until it is back.
+ * Not for the catalog's disk. */
+void sim_disk_set_missing(struct sim *sim, const char *root, bool missing);
 /* Damages the medium itself: flips bit `bit` of the byte at `offset`. -ENOENT, -ERANGE. */
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit);
 void sim_network_set_faults(struct sim *sim, const struct sim_network_faults *faults);

@@ -70,6 +70,7 @@ struct world_stat {
 struct world_fs_stat {
 	uint64_t total_bytes;
 	uint64_t free_bytes; /* available to us */
+	uint64_t id;         /* the same for all paths of one file system; 0 = not known */
 	bool read_only;
 };
 

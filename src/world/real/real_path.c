@@ -391,6 +391,7 @@ static void run_fs_stat(struct world_op *op)
 	*(struct world_fs_stat *)job->arg = (struct world_fs_stat){
 		.total_bytes = (uint64_t)stat.f_blocks * stat.f_frsize,
 		.free_bytes = (uint64_t)stat.f_bavail * stat.f_frsize,
+		.id = stat.f_fsid,
 		.read_only = stat.f_flag & ST_RDONLY,
 	};
 }

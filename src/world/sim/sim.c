@@ -247,6 +247,11 @@ void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only)
 	disk_of(sim, root)->read_only = read_only;
 }
 
+void sim_disk_set_missing(struct sim *sim, const char *root, bool missing)
+{
+	disk_of(sim, root)->missing = missing;
+}
+
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit)
 {
 	struct sim_place place;

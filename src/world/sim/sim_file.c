@@ -58,6 +58,8 @@ int sim_file_do_open(struct sim *sim, const char *path, unsigned flags,
 
 	if (gate < 0 || r < 0)
 		return gate < 0 ? gate : r;
+	if (place.disk->missing)
+		return -ENOENT;
 	if (place.node && place.node->directory)
 		return -EISDIR;
 	if (place.node && (flags & WORLD_FILE_CREATE) && (flags & WORLD_FILE_EXCLUSIVE))
@@ -110,6 +112,8 @@ int64_t sim_file_do_read(struct world_file *file, struct sim_cursor cursor, uint
 	int gate = sim_gate(sim, faults->read_error_ppm);
 	uint64_t length;
 
+	if (gate == 0 && file->node->disk->missing)
+		return -EIO;
 	if (gate < 0)
 		return gate;
 	if (!is_aligned(file, &cursor, offset))
@@ -173,6 +177,8 @@ int64_t sim_file_do_write(struct world_file *file, struct sim_cursor cursor, uin
 	if (!is_aligned(file, &cursor, offset))
 		return -EINVAL;
 	r = sim_gate(sim_of_file(file), file->node->disk->faults.write_error_ppm);
+	if (r == 0 && file->node->disk->missing)
+		return -EIO;
 	if (r == -EIO || r == -ESHUTDOWN)
 		write_in_part(file, cursor, offset, ret_change);
 	if (r == 0)
@@ -194,6 +200,8 @@ int sim_file_do_sync(struct world_file *file, uint64_t mark)
 	struct sim_disk *disk = file->node->disk;
 	int r = sim_gate(disk->sim, disk->faults.sync_error_ppm);
 
+	if (r == 0 && disk->missing)
+		r = -EIO;
 	if (r == 0 && disk->read_only && !sim_undo_is_clean(file->node))
 		r = -EROFS;
 	if (r == -EIO && sim_random_coin(&disk->sim->fate)) {
@@ -215,6 +223,8 @@ int sim_file_do_resize(struct world_file *file, uint64_t size_bytes, bool reserv
 	int r = sim_gate(disk->sim, disk->faults.metadata_error_ppm);
 
 	*ret_change = SIM_NO_CHANGE;
+	if (r == 0 && disk->missing)
+		r = -EIO;
 	if (r < 0)
 		return r;
 	r = check_write(file, 0, reserve ? size_bytes : 0);

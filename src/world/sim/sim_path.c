@@ -13,6 +13,8 @@ static int enter(struct sim *sim, const char *path, bool faulty, struct sim_plac
 	bool draw = r == 0 && faulty;
 	int gate = sim_gate(sim, draw ? ret_place->disk->faults.metadata_error_ppm : 0);
 
+	if (gate == 0 && r == 0 && ret_place->disk->missing)
+		return -ENOENT;
 	return gate < 0 ? gate : r;
 }
 
@@ -314,6 +316,7 @@ static int64_t fs_stat_effect(struct sim *sim, struct sim_op *op)
 		.free_bytes = (place.disk->capacity_pages -
 			       MIN(place.disk->used_pages, place.disk->capacity_pages)) *
 			      SIM_PAGE_BYTES,
+		.id = place.disk->number,
 		.read_only = place.disk->read_only,
 	};
 	return 0;

@@ -44,8 +44,10 @@ struct sim_disk {
 	struct list_node link;
 	struct sim *sim;
 	char *root;
+	uint64_t number; /* from 1 */
 	uint64_t capacity_pages, used_pages;
 	bool read_only;
+	bool missing;
 	struct sim_faults faults;
 	struct list nodes; /* all that exist, in order of creation */
 	uint32_t next_node_id;
@@ -206,6 +208,7 @@ struct sim {
 	bool fail_hit;
 	enum sim_crash crash_next;
 
+	uint64_t disk_count;
 	struct list disks;
 	struct list files;   /* open */
 	struct list sockets; /* not closed */

@@ -66,6 +66,7 @@ struct sim_disk *sim_tree_disk_new(struct sim *sim, const char *root, uint64_t c
 
 	ASSERT(disk);
 	disk->sim = sim;
+	disk->number = ++sim->disk_count;
 	while (length > 1 && root[length - 1] == '/')
 		length--;
 	disk->root = strndup(root, length);

@@ -31,14 +31,14 @@ static void admission_run(void *arg)
 	/* A vDisk of 80 % of the pool with its map fits, and 7 % of the pool are left. */
 	ASSERT(s.limit >= s.capacity / 1000 * (804 + 70));
 	ASSERT(s.limit < s.capacity - s.reserve);
-	pool_account_live(rig->pool, 100 * (int64_t)MIB);
-	ASSERT(pool_admit(rig->pool, s.limit - 100 * MIB) == 0);
-	ASSERT(pool_admit(rig->pool, 1) == -ENOSPC);
-	pool_admit_return(rig->pool, 1);
-	ASSERT(pool_admit(rig->pool, 1) == 0);
-	pool_account_live(rig->pool, -50 * (int64_t)MIB);
-	ASSERT(pool_admit(rig->pool, 50 * MIB) == 0);
-	ASSERT(pool_admit(rig->pool, 1) == -ENOSPC);
+	pool_account_live(rig->pool, 1, 100 * (int64_t)MIB);
+	ASSERT(pool_admit(rig->pool, 1, s.limit - 100 * MIB) == 0);
+	ASSERT(pool_admit(rig->pool, 1, 1) == -ENOSPC);
+	pool_admit_return(rig->pool, 1, 1);
+	ASSERT(pool_admit(rig->pool, 1, 1) == 0);
+	pool_account_live(rig->pool, 1, -50 * (int64_t)MIB);
+	ASSERT(pool_admit(rig->pool, 1, 50 * MIB) == 0);
+	ASSERT(pool_admit(rig->pool, 1, 1) == -ENOSPC);
 	s = pool_rig_space(rig);
 	ASSERT(s.live == 50 * MIB && s.admitted == s.limit - 50 * MIB);
 	pool_rig_close(rig);
@@ -304,11 +304,10 @@ static void read_only_run(void *arg)
 	ASSERT(pool_rig_write(file, 'r') == 0 && pool_rig_name(rig, file) == 0);
 	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, true);
 	ASSERT(pool_rig_write(file, 's') == -EROFS);
-	pool_report_error(rig->pool, -EROFS);
 	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
 	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &other) == -EROFS);
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, 2 * MIB) == -EROFS);
-	ASSERT(pool_admit(rig->pool, 4096) == -EROFS);
+	ASSERT(pool_admit(rig->pool, 1, 4096) == -EROFS);
 	ASSERT(pool_file_trim(file, 4096) == -EROFS && pool_file_size(file) == MIB);
 	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
 	pool_file_close(file);
@@ -324,7 +323,7 @@ static void read_only_run(void *arg)
 	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, false);
 	fiber_sleep(2 * NSEC_PER_SEC);
 	ASSERT(strcmp(pool_rig_state(rig), "online") == 0);
-	ASSERT(pool_admit(rig->pool, 4096) == 0);
+	ASSERT(pool_admit(rig->pool, 1, 4096) == 0);
 	other = take(rig, MIB);
 	pool_file_discard(other);
 	pool_file_close(file);

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One copy of a group file on one disk: making, opening, growing, trimming, removing. On the pool's
+ * home reactor, in fibers.
+ *
+ * Invariants
+ *  1. Room is charged before it is allocated, and given back after it was freed.
+ *  2. An entry of the disk's table in state POOL_TABLE_BUSY belongs to the call that set it.
+ *  3. pool_copy_make() returns after the file's entry in groups/XX is durable. Renames are atomic,
+ *     so that the file is then no longer in spare/, whatever becomes of that directory's entry.
+ *  4. What changes names on a disk is counted in names_busy: a sweep, which waits until nothing is,
+ *     finds each file either in the table or unnamed.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "pool/pool_priv.h"
+#include "reactor/io.h"
+
+struct making {
+	struct pool_disk *disk;
+	uint64_t file_id;
+	const struct pool_copy_want *want;
+	struct world_file *file;
+	uint64_t size_bytes;
+};
+
+/* Nothing depends on what closing a file says: durability is by sync. */
+static void close_handle(const struct pool_disk *disk, struct world_file *file, uint64_t file_id)
+{
+	int r = file ? io_close(file) : 0;
+
+	if (r && r != -ESHUTDOWN)
+		log_warning("pool", "closing a file failed",
+			    "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
+			    disk->pool->name, disk->id, file_id, r);
+}
+
+static int note(struct pool_disk *disk, int r)
+{
+	return pool_disk_note(disk, POOL_DISK_NAMES, r);
+}
+
+static int sync_group_directory(struct pool_disk *disk, uint64_t file_id)
+{
+	struct pool_path path;
+
+	pool_path_group_directory(disk, (uint8_t)file_id, &path);
+	return note(disk, io_directory_sync(path.text));
+}
+
+/* Allocates up to `size_bytes`; when the file system is full, spare files make way. */
+static int allocate(struct pool_disk *disk, struct world_file *file, uint64_t size_bytes)
+{
+	int r = io_resize(file, size_bytes, WORLD_RESIZE_RESERVE);
+
+	if (r == -ENOSPC && pool_spare_drop_all(disk))
+		r = io_resize(file, size_bytes, WORLD_RESIZE_RESERVE);
+	return note(disk, r);
+}
+
+static void give_up(struct making *making, const struct pool_path *path)
+{
+	close_handle(making->disk, TAKE_PTR(making->file), making->file_id);
+	(void)io_unlink(path->text); /* best effort: no row names it */
+}
+
+static int make_new(struct making *making)
+{
+	struct pool_path path;
+	unsigned flags = WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE | WORLD_FILE_DIRECT;
+	int r;
+
+	pool_spare_make_room(making->disk);
+	pool_path_group(making->disk, making->file_id, &path);
+	r = note(making->disk, io_open(path.text, flags, &making->file));
+	if (r)
+		return r;
+	r = allocate(making->disk, making->file, making->size_bytes);
+	if (r == 0)
+		r = sync_group_directory(making->disk, making->file_id);
+	if (r)
+		give_up(making, &path);
+	return r;
+}
+
+static int adopt_spare(struct making *making, const struct pool_spare *spare)
+{
+	struct pool_path from, to;
+	int r;
+
+	pool_path_spare(making->disk->row.directory, spare->id, ".sp", &from);
+	pool_path_group(making->disk, making->file_id, &to);
+	r = note(making->disk, io_rename(from.text, to.text));
+	if (r)
+		return r;
+	r = note(making->disk, io_open(to.text, WORLD_FILE_DIRECT, &making->file));
+	if (r == 0 && making->size_bytes < spare->size_bytes)
+		r = note(making->disk,
+			 io_resize(making->file, making->size_bytes, WORLD_RESIZE_TRUNCATE));
+	if (r == 0)
+		r = sync_group_directory(making->disk, making->file_id);
+	if (r)
+		give_up(making, &to);
+	return r;
+}
+
+/* -ENOENT: no spare file fits. */
+static int take_spare(struct making *making)
+{
+	const struct pool_copy_want *want = making->want;
+	struct pool_disk *disk = making->disk;
+	_cleanup_free_ struct pool_spare *spare =
+		pool_spare_pick(disk, want->spare_bytes, want->size_bytes);
+	uint64_t size;
+	int r;
+
+	if (!spare)
+		return -ENOENT;
+	size = want->exact ? want->size_bytes : spare->size_bytes;
+	r = pool_space_charge(disk, want->use, size);
+	if (r) {
+		/* Too large for what is left: back to the others. */
+		(void)pool_spare_add(disk, spare->id, spare->size_bytes); /* or forgotten */
+		return -ENOENT;
+	}
+	making->size_bytes = size;
+	r = adopt_spare(making, spare);
+	if (r)
+		pool_space_release(disk, size);
+	return r;
+}
+
+static int take_new(struct making *making)
+{
+	const struct pool_copy_want *want = making->want;
+	int r = pool_space_charge(making->disk, want->use, want->size_bytes);
+
+	if (r)
+		return r;
+	making->size_bytes = want->size_bytes;
+	r = make_new(making);
+	if (r)
+		pool_space_release(making->disk, want->size_bytes);
+	return r;
+}
+
+static int enter(struct making *making)
+{
+	struct pool_disk *disk = making->disk;
+	struct pool_table_entry *entry;
+
+	if (pool_table_reserve(&disk->files) != 0) {
+		close_handle(disk, TAKE_PTR(making->file), making->file_id);
+		pool_space_release(disk, making->size_bytes);
+		return -ENOMEM; /* the file is swept at the next opening */
+	}
+	entry = pool_table_insert(&disk->files, making->file_id);
+	entry->pages = (uint32_t)(making->size_bytes / POOL_PAGE_BYTES);
+	entry->state = POOL_TABLE_OPEN;
+	return 0;
+}
+
+int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
+		   struct pool_file_copy *copy)
+{
+	struct making making = {.disk = disk, .file_id = file_id, .want = want};
+	int r;
+
+	reactor_assert_home(disk->pool->home);
+	ASSERT(want->spare_bytes > 0);
+	if (pool_disk_is_gone(disk)) /* since it was chosen */
+		return -EIO;
+	disk->names_busy++;
+	r = take_spare(&making);
+	if (r == -ENOENT)
+		r = take_new(&making);
+	if (r == 0)
+		r = enter(&making);
+	disk->names_busy--;
+	if (r)
+		return r;
+	*copy = (struct pool_file_copy){
+		.disk = disk,
+		.disk_id = disk->id,
+		.file = making.file,
+		.size_bytes = making.size_bytes,
+		.generation = atomic_load(&disk->generation),
+		.used = true,
+	};
+	pool_keeper_wake(disk->pool);
+	return 0;
+}
+
+/* The row's size may be older than the file's: what is there is charged. */
+static void charge_found(struct pool_file_copy *copy, uint64_t file_id)
+{
+	struct pool_disk *disk = copy->disk;
+	struct pool_table_entry *entry = pool_table_find(&disk->files, file_id);
+	uint64_t charged = entry->pages * POOL_PAGE_BYTES;
+
+	if (charged == copy->size_bytes)
+		return;
+	atomic_fetch_add(&disk->used, copy->size_bytes - charged);
+	entry->pages = (uint32_t)(copy->size_bytes / POOL_PAGE_BYTES);
+}
+
+int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
+{
+	struct pool_disk *disk = copy->disk;
+	struct world_file *file = NULL;
+	struct pool_path path;
+	struct world_stat stat;
+	uint32_t generation = atomic_load(&disk->generation);
+	int r;
+
+	pool_path_group(disk, file_id, &path);
+	r = note(disk, io_open(path.text, WORLD_FILE_DIRECT, &file));
+	if (r == -EROFS)
+		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file);
+	if (r == 0)
+		r = io_file_stat(file, &stat);
+	if (r == 0 && stat.size_bytes > POOL_GROUP_BYTES)
+		r = -EUCLEAN;
+	if (r) {
+		close_handle(disk, file, file_id);
+		if (r != -ESHUTDOWN)
+			log_error("pool", "cannot open a group file",
+				  "pool=%s path=\"%s\" error=%d", disk->pool->name, path.text, r);
+		return r;
+	}
+	copy->file = file;
+	copy->size_bytes = ALIGN_UP(stat.size_bytes, POOL_PAGE_BYTES);
+	copy->generation = generation;
+	charge_found(copy, file_id);
+	return 0;
+}
+
+void pool_copy_close(struct pool_file_copy *copy, uint64_t file_id)
+{
+	if (copy->file)
+		close_handle(copy->disk, TAKE_PTR(copy->file), file_id);
+}
+
+static struct pool_table_entry *open_entry(const struct pool_file_copy *copy, uint64_t file_id)
+{
+	struct pool_table_entry *entry = pool_table_find(&copy->disk->files, file_id);
+
+	ASSERT(entry && entry->state == POOL_TABLE_OPEN);
+	return entry;
+}
+
+static void set_size(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes)
+{
+	copy->size_bytes = size_bytes;
+	open_entry(copy, file_id)->pages = (uint32_t)(size_bytes / POOL_PAGE_BYTES);
+}
+
+int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
+		   uint64_t size_bytes)
+{
+	uint64_t more = size_bytes - copy->size_bytes;
+	int r;
+
+	if (size_bytes <= copy->size_bytes)
+		return 0;
+	r = pool_space_charge(copy->disk, use, more);
+	if (r)
+		return r;
+	pool_spare_make_room(copy->disk);
+	r = allocate(copy->disk, copy->file, size_bytes);
+	if (r)
+		pool_space_release(copy->disk, more);
+	else
+		set_size(copy, file_id, size_bytes);
+	return r;
+}
+
+int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes)
+{
+	uint64_t less = copy->size_bytes - size_bytes;
+	int r;
+
+	if (size_bytes >= copy->size_bytes)
+		return 0;
+	r = note(copy->disk, io_resize(copy->file, size_bytes, WORLD_RESIZE_TRUNCATE));
+	if (r)
+		return r;
+	set_size(copy, file_id, size_bytes);
+	pool_space_release(copy->disk, less);
+	return 0;
+}
+
+/* To spare/ or away. -ENOENT is as good: it is gone. */
+static int remove_name(struct pool_disk *disk, uint64_t file_id, uint64_t size_bytes,
+		       bool *ret_spare)
+{
+	struct pool_path from, to;
+	int r = -ENOSPC;
+
+	pool_path_group(disk, file_id, &from);
+	pool_path_spare(disk->row.directory, file_id, ".sp", &to);
+	*ret_spare = false;
+	if (pool_spare_wants(disk, size_bytes))
+		r = io_rename(from.text, to.text);
+	if (r == 0) {
+		*ret_spare = true;
+		return 0;
+	}
+	if (r == -ENOENT)
+		return 0;
+	r = io_unlink(from.text);
+	return r == -ENOENT ? 0 : r;
+}
+
+int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
+{
+	struct pool_table_entry *entry = pool_table_find(&disk->files, file_id);
+	uint64_t size = entry->pages * POOL_PAGE_BYTES;
+	bool spare = false;
+	int r = 0;
+
+	/* What cannot be reached is swept away when the disk is back. */
+	disk->names_busy++;
+	if (!pool_disk_is_gone(disk))
+		r = note(disk, remove_name(disk, file_id, size, &spare));
+	disk->names_busy--;
+	entry = pool_table_find(&disk->files, file_id);
+	ASSERT(entry && entry->state == POOL_TABLE_BUSY);
+	if (r && !pool_disk_is_gone(disk)) {
+		entry->state = POOL_TABLE_CLOSED;
+		if (r != -ESHUTDOWN)
+			log_error("pool", "cannot remove a group file",
+				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
+				  disk->pool->name, disk->id, file_id, r);
+		return r;
+	}
+	pool_table_remove(&disk->files, entry);
+	if (spare && !pool_disk_is_gone(disk))
+		(void)pool_spare_add(disk, file_id, size); /* or forgotten until the next opening */
+	pool_space_release(disk, size);
+	return 0;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finding a disk where its row says it is: when the pool opens, after it was added, and when one
+ * that was missing comes back.
+ *
+ * Nothing is changed on a disk before its label has proved that it is the pool's and this one.
+ * While it is searched and swept, its state is "missing": nothing is put there, and what is removed
+ * meanwhile is only taken from its table, so that the sweep, which looks at the table, finds it
+ * unnamed.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "base/reached.h"
+#include "pool/pool_priv.h"
+#include "reactor/io.h"
+
+#define SETTLE_NS (10 * NSEC_PER_MSEC)
+
+/* A crash between the disk's row and the last step of making it leaves label.new. */
+static int label_find(const struct pool_disk *disk, struct pool_label *ret_label, bool *ret_is_new)
+{
+	struct pool_path path;
+	int r;
+
+	pool_path_of(disk->row.directory, "label", &path);
+	r = pool_label_read(path.text, ret_label);
+	*ret_is_new = false;
+	if (r != -ENOENT)
+		return r;
+	pool_path_of(disk->row.directory, "label.new", &path);
+	*ret_is_new = true;
+	return pool_label_read(path.text, ret_label);
+}
+
+int pool_disk_check_label(const struct pool_disk *disk, bool read_only)
+{
+	const struct pool *pool = disk->pool;
+	struct pool_label label;
+	bool is_new;
+	int r = label_find(disk, &label, &is_new);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return -ENODEV;
+	if (r)
+		return r;
+	if (label.pool_id != pool->id || label.disk_id != disk->id ||
+	    memcmp(label.uuid, disk->row.uuid, sizeof(label.uuid)) != 0) {
+		log_error("pool", "the directory belongs to another pool or disk",
+			  "pool=%s disk=%" PRIu64 " directory=\"%s\" label=%s label_id=%" PRIu64
+			  " label_disk=%" PRIu64,
+			  pool->name, disk->id, disk->row.directory, label.name, label.pool_id,
+			  label.disk_id);
+		return -ENODEV;
+	}
+	if (!is_new || read_only)
+		return 0;
+	return pool_directory_rename_label(disk->row.directory, "label.new", "label");
+}
+
+static int find(struct pool_disk *disk, struct world_fs_stat *ret_fs)
+{
+	int r = io_fs_stat(disk->row.directory, ret_fs);
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return -ENODEV;
+	return r ? r : pool_disk_check_label(disk, ret_fs->read_only);
+}
+
+static void warn_shared(const struct pool_disk *disk)
+{
+	struct pool_disk *other;
+
+	POOL_FOR_EACH_DISK(disk->pool, other)
+	if (other != disk && other->file_system != 0 && other->file_system == disk->file_system)
+		log_warning("pool", "two disks of a pool are on one file system",
+			    "pool=%s directory=\"%s\" other=\"%s\"", disk->pool->name,
+			    disk->row.directory, other->row.directory);
+}
+
+int pool_disk_attach(struct pool_disk *disk)
+{
+	struct world_fs_stat fs;
+	int r = find(disk, &fs);
+
+	if (r)
+		return r;
+	disk->file_system = fs.id;
+	warn_shared(disk);
+	pool_spare_done(disk);
+	pool_space_set_capacity(disk, pool_space_capacity(disk->row.capacity_bytes, &fs));
+	r = pool_sweep_disk(disk, fs.read_only);
+	if (r)
+		return r;
+	atomic_fetch_add(&disk->generation, 1);
+	pool_disk_set_state(disk, fs.read_only ? POOL_DISK_READ_ONLY : POOL_DISK_ONLINE, 0);
+	return 0;
+}
+
+int pool_disk_search(struct pool_disk *disk)
+{
+	struct pool *pool = disk->pool;
+	int r = 0;
+
+	fiber_mutex_lock(&pool->disks_lock);
+	while (disk->names_busy > 0) /* since before it was missing */
+		fiber_sleep(SETTLE_NS);
+	disk->tried_ns = reactor_now_ns(pool->home);
+	if (pool_disk_state_of(disk) == POOL_DISK_MISSING && !disk->leaving) {
+		r = pool_disk_attach(disk);
+		if (r == 0) {
+			REACHED("pool.disk-returned");
+			pool_disk_forget_health(disk);
+		}
+	}
+	fiber_mutex_unlock(&pool->disks_lock);
+	return r;
+}

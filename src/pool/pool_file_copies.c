@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes of an open file: its size, and which copies it has.
+ *
+ * The owner's reactor does I/O on the copies meanwhile, so it alone changes what I/O looks at:
+ * which copies there are, in what order, and their handles. What suspends is carried to the pool's
+ * home and works on memory of its own, or on copies that are out of I/O's sight. `changing` lets
+ * one change at a time run.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "base/reached.h"
+#include "pool/pool_io.h"
+#include "pool/pool_priv.h"
+
+struct change_call {
+	struct pool_file *file;
+	enum pool_use use;
+	uint64_t size_bytes;
+	struct pool_file_copy copies[POOL_COPIES_MAX]; /* made or opened, or to be closed */
+	bool done[POOL_COPIES_MAX];
+};
+
+static int change(struct pool_file *file, int (*fn)(void *arg), struct change_call *call)
+{
+	int r;
+
+	fiber_mutex_lock(&file->changing);
+	r = pool_carry(file->pool, fn, call);
+	fiber_mutex_unlock(&file->changing);
+	return r;
+}
+
+/* All copies that take part, or none. */
+static int grow_to(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
+{
+	uint64_t before[POOL_COPIES_MAX];
+	unsigned i, grown = 0;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < file->copy_count; i++) {
+		struct pool_file_copy *copy = file->copies[i];
+
+		before[i] = copy->size_bytes;
+		if (!pool_copy_takes_part(copy))
+			continue;
+		r = pool_copy_grow(copy, file->id, use, size_bytes);
+		grown += r == 0;
+	}
+	if (r == 0 && grown == 0)
+		return -EIO;
+	if (r == 0) {
+		file->size_bytes = size_bytes;
+		return 0;
+	}
+	while (i-- > 0) /* what cannot be given back stays charged */
+		if (pool_copy_takes_part(file->copies[i]) &&
+		    file->copies[i]->size_bytes > before[i])
+			(void)pool_copy_trim(file->copies[i], file->id, before[i]);
+	return r;
+}
+
+static int grow_at_home(void *arg)
+{
+	struct change_call *call = arg;
+	struct pool_file *file = call->file;
+	struct pool *pool = file->pool;
+	uint64_t wanted = MIN(file->size_bytes * 2, atomic_load(&pool->group_bytes));
+	int r = pool_state_writable(pool);
+
+	if (r)
+		return r;
+	wanted = MAX(wanted, call->size_bytes);
+	r = grow_to(file, call->use, wanted);
+	if (r == -ENOSPC && wanted > call->size_bytes)
+		r = grow_to(file, call->use, call->size_bytes);
+	pool_space_press(pool);
+	return r;
+}
+
+int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
+{
+	struct change_call call = {
+		.file = file,
+		.use = use,
+		.size_bytes = ALIGN_UP(size_bytes, POOL_PAGE_BYTES),
+	};
+
+	if (size_bytes > POOL_GROUP_BYTES)
+		return -EFBIG;
+	if (call.size_bytes <= file->size_bytes)
+		return 0;
+	return change(file, grow_at_home, &call);
+}
+
+static int trim_at_home(void *arg)
+{
+	struct change_call *call = arg;
+	struct pool_file *file = call->file;
+	unsigned trimmed = 0;
+	int error = -EIO;
+
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		struct pool_file_copy *copy = file->copies[i];
+		int r;
+
+		if (!copy->file || copy->stale)
+			continue;
+		r = pool_copy_trim(copy, file->id, call->size_bytes);
+		trimmed += r == 0;
+		error = r ? r : error;
+	}
+	if (trimmed == 0)
+		return error;
+	file->size_bytes = call->size_bytes;
+	return 0;
+}
+
+int pool_file_trim(struct pool_file *file, uint64_t size_bytes)
+{
+	struct change_call call = {.file = file, .size_bytes = size_bytes};
+
+	ASSERT(IS_ALIGNED(size_bytes, POOL_PAGE_BYTES));
+	if (size_bytes >= file->size_bytes)
+		return 0;
+	return change(file, trim_at_home, &call);
+}
+
+/* Adding a copy */
+
+static int add_at_home(void *arg)
+{
+	struct change_call *call = arg;
+	struct pool_file *file = call->file;
+	struct pool *pool = file->pool;
+	struct pool_copy_want want = {.use = POOL_USE_DATA,
+				      .size_bytes = file->size_bytes,
+				      .spare_bytes = MAX(file->size_bytes, POOL_PAGE_BYTES),
+				      .exact = true};
+	struct pool_place place = {.use = POOL_USE_DATA, .bytes = file->size_bytes, .copies = 1};
+	struct pool_disk *disks[POOL_FACTOR_MAX];
+	int r = -ENOSPC;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (file->slots[i].used)
+			place.avoid[i] = file->slots[i].disk_id;
+	while (r != 0 && r != -ESHUTDOWN && place.tried_count < POOL_DISKS_MAX &&
+	       pool_place_choose(pool, &place, false, disks) > 0) {
+		place.tried[place.tried_count++] = disks[0]->id;
+		r = pool_copy_make(disks[0], file->id, &want, &call->copies[0]);
+	}
+	return r;
+}
+
+static struct pool_file_copy *free_slot(struct pool_file *file)
+{
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (!file->slots[i].used)
+			return &file->slots[i];
+	return NULL;
+}
+
+int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy)
+{
+	struct change_call call = {.file = file};
+	struct pool_file_copy *slot;
+	int r = -EMLINK;
+
+	fiber_mutex_lock(&file->changing);
+	slot = free_slot(file);
+	if (slot)
+		r = pool_carry(file->pool, add_at_home, &call);
+	if (r == 0) {
+		*slot = call.copies[0];
+		slot->joining = true;
+		*ret_copy = file->copy_count;
+		file->copies[file->copy_count++] = slot;
+	}
+	fiber_mutex_unlock(&file->changing);
+	return r;
+}
+
+/* Opening what could not be reached */
+
+static bool wants_handle(const struct pool_file_copy *copy)
+{
+	if (!copy->disk || copy->stale || copy->leaving || pool_disk_is_gone(copy->disk))
+		return false;
+	return !copy->file || copy->generation != atomic_load(&copy->disk->generation);
+}
+
+static int open_at_home(void *arg)
+{
+	struct change_call *call = arg;
+	struct pool_file *file = call->file;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (call->copies[i].used)
+			call->done[i] = pool_copy_open(&call->copies[i], file->id) == 0;
+	return 0;
+}
+
+static int close_at_home(void *arg)
+{
+	struct change_call *call = arg;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (call->copies[i].used)
+			pool_copy_close(&call->copies[i], call->file->id);
+	return 0;
+}
+
+/* A handle that I/O is using stays; what was opened in its place is closed, or else the old one. */
+static void install(struct pool_file_copy *slot, struct pool_file_copy *opened)
+{
+	struct world_file *old = slot->file;
+
+	if (slot->busy > 0)
+		return;
+	REACHED("pool.copy-reopened");
+	slot->file = opened->file;
+	slot->size_bytes = opened->size_bytes;
+	slot->generation = opened->generation;
+	opened->file = old;
+}
+
+static void reopen_locked(struct pool_file *file)
+{
+	struct change_call call = {.file = file};
+	unsigned wanted = 0;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		struct pool_file_copy *slot = &file->slots[i];
+
+		if (!slot->used || !wants_handle(slot) || slot->busy > 0)
+			continue;
+		call.copies[i] = *slot;
+		call.copies[i].file = NULL;
+		wanted++;
+	}
+	if (wanted == 0)
+		return;
+	(void)pool_carry(file->pool, open_at_home, &call); /* always 0 */
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		if (call.done[i])
+			install(&file->slots[i], &call.copies[i]);
+		else
+			call.copies[i].used = false;
+	}
+	(void)pool_carry(file->pool, close_at_home, &call); /* always 0 */
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (pool_copy_takes_part(file->copies[i]))
+			file->size_bytes = MAX(file->size_bytes, file->copies[i]->size_bytes);
+}
+
+unsigned pool_file_reopen(struct pool_file *file)
+{
+	fiber_mutex_lock(&file->changing);
+	reopen_locked(file);
+	fiber_mutex_unlock(&file->changing);
+	return pool_file_taking_part(file);
+}
+
+/* Following the row */
+
+static struct pool_file_copy *slot_on(struct pool_file *file, uint64_t disk_id)
+{
+	uint64_t id = disk_id ? disk_id : pool_first_disk(file->pool);
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (file->slots[i].used && file->slots[i].disk_id == id)
+			return &file->slots[i];
+	return NULL;
+}
+
+static void set_order(struct pool_file *file, const struct pool_copies *copies)
+{
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		file->slots[i].leaving = file->slots[i].used;
+	for (unsigned i = 0; i < copies->count; i++) {
+		struct pool_file_copy *slot = slot_on(file, copies->disks[i]);
+
+		ASSERT(slot && slot->leaving);
+		slot->leaving = slot->joining = false;
+		slot->stale = copies->stale >> i & 1;
+		if (!slot->stale)
+			slot->failed = false;
+		file->copies[i] = slot;
+	}
+	file->copy_count = copies->count;
+}
+
+static int remove_at_home(void *arg)
+{
+	struct change_call *call = arg;
+	struct pool_file *file = call->file;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		struct pool_file_copy *slot = &file->slots[i];
+
+		if (!slot->leaving)
+			continue;
+		pool_copy_close(slot, file->id);
+		/* Logged; it stays charged, and the next opening finds it unnamed. */
+		(void)pool_file_remove_copy(slot, file->id);
+	}
+	return 0;
+}
+
+static void remove_leaving(struct pool_file *file)
+{
+	struct change_call call = {.file = file};
+	bool leaving = false;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		while (file->slots[i].leaving && file->slots[i].busy > 0)
+			fiber_queue_wait(&file->idle);
+		leaving |= file->slots[i].leaving;
+	}
+	if (!leaving)
+		return;
+	(void)pool_carry(file->pool, remove_at_home, &call); /* always 0 */
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (file->slots[i].leaving)
+			file->slots[i] = (struct pool_file_copy){0};
+}
+
+void pool_file_set_copies(struct pool_file *file, const struct pool_copies *copies)
+{
+	ASSERT(copies->count > 0 && copies->count <= POOL_COPIES_MAX);
+	fiber_mutex_lock(&file->changing);
+	set_order(file, copies);
+	remove_leaving(file);
+	reopen_locked(file);
+	fiber_mutex_unlock(&file->changing);
+}

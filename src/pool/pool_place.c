@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Placement's view of the pool's disks (placement.h). Home: the pool's.
+ *
+ * Disks that are in order come first. Only when no copy at all can be put on those, disks that are
+ * full (so they said), suspect or draining are asked too: a file in a bad place is better than a
+ * guest that cannot write.
+ */
+#include <errno.h>
+
+#include "base/macros.h"
+#include "pool/pool_priv.h"
+
+struct view {
+	struct placement_disk disks[POOL_DISKS_MAX];
+	struct pool_disk *pool_disks[POOL_DISKS_MAX];
+	unsigned count;
+};
+
+static uint32_t domain_of(const struct pool_disk *disk)
+{
+	/* Disks of unknown file systems are domains of their own. */
+	uint64_t number = disk->file_system ? disk->file_system : disk->id << 32;
+
+	return (uint32_t)(number ^ number >> 32);
+}
+
+static bool is_usable(const struct pool_disk *disk, bool any)
+{
+	enum pool_disk_state state = pool_disk_state_of(disk);
+
+	if (disk->leaving || state >= POOL_DISK_READ_ONLY)
+		return false;
+	return any ||
+	       (state == POOL_DISK_ONLINE && !atomic_load(&((struct pool_disk *)disk)->draining));
+}
+
+static bool was_tried(const struct pool_place *place, uint64_t id)
+{
+	for (unsigned i = 0; i < place->tried_count; i++)
+		if (place->tried[i] == id)
+			return true;
+	return false;
+}
+
+static void look(struct pool *pool, const struct pool_place *place, bool any, struct view *ret_view)
+{
+	struct pool_disk *disk;
+
+	ret_view->count = 0;
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		ret_view->pool_disks[ret_view->count] = disk;
+		ret_view->disks[ret_view->count++] = (struct placement_disk){
+			.id = disk->id,
+			.capacity_bytes = atomic_load(&disk->capacity),
+			.free_bytes = pool_space_free(disk, place->use),
+			.domain = domain_of(disk),
+			.busy = atomic_load(&disk->health.busy),
+			.tier = pool_tier_number(disk->row.tier),
+			.usable = is_usable(disk, any) && !was_tried(place, disk->id),
+		};
+	}
+}
+
+static unsigned choose(struct pool *pool, const struct pool_place *place, bool any,
+		       struct pool_disk *ret_disks[POOL_FACTOR_MAX])
+{
+	struct view view;
+	struct placement_want want = {
+		.copies = place->copies,
+		.bytes = place->bytes,
+		.random = ++pool->takes,
+	};
+	unsigned indexes[POOL_FACTOR_MAX], found;
+
+	look(pool, place, any, &view);
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		struct pool_disk *disk = pool_disk_by_id(pool, place->avoid[i]);
+
+		want.avoid[i] = place->avoid[i];
+		if (disk)
+			want.avoid_domains[want.avoid_domain_count++] = domain_of(disk);
+	}
+	found = placement_choose(view.disks, view.count, &want, indexes);
+	for (unsigned i = 0; i < found; i++)
+		ret_disks[i] = view.pool_disks[indexes[i]];
+	return found;
+}
+
+unsigned pool_place_choose(struct pool *pool, const struct pool_place *place, bool any,
+			   struct pool_disk *ret_disks[POOL_FACTOR_MAX])
+{
+	unsigned found = choose(pool, place, false, ret_disks);
+
+	reactor_assert_home(pool->home);
+	return found > 0 || !any ? found : choose(pool, place, true, ret_disks);
+}
+
+int pool_place_error(const struct pool *pool)
+{
+	struct pool_disk *disk;
+	int r = pool_state_writable(pool);
+
+	if (r)
+		return r;
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (!pool_disk_is_gone(disk))
+		return -ENOSPC;
+	return -EIO;
+}
