@@ -406,7 +406,7 @@ static handler *find_handler(uint16_t command)
  * filter of system calls does not allow it. The kernel forgets a socket that is closed. */
 void client_watch_early(struct keeper *keeper)
 {
-	struct epoll_event event = {.events = EPOLLIN};
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 
 	if (keeper->early_fd < 0)
 		keeper->early_fd = epoll_create1(EPOLL_CLOEXEC);

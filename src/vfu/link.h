@@ -12,7 +12,8 @@
  *                    when the fence of the engine before has hung up
  *   keeper  EARLY    if the hello said so: an event that is there while the client's next message
  *                    waits for the keeper; a hint, for an engine that sleeps, that a doorbell is on
- *                    its way. It holds nothing open and nothing can be read from it
+ *                    its way. An epoll instance, edge-triggered: epoll_wait() takes the
+ *                    hint. It holds nothing open and nothing can be read from it
  *   keeper  MAP ..., IRQS ..., then READY: all that exists. The engine recovers the controller
  *                    (rule 4) and goes on.
  *   keeper  MAP, UNMAP, IRQS, ATTENTION as the client asks for them; the engine answers UNMAP with
@@ -54,7 +55,7 @@ enum vfu_link_type {
 	VFU_LINK_RETIRE = 11,   /* E: value */
 	VFU_LINK_REPLACE = 12,  /* E */
 	VFU_LINK_BYE = 13,      /* E */
-	VFU_LINK_EARLY = 14,    /* K: 1 fd, to be polled only */
+	VFU_LINK_EARLY = 14,    /* K: 1 fd */
 };
 
 /* What an engine understands besides version 1. A keeper ignores what it does not know, so that

@@ -242,10 +242,7 @@ static bool controller_poll(struct reactor_poller *poller)
 		nvme_controller_progress(controller);
 	if (UNLIKELY(controller->held > 0))
 		nvme_queue_flush_all(controller);
-	if (!nvme_queue_poll(controller))
-		return false;
-	controller->found = true;
-	return true;
+	return nvme_queue_poll(controller);
 }
 
 static bool controller_must_look(const struct nvme_controller *controller)
@@ -279,8 +276,7 @@ static bool controller_sleep(struct reactor_poller *poller)
 				  reactor_turn_ns(controller->home) + POLL_PAUSE_MIN_NS);
 	}
 	if (controller->host->sleeping && controller->shared->admin.shadow_doorbells)
-		controller->host->sleeping(controller->host_context, controller->found);
-	controller->found = false;
+		controller->host->sleeping(controller->host_context);
 	return true;
 }
 

@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -61,7 +62,6 @@ struct nvme_link {
 	struct link_watch socket, wake, early;
 	struct fiber *closer; /* waits for the watches to end */
 	bool welcome, ready, started, lost, closing;
-	bool early_spent; /* it woke the controller, and what it told of has not come yet */
 };
 
 static void set_fd(int *fd, int value)
@@ -136,16 +136,12 @@ static bool watch_ended(struct link_watch *watch)
 	return link->closing || link->lost;
 }
 
-/* Each early word is good for one wake-up: it stays there until the keeper has read the message,
- * which may take long, or may be of a message that brings no command. */
-static void link_sleeping(void *context, bool found)
+static void link_sleeping(void *context)
 {
 	struct nvme_link *link = context;
 
-	if (found)
-		link->early_spent = false;
-	if (link->early_fd >= 0 && link->started && !link->early.armed && !link->early_spent &&
-	    !link->lost && !link->closing)
+	if (link->early_fd >= 0 && link->started && !link->early.armed && !link->lost &&
+	    !link->closing)
 		watch(&link->early, link->early_fd);
 }
 
@@ -461,13 +457,17 @@ static void on_socket(struct world_op *op, int64_t result)
 		link->options.lost(link->options.context, r);
 }
 
+/* The event is edge-triggered, so it is gone when it is taken, however long the keeper leaves the
+ * message unread. It is taken before the controller looks: what comes later tells again. */
 static void on_early(struct world_op *op, int64_t result)
 {
 	struct nvme_link *link = CONTAINER_OF(op, struct link_watch, op)->link;
+	struct epoll_event event;
 
 	if (watch_ended(&link->early) || result < 0)
 		return;
-	link->early_spent = true;
+	if (epoll_wait(link->early_fd, &event, 1, 0) < 0 && errno != EINTR)
+		set_fd(&link->early_fd, -1); /* it is no such thing: kicks will do */
 	nvme_controller_look(link->controller);
 }
 
@@ -479,7 +479,6 @@ static void on_wake(struct world_op *op, int64_t result)
 	if (watch_ended(&link->wake) || result < 0)
 		return;
 	(void)!read(link->wake_fd, &count, sizeof(count)); /* the count says nothing */
-	link->early_spent = false;
 	nvme_controller_kick(link->controller);
 	watch(&link->wake, link->wake_fd);
 }

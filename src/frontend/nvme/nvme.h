@@ -49,8 +49,8 @@ struct nvme_host_ops {
 	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
 	/* It falls asleep; a doorbell that is written later traps. With shadow doorbells it sees
 	 * that the guest has written one before it is kicked: nvme_controller_look() may wake it.
-	 * `found`: it was not awake in vain. NULL: only kicks wake it. */
-	void (*sleeping)(void *context, bool found);
+	 * NULL: only kicks wake it. */
+	void (*sleeping)(void *context);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
 	 * for NVME_POINT_COMPARED and WRITTEN on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);

@@ -58,6 +58,7 @@ struct nvme_sq {
 	unsigned commands;            /* begun and not yet ended */
 	uint64_t bad_tail;            /* reported already */
 	uint16_t id, head;            /* head: shared->command_count % depth */
+	uint16_t event_set;           /* `head` when the event index was set */
 	struct list_node link;        /* in controller->live */
 };
 
@@ -129,7 +130,6 @@ struct nvme_controller {
 	bool innocents_begun;  /* of this step of recovery */
 	unsigned redone, gate; /* steps of recovery that are done, that may be left behind */
 	bool asleep;           /* event indexes are armed */
-	bool found;            /* commands, since it slept */
 	bool starved;          /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
 	struct reactor_poller poller;

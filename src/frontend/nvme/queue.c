@@ -184,6 +184,18 @@ static void queue_set_event(uint32_t *event_index, uint32_t at, uint32_t depth, 
 				 __ATOMIC_RELAXED);
 }
 
+/* Busy: the event index follows at a distance of up to a quarter of the queue. The guest reads it
+ * with every doorbell, and would have to fetch its cache line for each command that moved it. */
+static void queue_follow(struct nvme_sq *sq)
+{
+	uint32_t depth = sq->shared->depth;
+
+	if ((sq->head + depth - sq->event_set) % depth <= depth / 4)
+		return;
+	queue_set_event(sq->event_index, sq->head, depth, false);
+	sq->event_set = sq->head;
+}
+
 void nvme_queue_set_events(struct nvme_controller *controller, bool asleep)
 {
 	struct nvme_sq *sq;
@@ -192,6 +204,7 @@ void nvme_queue_set_events(struct nvme_controller *controller, bool asleep)
 		struct nvme_cq *cq = sq->cq;
 
 		queue_set_event(sq->event_index, sq->head, sq->shared->depth, asleep);
+		sq->event_set = sq->head;
 		queue_set_event(cq->event_index, cq->head, cq->shared->depth,
 				asleep && !list_is_empty(&cq->held));
 	}
@@ -432,7 +445,7 @@ static unsigned queue_poll_one(struct nvme_controller *controller, struct nvme_s
 			return i + 1;
 	}
 	if (i > 0)
-		queue_set_event(sq->event_index, sq->head, sq->shared->depth, false);
+		queue_follow(sq);
 	return i;
 }
 
