@@ -83,6 +83,7 @@ static void drop_tasks(struct iscsi_connection *connection)
 	/* The end of one task may have let another answer. */
 	iscsi_sender_drop(&connection->sender);
 	list_remove(&connection->session_link);
+	iscsi_session_wake_joiners(session);
 	iscsi_session_unref(session);
 }
 
@@ -94,6 +95,8 @@ static void finish_run(struct reactor_work *work)
 
 	drop_tasks(connection);
 	list_remove(&connection->wait_link);
+	if (connection->joining)
+		iscsi_session_unref(connection->joining);
 	list_remove(&connection->link);
 	list_remove(&connection->send_hook.link);
 	iscsi_connection_end_login(connection);
@@ -208,6 +211,7 @@ static void received(struct world_op *op, int64_t result)
 		return;
 	}
 	connection->received_ns = reactor_turn_ns(connection->shard->reactor);
+	connection->pinged_ns = 0; /* some initiators go on, but never answer a ping */
 	if (!iscsi_receiver_is_amid(&connection->receiver))
 		connection->pdu_ns = connection->received_ns;
 	connection->in_receiver = true;
@@ -314,8 +318,6 @@ static int on_pdu(struct iscsi_receiver *receiver)
 	}
 	if (iscsi_pdu_opcode(&connection->bhs) == ISCSI_OP_DATA_OUT)
 		return iscsi_task_data_arrived(connection);
-	if (is_silent(&connection->bhs))
-		connection->pinged_ns = 0;
 	connection->receiving = NULL;
 	if (task)
 		iscsi_session_submit(connection->session, task);
@@ -385,16 +387,20 @@ void iscsi_connection_event(struct iscsi_connection *connection, enum iscsi_asyn
 	iscsi_connection_send(connection, &connection->event);
 }
 
-/* Data that was asked for, or announced, and does not come. */
-static bool data_is_late(const struct iscsi_connection *connection, uint64_t now_ns)
+static bool waits_for_initiator(const struct iscsi_task *task)
+{
+	return task->state == ISCSI_TASK_DATA || task->state == ISCSI_TASK_UNSOLICITED ||
+	       task->state == ISCSI_TASK_EARLY;
+}
+
+/* Data that was asked for, or announced, and does not come; or a command's number that is missing
+ * before others, whose data takes memory meanwhile. */
+static bool something_is_late(const struct iscsi_connection *connection, uint64_t now_ns)
 {
 	const struct iscsi_task *task;
 
 	LIST_FOR_EACH (&connection->session->tasks, task, const struct iscsi_task, link) {
-		bool waits =
-			task->state == ISCSI_TASK_DATA || task->state == ISCSI_TASK_UNSOLICITED;
-
-		if (waits && task->connection == connection &&
+		if (waits_for_initiator(task) && task->connection == connection &&
 		    now_ns > task->asked_ns + ISCSI_STALL_NS)
 			return true;
 	}
@@ -417,8 +423,8 @@ void iscsi_connection_tick(struct iscsi_connection *connection, uint64_t now_ns)
 	if (iscsi_receiver_is_amid(&connection->receiver) &&
 	    now_ns > connection->pdu_ns + ISCSI_STALL_NS)
 		iscsi_connection_close(connection, "a PDU does not end");
-	else if (data_is_late(connection, now_ns))
-		iscsi_connection_close(connection, "data does not come");
+	else if (something_is_late(connection, now_ns))
+		iscsi_connection_close(connection, "data or a command does not come");
 	else if (connection->pinged_ns != 0 && now_ns > connection->pinged_ns + ISCSI_PING_NS)
 		iscsi_connection_close(connection, "no answer to a ping");
 	else if (connection->pinged_ns == 0 && now_ns > connection->received_ns + ISCSI_PING_NS)

@@ -42,8 +42,9 @@ struct iscsi_connection {
 	uint64_t pdu_ns; /* when the PDU that is under way began to come */
 
 	struct iscsi_login_exchange *login; /* until full feature */
-	struct list_node wait_link;         /* in the older session's waiters */
-	struct iscsi_shard *destination;    /* where it moves to */
+	struct list_node wait_link;    /* in waiters of the older session, or joiners of its own */
+	struct iscsi_session *joining; /* the session in whose joiners it is; or NULL */
+	struct iscsi_shard *destination; /* where it moves to */
 	struct reactor_work move_work;
 	struct world_message move_message;
 

@@ -209,19 +209,31 @@ static unsigned count_connections(const struct iscsi_session *session)
 	return count;
 }
 
+/* Of connections that are lost or replaced requests may still be at a volume; an old write must not
+ * land behind what the new connection brings. True: it waits for their end. */
+static bool waits_to_join(struct iscsi_connection *connection, struct iscsi_session *session)
+{
+	bool waits = iscsi_session_has_orphans(session);
+	struct iscsi_connection *other;
+
+	LIST_FOR_EACH (&session->connections, other, struct iscsi_connection, session_link) {
+		if (other->cid != connection->login->state.cid)
+			continue;
+		iscsi_connection_close(other, "connection logged in again");
+		waits = true;
+	}
+	if (!waits)
+		return false;
+	REACHED("iscsi.join-wait");
+	connection->joining = session;
+	list_push_back(&session->joiners, &connection->wait_link);
+	return true;
+}
+
 /* RFC 7143 6.3.4: another connection for a session; one with the same CID takes its place. */
 static enum iscsi_login_status join(struct iscsi_connection *connection,
 				    struct iscsi_session *session)
 {
-	const struct iscsi_login_state *login = &connection->login->state;
-	struct iscsi_connection *other;
-
-	if (!session || session->dead)
-		return ISCSI_LOGIN_NO_SESSION;
-	LIST_FOR_EACH (&session->connections, other, struct iscsi_connection, session_link) {
-		if (other->cid == login->cid)
-			iscsi_connection_close(other, "connection logged in again");
-	}
 	if (count_connections(session) >= session->params.max_connections)
 		return ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
 	connection->session = session;
@@ -281,7 +293,11 @@ void iscsi_connection_bind(struct iscsi_connection *connection)
 		if (must_wait(connection, session))
 			return;
 		status = begin_session(connection, target);
+	} else if (status == ISCSI_LOGIN_SUCCESS && (!session || session->dead)) {
+		status = ISCSI_LOGIN_NO_SESSION;
 	} else if (status == ISCSI_LOGIN_SUCCESS) {
+		if (waits_to_join(connection, session))
+			return;
 		status = join(connection, session);
 	}
 	if (status != ISCSI_LOGIN_SUCCESS) {

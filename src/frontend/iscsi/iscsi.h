@@ -43,9 +43,9 @@ struct iscsi_lun {                   /* copied */
 	const void *reservations;    /* as they were saved; read once */
 	size_t reservations_length;
 	bool read_only;
-	bool thin;             /* advertises provisioning, UNMAP */
+	bool thin;                             /* advertises provisioning, UNMAP */
 	uint64_t space_available, space_total; /* see iscsi_server_set_space(); 0: not known yet */
-	bool removable;        /* its medium can be ejected and loaded again */
+	bool removable;                        /* its medium can be ejected and loaded again */
 	uint32_t atomic_bytes; /* a write of so many is stored whole or not at all; 0: no promise */
 };
 

@@ -78,6 +78,7 @@ static void init_lists(struct iscsi_session *session)
 	list_init(&session->tasks);
 	list_init(&session->unsolicited);
 	list_init(&session->waiters);
+	list_init(&session->joiners);
 }
 
 int iscsi_session_new(struct iscsi_shard *shard, const struct iscsi_login_state *login,
@@ -145,6 +146,41 @@ static void wake_waiters(struct list *waiters)
 		iscsi_connection_bind(LIST_ENTRY(node, struct iscsi_connection, wait_link));
 }
 
+bool iscsi_session_has_orphans(const struct iscsi_session *session)
+{
+	const struct iscsi_task *task;
+
+	LIST_FOR_EACH (&session->tasks, task, const struct iscsi_task, link) {
+		if (!task->connection && task->state == ISCSI_TASK_IO)
+			return true;
+	}
+	return false;
+}
+
+void iscsi_session_wake_joiners(struct iscsi_session *session)
+{
+	struct iscsi_connection *connection;
+	struct list joiners;
+
+	if (list_is_empty(&session->joiners) || session->dead || iscsi_session_has_orphans(session))
+		return;
+	list_init(&joiners);
+	list_splice_back(&joiners, &session->joiners);
+	LIST_FOR_EACH (&joiners, connection, struct iscsi_connection, wait_link)
+		connection->joining = NULL;
+	wake_waiters(&joiners);
+}
+
+/* The session is dead: they will be told when it has ended. */
+static void turn_joiners_away(struct iscsi_session *session)
+{
+	struct iscsi_connection *connection;
+
+	LIST_FOR_EACH (&session->joiners, connection, struct iscsi_connection, wait_link)
+		connection->joining = NULL;
+	list_splice_back(&session->waiters, &session->joiners);
+}
+
 void iscsi_session_unref(struct iscsi_session *session)
 {
 	struct iscsi_shard *shard = session->shard;
@@ -153,7 +189,8 @@ void iscsi_session_unref(struct iscsi_session *session)
 	if (!list_is_empty(&session->connections) || session->ending)
 		return;
 	if (!session->dead) {
-		iscsi_session_kill(session);
+		if (list_is_empty(&session->joiners))
+			iscsi_session_kill(session);
 		return;
 	}
 	if (!list_is_empty(&session->tasks))
@@ -175,6 +212,7 @@ void iscsi_session_kill(struct iscsi_session *session)
 	if (session->dead)
 		return;
 	session->dead = true;
+	turn_joiners_away(session);
 	log_info("iscsi", "session ended", "initiator=%s target=%s tsih=%u", session->initiator,
 		 session->target ? session->target->scsi.name : "(discovery)", session->tsih);
 	LIST_FOR_EACH (&session->connections, connection, struct iscsi_connection, session_link)
@@ -209,6 +247,7 @@ void iscsi_session_submit(struct iscsi_session *session, struct iscsi_task *task
 			return;
 		}
 		task->state = ISCSI_TASK_EARLY;
+		task->asked_ns = reactor_turn_ns(session->shard->reactor);
 		*early = task;
 		return;
 	}

@@ -50,6 +50,7 @@ struct iscsi_session {
 
 	struct scsi_nexus *nexuses[SCSI_LUNS]; /* one for each unit of the target */
 	struct list waiters; /* connections that log in again and wait for this one's end */
+	struct list joiners; /* others that wait until the tasks of lost connections are over */
 };
 
 struct iscsi_login_state;
@@ -62,6 +63,11 @@ int iscsi_session_new(struct iscsi_shard *shard, const struct iscsi_login_state 
 void iscsi_session_kill(struct iscsi_session *session);
 /* A connection or a task has gone: frees a dead session that has neither. */
 void iscsi_session_unref(struct iscsi_session *session);
+
+/* Is a task of a connection that is gone still at a volume? */
+bool iscsi_session_has_orphans(const struct iscsi_session *session);
+/* Such a task has ended, or a connection has gone: those who wait to join look again. */
+void iscsi_session_wake_joiners(struct iscsi_session *session);
 
 /* A unit came to the session's target. -ENOMEM. */
 int iscsi_session_add_nexus(struct iscsi_session *session, struct scsi_unit *unit);

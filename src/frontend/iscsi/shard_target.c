@@ -204,7 +204,8 @@ int iscsi_shard_remove_lun(struct iscsi_shard *shard, const char *name, uint16_t
 		fiber_queue_wait(&shard->changed);
 	remove_nexuses(shard, target, lun);
 	iscsi_unit_free(unit);
-	target->leaving_luns[lun] = false;
+	if (iscsi_shard_find_target(shard, name) == target) /* it may have been removed meanwhile */
+		target->leaving_luns[lun] = false;
 	return 0;
 }
 

@@ -89,6 +89,8 @@ void iscsi_task_end(struct iscsi_task *task)
 		iscsi_tmf_task_ended(shard);
 	if (session->dead)
 		iscsi_session_unref(session);
+	else if (!task->connection)
+		iscsi_session_wake_joiners(session);
 }
 
 void iscsi_task_abort(struct iscsi_task *task)

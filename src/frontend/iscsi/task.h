@@ -56,7 +56,8 @@ struct iscsi_task {
 	uint32_t step_end;        /* of the data that the current step needs */
 	uint32_t r2t_end, r2t_sn; /* end of the burst that was asked for */
 	uint32_t ttt;
-	uint64_t asked_ns; /* when data was last asked for or came */
+	uint64_t
+		asked_ns; /* when data was last asked for or came, or its wait for its turn began */
 
 	/* Data-in. */
 	uint32_t step_length, step_sent, data_in_sn, burst_left;

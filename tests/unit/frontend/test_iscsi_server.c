@@ -36,6 +36,9 @@ struct fixture {
 	size_t saved_length;
 	unsigned saves;
 	int save_error;
+	struct fiber_task drop; /* of a session, later */
+	uint64_t drop_after_ns;
+	uint16_t drop_id;
 	uint8_t out[SIZE], in[SIZE];
 };
 
@@ -570,6 +573,110 @@ static void reinstatement_waits_for_old_requests_body(struct fixture *f)
 	assert_memory_equal(f->in, f->out, 4096);
 }
 SIM_TEST(reinstatement_waits_for_old_requests)
+
+/* The same for a connection that takes the place of another one in its session, or comes after
+ * it. */
+static void a_new_connection_waits_for_old_requests_body(struct fixture *f)
+{
+	for (uint16_t cid = 0; cid < 2; cid++) {
+		struct initiator_options options = by_default();
+		struct initiator *newest = cid == 0 ? &f->b : &f->a;
+		struct slow_command slow;
+		uint32_t cmd_sn;
+
+		open_a(f);
+		settle(&f->a, 1);
+		start_slow(&slow, &f->a);
+		cmd_sn = f->a.cmd_sn;
+		options.tsih = f->a.tsih;
+		if (cid == 1) { /* the session outlives its first connection */
+			options.cid = 2;
+			assert_int_equal(open_with(&f->b, &options), 0);
+			initiator_close(&f->a);
+			await_slow(&slow);
+			assert_int_equal(f->slow->in_flight, 1);
+		}
+		options.cid = cid;
+		assert_int_equal(open_with(newest, &options), 0);
+		assert_int_equal(f->slow->in_flight, 0);
+		await_slow(&slow);
+		assert_int_equal(slow.result, -ECONNRESET);
+		newest->cmd_sn = cmd_sn;
+		assert_int_equal(initiator_nop(newest, NULL, 0), 0);
+		initiator_close(&f->a);
+		initiator_close(&f->b);
+		fiber_sleep(NSEC_PER_SEC);
+	}
+}
+SIM_TEST(a_new_connection_waits_for_old_requests)
+
+static void drop_later(struct fiber_task *task)
+{
+	struct fixture *f = CONTAINER_OF(task, struct fixture, drop);
+
+	fiber_sleep(f->drop_after_ns);
+	assert_int_equal(iscsi_server_drop_session(f->server, f->drop_id), 0);
+}
+
+/* A login into a session, from its first connection's CID; nobody waits for the answer. */
+static struct world_socket *send_login_only(struct fixture *f, uint16_t tsih)
+{
+	static const char text[] = "InitiatorName=iqn.2026-01.org.example:a\0SessionType=Normal\0"
+				   "TargetName=" TARGET "\0";
+	uint8_t padded[ALIGN_UP(sizeof(text) - 1, 4)] = {0};
+	struct iscsi_login login = {.opcode = ISCSI_OP_LOGIN | ISCSI_IMMEDIATE_BIT, .flags = 0x87};
+	struct iovec iov[2] = {{&login, sizeof(login)}, {padded, sizeof(padded)}};
+	struct world_socket *socket = NULL;
+
+	memcpy(padded, text, sizeof(text) - 1);
+	put_be24(((struct iscsi_bhs *)&login)->data_length, sizeof(text) - 1);
+	put_be16(login.tsih, tsih);
+	assert_int_equal(io_connect((struct sockaddr *)&f->address, sizeof(f->address), &socket),
+			 0);
+	assert_int_equal(io_send_all(socket, iov, 2), 0);
+	return socket;
+}
+
+/* Who waits to join goes away, or its session is dropped. */
+static void a_join_comes_to_nothing_body(struct fixture *f)
+{
+	struct initiator_options options = by_default();
+	struct iscsi_session_info *infos;
+	struct slow_command slow;
+	size_t count;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct initiator_options late = by_default();
+
+		open_a(f);
+		settle(&f->a, 1);
+		start_slow(&slow, &f->a);
+		late.tsih = f->a.tsih;
+		late.without_reader = true;
+		late.cut_after = UINT64_MAX;
+		if (i == 0) {
+			f->drop_id = f->a.tsih;
+			f->drop_after_ns = SLOW_NS / 3;
+			f->drop.run = drop_later;
+			fiber_spawn(reactor_current(), FIBER_CONTROL, &f->drop);
+			assert_int_equal(open_with(&f->b, &late), -EACCES);
+			assert_int_equal(f->b.login_status, ISCSI_LOGIN_NO_SESSION);
+		} else {
+			struct world_socket *socket = send_login_only(f, f->a.tsih);
+
+			fiber_sleep(SLOW_NS / 5);
+			reactor_world(reactor_current())->ops->socket_close(socket);
+		}
+		initiator_close(&f->a);
+		await_slow(&slow);
+		fiber_sleep(NSEC_PER_SEC);
+		assert_int_equal(iscsi_server_sessions(f->server, &infos, &count), 0);
+		assert_int_equal(count, 0);
+		free(infos);
+	}
+	assert_int_equal(open_with(&f->a, &options), 0);
+}
+SIM_TEST(a_join_comes_to_nothing)
 
 /* --- Task management --- */
 
@@ -1210,6 +1317,13 @@ static void an_early_number_waits_body(struct fixture *f)
 	assert_true(f->a.has_answer);
 	f->a.cmd_sn++;
 	assert_ready(&f->a, 0);
+	/* Not for ever. */
+	put_be32(nop.cmd_sn, f->a.cmd_sn + 1);
+	assert_int_equal(initiator_send_raw(&f->a, &nop, NULL, 0), 0);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	assert_false(f->a.broken);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	assert_true(f->a.broken);
 }
 SIM_TEST(an_early_number_waits)
 
@@ -1355,6 +1469,8 @@ int main(void)
 		cmocka_unit_test(login_refusals),
 		cmocka_unit_test(a_second_connection),
 		cmocka_unit_test(reinstatement_waits_for_old_requests),
+		cmocka_unit_test(a_new_connection_waits_for_old_requests),
+		cmocka_unit_test(a_join_comes_to_nothing),
 		cmocka_unit_test(abort_task),
 		cmocka_unit_test(abort_or_answer),
 		cmocka_unit_test(resets),
