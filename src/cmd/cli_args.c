@@ -7,7 +7,7 @@
 
 #include "control/params.h"
 
-#define WORDS_MAX       16
+#define WORDS_MAX       32
 #define SECRET_LINE_MAX 512
 
 struct option {
@@ -249,13 +249,30 @@ static int read_secret(struct parse *parse, const char *path, char *ret_text, si
 	return 0;
 }
 
+/* Another word of a parameter that takes several. */
+static int add_to(struct parse *parse, const struct method_param *param, json_t *before,
+		  const json_t *value)
+{
+	const char *key;
+	json_t *one;
+
+	if (param->type == PARAM_PROPERTIES)
+		return json_array_extend(before, (json_t *)value) < 0 ? -ENOMEM : 0;
+	json_object_foreach((json_t *)value, key, one)
+	{
+		if (json_object_get(before, key))
+			return fail(parse, key, "property '%s' is given twice", key);
+	}
+	return json_object_update(before, (json_t *)value) < 0 ? -ENOMEM : 0;
+}
+
 static int set_param(struct parse *parse, const struct method_param *param, const char *text)
 {
 	char secret[SECRET_LINE_MAX] = "";
-	json_t *value;
+	json_t *before = json_object_get(parse->args->params, param->name), *value;
 	int r = 0;
 
-	if (json_object_get(parse->args->params, param->name))
+	if (before && !param_is_many(param))
 		return fail(parse, param->name, "'%s' is given twice", param->name);
 	if (param->type == PARAM_SECRET)
 		r = read_secret(parse, text, secret, sizeof(secret));
@@ -265,6 +282,11 @@ static int set_param(struct parse *parse, const struct method_param *param, cons
 	explicit_bzero(secret, sizeof(secret));
 	if (r < 0)
 		return r;
+	if (before) {
+		r = add_to(parse, param, before, value);
+		json_decref(value);
+		return r;
+	}
 	return json_object_set_new(parse->args->params, param->name, value) < 0 ? -ENOMEM : 0;
 }
 
@@ -278,12 +300,13 @@ static int set_positional(struct parse *parse, const struct method *method)
 		int r;
 
 		while (param->name && (!(param->flags & PARAM_POSITIONAL) ||
-				       json_object_get(parse->args->params, param->name)))
+				       (json_object_get(parse->args->params, param->name) &&
+					!param_is_many(param))))
 			param++;
 		if (!param->name)
 			return fail(parse, parse->words[i], "%s %s: unexpected argument '%s'",
 				    method->noun, method->verb, parse->words[i]);
-		r = set_param(parse, param++, parse->words[i]);
+		r = set_param(parse, param, parse->words[i]);
 		if (r < 0)
 			return r;
 	}

@@ -3,7 +3,7 @@
  * The script is a table of what follows each noun and verb, and a fixed part that reads it. A word
  * of the table is one argument: a kind for the positional ones, --name or --name=KIND for others.
  * Kinds are "pool", "container", "vdisk", "job" (names that the daemon is asked for), "file",
- * "a,b" (choices) and "-" (nothing to offer).
+ * "a,b" (choices) and "-" (nothing to offer). "..." after the last one: it may come again.
  */
 #include "cmd/cli_completion.h"
 
@@ -11,6 +11,7 @@
 
 #include "base/macros.h"
 #include "control/method.h"
+#include "pool/policy.h"
 
 static const char head[] =
 	"# bash completion for sarsen, made by `sarsen completion bash`\n\n"
@@ -66,13 +67,32 @@ static const char tail[] =
 	"\telse\n"
 	"\t\tfor word in $arguments; do\n"
 	"\t\t\t[[ $word == --* ]] && continue\n"
-	"\t\t\t((place-- > 0)) && continue\n"
-	"\t\t\tmapfile -t COMPREPLY < <(_sarsen_names \"$word\" \"$current\")\n"
+	"\t\t\t[[ $word == *... ]] || ! ((place-- > 0)) || continue\n"
+	"\t\t\tmapfile -t COMPREPLY < <(_sarsen_names \"${word%...}\" \"$current\")\n"
+	"\t\t\t[[ ${COMPREPLY[0]} != *= ]] || compopt -o nospace 2>/dev/null\n"
 	"\t\t\tbreak\n"
 	"\t\tdone\n"
 	"\tfi\n"
 	"}\n\n"
 	"complete -F _sarsen sarsen\n";
+
+/* "name,other": with = after each where a value follows. "..." tells that more may come. */
+static void print_properties(FILE *stream, const struct method *method,
+			     const struct method_param *param)
+{
+	bool of_vdisk = strcmp(method->noun, "vdisk") == 0;
+	const char *between = "";
+
+	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++) {
+		if (of_vdisk && !policy_info(i)->of_vdisk)
+			continue;
+		fprintf(stream, "%s%s%s", between, policy_info(i)->name,
+			param->type == PARAM_SETTINGS ? "=" : "");
+		between = ",";
+	}
+	if (param->flags & PARAM_POSITIONAL)
+		fputs("...", stream);
+}
 
 static void print_kind(FILE *stream, const struct method *method, const struct method_param *param)
 {
@@ -81,6 +101,8 @@ static void print_kind(FILE *stream, const struct method *method, const struct m
 	if (param->type == PARAM_ENUM) {
 		for (const char *const *choice = param->choices; *choice; choice++)
 			fprintf(stream, "%s%s", choice == param->choices ? "" : ",", *choice);
+	} else if (param_is_many(param)) {
+		print_properties(stream, method, param);
 	} else if (is_new) {
 		fputc('-', stream);
 	} else if (param->type == PARAM_VDISK) {

@@ -6,6 +6,7 @@
 
 #include "base/macros.h"
 #include "control/config.h"
+#include "control/policy_text.h"
 
 #define NAME_MAX_SHOWN 64
 
@@ -27,6 +28,10 @@ static const char *show_name(const struct method_param *param, char ret_text[sta
 {
 	bool positional = param->flags & PARAM_POSITIONAL;
 
+	if (positional && param_is_many(param)) {
+		snprintf(ret_text, NAME_MAX_SHOWN, "%s", param_type_name(param->type));
+		return ret_text;
+	}
 	snprintf(ret_text, NAME_MAX_SHOWN, "%s%s", positional ? "" : "--", param->name);
 	for (char *c = ret_text; *c; c++)
 		*c = *c == '_' ? '-' : positional ? (char)toupper((unsigned char)*c) : *c;
@@ -42,9 +47,9 @@ static void print_usage(FILE *stream, const struct method *method)
 		bool required = param->flags & PARAM_REQUIRED;
 		bool has_value = !(param->flags & PARAM_POSITIONAL) && param->type != PARAM_BOOL;
 
-		fprintf(stream, "%s%s%s%s%s", required ? " " : " [", show_name(param, name),
+		fprintf(stream, "%s%s%s%s%s%s", required ? " " : " [", show_name(param, name),
 			has_value ? " " : "", has_value ? param_type_name(param->type) : "",
-			required ? "" : "]");
+			required ? "" : "]", param_is_many(param) ? "..." : "");
 	}
 	fputc('\n', stream);
 }
@@ -59,16 +64,36 @@ static void print_param(FILE *stream, const struct method_param *param)
 	fputc('\n', stream);
 }
 
+/* Those that the method knows, with their ranges. */
+static void print_properties(FILE *stream, const struct method *method)
+{
+	bool of_vdisk = strcmp(method->noun, "vdisk") == 0;
+	char range[POLICY_TEXT_MAX];
+
+	fputs("\nProperties:\n", stream);
+	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
+		if (!of_vdisk || policy_info(i)->of_vdisk)
+			fprintf(stream, "  %-22s %s: %s\n", policy_info(i)->name,
+				policy_info(i)->help, policy_text_range(i, range));
+}
+
 static void help_method(FILE *stream, const struct method *method)
 {
+	bool has_properties = false;
+
+
 	fputs("Usage: ", stream);
 	print_usage(stream, method);
 	fprintf(stream, "\n%c%s.\n", toupper((unsigned char)method->summary[0]),
 		method->summary + 1);
 	if (method->params->name)
 		fputc('\n', stream);
-	for (const struct method_param *param = method->params; param->name; param++)
+	for (const struct method_param *param = method->params; param->name; param++) {
 		print_param(stream, param);
+		has_properties |= param_is_many(param);
+	}
+	if (has_properties)
+		print_properties(stream, method);
 	fprintf(stream, "\n%s%s.%s%s%s\n",
 		method->local ? "Works without the daemon" : "Role needed: ",
 		method->local ? "" : role_name(method->role),

@@ -42,14 +42,19 @@ static int choose_pool(struct api_request *request, struct node_pool **ret_pool)
 static int create_locked(struct api_request *request, const char *name)
 {
 	struct node *node = request->node;
+	struct policy_set policy = {0};
+	struct container_spec spec = {.name = name, .policy = &policy};
 	struct container_info info;
 	struct node_pool *pool;
 	uint64_t id;
 	int r = choose_pool(request, &pool);
 
+	if (r == 0)
+		r = api_policy_apply(request, pool, name, &policy, NULL);
 	if (r < 0)
 		return r;
-	r = container_create(node->catalog, node->options.world, pool->id, name, &id);
+	spec.pool_id = pool->id;
+	r = container_create_with(node->catalog, node->options.world, &spec, &id);
 	if (r == 0)
 		r = container_get(node->catalog, id, &info);
 	if (r < 0)

@@ -32,10 +32,16 @@ int api_begin_open(struct api_request *request, const char *name, bool is_job,
 /* What went wrong with an object, in a few words: "its structure on disk is damaged". */
 const char *api_error_text(int error);
 
+/* What a call's parameter "set" sets, over what was set before; refuses what cannot be had. `vdisk`
+ * NULL: for a container. */
+int api_policy_apply(struct api_request *request, const struct node_pool *pool, const char *object,
+		     struct policy_set *of_container, struct policy_set *of_vdisk);
+
 api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
-api_handler api_container_create, api_container_list, api_container_show, api_container_delete;
+api_handler api_container_create, api_container_list, api_container_show, api_container_delete,
+	api_container_get, api_container_set;
 api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,
-	api_vdisk_delete, api_vdisk_check, api_vdisk_flush;
+	api_vdisk_delete, api_vdisk_check, api_vdisk_flush, api_vdisk_get, api_vdisk_set;
 api_handler api_iscsi_target_create, api_iscsi_target_set, api_iscsi_target_delete,
 	api_iscsi_target_list, api_iscsi_lun_add, api_iscsi_lun_remove, api_iscsi_initiator_add,
 	api_iscsi_initiator_remove, api_iscsi_initiator_list, api_iscsi_session_drop;

@@ -25,6 +25,12 @@
 #define THE_POOL      PARAM("name", PARAM_NAME, GIVEN, "name of the pool")
 #define THE_CONTAINER PARAM("name", PARAM_NAME, GIVEN, "name of the container")
 #define THE_VDISK     PARAM("name", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")
+#define THE_PROPERTIES                                   \
+	PARAM("properties", PARAM_PROPERTIES, PARAM_POSITIONAL, \
+	      "only these properties (default: all)")
+#define THE_SETTINGS                          \
+	PARAM("set", PARAM_SETTINGS, GIVEN,      \
+	      "what to set; see: sarsen container get")
 #define THE_JOB \
 	PARAM("id", PARAM_INTEGER, GIVEN, "number of the job", .minimum = 1, .maximum = INT64_MAX)
 
@@ -80,6 +86,12 @@ static const struct method_column container_columns[] = {
 	{"vdisks", "VDISKS", COLUMN_COUNT},
 	{"created", "CREATED", COLUMN_TEXT},
 	{0},
+};
+
+static const struct method_column policy_columns[] = {
+	{"property", "PROPERTY", COLUMN_TEXT}, {"value", "VALUE", COLUMN_SIZE},
+	{"source", "SOURCE", COLUMN_TEXT},     {"default", "DEFAULT", COLUMN_SIZE},
+	{"help", "MEANING", COLUMN_TEXT},      {0},
 };
 
 static const struct method_column vdisk_columns[] = {
@@ -301,8 +313,11 @@ static const struct method methods[METHOD_COUNT] = {
 		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true, .destructive = true),
 	[METHOD_CONTAINER_CREATE] =
 		METHOD("container", "create", ROLE_ADMINISTRATOR, "make a container for vDisks",
-		       PARAMS(THE_CONTAINER, PARAM("pool", PARAM_NAME, 0,
-						   "pool that holds it (default: the only one)")),
+		       PARAMS(THE_CONTAINER,
+			      PARAM("pool", PARAM_NAME, 0,
+				    "pool that holds it (default: the only one)"),
+			      PARAM("set", PARAM_SETTINGS, 0,
+				    "its policy, as with container set; may be given repeatedly")),
 		       container_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_CONTAINER_LIST] = METHOD("container", "list", ROLE_READER, "list the containers",
 					 NO_PARAMS, container_columns, METHOD_PRINT_ROWS),
@@ -313,6 +328,15 @@ static const struct method methods[METHOD_COUNT] = {
 		METHOD("container", "delete", ROLE_ADMINISTRATOR,
 		       "remove a container without vDisks", PARAMS(THE_CONTAINER), NO_COLUMNS,
 		       METHOD_PRINT_NONE, .changes = true, .destructive = true),
+	[METHOD_CONTAINER_GET] =
+		METHOD("container", "get", ROLE_READER,
+		       "show the policy of a container, and where each value comes from",
+		       PARAMS(THE_CONTAINER, THE_PROPERTIES), policy_columns, METHOD_PRINT_ROWS),
+	[METHOD_CONTAINER_SET] =
+		METHOD("container", "set", ROLE_ADMINISTRATOR,
+		       "change the policy of a container; VALUE \"default\" takes a setting back",
+		       PARAMS(THE_CONTAINER, THE_SETTINGS), policy_columns, METHOD_PRINT_NONE,
+		       .changes = true),
 	[METHOD_VDISK_CREATE] = METHOD(
 		"vdisk", "create", ROLE_OPERATOR,
 		"make a vDisk, which takes space as it is written",
@@ -352,6 +376,16 @@ static const struct method methods[METHOD_COUNT] = {
 		METHOD("vdisk", "flush", ROLE_OPERATOR,
 		       "make all written data durable and write a checkpoint", PARAMS(THE_VDISK),
 		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true),
+	[METHOD_VDISK_GET] =
+		METHOD("vdisk", "get", ROLE_READER,
+		       "show what holds for a vDisk, and where each value comes from",
+		       PARAMS(THE_VDISK, THE_PROPERTIES), policy_columns, METHOD_PRINT_ROWS),
+	[METHOD_VDISK_SET] =
+		METHOD("vdisk", "set", ROLE_OPERATOR,
+		       "give a vDisk what its container has otherwise; VALUE \"default\" takes a "
+		       "setting back",
+		       PARAMS(THE_VDISK, THE_SETTINGS), policy_columns, METHOD_PRINT_NONE,
+		       .changes = true),
 	[METHOD_ISCSI_EXPORT] = METHOD(
 		"iscsi", "export", ROLE_OPERATOR, "serve a vDisk over iSCSI and print its URL",
 		PARAMS(THE_VDISK, PARAM("read_only", PARAM_BOOL, 0, "refuse writes")),
@@ -635,8 +669,14 @@ const char *role_name(enum role role)
 const char *param_type_name(enum param_type type)
 {
 	static const char *const names[] = {"NAME", "CONTAINER/VDISK", "TEXT",  "FILE", "SIZE",
-					    "BOOL", "NUMBER",          "CHOICE"};
+					    "BOOL", "NUMBER",          "CHOICE", "PROPERTY",
+					    "PROPERTY=VALUE"};
 
 	ASSERT(type < ARRAY_SIZE(names));
 	return names[type];
+}
+
+bool param_is_many(const struct method_param *param)
+{
+	return param->type == PARAM_PROPERTIES || param->type == PARAM_SETTINGS;
 }

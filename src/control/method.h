@@ -18,6 +18,8 @@ enum method_id {
 	METHOD_CONTAINER_LIST,
 	METHOD_CONTAINER_SHOW,
 	METHOD_CONTAINER_DELETE,
+	METHOD_CONTAINER_GET,
+	METHOD_CONTAINER_SET,
 	METHOD_VDISK_CREATE,
 	METHOD_VDISK_LIST,
 	METHOD_VDISK_SHOW,
@@ -26,6 +28,8 @@ enum method_id {
 	METHOD_VDISK_DELETE,
 	METHOD_VDISK_CHECK,
 	METHOD_VDISK_FLUSH,
+	METHOD_VDISK_GET,
+	METHOD_VDISK_SET,
 	METHOD_ISCSI_EXPORT,
 	METHOD_ISCSI_UNEXPORT,
 	METHOD_ISCSI_LIST,
@@ -79,6 +83,9 @@ enum param_type {
 	PARAM_BOOL,
 	PARAM_INTEGER, /* minimum to maximum */
 	PARAM_ENUM,    /* one of `choices`; a number is taken as its text */
+	/* Of policies (pool/policy.h). Both take several words on the command line. */
+	PARAM_PROPERTIES, /* an array of names */
+	PARAM_SETTINGS,   /* an object of values; null = not set */
 };
 
 enum {
@@ -149,6 +156,8 @@ const char *method_noun(size_t index); /* NULL after the last */
 const struct method_param *method_param_find(const struct method *method, const char *name);
 const char *role_name(enum role role);
 const char *param_type_name(enum param_type type);
+/* May it be given more than once on the command line? */
+bool param_is_many(const struct method_param *param);
 
 #define METHOD_NAME_MAX 64
 /* "vdisk.create" */

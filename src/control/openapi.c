@@ -5,6 +5,7 @@
 
 #include "control/error.h"
 #include "control/method.h"
+#include "control/policy_text.h"
 
 static json_t *choices_schema(const char *const *choices)
 {
@@ -13,6 +14,31 @@ static json_t *choices_schema(const char *const *choices)
 	for (; *choices; choices++)
 		json_array_append_new(list, json_string(*choices));
 	return json_pack("{s:s, s:o}", "type", "string", "enum", list);
+}
+
+static json_t *property_schema(void)
+{
+	json_t *names = json_array();
+
+	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
+		json_array_append_new(names, json_string(policy_info(i)->name));
+	return json_pack("{s:s, s:o}", "type", "string", "enum", names);
+}
+
+/* Each may be a number or text; null takes the setting back. */
+static json_t *settings_schema(void)
+{
+	json_t *properties = json_object();
+	char range[POLICY_TEXT_MAX];
+
+	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
+		json_object_set_new(
+			properties, policy_info(i)->name,
+			json_pack("{s:s, s:[{s:s}, {s:s}], s:b}", "description",
+				  policy_text_range(i, range), "oneOf", "type", "integer", "type",
+				  "string", "nullable", 1));
+	return json_pack("{s:s, s:o, s:b}", "type", "object", "properties", properties,
+			 "additionalProperties", 0);
 }
 
 static json_t *param_schema(const struct method_param *param)
@@ -44,6 +70,10 @@ static json_t *param_schema(const struct method_param *param)
 				 (json_int_t)param->minimum, "maximum", (json_int_t)param->maximum);
 	case PARAM_ENUM:
 		return choices_schema(param->choices);
+	case PARAM_PROPERTIES:
+		return json_pack("{s:s, s:o}", "type", "array", "items", property_schema());
+	case PARAM_SETTINGS:
+		return settings_schema();
 	}
 	return NULL;
 }

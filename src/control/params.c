@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/policy_text.h"
 #include "control/size.h"
 
 #define LOWER  "abcdefghijklmnopqrstuvwxyz"
@@ -160,6 +161,90 @@ static int check_enum(const struct method_param *param, const json_t *value, jso
 	return fail(error, param, ERROR_INVALID_REQUEST, remedy, text);
 }
 
+static int find_property(const char *name, enum policy_property *ret_property, struct error *error)
+{
+	if (policy_find(name, ret_property) == 0)
+		return 0;
+	error_set(error, ERROR_INVALID_REQUEST, name, "see: sarsen help container get",
+		  "there is no property '%.80s'", name);
+	return -EINVAL;
+}
+
+static int check_properties(const struct method_param *param, const json_t *value,
+			    json_t **ret_value, struct error *error)
+{
+	_cleanup_json_ json_t *names = json_array();
+	enum policy_property property;
+
+	if (!json_is_array(value))
+		return fail_type(error, param, "an array of names");
+	for (size_t i = 0; i < json_array_size(value); i++) {
+		const char *name = json_string_value(json_array_get(value, i));
+
+		if (!name)
+			return fail_type(error, param, "an array of names");
+		if (find_property(name, &property, error) < 0)
+			return -EINVAL;
+		if (json_array_append_new(names, json_string(policy_info(property)->name)) < 0)
+			return -ENOMEM;
+	}
+	*ret_value = TAKE_PTR(names);
+	return 0;
+}
+
+/* Checked, a setting is a number as policy.h has it, or null. */
+static int check_setting(const char *name, const json_t *value, json_t *settings,
+			 struct error *error)
+{
+	const char *text = json_string_value(value);
+	char range[POLICY_TEXT_MAX], remedy[POLICY_TEXT_MAX + 40];
+	enum policy_property property;
+	json_t *checked;
+	uint64_t number;
+
+	if (find_property(name, &property, error) < 0)
+		return -EINVAL;
+	if (json_is_null(value) || (text && strcmp(text, "default") == 0)) {
+		checked = json_null();
+	} else if (policy_text_from_json(property, value, &number) == 0) {
+		checked = json_integer((json_int_t)number);
+	} else {
+		snprintf(remedy, sizeof(remedy), "give %s; or default",
+			 policy_text_range(property, range));
+		error_set(error, ERROR_INVALID_REQUEST, policy_info(property)->name, remedy,
+			  "property '%s': '%.80s' is not a valid value",
+			  policy_info(property)->name, text ? text : "that");
+		return -EINVAL;
+	}
+	if (json_object_get(settings, policy_info(property)->name)) {
+		error_set(error, ERROR_INVALID_REQUEST, name, "give it once",
+			  "property '%s' is given twice", policy_info(property)->name);
+		json_decref(checked);
+		return -EINVAL;
+	}
+	return json_object_set_new(settings, policy_info(property)->name, checked);
+}
+
+static int check_settings(const struct method_param *param, const json_t *value,
+			  json_t **ret_value, struct error *error)
+{
+	_cleanup_json_ json_t *settings = json_object();
+	const char *name;
+	json_t *one;
+
+	if (!json_is_object(value) || json_object_size(value) == 0)
+		return fail_type(error, param, "an object with a value for each property");
+	json_object_foreach((json_t *)value, name, one)
+	{
+		int r = check_setting(name, one, settings, error);
+
+		if (r < 0)
+			return error->code == ERROR_NONE ? -ENOMEM : r;
+	}
+	*ret_value = TAKE_PTR(settings);
+	return 0;
+}
+
 static int check_value(const struct method_param *param, const json_t *value, json_t **ret_value,
 		       struct error *error)
 {
@@ -170,6 +255,10 @@ static int check_value(const struct method_param *param, const json_t *value, js
 		return check_size(param, value, ret_value, error);
 	case PARAM_ENUM:
 		return check_enum(param, value, ret_value, error);
+	case PARAM_PROPERTIES:
+		return check_properties(param, value, ret_value, error);
+	case PARAM_SETTINGS:
+		return check_settings(param, value, ret_value, error);
 	case PARAM_BOOL:
 		if (!json_is_boolean(value))
 			r = fail_type(error, param, "true or false");
@@ -264,16 +353,42 @@ static int number_from_text(const struct method_param *param, const char *text, 
 	return 0;
 }
 
+/* "NAME=VALUE" becomes an object of one, checked but as it was written: the daemon reads it again.
+ */
+static int settings_from_text(const struct method_param *param, const char *text,
+			      json_t **ret_value, struct error *error)
+{
+	_cleanup_json_ json_t *settings = NULL, *checked = NULL;
+	const char *equals = strchr(text, '=');
+	char name[64];
+	int r;
+
+	if (!equals || equals == text || (size_t)(equals - text) >= sizeof(name))
+		return fail(error, param, ERROR_INVALID_REQUEST, "write PROPERTY=VALUE", text);
+	snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
+	settings = json_pack("{s:s}", name, equals + 1);
+	if (!settings)
+		return fail_type(error, param, "text in UTF-8");
+	r = check_settings(param, settings, &checked, error);
+	if (r == 0)
+		*ret_value = TAKE_PTR(settings);
+	return r;
+}
+
 static int value_from_text(const struct method_param *param, const char *text, json_t **ret_value,
 			   struct error *error)
 {
 	_cleanup_json_ json_t *value = NULL;
 	int r;
 
+	if (param->type == PARAM_SETTINGS)
+		return settings_from_text(param, text, ret_value, error);
 	if (param->type == PARAM_INTEGER) {
 		r = number_from_text(param, text, &value, error);
 		if (r < 0)
 			return r;
+	} else if (param->type == PARAM_PROPERTIES) {
+		value = json_pack("[s]", text);
 	} else if (param->type == PARAM_BOOL) {
 		if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
 			return fail_type(error, param, "true or false");

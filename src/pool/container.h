@@ -9,6 +9,7 @@
  * container cannot be deleted at the same time.
  */
 #include "catalog/catalog.h"
+#include "pool/policy.h"
 
 #define CONTAINER_NAME_MAX 63
 
@@ -20,10 +21,21 @@ struct container_info {
 };
 
 struct catalog_key container_key(uint64_t id);
+/* Nothing is set. -EEXIST, -EINVAL name, -ENOENT pool */
 int container_create(struct catalog *catalog, struct world *world, uint64_t pool_id,
-		     const char *name, uint64_t *ret_id); /* -EEXIST, -EINVAL name, -ENOENT pool */
+		     const char *name, uint64_t *ret_id);
+struct container_spec {
+	uint64_t pool_id;
+	const char *name;
+	const struct policy_set *policy; /* NULL: nothing is set */
+};
+int container_create_with(struct catalog *catalog, struct world *world,
+			  const struct container_spec *spec, uint64_t *ret_id);
 int container_get(struct catalog *catalog, uint64_t id, struct container_info *ret_info);
 int container_find(struct catalog *catalog, const char *name, struct container_info *ret_info);
 /* In order of id; caller frees. */
 int container_list(struct catalog *catalog, struct container_info **ret_infos, size_t *ret_count);
+/* What the container sets for its vDisks; container_policy_get() tells what counts. */
+int container_get_policy(struct catalog *catalog, uint64_t id, struct policy_set *ret_set);
+int container_put_policy(struct catalog *catalog, uint64_t id, const struct policy_set *set);
 int container_delete(struct catalog *catalog, uint64_t id); /* -ENOTEMPTY while it has vDisks */

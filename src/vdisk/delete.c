@@ -10,6 +10,7 @@
 
 #include "base/endian.h"
 #include "egroup/store.h"
+#include "pool/policy.h"
 #include "pool/pool_rows.h"
 #include "vdisk/rows.h"
 
@@ -95,6 +96,16 @@ static int delete_some(struct pool *pool, const struct catalog_rows *rows, uint6
 	return r < 0 ? r : (int)rows->count;
 }
 
+static int delete_rows(struct catalog *catalog, uint64_t id)
+{
+	const struct catalog_change changes[] = {
+		{.kind = CATALOG_DELETE, .key = policy_vdisk_key(id)},
+		{.kind = CATALOG_DELETE, .key = vdisk_row_key(id)},
+	};
+
+	return catalog_commit(catalog, changes, ARRAY_SIZE(changes));
+}
+
 int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, void *arg)
 {
 	struct catalog *catalog = pool_catalog(pool);
@@ -124,6 +135,5 @@ int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, vo
 	}
 	if (r < 0)
 		return r;
-	change = (struct catalog_change){.kind = CATALOG_DELETE, .key = vdisk_row_key(id)};
-	return catalog_commit(catalog, &change, 1);
+	return delete_rows(catalog, id);
 }

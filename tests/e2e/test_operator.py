@@ -43,6 +43,42 @@ def bash_completes(daemon):
     check(complete(daemon, "-o", "") == ["json", "table"], "format")
     check(complete(daemon, "help", "iscsi", "ex") == ["export"], "after help")
     check(complete(daemon, "container", "create", "x", "--pool", "l") == ["local"], "pool of")
+    check(complete(daemon, "container", "get", "default", "stripe_width", "max_capacity_s") ==
+          ["max_capacity_ssd", "max_capacity_san"], "properties")
+    check(complete(daemon, "vdisk", "set", "default/a", "str") == ["stripe_width="], "settings")
+    check(complete(daemon, "vdisk", "set", "default/a", "max") == [], "not of a vDisk")
+    daemon.stop()
+
+
+def values(daemon, *words):
+    return {row["property"]: (row["value"], row["source"]) for row in daemon.json(*words)}
+
+
+def policies(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("container", "create", "web", "--set", "max_capacity=512M", "--set=space-low=80")
+    daemon.cli("vdisk", "create", "web/a", "64M")
+    check(values(daemon, "container", "get", "web", "max-capacity", "space_low", "min_reserved") ==
+          {"max_capacity": (512 << 20, "container"), "space_low": (80, "container"),
+           "min_reserved": (0, "default")}, "of the container")
+    daemon.cli("vdisk", "set", "web/a", "stripe_width=7", "tier_order_random=hdd,ssd")
+    daemon.kill()
+    daemon.start()
+    found = values(daemon, "vdisk", "get", "web/a")
+    check(found["stripe_width"] == (7, "vdisk") and
+          found["tier_order_random"] == ("hdd,ssd", "vdisk") and "max_capacity" not in found,
+          f"of the vDisk: {found}")
+    daemon.cli("container", "set", "web", "max_capacity=none", "space_low=default")
+    check(values(daemon, "container", "get", "web", "max_capacity", "space_low") ==
+          {"max_capacity": (None, "container"), "space_low": (90, "default")}, "taken back")
+    error = daemon.json("container", "set", "web", "max_capacity=1G", "min_reserved=2G", expect=2)
+    check(error["object"] == "web" and "min_reserved" in error["message"] and error["remedy"],
+          f"{error}")
+    daemon.json("container", "set", "web", "replication_factor=4", expect=2)
+    daemon.json("vdisk", "set", "web/a", "max_capacity=1G", expect=2)
+    daemon.cli("container", "set", "nosuch", "stripe_width=1", expect=4)
+    check("tier_order_random" in daemon.cli("help", "vdisk", "set").stdout, "help")
     daemon.stop()
 
 
@@ -173,6 +209,6 @@ def members(path):
 
 
 if __name__ == "__main__":
-    sys.exit(rig.main(bash_completes, events_are_durable_and_followed,
+    sys.exit(rig.main(bash_completes, policies, events_are_durable_and_followed,
                       health_tells_what_is_wrong, doctor_works_without_the_daemon,
                       support_bundle_hides_names))

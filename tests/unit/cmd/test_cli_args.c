@@ -149,6 +149,31 @@ static int clean_up(void **state)
 	return 0;
 }
 
+static void takes_several_words(void **state)
+{
+	const json_t *params = PARSE("container", "set", "c", "max-capacity=1G",
+				     "replication_factor=2"), *set;
+
+	set = json_object_get(params, "set");
+	assert_int_equal(json_object_size(set), 2);
+	assert_string_equal(params_text(set, "max-capacity"), "1G"); /* the daemon reads it */
+	params = PARSE("container", "create", "c", "--set", "max_capacity=1G",
+		       "--set=min_reserved=default");
+	assert_int_equal(json_object_size(json_object_get(params, "set")), 2);
+	params = PARSE("vdisk", "get", "c/d", "stripe-width", "replication_factor");
+	assert_int_equal(json_array_size(json_object_get(params, "properties")), 2);
+	assert_null(json_object_get(PARSE("container", "get", "c"), "properties"));
+	FAILS("container", "set", "c");
+	FAILS("container", "set", "c", "max_capacity");
+	FAILS("container", "set", "c", "=1G");
+	FAILS("container", "set", "c", "nosuch=1");
+	FAILS("container", "set", "c", "max_capacity=-1");
+	FAILS("container", "set", "c", "max_capacity=1G", "max_capacity=2G");
+	FAILS("container", "set", "c", "max_capacity=\xff");
+	FAILS("container", "get", "c", "nosuch");
+	FAILS("pool", "show", "a", "b");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +181,7 @@ int main(void)
 		cmocka_unit_test(takes_global_options_anywhere),
 		cmocka_unit_test(asks_for_help),
 		cmocka_unit_test(refuses),
+		cmocka_unit_test(takes_several_words),
 		cmocka_unit_test(knows_what_destroys),
 	};
 

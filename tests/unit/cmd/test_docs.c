@@ -13,6 +13,7 @@
 
 #include "control/error.h"
 #include "control/method.h"
+#include "pool/policy.h"
 
 static char *api, *manual;
 
@@ -69,11 +70,19 @@ static void manual_names_every_method(void **state)
 	}
 }
 
+static void manual_names_every_property(void **state)
+{
+	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
+		if (!strstr(manual, policy_info(i)->name))
+			fail_msg("sarsen.1 does not name '%s'", policy_info(i)->name);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(api_names_every_error),
 		cmocka_unit_test(manual_names_every_method),
+		cmocka_unit_test(manual_names_every_property),
 	};
 	int failed;
 

@@ -532,6 +532,67 @@ static void rules_of_targets_are_durable(void **state)
 	node_rig_done(&rig);
 }
 
+/* The value of one property, as JSON text with its source. */
+static void expect_property(const char *method, const char *name, const char *property,
+			    const char *expected)
+{
+	char params[200], found[100];
+	json_t *rows, *row;
+
+	snprintf(params, sizeof(params), "{\"name\": \"%s\", \"properties\": [\"%s\"]}", name,
+		 property);
+	rows = result_of(method, params);
+	assert_int_equal(json_array_size(rows), 1);
+	row = json_array_get(rows, 0);
+	snprintf(found, sizeof(found), "%" JSON_INTEGER_FORMAT " %s",
+		 json_integer_value(json_object_get(row, "value")),
+		 json_string_value(json_object_get(row, "source")));
+	assert_string_equal(found, expected);
+	json_decref(rows);
+}
+
+#define SET(text)       "{\"name\": \"c\", \"set\": {" text "}}"
+#define SET_DISK(text)  "{\"name\": \"c/d\", \"set\": {" text "}}"
+
+static void policies_are_kept(void **state)
+{
+	json_t *rows;
+
+	begin(41, 2);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	expect_property("container.get", "c", "stripe_width", "64 default");
+	GOOD("container.set", SET("\"stripe_width\": 5, \"max_capacity\": \"512M\""));
+	GOOD("vdisk.set", SET_DISK("\"stripe_width\": 6"));
+	node_rig_crash(&rig, SIM_CRASH_POWER);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_property("container.get", "c", "stripe_width", "5 container");
+	expect_property("vdisk.get", "c/d", "stripe_width", "6 vdisk");
+	expect_property("vdisk.get", "c/d", "max_capacity", "536870912 container");
+	GOOD("vdisk.set", SET_DISK("\"stripe_width\": null"));
+	expect_property("vdisk.get", "c/d", "stripe_width", "5 container");
+	BAD(ERROR_INVALID_REQUEST, "vdisk.set", SET_DISK("\"max_capacity\": \"1G\""));
+	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"min_reserved\": \"513M\""));
+	BAD(ERROR_INVALID_REQUEST, "container.set",
+	    SET("\"min_reserved_ssd\": \"200M\", \"min_reserved\": \"100M\""));
+	BAD(ERROR_NOT_FOUND, "container.set",
+	    "{\"name\": \"x\", \"set\": {\"stripe_width\": 1}}");
+	BAD(ERROR_NOT_FOUND, "container.get", "{\"name\": \"x\"}");
+	BAD(ERROR_NOT_FOUND, "vdisk.get", "{\"name\": \"c/x\"}");
+	BAD(ERROR_NOT_FOUND, "vdisk.set",
+	    "{\"name\": \"c/x\", \"set\": {\"stripe_width\": 1}}");
+	GOOD("container.create",
+	     "{\"name\": \"e\", \"set\": {\"tier_order_random\": \"hdd,ssd\"}}");
+	BAD(ERROR_INVALID_REQUEST, "container.create",
+	    "{\"name\": \"f\", \"set\": {\"space_low\": 10}}");
+	rows = result_of("container.get",
+			 "{\"name\": \"e\", \"properties\": [\"tier_order_random\"]}");
+	assert_string_equal(
+		json_string_value(json_object_get(json_array_get(rows, 0), "value")), "hdd,ssd");
+	json_decref(rows);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -549,6 +610,7 @@ int main(void)
 		cmocka_unit_test(units_are_told_of_the_room),
 		cmocka_unit_test(targets_with_several_luns),
 		cmocka_unit_test(rules_of_targets_are_durable),
+		cmocka_unit_test(policies_are_kept),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

@@ -165,6 +165,54 @@ static void splits(void **state)
 	assert_int_equal(params_split_vdisk("web", &name), -EINVAL);
 }
 
+static void reads_settings(void **state)
+{
+	_cleanup_json_ json_t *params =
+		check(METHOD_CONTAINER_SET,
+		      "{\"name\": \"c\", \"set\": {\"max-capacity\": \"10G\", "
+		      "\"min_reserved\": 4096, \"tier_order_random\": \"hdd,ssd\", "
+		      "\"max_capacity_ssd\": \"none\", \"stripe_width\": null}}",
+		      ERROR_NONE);
+	_cleanup_json_ json_t *names =
+		check(METHOD_VDISK_GET,
+		      "{\"name\": \"c/d\", \"properties\": [\"stripe-width\"]}", ERROR_NONE);
+	static const char *const bad[] = {
+		"{}", "[]", "1", "null", "{\"nosuch\": 1}", "{\"max_capacity\": -1}",
+		"{\"max_capacity\": 1}", "{\"max_capacity\": \"1\"}", "{\"max_capacity\": 1.5}",
+		"{\"min_reserved\": \"none\"}", "{\"replication_factor\": \"\"}",
+		"{\"replication_factor\": \"2x\"}", "{\"replication_factor\": \"-2\"}",
+		"{\"tier_order_random\": 1}", "{\"tier_order_random\": \"\"}",
+		"{\"tier_order_random\": \"ssd,\"}", "{\"tier_order_random\": \"ssd,ssd\"}",
+		"{\"tier_order_random\": \"ssd,hdd,san,cloud,ssd\"}",
+		"{\"tier_order_random\": \"sd\"}", "{\"space_low\": 101}",
+		"{\"stripe_width\": true}",
+		"{\"stripe_width\": 1, \"stripe-width\": 2}", "{\"stripe_width\": []}",
+	};
+	const json_t *set = json_object_get(params, "set");
+
+	assert_int_equal(json_object_size(set), 5);
+	assert_int_equal(params_integer(set, "max_capacity", 0), 10 * GIB);
+	assert_int_equal(params_integer(set, "min_reserved", 0), 4096);
+	assert_int_equal(params_integer(set, "tier_order_random", 0), 0x12);
+	assert_true(params_integer(set, "max_capacity_ssd", 0) == INT64_MAX);
+	assert_true(json_is_null(json_object_get(set, "stripe_width")));
+	assert_string_equal(
+		json_string_value(json_array_get(json_object_get(names, "properties"), 0)),
+		"stripe_width");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char text[200];
+
+		snprintf(text, sizeof(text), "{\"name\": \"c\", \"set\": %s}", bad[i]);
+		refuses(METHOD_CONTAINER_SET, text, ERROR_INVALID_REQUEST);
+	}
+	refuses(METHOD_CONTAINER_GET, "{\"name\": \"c\", \"properties\": \"x\"}",
+		ERROR_INVALID_REQUEST);
+	refuses(METHOD_CONTAINER_GET, "{\"name\": \"c\", \"properties\": [1]}",
+		ERROR_INVALID_REQUEST);
+	refuses(METHOD_CONTAINER_GET, "{\"name\": \"c\", \"properties\": [\"x\"]}",
+		ERROR_INVALID_REQUEST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +222,7 @@ int main(void)
 		cmocka_unit_test(refuses_sizes),
 		cmocka_unit_test(takes_text),
 		cmocka_unit_test(splits),
+		cmocka_unit_test(reads_settings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
