@@ -86,12 +86,52 @@ static int finish_create(struct api_request *request, struct node_controller *co
 	return r;
 }
 
+#define MANAGE_BYTES TIB
+
+/* Under node->lock. */
+static int want_manage(struct api_request *request, struct node_nvme_wanted *wanted)
+{
+	const char *name = params_text(request->params, "manage");
+	int64_t limit = params_integer(request->params, "manage_limit", 0);
+	struct container_info container;
+	int r;
+
+	if (!name && limit)
+		return api_fail(request, ERROR_INVALID_REQUEST, wanted->name,
+				"give --manage CONTAINER too", "a limit without a container");
+	if (!name)
+		return 0;
+	r = container_find(request->node->catalog, name, &container);
+	if (r == -ENOENT)
+		return api_fail_unknown(request, "container", name);
+	if (r < 0)
+		return api_fail_errno(request, r, "find container", name);
+	wanted->manage_container = container.id;
+	wanted->manage_bytes = limit ? (uint64_t)limit : MANAGE_BYTES;
+	return 0;
+}
+
+static int create_locked(struct api_request *request, struct node_nvme_wanted *wanted,
+			 struct node_controller **ret_controller)
+{
+	int r = want_manage(request, wanted);
+
+	if (r < 0)
+		return r;
+	r = node_nvme_create(request->node, wanted, ret_controller);
+	if (r < 0)
+		return fail_create(request, r, wanted->name);
+	node_nvme_use(*ret_controller);
+	return 0;
+}
+
 int api_nvme_create(struct api_request *request)
 {
 	const char *name = params_text(request->params, "name");
 	const char *doorbells = params_text(request->params, "doorbells");
 	const struct node_nvme_options *nvme = &request->node->options.nvme;
 	struct node *node = request->node;
+	struct node_nvme_wanted wanted;
 	struct node_controller *controller;
 	unsigned queues;
 	int r = require_nvme(request);
@@ -103,13 +143,14 @@ int api_nvme_create(struct api_request *request)
 		return api_fail(request, ERROR_INVALID_REQUEST, name,
 				"give fewer, or raise [nvme] max_queues",
 				"%u queues are more than the %u allowed", queues, nvme->max_queues);
+	wanted = (struct node_nvme_wanted){.name = name,
+					   .doorbells_mapped =
+						   doorbells && strcmp(doorbells, "mapped") == 0,
+					   .queues = queues};
 	fiber_mutex_lock(&node->lock);
-	r = node_nvme_create(node, name, doorbells && strcmp(doorbells, "mapped") == 0, queues,
-			     &controller);
-	if (r == 0)
-		node_nvme_use(controller);
+	r = create_locked(request, &wanted, &controller);
 	fiber_mutex_unlock(&node->lock);
-	return r == 0 ? finish_create(request, controller) : fail_create(request, r, name);
+	return r == 0 ? finish_create(request, controller) : r;
 }
 
 static int fail_delete(struct api_request *request, int error, const char *name)

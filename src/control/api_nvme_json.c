@@ -62,6 +62,7 @@ json_t *api_nvme_namespace_to_json(struct node_controller *controller,
 		(json_int_t)(vdisk ? vdisk->info.size_bytes : 0), "block_bytes", (json_int_t)block,
 		"read_only", ns->read_only, "shared", ns->shared, "state",
 		ns->error          ? "failed"
+		: ns->detached     ? "detached"
 		: controller->link ? "online"
 				   : "offline");
 
@@ -138,6 +139,19 @@ static json_t *commands_to_json(const struct nvme_stats *stats)
 	return json;
 }
 
+/* What the guest may make. */
+static void add_manage(const struct node_controller *controller, json_t *json)
+{
+	struct container_info container;
+
+	if (!controller->manage_bytes)
+		return;
+	if (container_get(controller->node->catalog, controller->manage_container, &container) == 0)
+		json_object_set_new(json, "manage", json_string(container.name));
+	json_object_set_new(json, "manage_limit_bytes",
+			    json_integer((json_int_t)controller->manage_bytes));
+}
+
 json_t *api_nvme_to_json(struct node_controller *controller)
 {
 	_cleanup_free_ struct node_controller_status *status = calloc(1, sizeof(*status));
@@ -153,6 +167,7 @@ json_t *api_nvme_to_json(struct node_controller *controller)
 		json_object_set_new(json, "error",
 				    json_string(api_nvme_error_text(controller->error)));
 	add_namespaces(controller, json);
+	add_manage(controller, json);
 	if (r < 0) {
 		json_object_set_new(json, "keeper", json_pack("{s:s}", "state", "unknown"));
 		return json;

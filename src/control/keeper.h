@@ -36,6 +36,7 @@ struct keeper_ops {
 	const struct vfu_shared *(*shared)(const struct nvme_link *link);
 	int (*attach)(struct nvme_link *link, const struct nvme_namespace_options *options);
 	int (*detach)(struct nvme_link *link, uint32_t nsid);
+	int (*set_active)(struct nvme_link *link, uint32_t nsid, bool active);
 	void (*resized)(struct nvme_link *link, uint32_t nsid);
 	/* nvme_controller_redone(), nvme_controller_go_on() */
 	unsigned (*redone)(struct nvme_link *link);

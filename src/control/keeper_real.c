@@ -321,6 +321,11 @@ static int detach(struct nvme_link *link, uint32_t nsid)
 	return nvme_namespace_detach(nvme_link_controller(link), nsid);
 }
 
+static int set_active(struct nvme_link *link, uint32_t nsid, bool active)
+{
+	return nvme_namespace_set_active(nvme_link_controller(link), nsid, active);
+}
+
 static void resized(struct nvme_link *link, uint32_t nsid)
 {
 	nvme_namespace_resized(nvme_link_controller(link), nsid);
@@ -352,6 +357,7 @@ const struct keeper_ops keeper_real_ops = {
 	.shared = nvme_link_shared,
 	.attach = attach,
 	.detach = detach,
+	.set_active = set_active,
 	.resized = resized,
 	.redone = redone,
 	.go_on = go_on,

@@ -267,29 +267,36 @@ static const struct method_column node_fields[] = {
 };
 
 static const struct method_column event_columns[] = {
-	{"id", "ID", COLUMN_COUNT},         {"time", "TIME", COLUMN_TEXT},
-	{"severity", "SEVERITY", COLUMN_TEXT}, {"reason", "REASON", COLUMN_TEXT},
-	{"object", "OBJECT", COLUMN_TEXT},  {"text", "TEXT", COLUMN_TEXT},
+	{"id", "ID", COLUMN_COUNT},
+	{"time", "TIME", COLUMN_TEXT},
+	{"severity", "SEVERITY", COLUMN_TEXT},
+	{"reason", "REASON", COLUMN_TEXT},
+	{"object", "OBJECT", COLUMN_TEXT},
+	{"text", "TEXT", COLUMN_TEXT},
 	{0},
 };
 
 static const struct method_column health_columns[] = {
-	{"severity", "SEVERITY", COLUMN_TEXT}, {"object", "OBJECT", COLUMN_TEXT},
-	{"cause", "CAUSE", COLUMN_TEXT},       {"remedy", "REMEDY", COLUMN_TEXT},
+	{"severity", "SEVERITY", COLUMN_TEXT},
+	{"object", "OBJECT", COLUMN_TEXT},
+	{"cause", "CAUSE", COLUMN_TEXT},
+	{"remedy", "REMEDY", COLUMN_TEXT},
 	{0},
 };
 
 static const struct method_column doctor_columns[] = {
-	{"verdict", "VERDICT", COLUMN_TEXT}, {"check", "CHECK", COLUMN_TEXT},
-	{"found", "FOUND", COLUMN_TEXT},     {"remedy", "REMEDY", COLUMN_TEXT},
+	{"verdict", "VERDICT", COLUMN_TEXT},
+	{"check", "CHECK", COLUMN_TEXT},
+	{"found", "FOUND", COLUMN_TEXT},
+	{"remedy", "REMEDY", COLUMN_TEXT},
 	{0},
 };
 
-#define EVENT_AFTER                                                                              \
-	PARAM("after", PARAM_INTEGER, 0, "only events with greater numbers", .minimum = 0,       \
+#define EVENT_AFTER                                                                        \
+	PARAM("after", PARAM_INTEGER, 0, "only events with greater numbers", .minimum = 0, \
 	      .maximum = INT64_MAX)
-#define EVENT_LIMIT                                                                              \
-	PARAM("limit", PARAM_INTEGER, 0, "so many at most (default 100)", .minimum = 1,          \
+#define EVENT_LIMIT                                                                     \
+	PARAM("limit", PARAM_INTEGER, 0, "so many at most (default 100)", .minimum = 1, \
 	      .maximum = 1000)
 
 static const struct method methods[METHOD_COUNT] = {
@@ -468,7 +475,11 @@ static const struct method methods[METHOD_COUNT] = {
 			     .choices = doorbell_choices),
 		       PARAM("queues", PARAM_INTEGER, 0,
 			     "most pairs of I/O queues (default: what [nvme] max_queues allows)",
-			     .minimum = 1, .maximum = 128)),
+			     .minimum = 1, .maximum = 128),
+		       PARAM("manage", PARAM_NAME, 0,
+			     "container in which its guest may make and delete vDisks, by NVMe "
+			     "Namespace Management"),
+		       PARAM("manage_limit", PARAM_SIZE, 0, "most bytes of those (default: 1T)")),
 		usage_columns, METHOD_PRINT_TEXT, .changes = true),
 	[METHOD_NVME_LIST] = METHOD("nvme", "list", ROLE_READER, "list the controllers", NO_PARAMS,
 				    controller_columns, METHOD_PRINT_ROWS),
@@ -534,10 +545,9 @@ static const struct method methods[METHOD_COUNT] = {
 		       stats_columns, METHOD_PRINT_ROWS),
 	[METHOD_NODE_SHOW] = METHOD("node", "show", ROLE_READER, "show the daemon itself",
 				    NO_PARAMS, node_fields, METHOD_PRINT_FIELDS),
-	[METHOD_EVENT_LIST] =
-		METHOD("event", "list", ROLE_READER,
-		       "list events: the newest, or those after a number",
-		       PARAMS(EVENT_AFTER, EVENT_LIMIT), event_columns, METHOD_PRINT_ROWS),
+	[METHOD_EVENT_LIST] = METHOD(
+		"event", "list", ROLE_READER, "list events: the newest, or those after a number",
+		PARAMS(EVENT_AFTER, EVENT_LIMIT), event_columns, METHOD_PRINT_ROWS),
 	[METHOD_EVENT_FOLLOW] = METHOD(
 		"event", "follow", ROLE_READER,
 		"wait for events and print them, from now or after a number on",

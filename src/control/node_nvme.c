@@ -131,10 +131,12 @@ static void fill_options(struct node_controller *controller, struct nvme_link_op
 			       .subsystem_id = controller->subsystem_id,
 			       .in_flight_bytes_max = nvme->in_flight_bytes,
 			       .io_queues = (uint16_t)controller->spec.queues,
+			       .manage_bytes = controller->manage_bytes,
 			       .gated = controller->gated,
 			       .model = MODEL},
 		.lost = lost,
 		.formatted = node_nvme_formatted,
+		.manage = node_nvme_manage,
 		.cancelled = &controller->cancelled,
 		.context = controller};
 	snprintf(ret_options->controller.name, sizeof(ret_options->controller.name), "%s",
@@ -205,8 +207,10 @@ static void close_link(struct node_controller *controller)
 {
 	struct call call = {.link = TAKE_PTR(controller->link)};
 
+	controller->closing = true;
 	if (call.link) /* always 0 */
 		(void)call_home(controller, close_at_home, &call);
+	controller->closing = false;
 }
 
 static int connect_locked(struct node_controller *controller)
@@ -362,7 +366,7 @@ static uint16_t free_controller_id(struct node *node)
 	return id;
 }
 
-int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped, unsigned queues,
+int node_nvme_create(struct node *node, const struct node_nvme_wanted *wanted,
 		     struct node_controller **ret_controller)
 {
 	struct world *world = node->options.world;
@@ -371,21 +375,23 @@ int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped,
 	uint64_t id;
 	int r;
 
-	if (node_nvme_find(node, name))
+	if (node_nvme_find(node, wanted->name))
 		return -EEXIST;
 	if (list_count(&node->controllers) >= node->options.nvme.max_controllers)
 		return -ENOSPC;
 	r = catalog_reserve_ids(node->catalog, "nvme", 1, &id);
 	if (r == 0)
-		r = node_nvme_add(node, id, name, &controller);
+		r = node_nvme_add(node, id, wanted->name, &controller);
 	if (r < 0)
 		return r;
 	if (!controller->spec.link[0]) {
 		node_nvme_free(controller);
 		return -ENAMETOOLONG;
 	}
-	controller->spec.doorbells_mapped = doorbells_mapped;
-	controller->spec.queues = queues;
+	controller->spec.doorbells_mapped = wanted->doorbells_mapped;
+	controller->spec.queues = wanted->queues;
+	controller->manage_container = wanted->manage_container;
+	controller->manage_bytes = wanted->manage_bytes;
 	controller->controller_id = controller_id;
 	controller->redone = NVME_REDO_STEPS;
 	world->ops->random(world, &controller->subsystem_id, sizeof(controller->subsystem_id));

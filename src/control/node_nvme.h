@@ -27,8 +27,10 @@ struct node_namespace {
 	uint32_t block_bytes; /* for the guest; 0 = the vDisk's own */
 	uint64_t vdisk_id;
 	bool read_only, shared;
-	bool stale; /* left behind: node_nvme_gate.c */
-	int error;  /* why it is not served, or 0 */
+	bool stale;    /* left behind: node_nvme_gate.c */
+	bool managed;  /* the guest has made it: node_nvme_manage.c */
+	bool detached; /* by the guest; then it is managed */
+	int error;     /* why it is not served, or 0 */
 };
 
 struct node_controller {
@@ -39,6 +41,9 @@ struct node_controller {
 	uint16_t controller_id;
 	char name[KEEPER_NAME_MAX + 1];
 	struct keeper_spec spec;
+	uint64_t manage_container, manage_bytes; /* what its guest may make; 0 = nothing */
+	bool has_managed;
+	struct nvme_management managed; /* the last that its guest asked for */
 	struct reactor *home;
 	struct list namespaces;
 	enum node_controller_state state;
@@ -47,6 +52,7 @@ struct node_controller {
 	struct fiber_mutex lock;
 	unsigned users; /* that read it, or wait for the lock */
 	bool connecting;
+	bool closing;       /* its link, under the lock */
 	uint32_t cancelled; /* whoever opens its link is to give up; read on `home` */
 	bool gated;         /* as the link was opened */
 	bool begun;         /* it recovers, or will soon: it cannot be left behind any more */
@@ -81,7 +87,13 @@ void node_nvme_connect(struct node_controller *controller);
 /* Until it is online, or has failed, or the time has passed. */
 void node_nvme_wait(struct node_controller *controller, uint64_t timeout_ns);
 /* -ENAMETOOLONG: its sockets' paths; -ENOSPC: no more controllers; -EEXIST. Under node->lock. */
-int node_nvme_create(struct node *node, const char *name, bool doorbells_mapped, unsigned queues,
+struct node_nvme_wanted {
+	const char *name;
+	bool doorbells_mapped;
+	unsigned queues;
+	uint64_t manage_container, manage_bytes;
+};
+int node_nvme_create(struct node *node, const struct node_nvme_wanted *wanted,
 		     struct node_controller **ret_controller);
 /* By somebody who uses it, and does no more afterwards unless it fails. Ends the keeper, then
  * removes rows and entry. -ENOENT: another call deletes it; -EBUSY: a client is connected (without
@@ -115,6 +127,15 @@ void node_nvme_drop_namespaces(struct node_controller *controller);
 /* All namespaces of a controller that was just connected. Under its lock. */
 void node_nvme_attach_all(struct node_controller *controller);
 
+/* Of a controller's list, under its lock. */
+struct node_namespace *node_nvme_by_nsid(struct node_controller *controller, uint32_t nsid);
+int node_nvme_choose_nsid(struct node_controller *controller, uint32_t *nsid); /* 0: the lowest */
+int node_nvme_serve(struct node_controller *controller, uint32_t nsid);
+void node_nvme_forget_namespace(struct node_namespace *ns);
+
+/* node_nvme_manage.c: nvme_link_options.manage */
+int node_nvme_manage(void *context, struct nvme_management *what);
+
 /* node_nvme_gate.c */
 /* Is its recovery to wait for that of others? */
 bool node_nvme_is_gated(struct node_controller *controller);
@@ -140,6 +161,10 @@ int node_nvme_write_namespace(const struct node_controller *controller,
 /* Writes a row again that exists; 0 too when it is gone. -ESTALE: it was written meanwhile. */
 int node_nvme_update_namespace(const struct node_controller *controller,
 			       const struct node_namespace *ns);
+/* The namespace's row is written or `deleted`, and with it what came of a command: NULL = nothing
+ * to be remembered. */
+int node_nvme_write_managed(struct node_controller *controller, const struct node_namespace *ns,
+			    bool deleted, const struct nvme_management *result);
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid);
 int node_nvme_delete_controller(const struct node_controller *controller);
 /* An entry without row, in its place in the list; spec.link is empty when the paths of its sockets

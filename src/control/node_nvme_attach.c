@@ -55,6 +55,8 @@ static int serve(struct node_controller *controller, struct node_namespace *ns)
 					.read_only = ns->read_only,
 					.shared = ns->shared,
 					.stale = ns->stale,
+					.managed = ns->managed,
+					.inactive = ns->detached,
 					.thin = true}};
 
 	if (!vdisk || !vdisk->vdisk)
@@ -81,7 +83,7 @@ void node_nvme_attach_all(struct node_controller *controller)
 				  controller->name, ns->nsid, ns->vdisk_id, ns->error);
 }
 
-static struct node_namespace *by_nsid(struct node_controller *controller, uint32_t nsid)
+struct node_namespace *node_nvme_by_nsid(struct node_controller *controller, uint32_t nsid)
 {
 	struct node_namespace *ns;
 
@@ -133,7 +135,7 @@ struct format {
 static int format_at_node(void *arg)
 {
 	const struct format *format = arg;
-	struct node_namespace *ns = by_nsid(format->controller, format->nsid), changed;
+	struct node_namespace *ns = node_nvme_by_nsid(format->controller, format->nsid), changed;
 	int r;
 
 	if (!ns) /* it is being detached */
@@ -141,7 +143,7 @@ static int format_at_node(void *arg)
 	changed = *ns;
 	changed.block_bytes = format->block_bytes;
 	r = node_nvme_update_namespace(format->controller, &changed);
-	ns = by_nsid(format->controller, format->nsid);
+	ns = node_nvme_by_nsid(format->controller, format->nsid);
 	if (r == 0 && ns && ns->vdisk_id == changed.vdisk_id)
 		ns->block_bytes = changed.block_bytes;
 	return r;
@@ -154,7 +156,7 @@ int node_nvme_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
 	return fiber_call(format.controller->node->home, FIBER_CONTROL, format_at_node, &format);
 }
 
-static void forget(struct node_namespace *ns)
+void node_nvme_forget_namespace(struct node_namespace *ns)
 {
 	if (!ns)
 		return;
@@ -162,12 +164,12 @@ static void forget(struct node_namespace *ns)
 	free(ns);
 }
 
-static int choose_nsid(struct node_controller *controller, uint32_t *nsid)
+int node_nvme_choose_nsid(struct node_controller *controller, uint32_t *nsid)
 {
 	if (*nsid)
-		return by_nsid(controller, *nsid) ? -EEXIST : 0;
+		return node_nvme_by_nsid(controller, *nsid) ? -EEXIST : 0;
 	*nsid = 1;
-	while (by_nsid(controller, *nsid))
+	while (node_nvme_by_nsid(controller, *nsid))
 		++*nsid;
 	return *nsid <= NVME_NAMESPACE_MAX ? 0 : -ENOSPC;
 }
@@ -181,7 +183,7 @@ static int add(struct node_controller *controller, struct node_namespace *ns)
 		return -ENOENT;
 	if (list_count(&controller->namespaces) >= controller->node->options.nvme.max_namespaces)
 		return -ENOSPC;
-	r = choose_nsid(controller, &ns->nsid);
+	r = node_nvme_choose_nsid(controller, &ns->nsid);
 	/* What an engine before this one left to this nsid was for another disk. */
 	ns->stale = controller->redone < NVME_REDO_STEPS;
 	if (r == 0)
@@ -190,11 +192,11 @@ static int add(struct node_controller *controller, struct node_namespace *ns)
 		return r;
 	r = node_nvme_add_namespace(controller, ns);
 	if (r == 0 && controller->link)
-		r = serve(controller, by_nsid(controller, ns->nsid));
+		r = serve(controller, node_nvme_by_nsid(controller, ns->nsid));
 	if (r < 0) {
 		/* If this fails too, it is attached at the next start. */
 		(void)node_nvme_delete_namespace(controller, ns->nsid);
-		forget(by_nsid(controller, ns->nsid));
+		node_nvme_forget_namespace(node_nvme_by_nsid(controller, ns->nsid));
 		node_nvme_reservations_release(controller->node, ns->vdisk_id);
 	}
 	return r;
@@ -218,9 +220,14 @@ int node_nvme_attach(struct node_controller *controller, const struct node_vdisk
 	return r;
 }
 
+int node_nvme_serve(struct node_controller *controller, uint32_t nsid)
+{
+	return serve(controller, node_nvme_by_nsid(controller, nsid));
+}
+
 static int drop(struct node_controller *controller, uint32_t nsid)
 {
-	struct node_namespace *ns = by_nsid(controller, nsid);
+	struct node_namespace *ns = node_nvme_by_nsid(controller, nsid);
 	struct call call = {.controller = controller, .options.nsid = nsid};
 	uint64_t vdisk_id = ns ? ns->vdisk_id : 0;
 	int r = ns ? node_nvme_delete_namespace(controller, nsid) : -ENOENT;
@@ -229,7 +236,7 @@ static int drop(struct node_controller *controller, uint32_t nsid)
 		return r;
 	if (controller->link && ns->error == 0)
 		r = fiber_call(controller->home, FIBER_CONTROL, detach_at_home, &call);
-	forget(ns);
+	node_nvme_forget_namespace(ns);
 	node_nvme_reservations_release(controller->node, vdisk_id);
 	return r == -ENOENT ? 0 : r; /* it was not served */
 }
@@ -252,7 +259,7 @@ void node_nvme_drop_namespaces(struct node_controller *controller)
 		struct node_namespace *ns = LIST_ENTRY(node, struct node_namespace, link);
 		uint64_t vdisk_id = ns->vdisk_id;
 
-		forget(ns);
+		node_nvme_forget_namespace(ns);
 		node_nvme_reservations_release(controller->node, vdisk_id);
 	}
 }

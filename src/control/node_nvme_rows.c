@@ -45,23 +45,43 @@ static int put(struct node *node, struct catalog_key key, json_t *row)
 	return text ? catalog_commit(node->catalog, &change, 1) : -ENOMEM;
 }
 
-int node_nvme_write_controller(const struct node_controller *controller)
+static json_t *controller_row(const struct node_controller *controller, bool has_managed,
+			      const struct nvme_management *managed)
 {
 	char subsystem[17];
+	json_t *json;
 
 	snprintf(subsystem, sizeof(subsystem), "%016" PRIx64, controller->subsystem_id);
+	json = json_pack("{s:s, s:s, s:i, s:i, s:s}", "name", controller->name, "doorbells",
+			 controller->spec.doorbells_mapped ? "mapped" : "trapped", "queues",
+			 (int)controller->spec.queues, "controller_id",
+			 (int)controller->controller_id, "subsystem_id", subsystem);
+	if (json && controller->manage_bytes)
+		json_object_set_new(json, "manage",
+				    json_pack("{s:I, s:I}", "container",
+					      (json_int_t)controller->manage_container, "bytes",
+					      (json_int_t)controller->manage_bytes));
+	if (json && has_managed)
+		json_object_set_new(json, "managed",
+				    json_pack("{s:i, s:I, s:I, s:I}", "kind", (int)managed->kind,
+					      "nsid", (json_int_t)managed->nsid, "epoch",
+					      (json_int_t)managed->epoch, "sequence",
+					      (json_int_t)managed->sequence));
+	return json;
+}
+
+int node_nvme_write_controller(const struct node_controller *controller)
+{
 	return put(controller->node, controller_key(controller->id),
-		   json_pack("{s:s, s:s, s:i, s:i, s:s}", "name", controller->name, "doorbells",
-			     controller->spec.doorbells_mapped ? "mapped" : "trapped", "queues",
-			     (int)controller->spec.queues, "controller_id",
-			     (int)controller->controller_id, "subsystem_id", subsystem));
+		   controller_row(controller, controller->has_managed, &controller->managed));
 }
 
 static json_t *namespace_row(const struct node_namespace *ns)
 {
-	return json_pack("{s:I, s:b, s:b, s:i, s:b}", "vdisk", (json_int_t)ns->vdisk_id,
+	return json_pack("{s:I, s:b, s:b, s:i, s:b, s:b, s:b}", "vdisk", (json_int_t)ns->vdisk_id,
 			 "read_only", ns->read_only, "shared", ns->shared, "block",
-			 (int)ns->block_bytes, "stale", ns->stale);
+			 (int)ns->block_bytes, "stale", ns->stale, "managed", ns->managed,
+			 "detached", ns->detached);
 }
 
 int node_nvme_write_namespace(const struct node_controller *controller,
@@ -87,6 +107,37 @@ int node_nvme_update_namespace(const struct node_controller *controller,
 
 	catalog_row_done(&row);
 	return catalog_commit(controller->node->catalog, changes, ARRAY_SIZE(changes));
+}
+
+int node_nvme_write_managed(struct node_controller *controller, const struct node_namespace *ns,
+			    bool deleted, const struct nvme_management *result)
+{
+	_cleanup_json_ json_t *ns_row = namespace_row(ns);
+	_cleanup_json_ json_t *own_row =
+		controller_row(controller, result || controller->has_managed,
+			       result ? result : &controller->managed);
+	_cleanup_free_ char *ns_text = json_dumps(ns_row, JSON_COMPACT);
+	_cleanup_free_ char *own_text = json_dumps(own_row, JSON_COMPACT);
+	int r = -ENOMEM;
+
+	if (ns_text && own_text) {
+		const struct catalog_change changes[] = {
+			{.kind = deleted ? CATALOG_DELETE : CATALOG_PUT,
+			 .key = namespace_key(controller->id, ns->nsid),
+			 .value = deleted ? NULL : ns_text,
+			 .length = deleted ? 0 : (uint32_t)strlen(ns_text)},
+			{.kind = CATALOG_PUT,
+			 .key = controller_key(controller->id),
+			 .value = own_text,
+			 .length = (uint32_t)strlen(own_text)}};
+
+		r = catalog_commit(controller->node->catalog, changes, ARRAY_SIZE(changes));
+	}
+	if (r == 0 && result) {
+		controller->managed = *result;
+		controller->has_managed = true;
+	}
+	return r;
 }
 
 int node_nvme_delete_namespace(const struct node_controller *controller, uint32_t nsid)
@@ -171,6 +222,31 @@ static int parse_hex(const char *text, uint64_t *ret_number)
 	return sscanf(text, "%16" SCNx64, ret_number) == 1 ? 0 : -EUCLEAN;
 }
 
+static int parse_manage(struct node_controller *controller, const json_t *json)
+{
+	json_t *manage = json_object_get(json, "manage"), *last = json_object_get(json, "managed");
+	json_int_t container, bytes, nsid, epoch, sequence;
+	int kind;
+
+	if (manage) {
+		if (json_unpack(manage, "{s:I, s:I}", "container", &container, "bytes", &bytes) < 0)
+			return -EUCLEAN;
+		controller->manage_container = (uint64_t)container;
+		controller->manage_bytes = (uint64_t)bytes;
+	}
+	if (!last)
+		return 0;
+	if (json_unpack(last, "{s:i, s:I, s:I, s:I}", "kind", &kind, "nsid", &nsid, "epoch", &epoch,
+			"sequence", &sequence) < 0)
+		return -EUCLEAN;
+	controller->managed = (struct nvme_management){.kind = (enum nvme_management_kind)kind,
+						       .nsid = (uint32_t)nsid,
+						       .epoch = (uint32_t)epoch,
+						       .sequence = (uint64_t)sequence};
+	controller->has_managed = true;
+	return 0;
+}
+
 static int parse_controller(struct node *node, uint64_t id, const json_t *json)
 {
 	const char *name, *doorbells, *subsystem;
@@ -192,7 +268,7 @@ static int parse_controller(struct node *node, uint64_t id, const json_t *json)
 	controller->spec.queues = (unsigned)queues;
 	controller->controller_id = (uint16_t)controller_id;
 	controller->subsystem_id = subsystem_id;
-	return 0;
+	return parse_manage(controller, json);
 }
 
 static struct node_controller *by_id(struct node *node, uint64_t id)
@@ -209,20 +285,23 @@ static int parse_namespace(struct node *node, const struct catalog_row *row, con
 {
 	struct node_controller *controller = by_id(node, catalog_key_number(&row->key, 0));
 	struct node_namespace ns = {0};
-	int read_only, shared, block, stale = false;
+	int read_only, shared, block, stale = false, managed = false, detached = false;
 	json_int_t vdisk;
 
 	if (row->key.length == namespace_key(1, 1).length)
 		ns.nsid = (uint32_t)catalog_key_number(&row->key, 1);
 	if (!controller || ns.nsid < 1 || ns.nsid > NVME_NAMESPACE_MAX ||
-	    json_unpack((json_t *)json, "{s:I, s:b, s:b, s:i, s?b}", "vdisk", &vdisk, "read_only",
-			&read_only, "shared", &shared, "block", &block, "stale", &stale) < 0 ||
+	    json_unpack((json_t *)json, "{s:I, s:b, s:b, s:i, s?b, s?b, s?b}", "vdisk", &vdisk,
+			"read_only", &read_only, "shared", &shared, "block", &block, "stale",
+			&stale, "managed", &managed, "detached", &detached) < 0 ||
 	    (block != 0 && block != 512 && block != 4096))
 		return -EUCLEAN;
 	ns.vdisk_id = (uint64_t)vdisk;
 	ns.read_only = read_only;
 	ns.shared = shared;
 	ns.stale = stale;
+	ns.managed = managed;
+	ns.detached = managed && detached;
 	ns.block_bytes = (uint32_t)block;
 	return node_nvme_add_namespace(controller, &ns);
 }

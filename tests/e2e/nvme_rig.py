@@ -135,12 +135,12 @@ class ControllerDaemon:
         daemon.start()
         daemon.make_pool()
         self.add_disk("disk", size)
-        self.socket = self.add_controller("vm")
+        self.socket = self.add_controller("vm", "--manage", "default", "--manage-limit", "1G")
         daemon.cli("nvme", "attach", "vm", "default/disk")
 
-    def add_controller(self, name):
+    def add_controller(self, name, *more):
         """Its socket."""
-        self.daemon.cli("nvme", "create", name)
+        self.daemon.cli("nvme", "create", name, *more)
         shown = self.daemon.json("nvme", "show", name)
         self.keepers.append(shown["keeper"]["pid"])
         return shown["socket"]

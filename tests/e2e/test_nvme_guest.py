@@ -89,6 +89,32 @@ def a_format_changes_blocks(controller, guest):
     guest.until("! ns 9")
 
 
+def a_guest_makes_a_namespace(controller, guest):
+    """Namespace Management, as nvme-cli does it, with an engine that dies meanwhile."""
+    guest.sh("nvme create-ns /dev/nvme0 --nsze=65536 --ncap=65536 --flbas=0 | grep 'nsid:2'")
+    guest.sh("nvme list-ns /dev/nvme0 --all | grep 0x2")
+    guest.sh("nvme list-ns /dev/nvme0 | grep 0x2", expect=1)
+    controller.kill()
+    controller.launch()
+    controller.wait_ready()
+    guest.sh("c=$(nvme id-ctrl /dev/nvme0 | sed -n 's/^cntlid *: *//p'); "
+             "nvme attach-ns /dev/nvme0 --namespace-id=2 --controllers=$c && "
+             "nvme list-ctrl /dev/nvme0 --namespace-id=2")
+    guest.until("ns 2")
+    guest.sh("/sbin/mke2fs -q -t ext4 $(ns 2) && mount $(ns 2) /mnt && f=x; " + WRITE +
+             " && umount /mnt")
+    check("detached" not in controller.daemon.cli("nvme", "namespaces", "vm").stdout, "state")
+    guest.sh("nvme detach-ns /dev/nvme0 --namespace-id=2 --controllers=$(nvme id-ctrl /dev/nvme0 "
+             "| sed -n 's/^cntlid *: *//p')")
+    guest.until("! ns 2")
+    check("detached" in controller.daemon.cli("nvme", "namespaces", "vm").stdout, "state")
+    guest.sh("nvme delete-ns /dev/nvme0 --namespace-id=2")
+    guest.sh("nvme delete-ns /dev/nvme0 --namespace-id=1", expect=1)
+    guest.sh("nvme create-ns /dev/nvme0 --nsze=1000000000 --ncap=1000000000 --flbas=0", expect=1)
+    names = [vdisk["name"] for vdisk in controller.daemon.json("vdisk", "list")]
+    check(not any("nvme" in name for name in names), names)
+
+
 def resets(guest):
     guest.sh("nvme reset /dev/nvme0")
     verify(guest)
@@ -120,10 +146,11 @@ def a_guest_uses_its_disks(daemon):
         guest.ready()
         guest.sh(NS + "true")
         for step in (identifies, partition, write_and_check, namespaces_come_and_go,
-                     a_format_changes_blocks, resets, the_engine_dies):
+                     a_format_changes_blocks, a_guest_makes_a_namespace, resets, the_engine_dies):
             began = time.monotonic()
             step(*((controller, guest) if step in (namespaces_come_and_go, the_engine_dies,
-                                                   a_format_changes_blocks) else (guest,)))
+                                                   a_format_changes_blocks,
+                                                   a_guest_makes_a_namespace) else (guest,)))
             print(f"  {step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
         engine = controller.process.pid
         guest.reboot()

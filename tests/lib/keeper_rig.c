@@ -172,6 +172,15 @@ static int detach(struct nvme_link *link, uint32_t nsid)
 	return 0;
 }
 
+static int set_active(struct nvme_link *link, uint32_t nsid, bool active)
+{
+	fiber_sleep(NSEC_PER_MSEC);
+	if (link->namespaces[nsid].nsid == 0)
+		return -ENOENT;
+	link->namespaces[nsid].inactive = !active;
+	return 0;
+}
+
 static void resized(struct nvme_link *link, uint32_t nsid)
 {
 	ASSERT(link->namespaces[nsid].nsid == nsid);
@@ -207,6 +216,7 @@ const struct keeper_ops keeper_rig_ops = {
 	.shared = shared,
 	.attach = attach,
 	.detach = detach,
+	.set_active = set_active,
 	.resized = resized,
 	.redone = redone,
 	.go_on = go_on,

@@ -55,11 +55,24 @@ static int on_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
 	return rig->format_error;
 }
 
+static int on_manage(void *context, struct nvme_management *what)
+{
+	struct nvme_rig *rig = context;
+
+	fiber_sleep(NSEC_PER_MSEC);
+	rig->manage_count++;
+	rig->managed = *what;
+	if (what->kind == NVME_MANAGE_CREATE)
+		what->nsid = 77;
+	return rig->manage_result;
+}
+
 static const struct nvme_host_ops host_ops = {
 	.interrupt = on_interrupt,
 	.unmapped = on_unmapped,
 	.quiesced = on_quiesced,
 	.formatted = on_formatted,
+	.manage = on_manage,
 	.point = on_point,
 };
 

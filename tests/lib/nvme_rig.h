@@ -54,6 +54,9 @@ struct nvme_rig {
 	uint32_t quiesced;
 	uint32_t formatted; /* the size of block that was chosen last */
 	int format_error;
+	struct nvme_management managed; /* what was asked for last */
+	int manage_result;
+	unsigned manage_count;
 	unsigned points[NVME_POINT_COUNT];
 	void (*on_point)(struct nvme_rig *rig, enum nvme_point point);
 	void *context; /* the test's */

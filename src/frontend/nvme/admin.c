@@ -258,12 +258,20 @@ static const struct admin_kind admin_kinds[256] = {
 	[nvme_admin_format_nvm] = {nvme_format,
 				   SUPPORTED | NVME_CMD_EFFECTS_LBCC | NVME_CMD_EFFECTS_NCC |
 					   1 << 16}, /* no other command on the namespace */
+	[nvme_admin_ns_mgmt] = {nvme_manage_namespace, SUPPORTED | NVME_CMD_EFFECTS_NIC},
+	[nvme_admin_ns_attach] = {nvme_manage_attachment, SUPPORTED | NVME_CMD_EFFECTS_NIC},
 	[nvme_admin_dbbuf] = {admin_doorbell_buffers, SUPPORTED},
 };
 
+static bool admin_offers(const struct nvme_controller *controller, uint8_t opcode)
+{
+	return controller->options.manage_bytes > 0 ||
+	       (opcode != nvme_admin_ns_mgmt && opcode != nvme_admin_ns_attach);
+}
+
 uint32_t nvme_admin_effects(const struct nvme_controller *controller, uint8_t opcode)
 {
-	return admin_kinds[opcode].effects;
+	return admin_offers(controller, opcode) ? admin_kinds[opcode].effects : 0;
 }
 
 void nvme_admin_execute(struct nvme_command *command)
@@ -271,7 +279,7 @@ void nvme_admin_execute(struct nvme_command *command)
 	const struct nvme_sqe *sqe = nvme_sqe_of(command);
 	const struct admin_kind *kind = &admin_kinds[sqe->opcode];
 
-	if (!kind->execute)
+	if (!kind->execute || !admin_offers(command->controller, sqe->opcode))
 		nvme_command_end(command, NVME_SC_INVALID_OPCODE | NVME_STATUS_DNR);
 	else if (sqe->flags & 3) /* nothing can be fused here */
 		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);

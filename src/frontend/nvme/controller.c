@@ -84,6 +84,7 @@ static const char *controller_open_admin(struct nvme_controller *controller)
 		.base = registers->asq,
 		.state = VFU_QUEUE_LIVE,
 		.depth = sq_depth,
+		.epoch = (uint32_t)++shared->admin.generation,
 	};
 	memset(controller->doorbells, 0, sizeof(*controller->doorbells));
 	nvme_queue_open_cq(controller, 0);
@@ -388,6 +389,7 @@ static void controller_init(struct nvme_controller *controller,
 	controller->progress.run = controller_run_progress;
 	controller->keep_alive.run = nvme_keep_alive_run;
 	list_node_init(&controller->progress.link);
+	list_init(&controller->management);
 	fiber_queue_init(&controller->idle);
 	list_init(&controller->reservations_waiting);
 	guest_init(&controller->guest, controller_let_go, controller);

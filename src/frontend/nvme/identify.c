@@ -46,6 +46,11 @@ static void identify_controller(const struct nvme_controller *controller, struct
 	id->ctratt = NVME_CTRL_CTRATT_128_ID;
 	id->cntrltype = NVME_CTRL_CNTRLTYPE_IO;
 	id->oacs = NVME_CTRL_OACS_DBBUF_CFG | NVME_CTRL_OACS_FORMAT;
+	if (options->manage_bytes) {
+		id->oacs |= NVME_CTRL_OACS_NS_MGMT;
+		put_le64(id->tnvmcap, options->manage_bytes);
+		put_le64(id->unvmcap, nvme_manage_left(controller));
+	}
 	id->acl = NVME_ABORT_MAX - 1;
 	id->aerl = NVME_AER_MAX - 1;
 	id->frmw = NVME_CTRL_FRMW_1ST_RO | 1 << 1;
@@ -138,7 +143,8 @@ static void identify_descriptors(const struct nvme_ns *ns, unsigned char *at)
 	at[1] = NVME_NIDT_CSI_LEN;
 }
 
-static uint16_t identify_list(const struct nvme_controller *controller, uint32_t after,
+/* Of those that are attached, or of all. */
+static uint16_t identify_list(const struct nvme_controller *controller, uint32_t after, bool all,
 			      struct nvme_ns_list *list)
 {
 	unsigned count = 0;
@@ -146,7 +152,8 @@ static uint16_t identify_list(const struct nvme_controller *controller, uint32_t
 	if (after >= NVME_NSID_ALL - 1)
 		return NVME_SC_INVALID_NS;
 	for (uint32_t nsid = after + 1; nsid <= NVME_NAMESPACE_MAX && nsid > after; nsid++)
-		if (nvme_namespace_get(controller, nsid))
+		if (all ? nvme_namespace_allocated(controller, nsid)
+			: nvme_namespace_get(controller, nsid))
 			list->ns[count++] = nsid;
 	return 0;
 }
@@ -165,7 +172,10 @@ static uint16_t identify_of_namespace(struct nvme_command *command, uint8_t cns,
 				      union identify_answer *answer)
 {
 	const struct nvme_sqe *sqe = nvme_sqe_of(command);
-	const struct nvme_ns *ns = nvme_namespace_get(command->controller, sqe->nsid);
+	const struct nvme_ns *ns =
+		cns == NVME_IDENTIFY_CNS_ALLOCATED_NS
+			? nvme_namespace_allocated(command->controller, sqe->nsid)
+			: nvme_namespace_get(command->controller, sqe->nsid);
 
 	if (sqe->nsid == NVME_NSID_ALL && cns == NVME_IDENTIFY_CNS_NS) {
 		/* What all namespaces have in common: the formats. */
@@ -199,11 +209,14 @@ static uint16_t identify_fill(struct nvme_command *command, union identify_answe
 		return 0;
 	case NVME_IDENTIFY_CNS_NS_ACTIVE_LIST:
 	case NVME_IDENTIFY_CNS_ALLOCATED_NS_LIST:
-		return identify_list(controller, sqe->nsid, &answer->list);
+		return identify_list(controller, sqe->nsid,
+				     cns == NVME_IDENTIFY_CNS_ALLOCATED_NS_LIST, &answer->list);
 	case NVME_IDENTIFY_CNS_CSI_NS_ACTIVE_LIST:
 	case NVME_IDENTIFY_CNS_CSI_ALLOCATED_NS_LIST:
 		return csi ? NVME_SC_INVALID_FIELD
-			   : identify_list(controller, sqe->nsid, &answer->list);
+			   : identify_list(controller, sqe->nsid,
+					   cns == NVME_IDENTIFY_CNS_CSI_ALLOCATED_NS_LIST,
+					   &answer->list);
 	case NVME_IDENTIFY_CNS_CSI_CTRL:
 		if (csi)
 			return NVME_SC_INVALID_FIELD;
@@ -219,8 +232,10 @@ static uint16_t identify_fill(struct nvme_command *command, union identify_answe
 	case NVME_IDENTIFY_CNS_ALLOCATED_NS:
 		return identify_of_namespace(command, cns, answer);
 	case NVME_IDENTIFY_CNS_NS_CTRL_LIST:
-		if (!nvme_namespace_get(controller, sqe->nsid))
+		if (!nvme_namespace_allocated(controller, sqe->nsid))
 			return NVME_SC_INVALID_FIELD;
+		if (!nvme_namespace_get(controller, sqe->nsid))
+			return 0; /* attached to none */
 		identify_controllers(controller, (uint16_t)(sqe->cdw10 >> 16),
 				     &answer->controllers);
 		return 0;

@@ -153,12 +153,20 @@ static int link_formatted(void *context, uint32_t nsid, uint32_t block_bytes)
 				  : -EOPNOTSUPP;
 }
 
+static int link_manage(void *context, struct nvme_management *what)
+{
+	const struct nvme_link_options *options = &((struct nvme_link *)context)->options;
+
+	return options->manage ? options->manage(options->context, what) : -EOPNOTSUPP;
+}
+
 static const struct nvme_host_ops link_host = {
 	.interrupt = link_interrupt,
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
 	.formatted = link_formatted,
+	.manage = link_manage,
 };
 
 /* --- for tests: SARSEN_NVME_DIE=POINT:COUNT kills the process the COUNT-th time that a commit
@@ -182,6 +190,7 @@ static const struct nvme_host_ops doomed_host = {
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
 	.formatted = link_formatted,
+	.manage = link_manage,
 	.point = link_point,
 };
 

@@ -40,6 +40,8 @@ struct nvme_link_options {
 	void (*lost)(void *context, int error);
 	/* nvme_host_ops.formatted; may be NULL. */
 	int (*formatted)(void *context, uint32_t nsid, uint32_t block_bytes);
+	/* nvme_host_ops.manage; may be NULL. */
+	int (*manage)(void *context, struct nvme_management *what);
 	void *context;
 };
 

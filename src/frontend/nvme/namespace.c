@@ -31,6 +31,7 @@ static int namespace_new(struct nvme_controller *controller,
 	if (!ns)
 		return -ENOMEM;
 	ns->options = *options;
+	ns->active = !options->inactive;
 	ns->volume = options->volume;
 	if (options->volume->home != controller->home) {
 		result = remote_volume_new(options->volume, controller->home, REMOTE_REQUESTS,
@@ -101,6 +102,27 @@ int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid)
 	return 0;
 }
 
+int nvme_namespace_set_active(struct nvme_controller *controller, uint32_t nsid, bool active)
+{
+	struct nvme_ns *ns = nvme_namespace_allocated(controller, nsid);
+
+	reactor_assert_home(controller->home);
+	if (!ns || ns->detaching)
+		return -ENOENT;
+	if (ns->active == active)
+		return 0;
+	if (!active) {
+		ns->detaching = true;
+		while (ns->commands > 0)
+			fiber_queue_wait(&controller->idle);
+		ns->detaching = false;
+	}
+	ns->active = active;
+	if (controller->phase == NVME_SERVING)
+		namespace_changed(controller, nsid);
+	return 0;
+}
+
 void nvme_namespace_leave_all(struct nvme_controller *controller)
 {
 	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++) {
@@ -123,10 +145,10 @@ void nvme_namespace_set_block(struct nvme_controller *controller, struct nvme_ns
 
 void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid)
 {
-	struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
+	struct nvme_ns *ns = nvme_namespace_allocated(controller, nsid);
 
 	reactor_assert_home(controller->home);
-	if (!ns)
+	if (!ns || ns->detaching)
 		return;
 	if (ns->remote)
 		remote_volume_set_size(ns->remote, ns->options.volume->size_bytes);
@@ -138,7 +160,12 @@ struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uin
 {
 	struct nvme_ns *ns = nsid <= NVME_NAMESPACE_MAX ? controller->namespaces[nsid] : NULL;
 
-	return ns && !ns->detaching ? ns : NULL;
+	return ns && ns->active && !ns->detaching ? ns : NULL;
+}
+
+struct nvme_ns *nvme_namespace_allocated(const struct nvme_controller *controller, uint32_t nsid)
+{
+	return nsid <= NVME_NAMESPACE_MAX ? controller->namespaces[nsid] : NULL;
 }
 
 uint16_t nvme_namespace_try_use(struct nvme_command *command)

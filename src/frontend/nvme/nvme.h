@@ -36,6 +36,23 @@ enum nvme_point {                        /* the commit points of rules 2 and 3 *
 		  NVME_POINT_COUNT,
 };
 
+enum nvme_management_kind {
+	NVME_MANAGE_CREATE, /* a namespace of `blocks` of `block_bytes`, not attached */
+	NVME_MANAGE_DELETE, /* nsid NVME_NSID_ALL: all that a guest has made */
+	NVME_MANAGE_ATTACH,
+	NVME_MANAGE_DETACH,
+};
+
+struct nvme_management { /* asked for by the guest */
+	enum nvme_management_kind kind;
+	uint32_t nsid; /* in; of CREATE out */
+	uint32_t block_bytes;
+	uint64_t blocks;
+	/* Which command it is, for the controller's life: asked again, it has the same result. */
+	uint32_t epoch;
+	uint64_t sequence;
+};
+
 struct nvme_host_ops {
 	/* Interrupt: MSI-X vector, or vector 0 of INTx. Does not block. */
 	void (*interrupt)(void *context, unsigned vector);
@@ -51,6 +68,10 @@ struct nvme_host_ops {
 	 * that the guest has written one before it is kicked: nvme_controller_look() may wake it.
 	 * NULL: only kicks wake it. */
 	void (*sleeping)(void *context);
+	/* 0, an NVMe status, or a negative errno (-ESHUTDOWN: it is left to the next engine). The
+	 * effect and the result are durable when it returns; what they are of this controller's
+	 * was done by the functions below. From a fiber. Called only with options.manage_bytes. */
+	int (*manage)(void *context, struct nvme_management *what);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
 	 * for NVME_POINT_COMPARED and WRITTEN on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);
@@ -67,6 +88,7 @@ struct nvme_controller_options {
 	uint64_t subsystem_id;        /* for the subsystem's NQN; stable for ever */
 	uint64_t in_flight_bytes_max; /* data of commands in flight; 0 = default */
 	uint16_t io_queues;           /* pairs that the guest may create; 0 = all there are */
+	uint64_t manage_bytes;        /* of namespaces that the guest may make; 0 = none */
 	/* Other controllers share a namespace and recover at the same time: see
 	 * nvme_controller_go_on(). */
 	bool gated;
@@ -79,8 +101,10 @@ struct nvme_namespace_options {
 	uint64_t eui64;              /* 0 = none */
 	uint32_t block_bytes; /* logical block for the guest when larger than the volume's; 0 */
 	bool read_only;
-	bool shared; /* several controllers have it (NMIC, reservations) */
-	bool thin;   /* deallocate gives space back */
+	bool shared;   /* several controllers have it (NMIC, reservations) */
+	bool thin;     /* deallocate gives space back */
+	bool managed;  /* the guest has made it */
+	bool inactive; /* it exists, but is not attached to the controller as the guest sees it */
 	/* Others that share it have gone on without this controller: what a dead engine left to be
 	 * written is not written any more, but fails. */
 	bool stale;
@@ -139,6 +163,9 @@ int nvme_namespace_attach(struct nvme_controller *controller,
 			  const struct nvme_namespace_options *options);
 /* From a fiber; waits for the commands that use it. -ENOENT. */
 int nvme_namespace_detach(struct nvme_controller *controller, uint32_t nsid);
+/* As the guest attaches and detaches what exists. From a fiber; waits for the commands that use it.
+ * -ENOENT. */
+int nvme_namespace_set_active(struct nvme_controller *controller, uint32_t nsid, bool active);
 /* The volume has another size. */
 void nvme_namespace_resized(struct nvme_controller *controller, uint32_t nsid);
 

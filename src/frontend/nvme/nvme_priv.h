@@ -43,6 +43,7 @@ struct nvme_ns { /* an attached namespace */
 	unsigned shift;  /* of a logical block */
 	unsigned commands;
 	struct nvme_member member; /* in options.reservations */
+	bool active;               /* attached, as the guest sees it */
 	bool detaching;
 	bool formatting;
 };
@@ -80,7 +81,7 @@ struct nvme_command {
 	struct vfu_slot *slot;
 	struct nvme_sq *sq;
 	struct nvme_ns *ns;
-	struct list_node link; /* in nvme_cq.held */
+	struct list_node link; /* in nvme_cq.held; before that in nvme_controller.management */
 	uint64_t bytes;        /* counted in controller->bytes_in_flight */
 	uint64_t lba;          /* for the error log */
 	unsigned parity;       /* from guest_enter() */
@@ -161,6 +162,8 @@ struct nvme_controller {
 	struct nvme_ns *namespaces[NVME_NAMESPACE_MAX + 1];
 	struct list reservations_waiting; /* requests; one at a time is on its way */
 	bool reservation_busy;
+	struct list management; /* commands for the host, the first is being carried out or next */
+	bool managing;
 	struct fiber_queue idle; /* fibers that wait for commands to end */
 	struct nvme_stats stats;
 	struct fiber_task shutdown_task;
@@ -280,6 +283,8 @@ struct nvme_ns *nvme_namespace_use(struct nvme_command *command);
 /* The same with a status: it is the caller who ends the command. */
 uint16_t nvme_namespace_try_use(struct nvme_command *command);
 struct nvme_ns *nvme_namespace_get(const struct nvme_controller *controller, uint32_t nsid);
+/* Also one that the guest has not attached. */
+struct nvme_ns *nvme_namespace_allocated(const struct nvme_controller *controller, uint32_t nsid);
 /* It has logical blocks of another size, or other contents: the guest is told. */
 void nvme_namespace_set_block(struct nvme_controller *controller, struct nvme_ns *ns,
 			      uint32_t block_bytes);
@@ -323,6 +328,10 @@ void nvme_ranges_verify(struct nvme_command *command);
 void nvme_ranges_copy(struct nvme_command *command);
 void nvme_identify(struct nvme_command *command);
 void nvme_format(struct nvme_command *command);
+void nvme_manage_namespace(struct nvme_command *command);
+void nvme_manage_attachment(struct nvme_command *command);
+/* Of options.manage_bytes. */
+uint64_t nvme_manage_left(const struct nvme_controller *controller);
 /* The last command of a queue that is being deleted has ended. */
 void nvme_admin_sq_idle(struct nvme_sq *sq);
 void nvme_feature_get(struct nvme_command *command);

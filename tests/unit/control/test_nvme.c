@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <nvme/types.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -435,6 +436,143 @@ static void a_guest_chooses_the_size_of_blocks(void **state)
 	node_rig_done(&rig);
 }
 
+struct asked {
+	struct nvme_link *link;
+	struct nvme_management what;
+	int result;
+};
+
+static void ask_in_fiber(void *arg)
+{
+	struct asked *asked = arg;
+	const struct nvme_link_options *options = &asked->link->options;
+
+	asked->result = options->manage(options->context, &asked->what);
+}
+
+/* As the guest of controller a does, by the command of that sequence. */
+static int manage(enum nvme_management_kind kind, uint32_t nsid, uint64_t bytes, uint64_t sequence,
+		  uint32_t *ret_nsid)
+{
+	struct asked asked = {.link = link_of("a"),
+			      .what = {.kind = kind,
+				       .nsid = nsid,
+				       .block_bytes = 4096,
+				       .blocks = bytes / 4096,
+				       .epoch = 7,
+				       .sequence = sequence}};
+
+	sim_rig_run(&rig.sim, asked.link->options.home == rig.sim.reactors[1], ask_in_fiber,
+		    &asked);
+	if (ret_nsid)
+		*ret_nsid = asked.what.nsid;
+	return asked.result;
+}
+
+#define SPECIFIC(code) (0x100 | (code))
+
+static size_t count_of(const char *method)
+{
+	json_t *list = result_of(method, "{}");
+	size_t count = json_array_size(list);
+
+	json_decref(list);
+	return count;
+}
+
+static void a_guest_makes_what_it_may(void **state)
+{
+	uint32_t nsid;
+
+	begin(23, 2);
+	CREATE_DISK("d");
+	BAD(ERROR_NOT_FOUND, "nvme.create", "{\"name\": \"a\", \"manage\": \"none\"}");
+	BAD(ERROR_INVALID_REQUEST, "nvme.create", "{\"name\": \"a\", \"manage_limit\": \"1G\"}");
+	GOOD("nvme.create", "{\"name\": \"a\", \"manage\": \"c\", \"manage_limit\": \"8M\"}");
+	GOOD("nvme.create", NAMED("b"));
+	assert_int_equal(link_of("b")->options.controller.manage_bytes, 0);
+	assert_int_equal(link_of("a")->options.controller.manage_bytes, 8 * MIB);
+	expect_field("a", "manage", "c");
+	GOOD("nvme.attach", PAIR("a", "d"));
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, 9 * MIB, 1, NULL),
+			 SPECIFIC(NVME_SC_NS_INSUFFICIENT_CAP));
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, UINT64_MAX, 1, NULL),
+			 SPECIFIC(NVME_SC_NS_INSUFFICIENT_CAP));
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, MIB / 2, 1, NULL), NVME_SC_INVALID_FIELD);
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, 5 * MIB, 2, &nsid), 0);
+	assert_int_equal(nsid, 2);
+	assert_true(link_of("a")->namespaces[2].inactive && link_of("a")->namespaces[2].managed);
+	assert_int_equal(link_of("a")->namespaces[2].block_bytes, 4096);
+	/* The same command, by another engine. */
+	restart();
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, 5 * MIB, 2, &nsid), 0);
+	assert_int_equal(nsid, 2);
+	assert_int_equal(count_of("vdisk.list"), 2);
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, 5 * MIB, 3, NULL),
+			 SPECIFIC(NVME_SC_NS_INSUFFICIENT_CAP));
+	assert_int_equal(manage(NVME_MANAGE_DETACH, 2, 0, 4, NULL),
+			 SPECIFIC(NVME_SC_NS_NOT_ATTACHED));
+	assert_int_equal(manage(NVME_MANAGE_ATTACH, 2, 0, 5, NULL), 0);
+	assert_false(link_of("a")->namespaces[2].inactive);
+	assert_int_equal(manage(NVME_MANAGE_ATTACH, 2, 0, 6, NULL),
+			 SPECIFIC(NVME_SC_NS_ALREADY_ATTACHED));
+	restart();
+	assert_int_equal(manage(NVME_MANAGE_ATTACH, 2, 0, 5, NULL), 0);
+	assert_false(link_of("a")->namespaces[2].inactive);
+	/* What it has not made is not its own. */
+	assert_int_equal(manage(NVME_MANAGE_DETACH, 1, 0, 7, NULL), NVME_SC_OP_DENIED);
+	assert_int_equal(manage(NVME_MANAGE_DELETE, 1, 0, 7, NULL), NVME_SC_OP_DENIED);
+	assert_int_equal(manage(NVME_MANAGE_DELETE, 9, 0, 7, NULL), NVME_SC_INVALID_NS);
+	assert_int_equal(manage(NVME_MANAGE_ATTACH, 9, 0, 7, NULL), NVME_SC_INVALID_NS);
+	assert_int_equal(manage(NVME_MANAGE_DETACH, 2, 0, 8, NULL), 0);
+	assert_true(link_of("a")->namespaces[2].inactive);
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, 2 * MIB, 9, &nsid), 0);
+	assert_int_equal(nsid, 3);
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, MIB, 10, &nsid), 0);
+	assert_int_equal(manage(NVME_MANAGE_CREATE, 0, MIB, 11, &nsid), /* of 4 */
+			 SPECIFIC(NVME_SC_NS_INSUFFICIENT_CAP));
+	assert_int_equal(manage(NVME_MANAGE_DELETE, 2, 0, 12, NULL), 0);
+	assert_int_equal(link_of("a")->namespaces[2].nsid, 0);
+	assert_int_equal(manage(NVME_MANAGE_DELETE, 2, 0, 12, NULL), 0);
+	assert_int_equal(manage(NVME_MANAGE_DELETE, NVME_NSID_ALL, 0, 13, NULL), 0);
+	pass(NSEC_PER_SEC);
+	assert_int_equal(count_of("vdisk.list"), 1);
+	assert_int_equal(count_of("nvme.namespaces"), 1);
+	node_rig_done(&rig);
+}
+
+/* A command that an engine's death has cut is asked for again, and has one effect. */
+static void what_a_guest_makes_survives_a_crash_anywhere(void **state)
+{
+	static const enum nvme_management_kind kinds[] = {NVME_MANAGE_CREATE, NVME_MANAGE_ATTACH,
+							  NVME_MANAGE_DETACH, NVME_MANAGE_DELETE};
+	uint64_t sequence = 0;
+
+	begin(24, 2);
+	GOOD("nvme.create", "{\"name\": \"a\", \"manage\": \"c\", \"manage_limit\": \"3M\"}");
+	for (uint64_t n = 1; n < 60; n += 1 + n / 10) {
+		for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+			uint32_t nsid = kinds[i] == NVME_MANAGE_CREATE ? 0 : 1;
+
+			sequence++;
+			sim_crash_nth(rig.sim.sim, n, n % 2 ? SIM_CRASH_PROCESS : SIM_CRASH_POWER);
+			(void)manage(kinds[i], nsid, 2 * MIB, sequence, NULL);
+			node_rig_crash(&rig, SIM_CRASH_PROCESS);
+			assert_int_equal(node_rig_start(&rig), 0);
+			pass(NSEC_PER_SEC);
+			assert_int_equal(manage(kinds[i], nsid, 2 * MIB, sequence, &nsid), 0);
+			assert_int_equal(nsid, 1);
+			pass(NSEC_PER_SEC / 10);
+			assert_int_equal(count_of("nvme.namespaces"), i < 3);
+			if (i < 3)
+				assert_int_equal(link_of("a")->namespaces[1].inactive, i != 1);
+		}
+		pass(NSEC_PER_SEC);
+		assert_int_equal(count_of("vdisk.list"), 0);
+	}
+	node_rig_done(&rig);
+}
+
 struct kill {
 	struct keeper_rig_keeper *keeper;
 };
@@ -760,6 +898,8 @@ int main(void)
 		cmocka_unit_test(shares_only_when_all_agree),
 		cmocka_unit_test(finds_its_keepers_again),
 		cmocka_unit_test(a_guest_chooses_the_size_of_blocks),
+		cmocka_unit_test(a_guest_makes_what_it_may),
+		cmocka_unit_test(what_a_guest_makes_survives_a_crash_anywhere),
 		cmocka_unit_test(those_who_share_recover_together),
 		cmocka_unit_test(one_that_does_not_come_is_left_behind),
 		cmocka_unit_test(replaces_a_keeper_that_is_lost),

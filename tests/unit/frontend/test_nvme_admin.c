@@ -826,6 +826,145 @@ static void a_host_that_is_not_heard_of_is_fatal(void **state)
 	assert_false(is_fatal());
 }
 
+static uint16_t manage(uint8_t opcode, uint32_t select, uint32_t nsid)
+{
+	return nvme_admin(
+		(struct nvme_sqe){.opcode = opcode, .nsid = nsid, .dptr = {DATA}, .cdw10 = select});
+}
+
+static void start_again(void)
+{
+	nvme_rig_stop(&rig);
+	nvme_rig_start(&rig);
+}
+
+static void a_guest_makes_namespaces(void **state)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_ns_mgmt, .dptr = {DATA}};
+	struct nvme_id_ns *wanted = nvme_rig_at(&rig, DATA);
+	const struct nvme_id_ctrl *id = nvme_rig_at(&rig, OTHER);
+	struct nvme_sqe identify = {.opcode = nvme_admin_identify, .dptr = {OTHER}, .cdw10 = 1};
+	uint32_t nsid;
+
+	memset(wanted, 0, 4096);
+	wanted->nsze = wanted->ncap = 2048;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), NVME_SC_INVALID_OPCODE);
+	assert_int_equal(manage(nvme_admin_ns_attach, 0, 1), NVME_SC_INVALID_OPCODE);
+	rig.options.manage_bytes = GIB;
+	rig.namespaces[1].managed = true;
+	start_again();
+	assert_int_equal(nvme_rig_run(&rig, 0, &identify, NULL), 0);
+	assert_true(id->oacs & NVME_CTRL_OACS_NS_MGMT);
+	assert_int_equal(*(const uint64_t *)id->tnvmcap, GIB);
+	assert_int_equal(*(const uint64_t *)id->unvmcap, GIB - VOLUME_BYTES);
+	wanted->flbas = 1;
+	assert_int_equal(nvme_rig_run(&rig, 0, &sqe, &nsid), 0);
+	assert_int_equal(nsid, 77);
+	assert_int_equal(rig.managed.kind, NVME_MANAGE_CREATE);
+	assert_int_equal(rig.managed.blocks, 2048);
+	assert_int_equal(rig.managed.block_bytes, 4096);
+	assert_true(rig.managed.epoch != 0 && rig.managed.sequence > 0);
+	wanted->flbas = 2;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), SPECIFIC(NVME_SC_INVALID_FORMAT));
+	wanted->flbas = 0x10;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), SPECIFIC(NVME_SC_INVALID_FORMAT));
+	wanted->flbas = 0;
+	wanted->ncap = 1024;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), SPECIFIC(NVME_SC_THIN_PROV_NOT_SUPP));
+	wanted->ncap = 4096;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), NVME_SC_INVALID_FIELD);
+	wanted->ncap = 2048;
+	wanted->nmic = 1;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), NVME_SC_INVALID_FIELD);
+	wanted->nmic = 0;
+	wanted->nsze = wanted->ncap = 0;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 0, 0), NVME_SC_INVALID_FIELD);
+	sqe.cdw11 = 1u << 24;
+	assert_int_equal(nvme_rig_run(&rig, 0, &sqe, NULL), SPECIFIC(NVME_SC_IOCS_NOT_SUPPORTED));
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 2, 0), NVME_SC_INVALID_FIELD);
+	assert_int_equal(rig.manage_count, 1);
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 1, 5), 0);
+	assert_int_equal(rig.managed.kind, NVME_MANAGE_DELETE);
+	assert_int_equal(rig.managed.nsid, 5);
+	rig.manage_result = -EIO;
+	assert_int_equal(manage(nvme_admin_ns_mgmt, 1, 5), NVME_SC_INTERNAL);
+}
+
+static void a_guest_attaches_namespaces(void **state)
+{
+	struct nvme_ctrl_list *list = nvme_rig_at(&rig, DATA);
+	struct nvme_sqe sqe = {.opcode = nvme_admin_ns_attach, .nsid = 9, .dptr = {DATA}};
+	uint64_t sequence;
+	struct nvme_cqe cqe;
+
+	rig.options.manage_bytes = GIB;
+	start_again();
+	memset(list, 0, 4096);
+	assert_int_equal(manage(nvme_admin_ns_attach, 0, 9), SPECIFIC(NVME_SC_CTRL_LIST_INVALID));
+	list->num = 1;
+	list->identifier[0] = 2;
+	assert_int_equal(manage(nvme_admin_ns_attach, 0, 9), SPECIFIC(NVME_SC_CTRL_LIST_INVALID));
+	list->identifier[0] = rig.options.controller_id;
+	assert_int_equal(manage(nvme_admin_ns_attach, 2, 9), NVME_SC_INVALID_FIELD);
+	assert_int_equal(manage(nvme_admin_ns_attach, 0, 9), 0);
+	assert_int_equal(rig.managed.kind, NVME_MANAGE_ATTACH);
+	assert_int_equal(rig.managed.nsid, 9);
+	rig.manage_result = SPECIFIC(NVME_SC_NS_NOT_ATTACHED);
+	assert_int_equal(manage(nvme_admin_ns_attach, 1, 9), SPECIFIC(NVME_SC_NS_NOT_ATTACHED));
+	assert_int_equal(rig.managed.kind, NVME_MANAGE_DETACH);
+	/* Many are carried out one after the other. */
+	rig.manage_result = 0;
+	for (unsigned i = 0; i < 10; i++)
+		nvme_rig_submit(&rig, 0, &sqe);
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(nvme_rig_take(&rig, 0, &cqe));
+	assert_int_equal(rig.manage_count, 12);
+	/* What is left to the next engine is the same command there. */
+	rig.manage_result = -ESHUTDOWN;
+	nvme_rig_submit(&rig, 0, &sqe);
+	assert_false(nvme_rig_take(&rig, 0, &cqe));
+	sequence = rig.managed.sequence;
+	rig.manage_result = 0;
+	start_again();
+	assert_true(nvme_rig_take(&rig, 0, &cqe));
+	assert_int_equal(cqe.status >> 1, 0);
+	assert_int_equal(rig.managed.sequence, sequence);
+}
+
+static void set_active(void *arg)
+{
+	assert_int_equal(nvme_namespace_set_active(rig.controller, 1, *(bool *)arg), 0);
+	assert_int_equal(nvme_namespace_set_active(rig.controller, 1, *(bool *)arg), 0);
+	assert_int_equal(nvme_namespace_set_active(rig.controller, 99, true), -ENOENT);
+}
+
+static void what_is_not_attached_is_allocated(void **state)
+{
+	const uint32_t *list = nvme_rig_at(&rig, DATA);
+	const struct nvme_id_ns *ns = nvme_rig_at(&rig, DATA);
+
+	rig.namespaces[0].inactive = true;
+	start_again();
+	for (unsigned round = 0; round < 3; round++) {
+		bool active = round % 2;
+
+		assert_int_equal(identify(0, NVME_IDENTIFY_CNS_NS_ACTIVE_LIST, 0), 0);
+		assert_int_equal(list[0], active ? 1 : 2);
+		assert_int_equal(identify(0, NVME_IDENTIFY_CNS_ALLOCATED_NS_LIST, 0), 0);
+		assert_int_equal(list[0], 1);
+		assert_int_equal(identify(1, NVME_IDENTIFY_CNS_NS, 0), 0);
+		assert_int_equal(ns->nsze, active ? BLOCKS : 0);
+		assert_int_equal(identify(1, NVME_IDENTIFY_CNS_ALLOCATED_NS, 0), 0);
+		assert_int_equal(ns->nsze, BLOCKS);
+		assert_int_equal(identify(1, NVME_IDENTIFY_CNS_NS_CTRL_LIST, 0), 0);
+		assert_int_equal(list[0] & 0xffff, active);
+		assert_int_equal(nvme_io(nvme_cmd_read, 0, 1, OTHER),
+				 active ? 0 : NVME_SC_INVALID_FIELD);
+		active = !active;
+		sim_rig_run(rig.sim, 0, set_active, &active);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -855,6 +994,9 @@ int main(void)
 		NVME_TEST(foreign_memory_is_refused),
 		NVME_TEST(namespaces_come_and_go),
 		NVME_TEST(format_erases_and_changes_blocks),
+		NVME_TEST(a_guest_makes_namespaces),
+		NVME_TEST(a_guest_attaches_namespaces),
+		NVME_TEST(what_is_not_attached_is_allocated),
 		NVME_TEST(a_host_that_is_not_heard_of_is_fatal),
 	};
 
