@@ -329,12 +329,126 @@ static int store_scan(struct store *store, const struct store_request *request,
 	return 0;
 }
 
+static void bind_walk(sqlite3_stmt *statement, const uint8_t *start, int length)
+{
+	static const uint8_t end = UINT8_MAX; /* no table has this number */
+	int rc = sqlite3_bind_blob(statement, 1, start, length, SQLITE_STATIC);
+
+	ASSERT(rc == SQLITE_OK);
+	rc = sqlite3_bind_blob(statement, 2, &end, 1, SQLITE_STATIC);
+	ASSERT(rc == SQLITE_OK);
+	rc = sqlite3_bind_int64(statement, 3, -1);
+	ASSERT(rc == SQLITE_OK);
+}
+
+static int dump_steps(struct store *store, sqlite3_stmt *statement, size_t room,
+		      struct catalog_rows *rows)
+{
+	struct columns columns;
+	size_t capacity = 0;
+	int rc, r = 0;
+
+	while (r == 0 && (rc = sqlite3_step(statement)) != SQLITE_DONE) {
+		struct mirror_entry entry;
+
+		if (rc != SQLITE_ROW)
+			return store_error(store, rc, "dump");
+		r = columns_read(statement, &columns);
+		if (r || store_key_is_local(&columns.key))
+			continue;
+		entry = (struct mirror_entry){.key = columns.key, .length = columns.length};
+		if (rows->count > 0 && mirror_entry_bytes(&entry) > room)
+			return 0;
+		room -= MIN(room, mirror_entry_bytes(&entry));
+		r = rows_add(rows, &capacity, &columns);
+	}
+	return r;
+}
+
+static int store_dump(struct store *store, const struct store_request *request,
+		      struct catalog_rows *ret_rows)
+{
+	sqlite3_stmt *statement = store->statements[STORE_RANGE];
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	const struct catalog_key *after = &request->dump.after;
+	uint8_t start[CATALOG_KEY_MAX + 1];
+	int r;
+
+	/* The first key that can come after `after` is itself with a zero byte behind. */
+	memcpy(start, after->bytes, after->length);
+	start[after->length] = 0;
+	bind_walk(statement, start, after->length + 1);
+	r = dump_steps(store, statement, request->dump.bytes, &rows);
+	(void)sqlite3_reset(statement); /* repeats the code of the step */
+	if (r)
+		return r;
+	*ret_rows = rows;
+	rows = (struct catalog_rows){0};
+	return 0;
+}
+
+static int count_steps(struct store *store, sqlite3_stmt *statement, uint64_t *ret_rows)
+{
+	struct catalog_key last = {0};
+	struct columns columns;
+	uint64_t count = 0;
+	int rc, r;
+
+	while ((rc = sqlite3_step(statement)) != SQLITE_DONE) {
+		if (rc != SQLITE_ROW)
+			return store_error(store, rc, "count");
+		r = columns_read(statement, &columns);
+		if (r)
+			return r;
+		if (mirror_key_compare(&last, &columns.key) >= 0) {
+			log_damage(columns.key.bytes, columns.key.length);
+			return -EUCLEAN;
+		}
+		last = columns.key;
+		count += !store_key_is_local(&columns.key);
+	}
+	*ret_rows = count;
+	return 0;
+}
+
+int store_count(struct store *store, uint64_t *ret_rows)
+{
+	sqlite3_stmt *statement = store->statements[STORE_RANGE];
+	static const uint8_t start;
+	int r;
+
+	bind_walk(statement, &start, 1);
+	r = count_steps(store, statement, ret_rows);
+	(void)sqlite3_reset(statement); /* repeats the code of the step */
+	return r;
+}
+
+int store_check(struct store *store)
+{
+	uint64_t rows;
+	int r = store_count(store, &rows);
+
+	if (r == -EUCLEAN) {
+		/* As in store_read(): SQLite may have kept what one bad read gave. */
+		(void)sqlite3_db_release_memory(store->db); /* always SQLITE_OK */
+		r = store_count(store, &rows);
+	}
+	if (r == 0 && rows != store->position.rows) {
+		log_error("catalog", "rows are missing or too many",
+			  "rows=%" PRIu64 " expected=%" PRIu64, rows, store->position.rows);
+		return -EUCLEAN;
+	}
+	return r;
+}
+
 static int read_one(struct store *store, struct store_request *request)
 {
 	uint64_t version;
 
 	if (request->kind == STORE_GET)
 		return store_select(store, request->get.key, &version, &request->get.row);
+	if (request->kind == STORE_DUMP)
+		return store_dump(store, request, &request->dump.rows);
 	return store_scan(store, request, &request->scan.rows);
 }
 
@@ -443,17 +557,55 @@ static struct catalog_key format_key(void)
 	return key;
 }
 
-/* The tables exist in the transaction that runs; the format row makes them a catalog. */
-static int schema_fill(struct store *store)
+int store_format_put(struct store *store)
 {
 	struct catalog_key key = format_key();
 	struct store_format format = {.magic = FORMAT_MAGIC};
-	int r;
 
 	put_le32(format.version, STORE_FORMAT_VERSION);
-	r = prepare_statements(store);
+	return store_put(store, &key, &format, sizeof(format));
+}
+
+/* The tables exist in the transaction that runs; the format row makes them a catalog. */
+static int schema_fill(struct store *store)
+{
+	int r = prepare_statements(store);
+
 	if (r == 0)
-		r = store_put(store, &key, &format, sizeof(format));
+		r = store_format_put(store);
+	if (r == 0)
+		r = store_position_init(store, 1);
+	return r;
+}
+
+/* Version 1 had no row for the position; who does not know it would leave it behind. */
+static int upgrade(struct store *store)
+{
+	uint64_t rows;
+	int r = store_count(store, &rows);
+
+	if (r == 0)
+		r = run_sql(store, "BEGIN IMMEDIATE");
+	if (r == 0)
+		r = store_format_put(store);
+	if (r == 0)
+		r = store_position_init(store, rows);
+	if (r == 0)
+		r = run_sql(store, "COMMIT");
+	store_rollback(store);
+	return r;
+}
+
+/* The changes so far are of no mirror. */
+static int position_open(struct store *store, uint32_t version)
+{
+	int r = version == 1 ? upgrade(store) : store_position_load(store);
+
+	if (r == -ENOENT) {
+		log_error("catalog", "the row of the position is missing", " ");
+		r = -EUCLEAN;
+	}
+	store->changes.length = 0;
 	return r;
 }
 
@@ -468,7 +620,7 @@ static int schema_create(struct store *store)
 	return r;
 }
 
-static int format_check(struct store *store)
+static int format_check(struct store *store, uint32_t *ret_version)
 {
 	_cleanup_(catalog_row_done) struct catalog_row row = {0};
 	struct catalog_key key = format_key();
@@ -496,19 +648,24 @@ static int format_check(struct store *store)
 		log_error("catalog", "the format row is damaged", "format=0");
 		return -EUCLEAN;
 	}
+	*ret_version = version;
 	return 0;
 }
 
 static int schema_open(struct store *store, const struct catalog_options *options)
 {
 	bool has_facts, has_ballast;
+	uint32_t version = 0;
 	int r = table_find(store, "facts", FACTS_SQL, &has_facts);
 
 	if (r)
 		return r;
 	/* A crash while it was made leaves a database without tables: none was there yet. */
-	if (!has_facts)
-		return options->create ? schema_create(store) : -ENOENT;
+	if (!has_facts) {
+		r = options->create ? schema_create(store) : -ENOENT;
+		store->changes.length = 0; /* of no mirror */
+		return r;
+	}
 	r = table_find(store, "ballast", BALLAST_SQL, &has_ballast);
 	if (r == 0 && !has_ballast) {
 		log_error("catalog", "a table is missing", "table=ballast");
@@ -517,7 +674,9 @@ static int schema_open(struct store *store, const struct catalog_options *option
 	if (r == 0)
 		r = prepare_statements(store);
 	if (r == 0)
-		r = format_check(store);
+		r = format_check(store, &version);
+	if (r == 0)
+		r = position_open(store, version);
 	return r;
 }
 
@@ -600,5 +759,6 @@ void store_close(struct store *store)
 		list_remove(&counter->link);
 		free(counter);
 	}
+	free(store->changes.data);
 	free(store);
 }

@@ -5,10 +5,11 @@
  * caller orders them (catalog.c); each call happens after the one before.
  */
 #include "catalog/catalog.h"
+#include "catalog/mirror_rows.h"
 
 struct store;
 
-enum store_request_kind { STORE_GET, STORE_SCAN, STORE_COMMIT, STORE_IDS };
+enum store_request_kind { STORE_GET, STORE_SCAN, STORE_DUMP, STORE_COMMIT, STORE_IDS };
 
 struct store_request {
 	struct list_node link;
@@ -25,9 +26,18 @@ struct store_request {
 			size_t limit;                    /* 0 = all */
 			struct catalog_rows rows;        /* output */
 		} scan;
+		/* Rows of all tables that come after `after`, but for those that are this
+		 * file's alone: one at least, more as long as they fit in `bytes` as entries
+		 * of a mirror. None: that was all. */
+		struct {
+			struct catalog_key after; /* length 0 = from the start */
+			size_t bytes;
+			struct catalog_rows rows; /* output */
+		} dump;
 		struct {
 			const struct catalog_change *changes;
 			size_t count;
+			bool is_urgent; /* may use the room set aside */
 		} commit;
 		struct {
 			const char *counter;
@@ -41,7 +51,7 @@ struct store_request {
 int store_open(const struct catalog_options *options, struct store **ret_store);
 void store_close(struct store *store); /* NULL is fine */
 
-/* Runs a list of STORE_GET and STORE_SCAN; sets each request's result. */
+/* Runs a list of STORE_GET, STORE_SCAN and STORE_DUMP; sets each request's result. */
 void store_read(struct store *store, struct list *requests);
 /* Runs a list of STORE_COMMIT and STORE_IDS, as one transaction if possible; sets each result. */
 void store_write(struct store *store, struct list *requests);
@@ -50,3 +60,14 @@ void store_write(struct store *store, struct list *requests);
 bool store_wants_upkeep(const struct store *store);
 /* Checkpoints the WAL and sets room aside. Failures are logged; they are not fatal. */
 void store_upkeep(struct store *store);
+
+/* What was committed since the last call, for the mirrors; NULL when nothing was. -ENOMEM: it is
+ * lost for them. */
+int store_take_frame(struct store *store, struct mirror_frame **ret_frame);
+/* As of the last commit. */
+void store_get_position(const struct store *store, struct catalog_position *ret_position);
+/* Reads all rows. -EUCLEAN when one is damaged, or when there are fewer or more than there were. */
+int store_check(struct store *store);
+/* Replaces all that a new database holds, in a few transactions, and leaves nothing in its WAL. */
+int store_restore(struct store *store, const struct mirror_rows *rows,
+		  const struct catalog_position *position);

@@ -3,10 +3,11 @@
 /* Shared by store.c (connection, reads), store_write.c (commits) and store_space.c (room). */
 #include <sqlite3.h>
 
+#include "catalog/mirror_format.h"
 #include "catalog/store.h"
 
 #define STORE_PAGE_BYTES 4096u
-#define STORE_FORMAT_VERSION 1u
+#define STORE_FORMAT_VERSION 2u /* 2: with the row of the position; 1 can be opened */
 
 enum store_statement {
 	STORE_BEGIN,
@@ -34,6 +35,15 @@ struct store_counter {
 	uint64_t saved_next, saved_end;
 };
 
+/* What the job has committed, as the frame that mirrors get; behind it what the transaction that
+ * runs has changed. */
+struct store_changes {
+	uint8_t *data; /* starts with room for the frame's header */
+	size_t capacity;
+	size_t committed, length; /* of the payload */
+	struct catalog_position before; /* the first of `committed` */
+};
+
 struct store {
 	sqlite3 *db;
 	sqlite3_stmt *statements[STORE_STATEMENT_COUNT];
@@ -43,6 +53,8 @@ struct store {
 	uint64_t page_count;
 	unsigned fill_countdown;  /* commits until room is asked for again after -ENOSPC */
 	bool uncertain;           /* a failed commit may still be in the WAL: see store_write.c */
+	struct catalog_position position, saved_position;
+	struct store_changes changes;
 };
 
 /* Negative errno of an SQLite result code. Logs it, unless the disk is full or the world dead. */
@@ -71,3 +83,21 @@ int store_space_check(struct store *store, bool all_delete);
 int store_checkpoint(struct store *store);
 /* Checkpoints all of the WAL; the next commit starts it over. */
 int store_restart_wal(struct store *store);
+
+/* store_change.c: the position and the changes of a transaction. */
+/* Rows of this file alone, which no mirror has. */
+bool store_key_is_local(const struct catalog_key *key);
+/* -ENOMEM. `rows` is by how much the number of rows grows. */
+int store_changes_add(struct store *store, const struct mirror_entry *entry, int64_t rows);
+void store_changes_begin(struct store *store);
+/* Last in a transaction that changed something: writes the position's row. */
+int store_changes_end(struct store *store);
+void store_changes_commit(struct store *store);
+void store_changes_rollback(struct store *store);
+/* In the transaction that makes the tables, or that brings them to this version. */
+int store_position_init(struct store *store, uint64_t rows);
+int store_position_put(struct store *store);
+int store_position_load(struct store *store); /* -ENOENT */
+/* store.c: walks all rows in order; counts those that are not local. */
+int store_count(struct store *store, uint64_t *ret_rows);
+int store_format_put(struct store *store);

@@ -54,12 +54,17 @@ int store_put(struct store *store, const struct catalog_key *key, const void *va
 	      uint32_t length)
 {
 	sqlite3_stmt *statement = store->statements[STORE_PUT];
+	struct mirror_entry entry = {
+		.kind = CATALOG_PUT, .key = *key, .length = length, .value = value};
 	uint64_t version = 0;
 	int r = store_select(store, key, &version, NULL);
 
 	if (r && r != -ENOENT)
 		return r;
-	version++;
+	entry.version = ++version;
+	r = store_changes_add(store, &entry, r == -ENOENT ? 1 : 0);
+	if (r)
+		return r;
 	bind_data(statement, 1, key->bytes, key->length);
 	bind_number(statement, 2, version);
 	bind_data(statement, 3, value, length);
@@ -67,20 +72,35 @@ int store_put(struct store *store, const struct catalog_key *key, const void *va
 	return store_run(store, STORE_PUT);
 }
 
+/* Tells the mirrors, unless nothing was there. */
+static int deleted(struct store *store, enum catalog_change_kind kind,
+		   const struct catalog_key *key)
+{
+	const struct mirror_entry entry = {.kind = kind, .key = *key};
+	int64_t rows = sqlite3_changes(store->db);
+
+	return rows > 0 ? store_changes_add(store, &entry, -rows) : 0;
+}
+
 static int delete_one(struct store *store, const struct catalog_key *key)
 {
+	int r;
+
 	bind_data(store->statements[STORE_DELETE], 1, key->bytes, key->length);
-	return store_run(store, STORE_DELETE);
+	r = store_run(store, STORE_DELETE);
+	return r ? r : deleted(store, CATALOG_DELETE, key);
 }
 
 static int delete_prefix(struct store *store, const struct catalog_key *prefix)
 {
 	struct catalog_key end = store_prefix_end(prefix);
 	sqlite3_stmt *statement = store->statements[STORE_DELETE_RANGE];
+	int r;
 
 	bind_data(statement, 1, prefix->bytes, prefix->length);
 	bind_data(statement, 2, end.bytes, end.length);
-	return store_run(store, STORE_DELETE_RANGE);
+	r = store_run(store, STORE_DELETE_RANGE);
+	return r ? r : deleted(store, CATALOG_DELETE_PREFIX, prefix);
 }
 
 static int change_apply(struct store *store, const struct catalog_change *change)
@@ -120,8 +140,9 @@ static int changes_check(struct store *store, const struct store_request *reques
 
 static bool request_deletes(const struct store_request *request)
 {
-	if (request->kind == STORE_IDS)
-		return true; /* one row, rewritten in place: may use the room set aside */
+	/* One row, rewritten in place: may use the room set aside. */
+	if (request->kind == STORE_IDS || request->commit.is_urgent)
+		return true;
 	for (size_t i = 0; i < request->commit.count; i++)
 		if (request->commit.changes[i].kind == CATALOG_DELETE ||
 		    request->commit.changes[i].kind == CATALOG_DELETE_PREFIX)
@@ -294,6 +315,8 @@ static int requests_apply(struct store *store, struct list *requests)
 		all_delete = all_delete && request_deletes(request);
 	}
 	if (r == 0)
+		r = store_changes_end(store);
+	if (r == 0)
 		r = store_space_check(store, all_delete);
 	if (r == 0)
 		r = end_transaction(store);
@@ -311,14 +334,17 @@ static int transaction(struct store *store, struct list *requests)
 	LIST_FOR_EACH (requests, request, struct store_request, link)
 		request->result = 0;
 	counters_save(store);
+	store_changes_begin(store);
 	r = requests_apply(store, requests);
 	if (r) {
 		store_rollback(store);
 		counters_restore(store);
+		store_changes_rollback(store);
 		if (r != -ESHUTDOWN && store->uncertain && fence(store) != 0)
 			return -ENOTRECOVERABLE;
 		return r;
 	}
+	store_changes_commit(store);
 	if (store->fill_countdown > 0)
 		store->fill_countdown--;
 	/* A failure only delays upkeep; it was logged. */
