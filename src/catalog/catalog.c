@@ -11,6 +11,8 @@
  *     store looked at on the home reactor again.
  *  2. A call is in one of: on its way, `reads`, `writes`, `running`; it is answered exactly once.
  *  3. Reads and writes take turns, so that neither starves; upkeep goes first when it is wanted.
+ *  4. After a write nothing runs until the mirrors are through with it (mirror.c): so what a read
+ *     sees, all mirrors in good standing have. The calls of the write are `held` meanwhile.
  *
  * Failure modes: in a dead world jobs end with -ESHUTDOWN and so do all calls.
  */
@@ -23,34 +25,8 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/macros.h"
-#include "catalog/store.h"
-#include "reactor/fiber.h"
+#include "catalog/catalog_priv.h"
 #include "reactor/io.h"
-
-enum job { JOB_READ, JOB_WRITE, JOB_UPKEEP };
-
-struct catalog {
-	struct world *world;
-	struct reactor *home;
-	struct store *store;
-	struct list reads, writes; /* of struct call */
-	struct list running;       /* of struct store_request, handed to the job */
-	bool busy;
-	enum job job;
-	bool upkeep;
-	struct world_op op;
-	struct reactor_hook hook; /* starts a job once all fibers of a turn have queued theirs */
-	struct fiber_queue idle;
-};
-
-struct call {
-	struct store_request request;
-	struct catalog *catalog;
-	struct reactor *reactor; /* of the fiber that waits */
-	struct fiber *fiber;
-	struct world_message message;
-	bool finished;
-};
 
 static void job_done(struct world_op *op, int64_t result);
 
@@ -87,11 +63,23 @@ static bool job_choose(struct catalog *catalog)
 	return true;
 }
 
-static void job_start(struct catalog *catalog)
+static void job_submit(struct catalog *catalog)
+{
+	catalog->busy = true;
+	catalog->op = (struct world_op){.done = job_done};
+	catalog->world->ops->job(reactor_port(catalog->home), job_work, catalog, &catalog->op);
+}
+
+void catalog_job_start(struct catalog *catalog)
 {
 	reactor_assert_home(catalog->home);
 	if (catalog->busy)
 		return;
+	if (mirrors_must_tell(catalog)) {
+		catalog->busy = true;
+		mirrors_tell(catalog);
+		return;
+	}
 	if (!job_choose(catalog)) {
 		fiber_queue_wake_all(&catalog->idle);
 		return;
@@ -101,14 +89,20 @@ static void job_start(struct catalog *catalog)
 	else if (catalog->job == JOB_WRITE)
 		list_splice_back(&catalog->running, &catalog->writes);
 	catalog->upkeep = false;
-	catalog->busy = true;
-	catalog->op = (struct world_op){.done = job_done};
-	catalog->world->ops->job(reactor_port(catalog->home), job_work, catalog, &catalog->op);
+	job_submit(catalog);
+}
+
+void catalog_job_row(struct catalog *catalog)
+{
+	ASSERT(catalog->busy && list_is_empty(&catalog->running));
+	catalog->job = JOB_WRITE;
+	list_push_back(&catalog->running, &catalog->mirrors.row_request.link);
+	job_submit(catalog);
 }
 
 static void start_hook(struct reactor_hook *hook)
 {
-	job_start(CONTAINER_OF(hook, struct catalog, hook));
+	catalog_job_start(CONTAINER_OF(hook, struct catalog, hook));
 }
 
 static void call_wake(struct call *call)
@@ -140,7 +134,46 @@ static void request_kill(struct store_request *request)
 		catalog_row_done(&request->get.row);
 	if (request->kind == STORE_SCAN && request->result == 0)
 		catalog_rows_done(&request->scan.rows);
+	if (request->kind == STORE_DUMP && request->result == 0)
+		catalog_rows_done(&request->dump.rows);
 	request->result = -ESHUTDOWN;
+}
+
+static void requests_finish(struct list *requests)
+{
+	struct store_request *request;
+
+	LIST_FOR_EACH (requests, request, struct store_request, link) {
+		list_remove(&request->link);
+		call_finish(CONTAINER_OF(request, struct call, request));
+	}
+}
+
+static void requests_fail(struct list *requests, int error)
+{
+	struct store_request *request;
+
+	LIST_FOR_EACH (requests, request, struct store_request, link)
+		if (request->result == 0)
+			request->result = error;
+}
+
+void catalog_write_end(struct catalog *catalog, int error)
+{
+	struct store_request *request;
+
+	ASSERT(catalog->busy && list_is_empty(&catalog->running));
+	if (error) {
+		/* What is known to have no effect keeps its own result. */
+		requests_fail(&catalog->held, error);
+		LIST_FOR_EACH (&catalog->writes, request, struct store_request, link)
+			request->result = error;
+		list_splice_back(&catalog->held, &catalog->writes);
+	}
+	requests_finish(&catalog->held);
+	catalog->upkeep = store_wants_upkeep(catalog->store);
+	catalog->busy = false;
+	catalog_job_start(catalog);
 }
 
 static void job_done(struct world_op *op, int64_t result)
@@ -149,22 +182,28 @@ static void job_done(struct world_op *op, int64_t result)
 	struct store_request *request;
 
 	reactor_assert_home(catalog->home);
-	LIST_FOR_EACH (&catalog->running, request, struct store_request, link) {
-		list_remove(&request->link);
-		if (result < 0)
+	if (result < 0)
+		LIST_FOR_EACH (&catalog->running, request, struct store_request, link)
 			request_kill(request);
-		call_finish(CONTAINER_OF(request, struct call, request));
+	if (catalog->mirrors.stage == MIRRORS_ROW) {
+		(void)list_pop_front(&catalog->running); /* the row's */
+		mirrors_row_written(catalog);
+		return;
 	}
-	catalog->upkeep = result >= 0 && catalog->job == JOB_WRITE &&
-			  store_wants_upkeep(catalog->store);
+	if (catalog->job == JOB_WRITE) {
+		list_splice_back(&catalog->held, &catalog->running);
+		mirrors_written(catalog);
+		return;
+	}
+	requests_finish(&catalog->running);
 	catalog->busy = false;
-	job_start(catalog);
+	catalog_job_start(catalog);
 }
 
 static void call_enqueue(struct call *call)
 {
 	struct catalog *catalog = call->catalog;
-	bool is_read = call->request.kind == STORE_GET || call->request.kind == STORE_SCAN;
+	bool is_read = call->request.kind != STORE_COMMIT && call->request.kind != STORE_IDS;
 
 	list_push_back(is_read ? &catalog->reads : &catalog->writes, &call->request.link);
 	reactor_hook_arm(catalog->home, &catalog->hook);
@@ -175,7 +214,7 @@ static void call_arrive(struct world_message *message)
 	call_enqueue(CONTAINER_OF(message, struct call, message));
 }
 
-static int call_run(struct catalog *catalog, struct call *call)
+int catalog_call_run(struct catalog *catalog, struct call *call)
 {
 	ASSERT(fiber_current());
 	call->catalog = catalog;
@@ -196,7 +235,7 @@ static int call_run(struct catalog *catalog, struct call *call)
 int catalog_get(struct catalog *catalog, const struct catalog_key *key, struct catalog_row *ret_row)
 {
 	struct call call = {.request = {.kind = STORE_GET, .get.key = key}};
-	int r = call_run(catalog, &call);
+	int r = catalog_call_run(catalog, &call);
 
 	if (r == 0)
 		*ret_row = call.request.get.row;
@@ -213,7 +252,7 @@ int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 	int r;
 
 	ASSERT(prefix->length > 0);
-	r = call_run(catalog, &call);
+	r = catalog_call_run(catalog, &call);
 	if (r == 0)
 		*ret_rows = call.request.scan.rows;
 	return r;
@@ -229,7 +268,7 @@ int catalog_commit(struct catalog *catalog, const struct catalog_change *changes
 		if (changes[i].kind == CATALOG_PUT && changes[i].length > CATALOG_VALUE_MAX)
 			return -E2BIG;
 	}
-	return call_run(catalog, &call);
+	return catalog_call_run(catalog, &call);
 }
 
 int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t count,
@@ -240,7 +279,7 @@ int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t c
 	int r;
 
 	ASSERT(count > 0);
-	r = call_run(catalog, &call);
+	r = catalog_call_run(catalog, &call);
 	if (r == 0)
 		*ret_first = call.request.ids.first;
 	return r;
@@ -324,15 +363,82 @@ static int open_store(const struct catalog_options *options, struct store **ret_
 	return 0;
 }
 
-int catalog_open(struct world *world, const struct catalog_options *options,
-		 struct catalog **ret_catalog)
+static void check_work(void *arg)
+{
+	struct open_job *job = arg;
+
+	job->result = store_check(job->store);
+}
+
+/* A damaged row concerns only what it is about, unless a mirror has it. */
+static int check_store(struct store *store)
+{
+	struct open_job job = {.store = store};
+	int r = io_job(check_work, &job);
+
+	return r ? r : job.result;
+}
+
+static int open_checked(const struct catalog_options *options, struct store **ret_store)
+{
+	struct store *store;
+	int r = open_store(options, &store);
+
+	if (r)
+		return r;
+	r = check_store(store);
+	if (r)
+		store_close_somewhere(store);
+	else
+		*ret_store = store;
+	return r;
+}
+
+/* The database is missing or damaged, and mirrors of it are known. */
+static int open_instead(struct world *world, const struct catalog_options *options,
+			struct catalog_report *report, struct store **ret_store)
+{
+	int r = mirror_restore(world, options, NULL, report);
+
+	if (r == 0)
+		return open_store(options, ret_store);
+	if (report->damage == -ENOENT || (r != -ENODATA && r != -EUCLEAN))
+		return r;
+	/* Without a mirror that can replace it, what can be read is served. */
+	return open_store(options, ret_store);
+}
+
+/* The database at the path, or one made again from a mirror. */
+static int open_or_restore(struct world *world, const struct catalog_options *options,
+			   struct catalog_report *report, struct store **ret_store)
+{
+	struct catalog_options own = *options;
+	bool has_mirrors;
+	int r = mirror_hint_find(options->path, &has_mirrors);
+
+	if (r == 0 && options->restore_from)
+		r = mirror_restore(world, options, options->restore_from, report);
+	if (r)
+		return r;
+	own.create = options->create && !has_mirrors && !report->restored;
+	r = open_checked(&own, ret_store);
+	if (r == -EUCLEAN && !has_mirrors)
+		return open_store(&own, ret_store); /* as far as it can be read */
+	if ((r != -EUCLEAN && r != -ENOENT) || !has_mirrors || report->restored)
+		return r;
+	report->damage = r;
+	return open_instead(world, &own, report, ret_store);
+}
+
+static int open_parts(struct world *world, const struct catalog_options *options,
+		      struct catalog_report *report, struct catalog **ret_catalog)
 {
 	struct catalog *catalog;
 	struct store *store;
 	int r;
 
 	ASSERT(fiber_current());
-	r = open_store(options, &store);
+	r = open_or_restore(world, options, report, &store);
 	if (r)
 		return r;
 	catalog = calloc(1, sizeof(*catalog));
@@ -346,10 +452,31 @@ int catalog_open(struct world *world, const struct catalog_options *options,
 	list_init(&catalog->reads);
 	list_init(&catalog->writes);
 	list_init(&catalog->running);
+	list_init(&catalog->held);
 	fiber_queue_init(&catalog->idle);
 	reactor_hook_init(&catalog->hook, start_hook);
+	mirrors_init(&catalog->mirrors);
+	r = mirrors_open(catalog, options->path, report);
+	if (r) {
+		catalog_close(catalog);
+		return r;
+	}
 	*ret_catalog = catalog;
 	return 0;
+}
+
+int catalog_open(struct world *world, const struct catalog_options *options,
+		 struct catalog **ret_catalog)
+{
+	_cleanup_free_ struct catalog_report *unwanted = NULL;
+	struct catalog_report *report = options->report;
+
+	if (!report)
+		report = unwanted = calloc(1, sizeof(*report));
+	if (!report)
+		return -ENOMEM;
+	*report = (struct catalog_report){0};
+	return open_parts(world, options, report, ret_catalog);
 }
 
 static bool is_idle(const struct catalog *catalog)
@@ -362,8 +489,10 @@ void catalog_close(struct catalog *catalog)
 	if (!catalog)
 		return;
 	reactor_assert_home(catalog->home);
+	mirrors_stop(catalog);
 	while (!is_idle(catalog))
 		fiber_queue_wait(&catalog->idle);
+	mirrors_close(catalog);
 	reactor_hook_disarm(&catalog->hook);
 	store_close_somewhere(catalog->store);
 	free(catalog);

@@ -90,14 +90,24 @@ struct catalog_change {
 	uint32_t length;
 };
 
+struct catalog_report;
+
 struct catalog_options {
 	const char *path;     /* of the database file */
 	const char *vfs;      /* NULL = SQLite's own for the system */
 	bool create;          /* make it when missing; else -ENOENT */
+	const char *restore_from; /* NULL, or a directory whose mirror takes its place; what was
+				     there is kept under another name */
+	struct catalog_report *report; /* NULL, or filled with what was found: catalog/mirror.h */
 };
 
-/* From a fiber. -EUCLEAN damaged, -EPROTONOSUPPORT written by a newer version (the log names both
- * versions), -EBUSY another process has it. */
+/*
+ * From a fiber. -EUCLEAN damaged, -EPROTONOSUPPORT written by a newer version (the log names both
+ * versions), -EBUSY another process has it, -ESTALE a mirror is newer.
+ *
+ * When the database is missing or damaged, and the hint beside it names mirrors in good standing,
+ * it is made again from one of these. -ENODATA: none of them can be used, and nothing was changed.
+ */
 int catalog_open(struct world *world, const struct catalog_options *options,
 		 struct catalog **ret_catalog);
 /* From a fiber; waits for commits in flight. */

@@ -1,0 +1,704 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mirrors, as commits see them. On the catalog's home reactor, in callbacks: commits need no fiber.
+ *
+ * Happy path of a commit: the store has committed (SQLite's WAL is synced); what it changed is one
+ * frame, which is appended to the log of every mirror that joined and synced there, all at a time;
+ * then the callers are told.
+ *
+ * Invariants
+ *  1. SQLite goes first. So no mirror is ever ahead of an honest database, and one that is found
+ *     ahead proves that the database was set back.
+ *  2. A mirror that is standing has every change that was acknowledged. One that fails an append
+ *     loses its standing, and nothing is acknowledged before that is durable: in the hint, in the
+ *     database's row, and, because that row is a change like any other, in the other mirrors.
+ *  3. The hint is written before the row, and says that a mirror stands only when it has all that
+ *     is acknowledged. So when the database is gone, any one mirror that stands by the hint will do.
+ *  4. The catalog stays busy from a write until its frame is through; frames never overlap.
+ *  5. A sync is never retried: a mirror that failed gets new files (mirror_build.c).
+ *
+ * Failure modes: while the standing cannot be told (the state's disk fails), commits end with
+ * -ENOTRECOVERABLE and each tries to tell it first. A mirror that does not answer in time has
+ * failed; its operation is left alone to end some day. In a dead world all ends with -ESHUTDOWN.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "catalog/catalog_priv.h"
+#include "reactor/io.h"
+
+#define APPEND_LIMIT_NS (10 * NSEC_PER_SEC)
+#define TRY_AGAIN_NS    (5 * NSEC_PER_SEC)
+#define TRIES_MAX       5 /* the pause doubles so many times at most */
+
+static void written_done(struct catalog *catalog);
+
+static struct catalog_key mirrors_key(void)
+{
+	struct catalog_key key = catalog_key(CATALOG_META);
+
+	catalog_key_add_text(&key, "mirrors");
+	return key;
+}
+
+const char *catalog_mirror_state_name(enum catalog_mirror_state state)
+{
+	static const char *const names[] = {"good", "building", "lost", "refused"};
+
+	ASSERT(state < ARRAY_SIZE(names));
+	return names[state];
+}
+
+void mirror_kick(struct catalog *catalog)
+{
+	fiber_queue_wake_all(&catalog->mirrors.changed);
+}
+
+void mirror_lose(struct mirror *mirror, int error)
+{
+	struct catalog *catalog = mirror->catalog;
+	unsigned doubled = MIN(mirror->tries, (unsigned)TRIES_MAX);
+
+	log_error("catalog",
+		  mirror->standing ? "a mirror lost its standing" : "a mirror cannot be built",
+		  "directory=\"%s\" error=%d sequence=%" PRIu64, mirror->directory, error,
+		  mirror->sequence);
+	catalog->mirrors.dirty |= mirror->standing;
+	mirror->standing = false;
+	mirror->joined = false;
+	mirror->error = error;
+	mirror->next_try_ns = reactor_now_ns(catalog->home) + (TRY_AGAIN_NS << doubled);
+	mirror->tries++;
+	mirror_kick(catalog);
+}
+
+static void mirror_switch(struct mirror *mirror)
+{
+	mirror->old_file = mirror->file;
+	mirror->file = TAKE_PTR(mirror->next_file);
+	mirror->offset = 0;
+	mirror->joined = true;
+	mirror->start = mirror->catalog->mirrors.position;
+	mirror->sequence = mirror->start.sequence;
+}
+
+void mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number)
+{
+	struct mirrors *mirrors = &mirror->catalog->mirrors;
+
+	ASSERT(!mirror->next_file && !mirror->old_file && !mirror->abandoned);
+	mirror->next_file = file;
+	mirror->number = number;
+	if (mirrors->stage != MIRRORS_APPEND)
+		mirror_switch(mirror);
+	while (mirror->next_file)
+		fiber_queue_wait(&mirrors->changed);
+}
+
+/* Appends. */
+
+static void append_finished(struct mirror *mirror, int error)
+{
+	struct catalog *catalog = mirror->catalog;
+
+	mirror->in_flight = false;
+	mirror_frame_unref(TAKE_PTR(mirror->frame));
+	if (mirror->abandoned) {
+		mirror->abandoned = false;
+		mirror_kick(catalog);
+		return;
+	}
+	mirror->failed = error;
+	if (--catalog->mirrors.pending == 0)
+		written_done(catalog);
+}
+
+static void append_done(struct world_op *op, int64_t result)
+{
+	struct mirror *mirror = CONTAINER_OF(op, struct mirror, op);
+	struct catalog *catalog = mirror->catalog;
+
+	if (result < 0 || mirror->syncing || mirror->abandoned) {
+		append_finished(mirror, result < 0 ? (int)result : 0);
+		return;
+	}
+	mirror->syncing = true;
+	mirror->op = (struct world_op){.done = append_done};
+	catalog->world->ops->file_sync(reactor_port(catalog->home), mirror->file, &mirror->op);
+}
+
+static void append_start(struct mirror *mirror, struct mirror_frame *frame)
+{
+	struct catalog *catalog = mirror->catalog;
+
+	ASSERT(!mirror->in_flight && mirror->file);
+	frame->users++;
+	mirror->frame = frame;
+	mirror->in_flight = true;
+	mirror->syncing = false;
+	mirror->failed = 0;
+	mirror->iov = (struct iovec){frame->data, frame->length};
+	mirror->op = (struct world_op){.done = append_done};
+	catalog->world->ops->file_write(reactor_port(catalog->home), mirror->file, &mirror->iov, 1,
+					mirror->offset, &mirror->op);
+}
+
+static void append_timeout(struct reactor_timer *timer)
+{
+	struct mirrors *mirrors = CONTAINER_OF(timer, struct mirrors, timer);
+	struct catalog *catalog = CONTAINER_OF(mirrors, struct catalog, mirrors);
+	struct mirror *mirror;
+
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link) {
+		if (!mirror->in_flight || mirror->abandoned)
+			continue;
+		mirror->abandoned = true;
+		mirror->failed = -ETIMEDOUT;
+		mirrors->pending--;
+	}
+	written_done(catalog);
+}
+
+static void append_all(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror *mirror;
+
+	mirrors->stage = MIRRORS_APPEND;
+	mirrors->pending = 1; /* until all are started */
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link) {
+		if (!mirror->joined)
+			continue;
+		append_start(mirror, mirrors->frame);
+		mirrors->pending++;
+	}
+	if (--mirrors->pending == 0)
+		written_done(catalog);
+	else
+		reactor_timer_arm(catalog->home, &mirrors->timer,
+				  reactor_now_ns(catalog->home) + APPEND_LIMIT_NS);
+}
+
+static void lose_all(struct catalog *catalog, int error)
+{
+	struct mirror *mirror;
+
+	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
+		if (mirror->joined)
+			mirror_lose(mirror, error);
+}
+
+static void tell_ended(struct catalog *catalog, int error)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+
+	mirrors->stage = MIRRORS_IDLE;
+	mirrors->telling = false;
+	mirrors->wanted = false;
+	if (error) {
+		mirrors->dirty = true;
+		mirrors->told = error;
+	}
+	mirror_kick(catalog);
+	catalog_write_end(catalog, error);
+}
+
+/* All that joined have the frame, or have failed. */
+static void frame_settle(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror *mirror;
+
+	mirrors->position = mirrors->frame->after;
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link) {
+		if (mirror->joined && mirror->failed) {
+			mirror_lose(mirror, mirror->failed);
+		} else if (mirror->joined) {
+			mirror->offset += mirrors->frame->length;
+			mirror->log_bytes += mirrors->frame->length;
+			mirror->bytes += mirrors->frame->length;
+			mirror->sequence = mirrors->position.sequence;
+		}
+		mirror->failed = 0;
+		if (mirror->next_file)
+			mirror_switch(mirror);
+	}
+	mirror_frame_unref(TAKE_PTR(mirrors->frame));
+	mirror_kick(catalog);
+}
+
+static bool world_is_dead(const struct mirrors *mirrors)
+{
+	struct mirror *mirror;
+
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link)
+		if (mirror->failed == -ESHUTDOWN)
+			return true;
+	return false;
+}
+
+static void written_done(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	bool is_dead = world_is_dead(mirrors);
+
+	reactor_timer_cancel(catalog->home, &mirrors->timer);
+	if (mirrors->frame)
+		frame_settle(catalog);
+	mirrors->stage = MIRRORS_IDLE;
+	if (is_dead) {
+		tell_ended(catalog, -ESHUTDOWN);
+		return;
+	}
+	if (mirrors->dirty)
+		mirrors_tell(catalog);
+	else if (mirrors->telling)
+		tell_ended(catalog, 0);
+	else
+		catalog_write_end(catalog, 0);
+}
+
+void mirrors_written(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	int r = store_take_frame(catalog->store, &mirrors->frame);
+
+	if (r) {
+		/* What was committed cannot be told to them. */
+		store_get_position(catalog->store, &mirrors->position);
+		lose_all(catalog, r);
+	}
+	if (mirrors->frame)
+		append_all(catalog);
+	else
+		written_done(catalog);
+}
+
+/* Telling the standing. */
+
+bool mirrors_must_tell(const struct catalog *catalog)
+{
+	const struct mirrors *mirrors = &catalog->mirrors;
+
+	return mirrors->dirty && (mirrors->wanted || !list_is_empty(&catalog->writes));
+}
+
+static void hint_done(struct world_op *op, int64_t result)
+{
+	struct mirrors *mirrors = CONTAINER_OF(op, struct mirrors, hint_op);
+	struct catalog *catalog = CONTAINER_OF(mirrors, struct catalog, mirrors);
+
+	if (result < 0) {
+		log_error("catalog", "the standing of mirrors cannot be written down",
+			  "error=%" PRId64, result);
+		tell_ended(catalog, result == -ESHUTDOWN ? -ESHUTDOWN : -ENOTRECOVERABLE);
+		return;
+	}
+	if (!mirrors->hint_syncing) {
+		mirrors->hint_syncing = true;
+		mirrors->hint_op = (struct world_op){.done = hint_done};
+		catalog->world->ops->file_sync(reactor_port(catalog->home), mirrors->hint_file,
+					       &mirrors->hint_op);
+		return;
+	}
+	mirrors->stage = MIRRORS_ROW;
+	mirrors->row_request = (struct store_request){
+		.kind = STORE_COMMIT,
+		.result = -ESHUTDOWN,
+		.commit = {.changes = &mirrors->row_change, .count = 1, .is_urgent = true}};
+	catalog_job_row(catalog);
+}
+
+static void hint_start(struct catalog *catalog, uint64_t number)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+
+	mirrors->hint_syncing = false;
+	mirrors->hint_iov = (struct iovec){mirrors->hint_data, MIRROR_HINT_SLOT};
+	mirrors->hint_op = (struct world_op){.done = hint_done};
+	catalog->world->ops->file_write(reactor_port(catalog->home), mirrors->hint_file,
+					&mirrors->hint_iov, 1, number % 2 * MIRROR_HINT_SLOT,
+					&mirrors->hint_op);
+}
+
+void mirrors_tell(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror_standings standings = {.generation = mirrors->position.generation,
+					     .number = ++mirrors->hint_number};
+	struct mirror *mirror;
+
+	mirrors->telling = true;
+	mirrors->dirty = false;
+	mirrors->stage = MIRRORS_HINT;
+	memcpy(standings.uuid, mirrors->position.uuid, sizeof(standings.uuid));
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link)
+		if (!mirror->removed)
+			standings.mirrors[standings.count++] = (struct mirror_standing){
+				.directory = mirror->directory, .standing = mirror->standing};
+	mirror_hint_fill(mirrors->hint_data, &standings);
+	mirrors->row_change =
+		(struct catalog_change){.kind = CATALOG_PUT,
+					.key = mirrors_key(),
+					.value = mirrors->row_value,
+					.length = (uint32_t)mirror_standings_encode(
+						&standings, mirrors->row_value)};
+	hint_start(catalog, standings.number);
+}
+
+void mirrors_row_written(struct catalog *catalog)
+{
+	int r = catalog->mirrors.row_request.result;
+
+	if (r == 0) {
+		mirrors_written(catalog);
+		return;
+	}
+	tell_ended(catalog, r == -ESHUTDOWN ? -ESHUTDOWN : -ENOTRECOVERABLE);
+}
+
+int mirrors_tell_wait(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+
+	ASSERT(mirrors->work.owner == fiber_current());
+	mirrors->dirty = true;
+	mirrors->wanted = true;
+	mirrors->told = 0;
+	catalog_job_start(catalog);
+	while (mirrors->told == 0 && (mirrors->dirty || mirrors->telling))
+		fiber_queue_wait(&mirrors->changed);
+	return mirrors->told;
+}
+
+/* Opening, adding, removing. */
+
+void mirrors_init(struct mirrors *mirrors)
+{
+	list_init(&mirrors->list);
+	fiber_queue_init(&mirrors->changed);
+	fiber_mutex_init(&mirrors->work);
+	mirrors->timer.run = append_timeout;
+}
+
+/* What is needed once there is a mirror. */
+static int prepare(struct mirrors *mirrors)
+{
+	if (!mirrors->hint_data)
+		mirrors->hint_data = malloc(MIRROR_HINT_SLOT);
+	if (!mirrors->row_value)
+		mirrors->row_value = malloc(MIRROR_STANDING_MAX);
+	if (!mirrors->hint_data || !mirrors->row_value)
+		return -ENOMEM;
+	return mirrors->hint_file ? 0 : mirror_hint_open(mirrors->hint_path, &mirrors->hint_file);
+}
+
+static struct mirror *mirror_new(struct catalog *catalog, const char *directory)
+{
+	struct mirror *mirror = calloc(1, sizeof(*mirror));
+
+	if (mirror)
+		mirror->directory = strdup(directory);
+	if (!mirror || !mirror->directory) {
+		free(mirror);
+		return NULL;
+	}
+	mirror->catalog = catalog;
+	list_push_back(&catalog->mirrors.list, &mirror->link);
+	catalog->mirrors.count++;
+	return mirror;
+}
+
+static void mirror_free(struct mirror *mirror)
+{
+	ASSERT(!mirror->in_flight && !mirror->file && !mirror->old_file && !mirror->next_file);
+	list_remove(&mirror->link);
+	mirror->catalog->mirrors.count--;
+	free(mirror->directory);
+	free(mirror);
+}
+
+static struct mirror *mirror_find(struct mirrors *mirrors, const char *directory)
+{
+	struct mirror *mirror;
+
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link)
+		if (!mirror->removed && strcmp(mirror->directory, directory) == 0)
+			return mirror;
+	return NULL;
+}
+
+int mirror_compare(const struct mirror *mirror, const struct mirror_look *look)
+{
+	const struct catalog_position *own = &mirror->catalog->mirrors.position;
+	int order = catalog_position_compare(&look->end, own);
+
+	if (memcmp(look->end.uuid, own->uuid, sizeof(own->uuid)) != 0)
+		return -EEXIST;
+	if (order > 0 || (order == 0 && look->end.chain != own->chain))
+		return -ESTALE;
+	return order == 0 && !look->torn && !look->damaged ? 0 : -EAGAIN;
+}
+
+/* Takes its standing again when it is equal. -ESTALE: it is newer. Other errors are its own. */
+static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
+{
+	struct mirror_look look;
+	struct mirror_path path;
+	int r = mirror_look(mirror->directory, &look);
+
+	if (r == 0)
+		r = mirror_compare(mirror, &look);
+	if (r == 0) {
+		mirror_path_of(mirror->directory, "log", look.log_number, &path);
+		r = mirror_file_open(path.text, 0, &mirror->file);
+	}
+	if (r == -ESTALE) {
+		report->catalog_sequence = mirror->catalog->mirrors.position.sequence;
+		report->mirror_sequence = look.end.sequence;
+		memcpy(report->directory, mirror->directory, strlen(mirror->directory) + 1);
+		return r;
+	}
+	if (r) {
+		if (r != -ESHUTDOWN)
+			log_warning("catalog", "a mirror has no standing",
+				    "directory=\"%s\" error=%d", mirror->directory, r);
+		mirror->refused = r == -EEXIST;
+		mirror->error = r == -EAGAIN ? 0 : r;
+		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
+	}
+	mirror->standing = mirror->joined = true;
+	mirror->offset = look.log_bytes;
+	mirror->number = look.log_number;
+	mirror->log_bytes = look.bytes - look.snapshot.bytes;
+	mirror->bytes = look.bytes;
+	mirror->sequence = look.end.sequence;
+	mirror->made_wall_ns = look.snapshot.made_wall_ns;
+	return 0;
+}
+
+static bool standings_match(struct mirrors *mirrors, const struct mirror_standings *standings)
+{
+	bool match = standings->count == mirrors->count &&
+		     standings->generation == mirrors->position.generation;
+
+	for (unsigned i = 0; match && i < standings->count; i++) {
+		const struct mirror *mirror =
+			mirror_find(mirrors, standings->mirrors[i].directory);
+
+		match = mirror && mirror->standing == standings->mirrors[i].standing;
+	}
+	return match;
+}
+
+/* Whether what was found is what the hint and the row say. */
+static int standings_compare(struct catalog *catalog, const char *path,
+			     const struct mirror_standings *row)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	_cleanup_(mirror_standings_done) struct mirror_standings hint = {0};
+	int r = mirror_hint_read(path, &hint);
+
+	if (r == -ENOMEM || r == -ESHUTDOWN)
+		return r;
+	mirrors->hint_number = hint.number;
+	mirrors->dirty = r < 0 || !standings_match(mirrors, &hint);
+	for (unsigned i = 0; i < row->count; i++) {
+		const struct mirror *mirror = mirror_find(mirrors, row->mirrors[i].directory);
+
+		mirrors->dirty |= mirror->standing != row->mirrors[i].standing;
+	}
+	return prepare(mirrors);
+}
+
+static int row_read(struct catalog *catalog, struct mirror_standings *ret_standings)
+{
+	_cleanup_(catalog_row_done) struct catalog_row row = {0};
+	struct catalog_key key = mirrors_key();
+	int r = catalog_get(catalog, &key, &row);
+
+	if (r == 0)
+		r = mirror_standings_decode(row.value, row.length, ret_standings);
+	if (r == -EUCLEAN)
+		log_error("catalog", "the row of the mirrors is damaged", "length=%u", row.length);
+	return r == -ENOENT ? 0 : r;
+}
+
+int mirrors_open(struct catalog *catalog, const char *path, struct catalog_report *report)
+{
+	_cleanup_(mirror_standings_done) struct mirror_standings row = {0};
+	struct mirrors *mirrors = &catalog->mirrors;
+	int r;
+
+	mirrors->hint_path = strdup(path);
+	store_get_position(catalog->store, &mirrors->position);
+	r = mirrors->hint_path ? row_read(catalog, &row) : -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < row.count; i++) {
+		struct mirror *mirror = mirror_new(catalog, row.mirrors[i].directory);
+
+		r = mirror ? mirror_adopt(mirror, report) : -ENOMEM;
+	}
+	if (r == 0 && row.count > 0)
+		r = standings_compare(catalog, path, &row);
+	if (r == 0 && row.count > 0)
+		mirror_builder_start(catalog);
+	return r;
+}
+
+void mirrors_stop(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+
+	mirrors->stopping = true;
+	mirror_kick(catalog);
+	while (mirrors->builder_runs)
+		fiber_queue_wait(&mirrors->changed);
+}
+
+void mirrors_close(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror *mirror;
+
+	ASSERT(mirrors->stage == MIRRORS_IDLE && !mirrors->frame);
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link) {
+		mirror->joined = false;
+		mirror_close_files(mirror);
+		mirror_free(mirror);
+	}
+	if (mirrors->hint_file)
+		(void)io_close(mirrors->hint_file); /* all was synced */
+	free(mirrors->hint_path);
+	free(mirrors->hint_data);
+	free(mirrors->row_value);
+}
+
+/* Nothing of another catalog, or of a later state of this one, is overwritten. */
+static int add_check(struct mirror *mirror)
+{
+	struct mirror_look look;
+	int r = mirror_look(mirror->directory, &look);
+
+	if (r == 0)
+		r = mirror_compare(mirror, &look);
+	return r == -EEXIST || r == -ESTALE || r == -ESHUTDOWN || r == -ENOMEM ||
+			       r == -EPROTONOSUPPORT
+		       ? r
+		       : 0;
+}
+
+static int add_locked(struct catalog *catalog, const char *directory)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror *mirror = mirror_find(mirrors, directory);
+	int r;
+
+	if (mirror)
+		return mirror->refused ? mirror->error : 0;
+	if (mirrors->count == CATALOG_MIRRORS_MAX)
+		return -EMFILE;
+	mirror = mirror_new(catalog, directory);
+	if (!mirror)
+		return -ENOMEM;
+	mirror->removed = true; /* until it is known to be good for one */
+	r = prepare(mirrors);
+	if (r == 0)
+		r = add_check(mirror);
+	mirror->removed = r < 0;
+	if (r == 0)
+		r = mirrors_tell_wait(catalog);
+	if (r)
+		mirror_free(mirror);
+	else
+		mirror_builder_start(catalog);
+	return r;
+}
+
+int catalog_mirror_add(struct catalog *catalog, const char *directory)
+{
+	int r;
+
+	reactor_assert_home(catalog->home);
+	if (directory[0] != '/' || strlen(directory) > CATALOG_MIRROR_DIRECTORY_MAX)
+		return directory[0] == '/' ? -ENAMETOOLONG : -EINVAL;
+	fiber_mutex_lock(&catalog->mirrors.work);
+	r = add_locked(catalog, directory);
+	fiber_mutex_unlock(&catalog->mirrors.work);
+	return r;
+}
+
+static int remove_locked(struct catalog *catalog, const char *directory)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct mirror *mirror = mirror_find(mirrors, directory);
+	int r;
+
+	if (!mirror)
+		return -ENOENT;
+	mirror->removed = true;
+	r = mirrors_tell_wait(catalog);
+	if (r) {
+		mirror->removed = false;
+		return r;
+	}
+	mirror->joined = mirror->standing = false;
+	mirror_close_files(mirror);
+	if (!mirror->refused)
+		(void)mirror_sweep(directory, UINT64_MAX); /* it may be gone with its disk */
+	mirror_free(mirror);
+	return 0;
+}
+
+int catalog_mirror_remove(struct catalog *catalog, const char *directory)
+{
+	int r;
+
+	reactor_assert_home(catalog->home);
+	fiber_mutex_lock(&catalog->mirrors.work);
+	r = remove_locked(catalog, directory);
+	fiber_mutex_unlock(&catalog->mirrors.work);
+	return r;
+}
+
+static void info_fill(const struct mirror *mirror, struct catalog_mirror_info *info)
+{
+	memcpy(info->directory, mirror->directory, strlen(mirror->directory) + 1);
+	info->state = mirror->standing   ? CATALOG_MIRROR_GOOD
+		      : mirror->building ? CATALOG_MIRROR_BUILDING
+		      : mirror->refused  ? CATALOG_MIRROR_REFUSED
+		      : mirror->error    ? CATALOG_MIRROR_LOST
+					 : CATALOG_MIRROR_BUILDING;
+	info->error = mirror->standing ? 0 : mirror->error;
+	info->sequence = mirror->sequence;
+	info->bytes = mirror->bytes;
+	info->made_wall_ns = mirror->made_wall_ns;
+}
+
+int catalog_mirror_list(struct catalog *catalog, struct catalog_mirror_info **ret_infos,
+			size_t *ret_count)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct catalog_mirror_info *infos = calloc(mirrors->count + 1, sizeof(*infos));
+	struct mirror *mirror;
+	size_t count = 0;
+
+	reactor_assert_home(catalog->home);
+	if (!infos)
+		return -ENOMEM;
+	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link)
+		if (!mirror->removed)
+			info_fill(mirror, &infos[count++]);
+	*ret_infos = infos;
+	*ret_count = count;
+	return 0;
+}
+
+void catalog_get_position(struct catalog *catalog, struct catalog_position *ret_position)
+{
+	reactor_assert_home(catalog->home);
+	*ret_position = catalog->mirrors.position;
+}

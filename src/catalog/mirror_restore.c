@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Makes the database again from a mirror.
+ *
+ * Order: the mirror is read and checked in whole; the hint says where it is, so that a crash in the
+ * middle leads here again; a new database is filled under another name and synced; what was there is
+ * renamed to FILE.replaced-SECONDS; the new one takes its name. Its generation is greater than that
+ * of all mirrors and of what was replaced, so these are older from now on, and if the replaced file
+ * comes back, the mirrors prove that it is.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "catalog/catalog_priv.h"
+#include "reactor/io.h"
+
+struct restore {
+	const struct catalog_options *options;
+	struct catalog_report *report;
+	struct mirror_look look;
+	struct mirror_rows rows;
+	char *directory; /* of the mirror that is taken */
+	struct catalog_position position;
+	int result;
+};
+
+static void restore_free(struct restore *restore)
+{
+	mirror_rows_done(&restore->rows);
+	free(restore->directory);
+	free(restore);
+}
+
+DEFINE_CLEANUP(struct restore *, restore_free)
+
+static void tell_report(struct restore *restore, const char *directory, int error)
+{
+	struct catalog_report *report = restore->report;
+	size_t length = MIN(strlen(directory), sizeof(report->directory) - 1);
+
+	memcpy(report->directory, directory, length);
+	report->directory[length] = '\0';
+	report->mirror_error = error;
+}
+
+static int take(struct restore *restore, const char *directory)
+{
+	int r;
+
+	mirror_rows_done(&restore->rows);
+	free(restore->directory);
+	restore->directory = strdup(directory);
+	r = restore->directory ? mirror_load(directory, &restore->look, &restore->rows) : -ENOMEM;
+	if (r == 0 && restore->look.damaged)
+		r = -EUCLEAN;
+	if (r) {
+		log_error("catalog", "a mirror cannot be read", "directory=\"%s\" error=%d",
+			  directory, r);
+		tell_report(restore, directory, r);
+	}
+	return r;
+}
+
+static bool is_fatal(int error)
+{
+	return error == -ENOMEM || error == -ESHUTDOWN;
+}
+
+/* A mirror that stands by the hint has all that was acknowledged: the first that can be read whole
+ * will do. One whose end is torn may lack its last change or not: that is not for us to say. */
+static int choose_by_hint(struct restore *restore, const struct mirror_standings *hint)
+{
+	for (unsigned i = 0; i < hint->count; i++) {
+		int r;
+
+		if (!hint->mirrors[i].standing)
+			continue;
+		r = take(restore, hint->mirrors[i].directory);
+		if (is_fatal(r))
+			return r;
+		if (r)
+			continue;
+		if (restore->look.torn ||
+		    restore->look.end.generation < hint->generation ||
+		    memcmp(restore->look.end.uuid, hint->uuid, MIRROR_UUID_BYTES) != 0) {
+			restore->report->mirror_torn = restore->look.torn;
+			tell_report(restore, hint->mirrors[i].directory, -ESTALE);
+			continue;
+		}
+		return 0;
+	}
+	return -ENODATA;
+}
+
+/* The mirrors that this one knows of: a better one is named instead of being passed over. */
+static int compare_others(struct restore *restore)
+{
+	_cleanup_(mirror_standings_done) struct mirror_standings standings = {0};
+	struct catalog_key key = catalog_key(CATALOG_META);
+	const struct catalog_row *row;
+
+	catalog_key_add_text(&key, "mirrors");
+	row = mirror_rows_find(&restore->rows, &key);
+	if (!row || mirror_standings_decode(row->value, row->length, &standings) != 0)
+		return 0;
+	for (unsigned i = 0; i < standings.count; i++) {
+		const char *directory = standings.mirrors[i].directory;
+		struct mirror_look look;
+
+		if (strcmp(directory, restore->directory) == 0 ||
+		    mirror_look(directory, &look) != 0 ||
+		    memcmp(look.end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
+		    catalog_position_compare(&look.end, &restore->look.end) <= 0)
+			continue;
+		restore->report->catalog_sequence = restore->look.end.sequence;
+		restore->report->mirror_sequence = look.end.sequence;
+		tell_report(restore, directory, -ESTALE);
+		return -ENODATA;
+	}
+	return 0;
+}
+
+static void look_work(void *arg)
+{
+	struct restore *restore = arg;
+	struct catalog_options options = *restore->options;
+	struct store *store = NULL;
+
+	options.create = false;
+	restore->result = store_open(&options, &store);
+	if (restore->result == 0)
+		restore->result = store_check(store);
+	if (restore->result == 0)
+		store_get_position(store, &restore->position);
+	store_close(store);
+}
+
+/* A good database that is not older than the mirror is not replaced. */
+static int compare_present(struct restore *restore)
+{
+	int r = io_job(look_work, restore);
+
+	if (r == 0)
+		r = restore->result;
+	if (r)
+		return is_fatal(r) || r == -EBUSY ? r : 0;
+	if (memcmp(restore->position.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
+	    catalog_position_compare(&restore->position, &restore->look.end) < 0)
+		return 0;
+	restore->report->catalog_sequence = restore->position.sequence;
+	restore->report->mirror_sequence = restore->look.end.sequence;
+	tell_report(restore, restore->directory, -EEXIST);
+	return -EEXIST;
+}
+
+static int remember(const struct restore *restore, const struct mirror_standings *old)
+{
+	struct mirror_standings hint = {.count = 1, .number = old->number + 1};
+
+	hint.mirrors[0] = (struct mirror_standing){restore->directory, true};
+	memcpy(hint.uuid, restore->look.end.uuid, sizeof(hint.uuid));
+	hint.generation = restore->look.end.generation;
+	return mirror_hint_write(restore->options->path, &hint);
+}
+
+static void fill_work(void *arg)
+{
+	struct restore *restore = arg;
+	_cleanup_free_ char *path = NULL;
+	struct catalog_options options = *restore->options;
+	struct store *store = NULL;
+
+	restore->result = -ENOMEM;
+	if (asprintf(&path, "%s-new", options.path) < 0)
+		return;
+	options.path = path;
+	options.create = true;
+	restore->result = store_open(&options, &store);
+	if (restore->result == 0)
+		restore->result = store_restore(store, &restore->rows, &restore->position);
+	store_close(store);
+}
+
+static int unlink_if_there(const char *path, const char *suffix)
+{
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	if (asprintf(&text, "%s%s", path, suffix) < 0)
+		return -ENOMEM;
+	r = io_unlink(text);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int rename_if_there(const char *path, const char *to, const char *suffix)
+{
+	_cleanup_free_ char *from_text = NULL, *to_text = NULL;
+	int r;
+
+	if (asprintf(&from_text, "%s%s", path, suffix) < 0)
+		return -ENOMEM;
+	if (asprintf(&to_text, "%s%s", to, suffix) < 0)
+		return -ENOMEM;
+	r = io_rename(from_text, to_text);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int sync_parent(const char *path)
+{
+	_cleanup_free_ char *parent = strdup(path);
+	char *slash = parent ? strrchr(parent, '/') : NULL;
+
+	if (!parent)
+		return -ENOMEM;
+	if (!slash)
+		return io_directory_sync(".");
+	slash[slash == parent ? 1 : 0] = '\0';
+	return io_directory_sync(parent);
+}
+
+static int fill(struct restore *restore)
+{
+	const char *path = restore->options->path;
+	int r = unlink_if_there(path, "-new");
+
+	if (r == 0)
+		r = unlink_if_there(path, "-new-wal");
+	if (r == 0)
+		r = io_job(fill_work, restore);
+	if (r == 0)
+		r = restore->result;
+	/* Its WAL is empty: all is in the database. */
+	return r ? r : unlink_if_there(path, "-new-wal");
+}
+
+/* The old WAL must be gone before the new database has the name that it belongs to. */
+static int replace(struct world *world, const char *path)
+{
+	_cleanup_free_ char *aside = NULL, *new_path = NULL;
+	int r;
+
+	if (asprintf(&aside, "%s.replaced-%" PRIu64, path,
+		     world->ops->wall_ns(world) / NSEC_PER_SEC) < 0)
+		return -ENOMEM;
+	if (asprintf(&new_path, "%s-new", path) < 0)
+		return -ENOMEM;
+	r = rename_if_there(path, aside, "");
+	if (r == 0)
+		r = rename_if_there(path, aside, "-wal");
+	if (r == 0)
+		r = sync_parent(path);
+	if (r == 0)
+		r = io_rename(new_path, path);
+	return r ? r : sync_parent(path);
+}
+
+static int choose(struct restore *restore, const char *from, const struct mirror_standings *hint)
+{
+	int r;
+
+	if (!from)
+		return choose_by_hint(restore, hint);
+	r = take(restore, from);
+	if (r)
+		return is_fatal(r) ? r : -ENODATA;
+	r = compare_others(restore);
+	return r ? r : compare_present(restore);
+}
+
+static int restore_run(struct world *world, struct restore *restore, const char *from)
+{
+	_cleanup_(mirror_standings_done) struct mirror_standings hint = {0};
+	int r = mirror_hint_read(restore->options->path, &hint);
+
+	if (r && (!from || is_fatal(r)))
+		return r;
+	r = choose(restore, from, &hint);
+	if (r)
+		return r;
+	restore->position = restore->look.end;
+	restore->position.generation = MAX(restore->look.end.generation, hint.generation) + 1;
+	r = remember(restore, &hint);
+	if (r == 0)
+		r = fill(restore);
+	return r ? r : replace(world, restore->options->path);
+}
+
+int mirror_restore(struct world *world, const struct catalog_options *options, const char *from,
+		   struct catalog_report *report)
+{
+	_cleanup_(restore_freep) struct restore *restore = calloc(1, sizeof(*restore));
+	int r;
+
+	if (!restore)
+		return -ENOMEM;
+	restore->options = options;
+	restore->report = report;
+	r = restore_run(world, restore, from);
+	if (r)
+		return r;
+	log_warning("catalog", "the catalog was restored from a mirror",
+		    "directory=\"%s\" sequence=%" PRIu64 " rows=%zu torn=%d", restore->directory,
+		    restore->look.end.sequence, restore->rows.count, restore->look.torn);
+	report->restored = true;
+	report->mirror_sequence = restore->look.end.sequence;
+	report->mirror_torn = restore->look.torn;
+	tell_report(restore, restore->directory, 0);
+	return 0;
+}
