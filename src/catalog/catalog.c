@@ -158,6 +158,24 @@ static void requests_fail(struct list *requests, int error)
 			request->result = error;
 }
 
+static void note_errors(struct catalog *catalog)
+{
+	struct store_request *request;
+
+	LIST_FOR_EACH (&catalog->held, request, struct store_request, link) {
+		int r = request->result;
+
+		if (r == 0 || r == -EIO || r == -EROFS || r == -ENOSPC || r == -ENOTRECOVERABLE)
+			catalog->write_error = r;
+	}
+}
+
+int catalog_get_error(struct catalog *catalog)
+{
+	reactor_assert_home(catalog->home);
+	return catalog->write_error;
+}
+
 void catalog_write_end(struct catalog *catalog, int error)
 {
 	struct store_request *request;
@@ -170,6 +188,7 @@ void catalog_write_end(struct catalog *catalog, int error)
 			request->result = error;
 		list_splice_back(&catalog->held, &catalog->writes);
 	}
+	note_errors(catalog);
 	requests_finish(&catalog->held);
 	catalog->upkeep = store_wants_upkeep(catalog->store);
 	catalog->busy = false;

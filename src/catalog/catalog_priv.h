@@ -17,6 +17,7 @@ struct mirror {
 	bool joined;   /* gets frames */
 	bool removed;  /* by a fiber that waits for the builder to leave it */
 	bool refused;
+	bool was_lost;
 	bool building;
 	int error;
 	uint64_t sequence, bytes, made_wall_ns;
@@ -88,6 +89,7 @@ struct catalog {
 	bool busy;
 	enum job job;
 	bool upkeep;
+	int write_error; /* of the disk, at the last write */
 	struct world_op op;
 	struct reactor_hook hook; /* starts a job once all fibers of a turn have queued theirs */
 	struct fiber_queue idle;

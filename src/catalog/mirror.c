@@ -13,7 +13,7 @@
  *     loses its standing, and nothing is acknowledged before that is durable: in the hint, in the
  *     database's row, and, because that row is a change like any other, in the other mirrors.
  *  3. The hint is written before the row, and says that a mirror stands only when it has all that
- *     is acknowledged. So when the database is gone, any one mirror that stands by the hint will do.
+ *     is acknowledged. So when the database is gone, any mirror that stands by the hint will do.
  *  4. The catalog stays busy from a write until its frame is through; frames never overlap.
  *  5. A sync is never retried: a mirror that failed gets new files (mirror_build.c).
  *
@@ -21,6 +21,8 @@
  * -ENOTRECOVERABLE and each tries to tell it first. A mirror that does not answer in time has
  * failed; its operation is left alone to end some day. In a dead world all ends with -ESHUTDOWN.
  */
+#include "catalog/mirror.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -71,6 +73,7 @@ void mirror_lose(struct mirror *mirror, int error)
 	mirror->standing = false;
 	mirror->joined = false;
 	mirror->error = error;
+	mirror->was_lost = true;
 	mirror->next_try_ns = reactor_now_ns(catalog->home) + (TRY_AGAIN_NS << doubled);
 	mirror->tries++;
 	mirror_kick(catalog);
@@ -673,6 +676,7 @@ static void info_fill(const struct mirror *mirror, struct catalog_mirror_info *i
 		      : mirror->error    ? CATALOG_MIRROR_LOST
 					 : CATALOG_MIRROR_BUILDING;
 	info->error = mirror->standing ? 0 : mirror->error;
+	info->was_lost = mirror->was_lost;
 	info->sequence = mirror->sequence;
 	info->bytes = mirror->bytes;
 	info->made_wall_ns = mirror->made_wall_ns;

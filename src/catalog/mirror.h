@@ -24,6 +24,7 @@ struct catalog_mirror_info {
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1];
 	enum catalog_mirror_state state;
 	int error;             /* why it is lost or refused */
+	bool was_lost;         /* since this catalog was opened */
 	uint64_t sequence;     /* of the last change that it has for certain */
 	uint64_t bytes;        /* of its files */
 	uint64_t made_wall_ns; /* when its snapshot was made */
@@ -42,6 +43,8 @@ int catalog_mirror_remove(struct catalog *catalog, const char *directory);
 /* Freed by the caller. */
 int catalog_mirror_list(struct catalog *catalog, struct catalog_mirror_info **ret_infos,
 			size_t *ret_count);
+/* Why the last write failed for reasons of the disk; 0 once one has succeeded. */
+int catalog_get_error(struct catalog *catalog);
 void catalog_get_position(struct catalog *catalog, struct catalog_position *ret_position);
 /* Until none is being built or about to be; for tests and for tools. */
 void catalog_mirror_wait(struct catalog *catalog);

@@ -26,8 +26,9 @@
 #include "catalog/catalog_priv.h"
 #include "reactor/io.h"
 
-#define LOG_LEAST (4 * MIB) /* a log is left behind when it is larger, */
-#define LOG_MOST  (16 * MIB) /* and in any case when it is larger than this; else than the snapshot */
+/* A log is left behind when it is larger than the snapshot, but not below and in any case above: */
+#define LOG_LEAST (4 * MIB)
+#define LOG_MOST  (16 * MIB)
 
 struct build {
 	struct mirror *mirror;
@@ -293,7 +294,7 @@ static void build(struct mirror *mirror)
 	free(build);
 	mirror->building = false;
 	if (r == 0) {
-		log_info("catalog", stood ? "a mirror's log was rolled" : "a mirror is in good standing",
+		log_info("catalog", stood ? "a mirror's log was rolled" : "a mirror is good",
 			 "directory=\"%s\" sequence=%" PRIu64 " bytes=%" PRIu64, mirror->directory,
 			 mirror->sequence, mirror->bytes);
 	} else if (mirror->standing) {
@@ -389,11 +390,11 @@ void mirror_close_files(struct mirror *mirror)
 
 static bool is_settled(struct catalog *catalog)
 {
+	uint64_t now_ns = reactor_now_ns(catalog->home);
 	const struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
-		if (mirror->building || (!mirror->removed && is_due(mirror,
-								     reactor_now_ns(catalog->home))))
+		if (mirror->building || is_due(mirror, now_ns))
 			return false;
 	return true;
 }

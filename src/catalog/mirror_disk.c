@@ -19,7 +19,8 @@ void mirror_path_of(const char *directory, const char *kind, uint64_t number,
 {
 	int length = kind ? snprintf(ret_path->text, sizeof(ret_path->text),
 				     "%s/catalog/%s-%016" PRIx64, directory, kind, number)
-			  : snprintf(ret_path->text, sizeof(ret_path->text), "%s/catalog", directory);
+			  : snprintf(ret_path->text, sizeof(ret_path->text), "%s/catalog",
+				     directory);
 
 	ASSERT(length < (int)sizeof(ret_path->text)); /* CATALOG_MIRROR_DIRECTORY_MAX leaves room */
 }
@@ -104,7 +105,8 @@ static int content_read(const char *path, uint64_t offset, size_t most,
 struct reading {
 	const char *directory;
 	struct mirror_look *look;
-	int (*apply)(void *arg, const struct mirror_entry *entry); /* NULL = headers and logs only */
+	/* NULL: headers and logs only. */
+	int (*apply)(void *arg, const struct mirror_entry *entry);
 	void *arg;
 	bool has_gap; /* between two logs: a rebuild that did not end, or did not begin here */
 };

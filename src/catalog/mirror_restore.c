@@ -3,10 +3,10 @@
  * Makes the database again from a mirror.
  *
  * Order: the mirror is read and checked in whole; the hint says where it is, so that a crash in the
- * middle leads here again; a new database is filled under another name and synced; what was there is
- * renamed to FILE.replaced-SECONDS; the new one takes its name. Its generation is greater than that
- * of all mirrors and of what was replaced, so these are older from now on, and if the replaced file
- * comes back, the mirrors prove that it is.
+ * middle leads here again; a new database is filled under another name and synced; what was there
+ * is renamed to FILE.replaced-SECONDS; the new one takes its name. Its generation is greater than
+ * that of all mirrors and of what was replaced, so these are older from now on, and if the replaced
+ * file comes back, the mirrors prove that it is.
  */
 #include <errno.h>
 #include <inttypes.h>

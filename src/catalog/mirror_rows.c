@@ -115,10 +115,12 @@ int mirror_rows_settle(struct mirror_rows *rows)
 		return -ENOMEM;
 	changes_reduce(rows);
 	while (i < rows->count || j < rows->change_count) {
-		int order = i == rows->count          ? 1
-			    : j == rows->change_count ? -1
-						      : mirror_key_compare(&rows->rows[i].key,
-									   &rows->changes[j].row.key);
+		int order = 1;
+
+		if (j == rows->change_count)
+			order = -1;
+		else if (i < rows->count)
+			order = mirror_key_compare(&rows->rows[i].key, &rows->changes[j].row.key);
 
 		if (order < 0) {
 			merged[count++] = rows->rows[i++];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * All rows of a mirror in memory, in the order of their keys. First those of the snapshot are added,
- * then changes are applied, which wait until mirror_rows_settle() or a change that needs the order.
+ * All rows of a mirror in memory, in the order of their keys. First those of the snapshot are
+ * added, then changes are applied, which wait until mirror_rows_settle() or until one that needs
+ * the order.
  */
 #include "catalog/mirror_format.h"
 

@@ -20,8 +20,9 @@ static int insert(struct store *store, const struct catalog_row *row)
 							 SQLITE_STATIC)
 				     : sqlite3_bind_zeroblob(statement, 3, 0);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_bind_int64(
-			statement, 4, store_row_crc(&row->key, row->version, row->value, row->length));
+		rc = sqlite3_bind_int64(statement, 4,
+					store_row_crc(&row->key, row->version, row->value,
+						      row->length));
 	if (rc != SQLITE_OK)
 		return store_error(store, rc, "bind");
 	return store_run(store, STORE_PUT);

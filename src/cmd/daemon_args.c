@@ -16,6 +16,8 @@ const char daemon_help_text[] =
 	"  --config FILE    configuration (default " CONFIG_DEFAULT_FILE ", if it is there)\n"
 	"  --socket PATH    socket of the API (default " CONFIG_DEFAULT_SOCKET ")\n"
 	"  --reactors N     threads that do the work (default: all CPUs but one)\n"
+	"  --restore-catalog DIR\n"
+	"                   take the copy of the catalog on this disk of a pool first\n"
 	"  --check-config   only say what is wrong with the configuration\n"
 	"  --version        print the version\n"
 	"  --help           this text\n\n"
@@ -26,6 +28,7 @@ enum {
 	OPTION_CONFIG,
 	OPTION_SOCKET,
 	OPTION_REACTORS,
+	OPTION_RESTORE,
 	OPTION_CHECK,
 	OPTION_VERSION,
 	OPTION_HELP
@@ -36,6 +39,7 @@ static const struct option options[] = {
 	{"config", required_argument, NULL, OPTION_CONFIG},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"reactors", required_argument, NULL, OPTION_REACTORS},
+	{"restore-catalog", required_argument, NULL, OPTION_RESTORE},
 	{"check-config", no_argument, NULL, OPTION_CHECK},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{"help", no_argument, NULL, OPTION_HELP},
@@ -43,7 +47,7 @@ static const struct option options[] = {
 };
 
 struct given {
-	const char *state, *config, *socket, *reactors;
+	const char *state, *config, *socket, *reactors, *restore;
 	enum daemon_action action;
 };
 
@@ -63,6 +67,8 @@ static int parse_options(int argc, char **argv, struct given *given, config_faul
 			given->socket = optarg;
 		else if (option == OPTION_REACTORS)
 			given->reactors = optarg;
+		else if (option == OPTION_RESTORE)
+			given->restore = optarg;
 		else if (option == OPTION_CHECK)
 			given->action = DAEMON_CHECK_CONFIG;
 		else if (option == OPTION_VERSION)
@@ -144,6 +150,9 @@ int daemon_args_parse(int argc, char **argv, struct config *ret_config,
 	if (given.socket)
 		r |= set_path(given.socket, ret_config->socket, sizeof(ret_config->socket),
 			      "--socket", fault, arg);
+	if (given.restore)
+		r |= set_path(given.restore, ret_config->restore_catalog,
+			      sizeof(ret_config->restore_catalog), "--restore-catalog", fault, arg);
 	if (given.reactors)
 		r |= set_reactors(given.reactors, ret_config, fault, arg);
 	r |= config_check(ret_config, fault, arg);

@@ -223,6 +223,8 @@ static int start_node(void *arg)
 		.reactors = daemon->reactors,
 		.reactor_count = daemon->reactor_count,
 		.state_directory = config->state,
+		.restore_catalog =
+			config->restore_catalog[0] ? config->restore_catalog : NULL,
 		.map_budget_bytes = config_map_bytes(config),
 		.iscsi_enabled = config->iscsi_enabled,
 		.iscsi = {.address = config->iscsi_address,

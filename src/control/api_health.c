@@ -194,6 +194,47 @@ static void check_node(struct api_request *request)
 	}
 }
 
+static void check_mirror(struct api_request *request, const struct catalog_mirror_info *info)
+{
+	if (info->state == CATALOG_MIRROR_REFUSED)
+		find(request, EVENT_ERROR, info->directory,
+		     "is it the right disk? Was the state directory set back? See the manual of "
+		     "sarsend",
+		     "the copy of the catalog there is %s",
+		     info->error == -ESTALE ? "newer than the catalog" : "of another catalog");
+	else if (info->state == CATALOG_MIRROR_LOST)
+		find(request, EVENT_WARNING, info->directory,
+		     "check the disk and its mount; it is tried again now and then",
+		     "it has no good copy of the catalog: %s", error_text(info->error));
+}
+
+static int check_catalog(struct api_request *request)
+{
+	_cleanup_free_ struct catalog_mirror_info *infos = NULL;
+	struct catalog *catalog = request->node->catalog;
+	const char *good = NULL;
+	char remedy[400];
+	size_t count;
+	int r = catalog_mirror_list(catalog, &infos, &count);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		check_mirror(request, &infos[i]);
+		if (!good && infos[i].state == CATALOG_MIRROR_GOOD)
+			good = infos[i].directory;
+	}
+	r = catalog_get_error(catalog);
+	if (r == 0)
+		return 0;
+	snprintf(remedy, sizeof(remedy),
+		 "check the disk of the state directory; if it is lost, start on another one with "
+		 "--restore-catalog %.250s",
+		 good ? good : "and the directory of a pool's disk");
+	find(request, EVENT_ERROR, "catalog", remedy, "it takes no changes: %s", error_text(r));
+	return 0;
+}
+
 int api_health_show(struct api_request *request)
 {
 	int r;
@@ -202,6 +243,9 @@ int api_health_show(struct api_request *request)
 	r = check_pools(request);
 	if (r < 0)
 		return api_fail_errno(request, r, "check", "pools");
+	r = check_catalog(request);
+	if (r < 0)
+		return api_fail_errno(request, r, "check", "catalog");
 	check_vdisks(request);
 	check_controllers(request);
 	check_node(request);

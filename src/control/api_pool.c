@@ -64,6 +64,8 @@ static int create(struct api_request *request, const struct pool_spec *spec)
 	}
 	if (r == 0)
 		r = pool->error;
+	if (r == 0)
+		(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	if (r < 0)
 		return api_fail_errno(request, r, "create pool", spec->name);
 	request->result = pool_to_json(pool);

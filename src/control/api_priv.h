@@ -49,5 +49,6 @@ api_handler api_iscsi_export, api_iscsi_unexport, api_iscsi_list, api_iscsi_sess
 api_handler api_nvme_create, api_nvme_list, api_nvme_show, api_nvme_usage, api_nvme_attach,
 	api_nvme_detach, api_nvme_namespaces, api_nvme_keeper_replace, api_nvme_delete;
 api_handler api_job_list, api_job_show, api_job_cancel, api_job_wait;
+api_handler api_catalog_show, api_catalog_verify;
 api_handler api_stats_show, api_node_show;
 api_handler api_event_list, api_event_follow, api_health_show;

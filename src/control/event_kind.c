@@ -48,6 +48,19 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_CONTROLLER_FAILED] = {"controller-failed", EVENT_ERROR,
 				     "An NVMe controller is not served; see the text. It is tried "
 				     "again now and then."},
+	[EVENT_CATALOG_RESTORED] = {"catalog-restored", EVENT_WARNING,
+				    "The catalog was missing or damaged and was made again from a "
+				    "mirror; the old file lies beside it. Check the disk of the "
+				    "state directory."},
+	[EVENT_CATALOG_MIRROR_LOST] = {"catalog-mirror-lost", EVENT_WARNING,
+				       "The disk of a pool has no good copy of the catalog: check "
+				       "the disk and its mount. It is tried again now and then."},
+	[EVENT_CATALOG_MIRROR_GOOD] = {"catalog-mirror-good", EVENT_INFO,
+				       "The disk has a good copy of the catalog again."},
+	[EVENT_CATALOG_MIRROR_REFUSED] = {"catalog-mirror-refused", EVENT_ERROR,
+					  "The copy of the catalog on a disk is newer than the "
+					  "catalog, or of another: is it the right disk? Was the "
+					  "state directory set back? It is not written over."},
 	[EVENT_JOB_DONE] = {"job-done", EVENT_INFO, "A job ended well."},
 	[EVENT_JOB_FAILED] = {"job-failed", EVENT_ERROR, "A job ended early; see the text."},
 	[EVENT_JOB_CANCELLED] = {"job-cancelled", EVENT_INFO, "A job was cancelled."},

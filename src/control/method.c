@@ -284,6 +284,21 @@ static const struct method_column health_columns[] = {
 	{0},
 };
 
+static const struct method_column catalog_columns[] = {
+	{"path", "PATH", COLUMN_TEXT},         {"kind", "KIND", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},       {"sequence", "SEQUENCE", COLUMN_COUNT},
+	{"size", "SIZE", COLUMN_SIZE},         {"made", "MADE", COLUMN_TEXT},
+	{"error", "ERROR", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column catalog_verify_columns[] = {
+	{"rows", "ROWS", COLUMN_COUNT},
+	{"mirrors", "MIRRORS", COLUMN_COUNT},
+	{"differences", "DIFFERENCES", COLUMN_COUNT},
+	{0},
+};
+
 static const struct method_column doctor_columns[] = {
 	{"verdict", "VERDICT", COLUMN_TEXT},
 	{"check", "CHECK", COLUMN_TEXT},
@@ -543,6 +558,15 @@ static const struct method methods[METHOD_COUNT] = {
 		       PARAMS(PARAM("name", PARAM_VDISK, PARAM_POSITIONAL,
 				    "only this vDisk (default: all)")),
 		       stats_columns, METHOD_PRINT_ROWS),
+	[METHOD_CATALOG_SHOW] =
+		METHOD("catalog", "show", ROLE_READER,
+		       "show the catalog and its mirrors on the disks of pools", NO_PARAMS,
+		       catalog_columns, METHOD_PRINT_ROWS),
+	[METHOD_CATALOG_VERIFY] =
+		METHOD("catalog", "verify", ROLE_OPERATOR,
+		       "read the catalog and its mirrors and compare all rows; a mirror that "
+		       "differs is built again",
+		       NO_PARAMS, catalog_verify_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_NODE_SHOW] = METHOD("node", "show", ROLE_READER, "show the daemon itself",
 				    NO_PARAMS, node_fields, METHOD_PRINT_FIELDS),
 	[METHOD_EVENT_LIST] = METHOD(
@@ -595,6 +619,7 @@ static const struct {
 	{"nvme", "NVMe disks of virtual machines"},
 	{"job", "work that goes on in the background"},
 	{"stats", "operations, bytes and latencies"},
+	{"catalog", "what the daemon knows, and its copies"},
 	{"node", "the daemon"},
 	{"event", "what has happened, with reason codes"},
 	{"health", "what is wrong now"},

@@ -26,32 +26,6 @@ void node_get_reactor_stats(struct node *node, unsigned index, struct reactor_st
 			 ret_stats); /* is 0 */
 }
 
-static int open_catalog(struct node *node, struct error *error)
-{
-	char path[4200];
-	const struct catalog_options options = {
-		.path = path, .vfs = node->options.catalog_vfs, .create = true};
-	int r;
-
-	if (snprintf(path, sizeof(path), "%s/catalog.db", node->options.state_directory) >=
-	    (int)sizeof(path))
-		r = -ENAMETOOLONG;
-	else
-		r = catalog_open(node->options.world, &options, &node->catalog);
-	if (r == -EUCLEAN)
-		error_set(error, ERROR_DAMAGED, path, "restore it from a copy, or rebuild it",
-			  "the catalog %s is damaged", path);
-	else if (r == -EPROTONOSUPPORT)
-		error_set(error, ERROR_DAMAGED, path,
-			  "start the version that wrote it, or a newer one",
-			  "the catalog %s was written by a newer version of Sarsen", path);
-	else if (r < 0)
-		error_set(error, error_code_of(r), path,
-			  "see the log; the state directory must be writable and in no other use",
-			  "the catalog %s cannot be opened (error %d)", path, -r);
-	return r;
-}
-
 struct cache_call {
 	struct node *node;
 	unsigned index;
@@ -150,8 +124,10 @@ static int open_objects(struct node *node)
 
 static int open_all(struct node *node, struct error *error)
 {
-	int r = open_catalog(node, error);
+	int r = node_catalog_open(node, error);
 
+	if (r == 0)
+		r = node_catalog_start(node, error);
 	if (r == 0)
 		r = open_caches(node);
 	if (r == 0)
@@ -242,5 +218,6 @@ void node_stop(struct node *node)
 	events_close(node->events);
 	if (node->catalog)
 		catalog_close(node->catalog);
+	free(node->catalog_watch.infos);
 	free(node);
 }

@@ -29,6 +29,8 @@ struct node_options {
 	unsigned reactor_count;
 	const char *state_directory; /* exists; holds catalog.db */
 	const char *catalog_vfs;     /* NULL = the system's */
+	const char *restore_catalog; /* NULL, or the directory of a disk whose mirror takes the
+					catalog's place */
 	uint64_t map_budget_bytes;   /* for the maps of all vDisks */
 	bool iscsi_enabled;
 	struct iscsi_server_options iscsi;

@@ -135,9 +135,11 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 		if (vdisk->info.pool_id == pool->id)
 			return -EBUSY;
 	r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
-	if (r == 0)
-		remove_entry(pool);
-	return r;
+	if (r)
+		return r;
+	remove_entry(pool);
+	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
+	return 0;
 }
 
 static int info_at_home(void *arg)

@@ -14,6 +14,7 @@
  *     it up again after each suspension, or use it, are safe.
  */
 #include "base/histogram.h"
+#include "catalog/mirror.h"
 #include "control/event.h"
 #include "control/job.h"
 #include "control/node.h"
@@ -106,6 +107,12 @@ struct node {
 		struct fiber_queue queue;
 		bool started, runs;
 	} watch;
+	struct { /* node_catalog.c */
+		struct catalog_report report;
+		struct catalog_mirror_info *infos; /* as told last */
+		size_t count;
+		unsigned turns;
+	} catalog_watch;
 	struct jobs *jobs;
 	struct fiber_mutex lock;
 	struct fiber_queue changed; /* an operation or a use of a vDisk has ended */
@@ -115,6 +122,14 @@ struct node {
 
 struct reactor *node_next_reactor(struct node *node);
 void node_get_reactor_stats(struct node *node, unsigned index, struct reactor_stats *ret_stats);
+
+/* node_catalog.c */
+int node_catalog_open(struct node *node, struct error *error);
+/* Before pools open. Fails only when a mirror on a pool's disk is newer than the catalog. */
+int node_catalog_start(struct node *node, struct error *error);
+/* Makes a mirror on each disk of each pool, and no other. */
+int node_catalog_sync(struct node *node);
+void node_catalog_watch(struct node *node);
 
 /* node_pool.c */
 struct node_pool *node_pool_find(struct node *node, const char *name);

@@ -132,6 +132,7 @@ static void watch_run(struct fiber_task *task)
 	struct node *node = CONTAINER_OF(task, struct node, watch.task);
 
 	while (!node->stopping) {
+		node_catalog_watch(node);
 		watch_pools(node);
 		watch_vdisks(node);
 		if (!node->stopping)

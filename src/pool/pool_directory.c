@@ -106,6 +106,8 @@ static int name_check(const char *directory, const char *name)
 		return spares_check(directory, false);
 	if (strcmp(name, "groups") == 0)
 		return expect_groups_empty(directory);
+	if (strcmp(name, "catalog") == 0) /* where a mirror of the catalog was */
+		return expect_empty(directory, name);
 	log_error("pool", "the directory has other content", "directory=\"%s\" name=\"%s\"",
 		  directory, name);
 	return -ENOTEMPTY;

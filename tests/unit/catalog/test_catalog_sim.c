@@ -7,9 +7,9 @@
  *  - what was refused is not; what was cut off by a crash is there as a whole or not at all;
  *  - an id is given once.
  *
- * In half of the runs the catalog has mirrors on one to three disks that fail too; between two lives
- * the database may be taken away, or be damaged, and is made again from a mirror then. When no mirror
- * may be used, it is put back: nothing was changed.
+ * In half of the runs the catalog has mirrors on one to three disks that fail too; between two
+ * lives the database may be taken away and is made again from a mirror then. When no mirror may be
+ * used, it is put back: nothing was changed.
  *
  * Each fiber owns a group of rows. A transaction has a number, and all rows that it leaves in the
  * group carry it. An argument FIRST:COUNT chooses the seeds, SARSEN_TRACE=1 prints every event.
@@ -375,6 +375,7 @@ static void open_run(void *arg)
 	if (r)
 		m->catalog = NULL;
 	if (r == -ENODATA) {
+		sim_crash_nth(m->rig.sim, 0, SIM_CRASH_POWER); /* not while the test does this */
 		put_back_run(m);
 		m->put_back++;
 		open_run(m);
@@ -455,7 +456,8 @@ static void set_mirror_faults(struct model *m, bool any)
 		if (kind == 3)
 			faults.write_error_ppm = 1000000;
 		sim_disk_set_faults(m->rig.sim, mirror_disks[i], &faults);
-		sim_disk_set_capacity(m->rig.sim, mirror_disks[i], kind == 4 ? 64 * KIB : DISK_BYTES);
+		sim_disk_set_capacity(m->rig.sim, mirror_disks[i],
+				      kind == 4 ? 64 * KIB : DISK_BYTES);
 	}
 }
 
