@@ -20,10 +20,10 @@
 
 static uint8_t medium[BLOCK * BLOCKS];
 static uint8_t mapped[BLOCKS];
-static unsigned flushes, aborts, saves;
+static unsigned flushes, aborts, saves, reads;
 static uint8_t saved[SCSI_PERSIST_BYTES];
 static size_t saved_length;
-static int next_error;
+static int next_error, status_error;
 
 struct fixture {
 	struct block_volume volume;
@@ -65,15 +65,16 @@ static int perform_io(struct block_request *request)
 {
 	static uint8_t data[2 * SCSI_SEGMENT_BYTES];
 	uint64_t first = request->offset / BLOCK, count = request->length / BLOCK;
-	int r = next_error;
+	int *error = request->op == BLOCK_STATUS ? &status_error : &next_error, r = *error;
 
-	next_error = 0;
+	*error = 0;
 	if (r < 0)
 		return r;
 	assert_true(request->offset + request->length <= sizeof(medium));
 	assert_int_equal(request->length % BLOCK, 0);
 	switch (request->op) {
 	case BLOCK_READ:
+		reads++;
 		assert_int_equal(request->iov[0].iov_len, request->length);
 		memcpy(request->iov[0].iov_base, medium + request->offset, request->length);
 		return 0;
@@ -438,7 +439,10 @@ static void inquiry(void **state)
 	}
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x80, 0, 255, 0), SCSI_GOOD);
 	assert_int_equal(get_be16(f.in + 2), 32);
-	assert_memory_equal(f.in + 4, "0000000000000000" "1234567890abcdef", 32);
+	assert_memory_equal(f.in + 4,
+			    "0000000000000000"
+			    "1234567890abcdef",
+			    32);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
 	assert_memory_equal(f.in + 8, "\x32\x34\x56\x78\x90\xab\xcd\xef", 8);
 	(void)RUN(0, 255, 0x12, 1, 0x99, 0, 255, 0);
@@ -455,7 +459,10 @@ static void identifiers_of_two_nodes(void **state)
 	(void)state;
 	f.unit.identity = UINT64_C(0xfedcba9876543210);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x80, 0, 255, 0), SCSI_GOOD);
-	assert_memory_equal(f.in + 4, "fedcba9876543210" "1234567890abcdef", 32);
+	assert_memory_equal(f.in + 4,
+			    "fedcba9876543210"
+			    "1234567890abcdef",
+			    32);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0x83, 0, 255, 0), SCSI_GOOD);
 	memcpy(naa, f.in + 8, sizeof(naa));
 	memcpy(t10, f.in + 20, sizeof(t10));
@@ -961,6 +968,7 @@ static void copy_moves_data(void **state)
 
 	(void)state;
 	memset(medium, 0xaa, sizeof(medium));
+	memset(mapped, 1, sizeof(mapped));
 	memset(medium, 0, 512);
 	begin_list(own, 2);
 	(void)add_segment(0, 1, 1, 0, 3000);     /* zeros: given back */
@@ -975,6 +983,35 @@ static void copy_moves_data(void **state)
 	assert_int_equal(get_be32(f.in + 8), 2001 / 2);
 	(void)run(status, 16, 0, 12); /* told once */
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+}
+
+static void copies_skip_holes(void **state)
+{
+	const unsigned first = 40, count = 2000, to = 2048;
+
+	(void)state;
+	begin_list(own, 1);
+	(void)add_segment(0, 0, count, first, to);
+	memset(medium, 0x33, sizeof(medium));
+	memset(mapped, 0, sizeof(mapped));
+	memset(mapped + first + 3, 1, 2);    /* data shorter than a piece's unit */
+	memset(mapped + first + 700, 1, 90); /* data in the middle, its ends at no unit */
+	for (unsigned i = first; i < first + count; i++) {
+		if (!mapped[i])
+			memset(medium + i * BLOCK, 0, BLOCK);
+	}
+	memset(mapped + to, 1, count); /* is there before the copy, and goes */
+	reads = 0;
+	assert_int_equal(copy(list_length()), SCSI_GOOD);
+	assert_memory_equal(medium + to * BLOCK, medium + first * BLOCK, count * BLOCK);
+	assert_true(reads <= 4);
+	for (unsigned i = 0; i < count; i++) { /* not thicker than by the ends of pieces */
+		if (i > 16 && (i < 690 || i > 800))
+			assert_int_equal(mapped[to + i], 0);
+	}
+	status_error = -EIO;
+	assert_int_equal(copy(list_length()), SCSI_GOOD);
+	assert_memory_equal(medium + to * BLOCK, medium + first * BLOCK, count * BLOCK);
 }
 
 static void copy_in_bytes_with_long_identifier(void **state)
@@ -1000,6 +1037,7 @@ static void copy_in_bytes_with_long_identifier(void **state)
 	put_be64(segment + 20, 100);
 	put_be16(segment + 28, 512);
 	memset(medium + 512, 0x55, 1024);
+	memset(mapped, 1, sizeof(mapped));
 	assert_int_equal(run(cdb, 16, 112, 0), SCSI_GOOD);
 	assert_memory_equal(medium + 100 * BLOCK, medium + 512, 1024);
 	assert_int_equal(run(status, 16, 0, 64), SCSI_GOOD);
@@ -1071,6 +1109,7 @@ static void copy_respects_the_units(void **state)
 	scsi_nexus_init(&mine, &second, f.nexus.port);
 	scsi_nexus_init(&theirs, &second, f.other.port);
 	memset(medium, 0x77, 8 * BLOCK);
+	memset(mapped, 1, sizeof(mapped));
 	begin_list(serials, 2);
 	(void)add_segment(0, 1, 8, 0, 100);
 	second.read_only = true;
@@ -1189,6 +1228,7 @@ int main(void)
 		cmocka_unit_test_setup(reservations_are_saved, setup),
 		cmocka_unit_test_setup(space_has_a_threshold, setup),
 		cmocka_unit_test_setup(copy_moves_data, setup),
+		cmocka_unit_test_setup(copies_skip_holes, setup),
 		cmocka_unit_test_setup(copy_in_bytes_with_long_identifier, setup),
 		cmocka_unit_test_setup(copy_lists_are_checked, setup),
 		cmocka_unit_test_setup(copy_respects_the_units, setup),

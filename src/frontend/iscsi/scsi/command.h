@@ -72,6 +72,7 @@ struct scsi_command {
 	uint32_t index, count;
 	struct {                         /* EXTENDED COPY */
 		uint64_t to, left, done; /* bytes */
+		uint64_t stored;         /* bytes that follow and are data; 0: not known */
 		uint32_t list_id;
 		uint16_t cscds_at, cscds, segment_at; /* in the buffer */
 		bool held;

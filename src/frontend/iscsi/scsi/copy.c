@@ -3,10 +3,14 @@
  * EXTENDED COPY with both lengths of list identifiers (SPC-4 6.4, 6.5) and RECEIVE COPY RESULTS
  * (6.23 to 6.25): copies between the units of one target.
  *
- * The list is checked as a whole before anything is copied. Then segment by segment a piece is read
- * into the command's buffer, behind the list, and written. The units are looked up anew for every
- * piece: one may be removed, write protected or reserved by others meanwhile. Zeros are written as
- * such, so a copy of a thin disk is as thin.
+ * The list is checked as a whole before anything is copied. Then segment by segment the source is
+ * asked where it has data. A hole is written as zeros at once, however long it is; data is read
+ * into the command's buffer, behind the list, and written, piece by piece. Zeros that were stored
+ * are written as such, too, so a copy of a thin disk is as thin. The units are looked up anew for
+ * every piece: one may be removed, write protected or reserved by others meanwhile.
+ *
+ * A piece is one request at a time, so that a copy takes no more of a volume than any other
+ * command.
  */
 #include "frontend/iscsi/scsi/copy.h"
 
@@ -18,6 +22,7 @@
 
 #define DATA_AT        4096u /* of the pieces, in the buffer; the list stands before them */
 #define BUFFER_MINIMUM (64u * 1024)
+#define PIECE_UNIT     4096u /* a multiple of any unit's blocks */
 #define ACTION_LID4    0x01
 
 #define HEADER_LID1_BYTES 16u
@@ -26,7 +31,7 @@
 
 _Static_assert(HEADER_LID4_BYTES + SCSI_COPY_LIST_MAX <= DATA_AT, "the list stays before the data");
 
-enum state { STATE_SEGMENT, STATE_READ, STATE_WRITTEN };
+enum state { STATE_SEGMENT, STATE_STATUS, STATE_READ, STATE_WRITTEN };
 enum list_id_usage { USAGE_HOLD = 0, USAGE_DISCARD = 2, USAGE_NONE = 3 };
 
 struct segment {
@@ -210,6 +215,7 @@ static enum scsi_step begin_segment(struct scsi_command *command)
 	    (command->copy.to | length) % to->volume->block_bytes)
 		return abort_copy(command, SCSI_ASC_INEXACT_SEGMENT);
 	command->copy.left = length;
+	command->copy.stored = 0;
 	return next_piece(command);
 }
 
@@ -217,14 +223,16 @@ static uint32_t piece(const struct scsi_command *command, const struct scsi_unit
 		      const struct scsi_unit *to)
 {
 	const struct scsi_unit *units[] = {from, to};
+	uint64_t stored = ALIGN_UP(command->copy.stored, (uint64_t)PIECE_UNIT);
 	uint64_t n = MIN(command->copy.left, (uint64_t)(command->buffer_size - DATA_AT));
 
+	n = MIN(n, stored);
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (units[i]->volume->max_transfer_bytes > 0)
 			n = MIN(n, (uint64_t)units[i]->volume->max_transfer_bytes);
 	}
 	/* A multiple of both blocks, whatever they are. */
-	return (uint32_t)(n < command->copy.left ? n - n % 4096 : n);
+	return (uint32_t)(n < command->copy.left ? n - n % PIECE_UNIT : n);
 }
 
 static enum scsi_step next_piece(struct scsi_command *command)
@@ -245,8 +253,12 @@ static enum scsi_step next_piece(struct scsi_command *command)
 	if (!to)
 		return from ? abort_copy(command, SCSI_ASC_UNREACHABLE_COPY_TARGET)
 			    : SCSI_STEP_DONE;
-	command->state = STATE_READ;
 	command->io_unit = from;
+	if (command->copy.stored == 0) {
+		command->state = STATE_STATUS;
+		return scsi_io(command, BLOCK_STATUS, 0, command->offset, command->copy.left);
+	}
+	command->state = STATE_READ;
 	return scsi_io_data(command, BLOCK_READ, 0, command->buffer + DATA_AT,
 			    piece(command, from, to));
 }
@@ -256,29 +268,66 @@ static bool is_zero(const uint8_t *data, size_t length)
 	return data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
 }
 
+/* The unit to write to, or NULL: the copy has ended. */
+static struct scsi_unit *open_destination(struct scsi_command *command, unsigned *ret_flags)
+{
+	struct segment segment;
+	struct scsi_unit *to;
+
+	decode(command->buffer + command->copy.segment_at, &segment);
+	to = open_unit(command, segment.to, SCSI_ACCESS_WRITE);
+	if (to)
+		*ret_flags = to->write_cache ? 0 : BLOCK_FUA;
+	return to;
+}
+
+static enum scsi_step write_zeros(struct scsi_command *command, uint64_t length)
+{
+	unsigned flags = 0;
+	struct scsi_unit *to = open_destination(command, &flags);
+
+	if (!to)
+		return SCSI_STEP_DONE;
+	command->state = STATE_WRITTEN;
+	command->io_unit = to;
+	return scsi_io(command, BLOCK_WRITE_ZEROES, flags | (to->thin ? 0 : BLOCK_NO_RELEASE),
+		       command->copy.to, length);
+}
+
 static enum scsi_step write_piece(struct scsi_command *command)
 {
 	uint64_t length = command->request.length;
 	uint8_t *data = command->buffer + DATA_AT;
-	struct segment segment;
 	struct scsi_unit *to;
-	unsigned flags;
+	unsigned flags = 0;
 	enum scsi_step step;
 
-	decode(command->buffer + command->copy.segment_at, &segment);
-	to = open_unit(command, segment.to, SCSI_ACCESS_WRITE);
+	if (is_zero(data, length))
+		return write_zeros(command, length);
+	to = open_destination(command, &flags);
 	if (!to)
 		return SCSI_STEP_DONE;
-	flags = to->write_cache ? 0 : BLOCK_FUA;
 	command->state = STATE_WRITTEN;
 	command->io_unit = to;
-	if (is_zero(data, length)) {
-		flags |= to->thin ? 0 : BLOCK_NO_RELEASE;
-		return scsi_io(command, BLOCK_WRITE_ZEROES, flags, command->copy.to, length);
-	}
 	step = scsi_io_data(command, BLOCK_WRITE, flags, data, (uint32_t)length);
 	command->request.offset = command->copy.to;
 	return step;
+}
+
+/* Where the source does not tell, everything counts as data. */
+static enum scsi_step take_status(struct scsi_command *command)
+{
+	const struct block_status *status = &command->request.status;
+	uint64_t length = command->copy.left;
+
+	if (command->io_result == 0)
+		length = MIN(status->length, command->copy.left);
+	if (length < command->copy.left)
+		length -= length % PIECE_UNIT;
+	if (command->io_result == 0 && length > 0 && (!status->allocated || status->zero))
+		return write_zeros(command, length);
+	command->copy.stored = MAX(length, (uint64_t)1); /* a piece covers it, however short */
+	return next_piece(command);
 }
 
 static enum scsi_step copy_next(struct scsi_command *command)
@@ -288,6 +337,8 @@ static enum scsi_step copy_next(struct scsi_command *command)
 	switch ((enum state)command->state) {
 	case STATE_SEGMENT:
 		return begin_segment(command);
+	case STATE_STATUS:
+		return take_status(command);
 	case STATE_READ:
 		return command->io_result < 0 ? io_failed(command, false) : write_piece(command);
 	case STATE_WRITTEN:
@@ -298,6 +349,7 @@ static enum scsi_step copy_next(struct scsi_command *command)
 	command->offset += length;
 	command->copy.to += length;
 	command->copy.left -= length;
+	command->copy.stored -= MIN(command->copy.stored, length);
 	command->copy.done += length;
 	return next_piece(command);
 }
