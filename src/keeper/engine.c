@@ -50,6 +50,7 @@ static void engine_send(struct keeper *keeper, const struct vfu_link_message *me
 	if (keeper->engine_fd < 0)
 		return;
 	r = send_message(keeper->engine_fd, message, fds, fd_count);
+	vfu_store(&keeper->shared->told, keeper->shared->told + 1);
 	keeper->engine_told = true;
 	if (r == 0 || r == -EPIPE)
 		return; /* a hang-up shows in the loop */

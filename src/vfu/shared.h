@@ -30,8 +30,8 @@
 
 /* CAP (NVMe 1.4, 3.1.1) of a controller: MQES, CQR, TO 127.5 s (rule 6), NVM command set, pages and
  * doorbell stride of 4 KiB and 4 bytes only. VS is 1.4. */
-#define VFU_CAP                                                                            \
-	((uint64_t)(VFU_QUEUE_DEPTH - 1) | UINT64_C(1) << 16 | UINT64_C(0xff) << 24 |       \
+#define VFU_CAP                                                                       \
+	((uint64_t)(VFU_QUEUE_DEPTH - 1) | UINT64_C(1) << 16 | UINT64_C(0xff) << 24 | \
 	 UINT64_C(1) << 37)
 #define VFU_VS 0x00010400u
 
@@ -75,8 +75,8 @@ struct vfu_sq {         /* E */
 	uint16_t depth; /* entries */
 	uint16_t cqid;
 	uint16_t priority;
-	uint16_t fetched; /* command_count % depth, for people */
-	uint32_t epoch; /* of its sequences: admin.generation when it was made */
+	uint16_t fetched;       /* command_count % depth, for people */
+	uint32_t epoch;         /* of its sequences: admin.generation when it was made */
 	uint64_t command_count; /* fetched since it was created, also the next command's sequence:
 				 * the commit point of rule 2 */
 };
@@ -124,8 +124,8 @@ struct vfu_admin_state {
 	uint64_t namespaces_changed[16];     /* bitmap of nsid 1 to 1024 */
 	uint64_t direct_vectors[4];          /* bitmap: interrupts that are not coalesced */
 	uint8_t host_id[16];
-	uint64_t generation; /* names this epoch of sequences; survives resets */
-	uint64_t notice_total, notices[16];  /* reservation notices: nsid << 8 | type, in order */
+	uint64_t generation;                /* names this epoch of sequences; survives resets */
+	uint64_t notice_total, notices[16]; /* reservation notices: nsid << 8 | type, in order */
 	uint32_t notice_count;
 	uint8_t reserved[60];
 };
@@ -159,6 +159,9 @@ struct vfu_shared {
 	uint32_t doorbells_mapped; /* K, at start: the guest may write doorbells without a trap */
 	uint32_t msix_enabled;     /* K: MSI-X rather than INTx */
 	struct vfu_counters counters;
+	/* K: messages on the engine's link. The client gets its answer after the message that its
+	 * request caused, so an engine that has seen what the client did next finds it counted. */
+	uint64_t told;
 	_Alignas(64) struct vfu_registers registers;
 	_Alignas(64) struct vfu_admin_state admin;
 	_Alignas(64) struct vfu_sq sqs[VFU_QUEUE_COUNT];
@@ -167,6 +170,8 @@ struct vfu_shared {
 	_Alignas(64) uint8_t pci_config[VFU_PAGE_BYTES]; /* K */
 	_Alignas(64) struct vfu_slot slots[VFU_SLOT_COUNT];
 };
+
+static_assert(offsetof(struct vfu_shared, registers) == 128, "known to keepers without `told`");
 
 /* BAR0 + 0x1000, stride 4: submission tail, completion head of queue 0, of queue 1, ... Written by
  * the keeper for a trapped doorbell, or by the guest itself. */

@@ -233,14 +233,29 @@ void nvme_controller_progress_later(struct nvme_controller *controller)
 
 /* --- looking and sleeping --- */
 
+/* While this thread was not running, the guest may have given memory to the keeper and then used
+ * it: the second is seen in shared memory before the first is read from the link. */
+void nvme_controller_settle(struct nvme_controller *controller)
+{
+	uint64_t told = vfu_load(&controller->shared->told);
+
+	if (LIKELY(told == controller->told))
+		return;
+	controller->told = told;
+	if (controller->host->settle)
+		controller->host->settle(controller->host_context);
+}
+
 static bool controller_poll(struct reactor_poller *poller)
 {
 	struct nvme_controller *controller = CONTAINER_OF(poller, struct nvme_controller, poller);
 
 	if (UNLIKELY(controller->asleep))
 		nvme_queue_set_events(controller, false);
-	if (UNLIKELY(controller_registers_changed(controller)))
+	if (UNLIKELY(controller_registers_changed(controller))) {
+		nvme_controller_settle(controller);
 		nvme_controller_progress(controller);
+	}
 	if (UNLIKELY(controller->held > 0))
 		nvme_queue_flush_all(controller);
 	return nvme_queue_poll(controller);

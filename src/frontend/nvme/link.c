@@ -160,11 +160,14 @@ static int link_manage(void *context, struct nvme_management *what)
 	return options->manage ? options->manage(options->context, what) : -EOPNOTSUPP;
 }
 
+static void link_settle(void *context);
+
 static const struct nvme_host_ops link_host = {
 	.interrupt = link_interrupt,
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
+	.settle = link_settle,
 	.formatted = link_formatted,
 	.manage = link_manage,
 };
@@ -189,6 +192,7 @@ static const struct nvme_host_ops doomed_host = {
 	.unmapped = link_unmapped,
 	.quiesced = link_quiesced,
 	.sleeping = link_sleeping,
+	.settle = link_settle,
 	.formatted = link_formatted,
 	.manage = link_manage,
 	.point = link_point,
@@ -449,6 +453,22 @@ int nvme_link_open(const struct nvme_link_options *options, struct nvme_link **r
 
 /* --- while it runs --- */
 
+static void lose(struct nvme_link *link, int error)
+{
+	link->lost = true;
+	if (link->options.lost)
+		link->options.lost(link->options.context, error);
+}
+
+static void link_settle(void *context)
+{
+	struct nvme_link *link = context;
+	int r = link->started && !link->lost && !link->closing ? receive_all(link) : 0;
+
+	if (r < 0)
+		lose(link, r);
+}
+
 static void on_socket(struct world_op *op, int64_t result)
 {
 	struct nvme_link *link = CONTAINER_OF(op, struct link_watch, op)->link;
@@ -457,13 +477,10 @@ static void on_socket(struct world_op *op, int64_t result)
 	if (watch_ended(&link->socket))
 		return;
 	r = result < 0 ? (int)result : receive_all(link);
-	if (r == 0) {
+	if (r == 0)
 		watch(&link->socket, link->fd);
-		return;
-	}
-	link->lost = true;
-	if (link->options.lost)
-		link->options.lost(link->options.context, r);
+	else
+		lose(link, r);
 }
 
 /* The event is edge-triggered, so it is gone when it is taken, however long the keeper leaves the

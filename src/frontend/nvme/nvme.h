@@ -72,6 +72,9 @@ struct nvme_host_ops {
 	 * effect and the result are durable when it returns; what they are of this controller's
 	 * was done by the functions below. From a fiber. Called only with options.manage_bytes. */
 	int (*manage)(void *context, struct nvme_management *what);
+	/* Takes at once what the keeper has said: ranges and interrupts. NULL: nothing is kept
+	 * back. */
+	void (*settle)(void *context);
 	/* NULL, or for tests that let the engine die there. On the reactor of the controller,
 	 * for NVME_POINT_COMPARED and WRITTEN on that of the volume. */
 	void (*point)(void *context, enum nvme_point point);

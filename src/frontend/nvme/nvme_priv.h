@@ -133,6 +133,7 @@ struct nvme_controller {
 	bool asleep;           /* event indexes are armed */
 	bool starved;          /* a queue was left for lack of slots or credit */
 	uint32_t cc_seen;
+	uint64_t told; /* shared->told that is settled */
 	struct reactor_poller poller;
 	struct reactor_timer poll_timer; /* mapped doorbells without a trap */
 	uint64_t poll_pause_ns;
@@ -194,6 +195,8 @@ static inline bool nvme_recover_holds(const struct nvme_controller *controller)
 void nvme_controller_progress(struct nvme_controller *controller);
 /* The same, later in this turn. */
 void nvme_controller_progress_later(struct nvme_controller *controller);
+/* The guest has done something: all that it was told to have done before is known now. */
+void nvme_controller_settle(struct nvme_controller *controller);
 bool nvme_controller_reset_pending(const struct nvme_controller *controller);
 /* The guest has done what no controller can go on from (CSTS.CFS). */
 void nvme_controller_fail(struct nvme_controller *controller, const char *why);

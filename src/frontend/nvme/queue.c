@@ -429,7 +429,10 @@ static unsigned queue_poll_one(struct nvme_controller *controller, struct nvme_s
 	uint32_t waiting = queue_waiting(controller, sq);
 	uint32_t count = MIN(waiting, NVME_FETCH_BATCH), i;
 
-	if (count == 0 || UNLIKELY(!sq->entries))
+	if (count == 0)
+		return 0;
+	nvme_controller_settle(controller);
+	if (UNLIKELY(!sq->entries))
 		return 0;
 	for (i = 0; i < count; i++) {
 		if (i + 1 < count) /* the next entry is on its way while this one begins */

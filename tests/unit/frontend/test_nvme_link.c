@@ -486,6 +486,60 @@ static void tells_when_the_keeper_is_lost(void **state)
 	assert_int_equal(try_with(*state, good), 0);
 }
 
+/* --- the keeper speaks, and the guest acts on it, after this turn has looked at the socket --- */
+
+struct late {
+	struct reactor_timer timer;
+	struct keeper *keeper;
+	struct vfu_shared *shared;
+};
+
+static void run_late(struct reactor_timer *timer)
+{
+	struct late *late = CONTAINER_OF(timer, struct late, timer);
+	struct vfu_registers *registers = &late->shared->registers;
+
+	map(late->keeper, 16 * MIB, MIB, 0, late->keeper->memory_fd);
+	vfu_store(&late->shared->told, late->shared->told + 1);
+	registers->aqa = 7 << 16 | 7;
+	registers->asq = 16 * MIB;
+	registers->acq = 16 * MIB + VFU_PAGE_BYTES;
+	vfu_store(&registers->cc, 4u << 20 | 6u << 16 | 1);
+	nvme_controller_kick(nvme_link_controller(late->keeper->link));
+}
+
+static int arm_late(void *arg)
+{
+	struct late *late = arg;
+
+	late->timer.run = run_late;
+	reactor_timer_arm(late->keeper->rig.reactors[0], &late->timer, 0);
+	return 0;
+}
+
+static void knows_memory_before_the_guest_uses_it(void **state)
+{
+	struct keeper *keeper = *state;
+	struct late late = {.keeper = keeper};
+
+	keeper->script = good;
+	late.shared = mmap(NULL, sizeof(*late.shared), PROT_READ | PROT_WRITE, MAP_SHARED,
+			   keeper->shared_fd, 0);
+	assert_ptr_not_equal(late.shared, MAP_FAILED);
+	assert_int_equal(pthread_create(&keeper->thread, NULL, play, keeper), 0);
+	assert_int_equal(real_rig_run(&keeper->rig, 0, open_link, keeper), 0);
+	real_rig_run(&keeper->rig, 0, start_link, keeper);
+	real_rig_run(&keeper->rig, 0, arm_late, &late);
+	for (int tries = 0; vfu_load(&late.shared->registers.csts) == 0; tries++) {
+		assert_true(tries < 5000);
+		nanosleep(&(struct timespec){.tv_nsec = NSEC_PER_MSEC}, NULL);
+	}
+	assert_int_equal(late.shared->registers.csts, 1); /* ready, and not failed */
+	real_rig_run(&keeper->rig, 0, close_link, keeper);
+	end_play(keeper);
+	munmap(late.shared, sizeof(*late.shared));
+}
+
 #define LINK_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -495,6 +549,7 @@ int main(void)
 		LINK_TEST(ends_links_that_speak_nonsense),
 		LINK_TEST(gives_up_where_nobody_answers),
 		LINK_TEST(tells_when_the_keeper_is_lost),
+		LINK_TEST(knows_memory_before_the_guest_uses_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
