@@ -73,6 +73,7 @@ void iscsi_task_end(struct iscsi_task *task)
 	struct iscsi_session *session = task->session;
 	struct iscsi_shard *shard = session->shard;
 
+	scsi_command_drop(&task->scsi);
 	free_buffer(task);
 	iscsi_task_mark_answered(task);
 	list_remove(&task->wait_link);
@@ -510,6 +511,16 @@ static void submit_io(struct iscsi_task *task)
 	block_submit(unit->volume, request);
 }
 
+static void background_sent(struct iscsi_out *out)
+{
+	struct iscsi_task *task = CONTAINER_OF(out, struct iscsi_task, out);
+
+	if (task->aborted || task->connection->state == ISCSI_CONNECTION_CLOSING)
+		iscsi_task_end(task);
+	else
+		advance(task);
+}
+
 static void advance(struct iscsi_task *task)
 {
 	for (;;) {
@@ -534,8 +545,15 @@ static void advance(struct iscsi_task *task)
 			if (iscsi_tmf_abort_preempted(task))
 				return;
 			break;
+		case SCSI_STEP_STATUS:
+			task->background = true;
+			send_out(task, fill_response, background_sent);
+			return;
 		case SCSI_STEP_DONE:
-			send_out(task, fill_response, answered);
+			if (task->background)
+				iscsi_task_end(task);
+			else
+				send_out(task, fill_response, answered);
 			return;
 		}
 	}

@@ -39,6 +39,7 @@ struct iscsi_task {
 	struct iscsi_bhs bhs;
 	uint32_t itt, cmd_sn;
 	bool immediate, counted, aborted, receiving, drop_data;
+	bool background;  /* its status is sent while it goes on: an abort does not mean it */
 	bool answered;    /* its status was handed to the socket: there is nothing left to abort */
 	bool broken;      /* its data-out came in a wrong order */
 	uint8_t reject;   /* reason, when the request is to be rejected */

@@ -22,14 +22,32 @@ static struct iscsi_unit *unit_of(const struct iscsi_task *task)
 	return unit ? iscsi_unit_of(unit) : NULL;
 }
 
+/* SPC-4 5.17: a copy in the background outlives its command, but not a reset. */
+static bool is_reset(const struct iscsi_task *function)
+{
+	switch (function_of(function)) {
+	case ISCSI_TMF_LUN_RESET:
+	case ISCSI_TMF_TARGET_WARM_RESET:
+	case ISCSI_TMF_TARGET_COLD_RESET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool is_over(const struct iscsi_task *task, bool background_counts)
+{
+	return task->answered && !(task->background && background_counts);
+}
+
 /* Does `function` mean `task`? Tasks that have not started know their LUN only from the header. */
 static bool in_scope(const struct iscsi_task *function, const struct iscsi_task *task)
 {
 	const struct iscsi_task_management *request = (const void *)&function->bhs;
 	bool same_unit = iscsi_pdu_get_lun(task->bhs.lun) == iscsi_pdu_get_lun(request->lun);
 
-	if (iscsi_pdu_opcode(&task->bhs) != ISCSI_OP_SCSI_COMMAND || task->answered ||
-	    task->session->target != function->session->target)
+	if (iscsi_pdu_opcode(&task->bhs) != ISCSI_OP_SCSI_COMMAND ||
+	    is_over(task, is_reset(function)) || task->session->target != function->session->target)
 		return false;
 	switch (function_of(function)) {
 	case ISCSI_TMF_ABORT_TASK:
@@ -199,7 +217,7 @@ static bool is_preempted(const struct iscsi_task *command, const struct iscsi_ta
 	bool at_unit = iscsi_pdu_get_lun(task->bhs.lun) == lun || task->io_unit == command->unit;
 
 	return task->session->target == command->session->target && nexus && nexus->preempted &&
-	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && !task->answered &&
+	       iscsi_pdu_opcode(&task->bhs) == ISCSI_OP_SCSI_COMMAND && !is_over(task, true) &&
 	       task != command && at_unit;
 }
 

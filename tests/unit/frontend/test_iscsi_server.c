@@ -588,6 +588,103 @@ static void preempt_and_abort_fences_body(struct fixture *f)
 }
 SIM_TEST(preempt_and_abort_fences)
 
+/* --- Copies in the background --- */
+
+/* EXTENDED COPY(LID4) with IMMED from the fast unit to the slow one, `blocks` from and to 0. */
+static void start_copy(struct initiator *initiator, uint32_t list_id, uint16_t blocks)
+{
+	struct initiator_command command = {.lun = 1, .cdb = {0x83, 0x01}};
+	uint8_t list[48 + 64 + 28] = {1, 0, 0, 0x20, [15] = 1, [16] = 0xff};
+	uint8_t *segment = list + 48 + 64;
+
+	put_be32(list + 20, list_id);
+	put_be16(list + 42, 64);
+	put_be16(list + 44, 28);
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t *cscd = list + 48 + 32 * i;
+
+		cscd[0] = 0xe4;
+		cscd[4] = 1;
+		cscd[5] = 3;
+		cscd[7] = 8;
+		put_be64(cscd + 8, UINT64_C(3) << 60 | (i + 1));
+	}
+	segment[0] = 2;
+	put_be16(segment + 2, 0x18);
+	put_be16(segment + 6, 1);
+	put_be16(segment + 10, blocks);
+	put_be32(command.cdb + 10, sizeof(list));
+	command.out = list;
+	command.out_length = sizeof(list);
+	assert_int_equal(run_command(initiator, &command), 0);
+	assert_int_equal(command.status, 0);
+}
+
+/* 0: the list is not known. */
+static uint8_t copy_status(struct initiator *initiator, uint32_t list_id)
+{
+	struct initiator_command command = {.lun = 1, .cdb = {0x84, 0x05, [13] = 64}};
+	uint8_t in[64];
+
+	put_be32(command.cdb + 2, list_id);
+	command.in = in;
+	command.in_length = sizeof(in);
+	assert_int_equal(run_command(initiator, &command), 0);
+	return command.status == 0 ? in[5] : 0;
+}
+
+static void copies_in_the_background_body(struct fixture *f)
+{
+	uint64_t before_ns = reactor_now_ns(reactor_current());
+	uint8_t response;
+
+	open_both(f);
+	settle(&f->a, 1);
+	settle(&f->b, 1);
+	assert_int_equal(do_write(&f->a, 0, 0, 64), 0);
+	start_copy(&f->a, 5, 4096); /* what was written, and a hole */
+	assert_true(reactor_now_ns(reactor_current()) - before_ns < SLOW_NS);
+	assert_int_equal(copy_status(&f->a, 5), 0x12);
+	assert_int_equal(copy_status(&f->b, 5), 0); /* another nexus */
+	fiber_sleep(10 * SLOW_NS);
+	assert_int_equal(copy_status(&f->a, 5), 0x01);
+	assert_int_equal(do_read(&f->b, 1, 0, 64), 0);
+	assert_memory_equal(f->in, f->out, 64 * 512);
+	/* A reset ends it, and answers when its last request is over. */
+	start_copy(&f->a, 6, 64);
+	fiber_sleep(SLOW_NS / 2);
+	assert_int_equal(f->slow->in_flight, 1);
+	assert_int_equal(initiator_tmf(&f->b, ISCSI_TMF_LUN_RESET, 1, 0, &response), 0);
+	assert_int_equal(response, ISCSI_TMF_COMPLETE);
+	assert_int_equal(f->slow->in_flight, 0);
+	settle(&f->a, 1);
+	assert_int_equal(copy_status(&f->a, 6), 0x60);
+	/* An abort of the task set does not: the command is over. */
+	start_copy(&f->a, 7, 64);
+	assert_int_equal(initiator_tmf(&f->a, ISCSI_TMF_ABORT_TASK_SET, 1, 0, &response), 0);
+	assert_int_equal(copy_status(&f->a, 7), 0x12);
+	/* Neither a removed unit nor a session that ends waits for all of it. */
+	assert_int_equal(iscsi_server_remove_lun(f->server, TARGET, 1), 0);
+	assert_int_equal(f->slow->in_flight, 0);
+}
+SIM_TEST(copies_in_the_background)
+
+static void a_session_ends_amid_a_copy_body(struct fixture *f)
+{
+	open_a(f);
+	settle(&f->a, 1);
+	assert_int_equal(do_write(&f->a, 0, 0, 64), 0);
+	start_copy(&f->a, 5, 64);
+	fiber_sleep(SLOW_NS / 2);
+	initiator_close(&f->a);
+	open_a(f);
+	settle(&f->a, 1);
+	assert_int_equal(f->slow->in_flight, 0);
+	assert_int_equal(copy_status(&f->a, 5), 0);
+	start_copy(&f->a, 5, 64); /* the server stops amid this one */
+}
+SIM_TEST(a_session_ends_amid_a_copy)
+
 /* --- Changes from outside --- */
 
 static void luns_come_and_go_body(struct fixture *f)
@@ -794,6 +891,8 @@ static int group(const char *name)
 		cmocka_unit_test(preempt_and_abort_fences),
 		cmocka_unit_test(reservations_outlive_the_unit),
 		cmocka_unit_test(the_server_stops_amid_a_save),
+		cmocka_unit_test(copies_in_the_background),
+		cmocka_unit_test(a_session_ends_amid_a_copy),
 		cmocka_unit_test(luns_come_and_go),
 		cmocka_unit_test(removal_waits_for_requests),
 		cmocka_unit_test(resize_reaches_initiators),

@@ -20,7 +20,8 @@
 
 static uint8_t medium[BLOCK * BLOCKS];
 static uint8_t mapped[BLOCKS];
-static unsigned flushes, aborts, saves, reads;
+static unsigned flushes, aborts, saves, reads, early_statuses;
+static bool stop_at_status;
 static uint8_t saved[SCSI_PERSIST_BYTES];
 static size_t saved_length;
 static int next_error, status_error;
@@ -143,6 +144,12 @@ static enum scsi_status run_as(struct scsi_nexus *nexus, const uint8_t *cdb, siz
 			break;
 		case SCSI_STEP_ABORT:
 			aborts++;
+			break;
+		case SCSI_STEP_STATUS:
+			assert_int_equal(c->status, SCSI_GOOD);
+			early_statuses++;
+			if (stop_at_status)
+				return SCSI_GOOD;
 			break;
 		case SCSI_STEP_SAVE:
 			saves++;
@@ -1048,13 +1055,96 @@ static void copy_in_bytes_with_long_identifier(void **state)
 	assert_int_equal(run(status, 16, 0, 64), SCSI_GOOD);
 	assert_int_equal(f.in[5], 2);
 	assert_true(f.in[14] > 0); /* with its sense */
-	f.out[15] = 1;
-	(void)run(cdb, 16, 112, 0);
+	f.out[15] = 1;             /* IMMED */
+	f.out[1] = 3 << 3;
+	put_be32(f.out + 20, 0);
+	(void)run(cdb, 16, 112, 0); /* nobody could ask for it */
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
 	f.out[15] = 0;
+	f.out[1] = 0;
 	f.out[0] = 0;
 	(void)run(cdb, 16, 112, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_LIST);
+}
+
+/* A list with a long identifier, of one segment, to be copied in the background. */
+static enum scsi_status start_background(uint32_t list_id, uint8_t usage)
+{
+	uint8_t cdb[16] = {0x83, 0x01, [13] = 48 + 32 + 28};
+
+	begin_list(own, 1);
+	(void)add_segment(0, 0, 8, 0, 1000);
+	memmove(f.out + 48, f.out + 16, 32 + 28);
+	memset(f.out, 0, 48);
+	f.out[0] = 1;
+	f.out[1] = (uint8_t)(usage << 3);
+	put_be16(f.out + 2, 0x20);
+	f.out[15] = 1;
+	f.out[16] = 0xff;
+	put_be32(f.out + 20, list_id);
+	put_be16(f.out + 42, 32);
+	put_be16(f.out + 44, 28);
+	return run(cdb, 16, 48 + 32 + 28, 0);
+}
+
+/* COPY OPERATION STATUS, or 0: the list is not known. */
+static uint8_t copy_status(uint32_t list_id)
+{
+	uint8_t cdb[16] = {0x84, 0x05, [13] = 64};
+
+	put_be32(cdb + 2, list_id);
+	return run(cdb, 16, 0, 64) == SCSI_GOOD ? f.in[5] : 0;
+}
+
+static void copies_in_the_background(void **state)
+{
+	struct scsi_command kept[SCSI_COPIES_HELD];
+	uint8_t *buffers[SCSI_COPIES_HELD];
+
+	(void)state;
+	memset(medium, 0x44, 8 * BLOCK);
+	memset(mapped, 1, 8);
+	early_statuses = 0;
+	assert_int_equal(start_background(1, 0), SCSI_GOOD);
+	assert_int_equal(early_statuses, 1);
+	assert_int_equal(medium[1007 * BLOCK], 0x44);
+	assert_int_equal(copy_status(1), 0x01);
+	assert_int_equal(copy_status(1), 0); /* told once */
+	assert_int_equal(f.target.copies, 0);
+	stop_at_status = true;
+	for (uint32_t i = 0; i < SCSI_COPIES_HELD; i++) {
+		assert_int_equal(start_background(10 + i, i == 1 ? 2 : 0), SCSI_GOOD);
+		kept[i] = f.command;
+		kept[i].buffer = buffers[i] = malloc(kept[i].buffer_size);
+		assert_non_null(buffers[i]);
+		memcpy(buffers[i], f.buffer, kept[i].buffer_size);
+	}
+	(void)start_background(99, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INSUFFICIENT_RESOURCES);
+	(void)start_background(10, 0);
+	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_OPERATION_IN_PROGRESS);
+	stop_at_status = false;
+	for (uint32_t i = 0; i < SCSI_COPIES_HELD; i++)
+		assert_int_equal(copy_status(10 + i), 0x12);
+	assert_int_equal(get_be32(f.in + 8), 1000); /* ask again then */
+	assert_int_equal(f.target.copies, SCSI_COPIES_HELD);
+	scsi_command_drop(&kept[0]);
+	scsi_command_drop(&kept[0]); /* once is enough */
+	assert_int_equal(copy_status(10), 0x60);
+	scsi_command_drop(&kept[1]); /* its outcome is not to be kept */
+	assert_int_equal(copy_status(11), 0);
+	f.target.units[0] = NULL; /* is being removed */
+	assert_int_equal(scsi_command_next(&kept[2]), SCSI_STEP_DONE);
+	f.target.units[0] = &f.unit;
+	assert_int_equal(copy_status(12), 0x02);
+	assert_true(f.in[14] > 0);
+	while (scsi_command_next(&kept[3]) != SCSI_STEP_DONE)
+		kept[3].io_result = perform_io(&kept[3].request);
+	assert_int_equal(copy_status(13), 0x01);
+	assert_int_equal(get_be64(f.in + 16), 8 * BLOCK);
+	assert_int_equal(f.target.copies, 0);
+	for (unsigned i = 0; i < SCSI_COPIES_HELD; i++)
+		free(buffers[i]);
 }
 
 static void copy_lists_are_checked(void **state)
@@ -1230,6 +1320,7 @@ int main(void)
 		cmocka_unit_test_setup(copy_moves_data, setup),
 		cmocka_unit_test_setup(copies_skip_holes, setup),
 		cmocka_unit_test_setup(copy_in_bytes_with_long_identifier, setup),
+		cmocka_unit_test_setup(copies_in_the_background, setup),
 		cmocka_unit_test_setup(copy_lists_are_checked, setup),
 		cmocka_unit_test_setup(copy_respects_the_units, setup),
 		cmocka_unit_test_setup(media_are_ejected, setup),

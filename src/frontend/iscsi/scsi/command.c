@@ -168,6 +168,12 @@ enum scsi_step scsi_io_data(struct scsi_command *command, enum block_op op, unsi
 	return step;
 }
 
+void scsi_command_drop(struct scsi_command *command)
+{
+	if (command->copy.background)
+		scsi_copy_terminate(command);
+}
+
 uint32_t scsi_segment(const struct scsi_command *command, uint32_t limit)
 {
 	const struct block_volume *volume = command->unit->volume;

@@ -28,7 +28,8 @@ enum scsi_step {
 	SCSI_STEP_DATA_IN, /* send step_bytes at step_data, which stand at in_offset of data-in */
 	SCSI_STEP_ABORT,   /* abort all tasks of nexuses that are `preempted`, wait for them */
 	SCSI_STEP_SAVE,    /* make the unit's reservations durable; the result goes to io_result */
-	SCSI_STEP_DONE,    /* send the status */
+	SCSI_STEP_STATUS,  /* send the status, which is good, and go on: what follows is silent */
+	SCSI_STEP_DONE,    /* send the status, if it was not sent before */
 };
 
 struct scsi_command;
@@ -76,6 +77,7 @@ struct scsi_command {
 		uint32_t list_id;
 		uint16_t cscds_at, cscds, segment_at; /* in the buffer */
 		bool held;
+		struct scsi_copy_result *background; /* its place; NULL in the foreground */
 	} copy;
 	union {
 		size_t (*fill)(struct scsi_command *command, uint8_t *buffer);
@@ -96,5 +98,7 @@ static inline enum scsi_step scsi_command_next(struct scsi_command *command)
 size_t scsi_command_sense(const struct scsi_command *command, uint8_t *ret_bytes);
 /* Instead of a start: the command ends with a status that has no sense data. */
 void scsi_command_refuse(struct scsi_command *command, enum scsi_status status);
+/* The caller gives the command up before it is done; or it is done. */
+void scsi_command_drop(struct scsi_command *command);
 /* Ends a command from outside, at any step. */
 void scsi_command_fail(struct scsi_command *command, enum scsi_sense_key key, enum scsi_asc asc);

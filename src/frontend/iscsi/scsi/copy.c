@@ -11,6 +11,10 @@
  *
  * A piece is one request at a time, so that a copy takes no more of a volume than any other
  * command.
+ *
+ * With IMMED the status is sent when the list was checked, and the copy goes on in the background.
+ * Its place among the results tells how far it is. It ends with the nexus, with a reset, and when a
+ * unit that it needs goes away.
  */
 #include "frontend/iscsi/scsi/copy.h"
 
@@ -27,7 +31,8 @@
 
 #define HEADER_LID1_BYTES 16u
 #define HEADER_LID4_BYTES 48u
-#define SEGMENT_DC        0x02 /* the number of blocks counts those of the destination */
+#define UPDATE_MS         1000u /* when to ask again */
+#define SEGMENT_DC        0x02  /* the number of blocks counts those of the destination */
 
 _Static_assert(HEADER_LID4_BYTES + SCSI_COPY_LIST_MAX <= DATA_AT, "the list stays before the data");
 
@@ -66,16 +71,47 @@ static struct scsi_copy_result *find_result(struct scsi_nexus *nexus, uint32_t l
 	return NULL;
 }
 
+/* A place that no copy in the background has; of the same list, or the oldest. NULL: all run. */
+static struct scsi_copy_result *choose_place(struct scsi_nexus *nexus, uint32_t list_id)
+{
+	struct scsi_copies *copies = &nexus->copies;
+	struct scsi_copy_result *result = find_result(nexus, list_id);
+
+	for (unsigned i = 0; !result && i < SCSI_COPIES_HELD; i++) {
+		struct scsi_copy_result *place =
+			&copies->results[copies->next++ % SCSI_COPIES_HELD];
+
+		if (!place->running)
+			result = place;
+	}
+	return result;
+}
+
+static void leave_background(struct scsi_command *command)
+{
+	command->copy.background->running = false;
+	command->copy.background = NULL;
+	command->target->copies--;
+}
+
+void scsi_copy_terminate(struct scsi_command *command)
+{
+	command->copy.background->terminated = true;
+	command->copy.background->used = command->copy.held;
+	leave_background(command);
+}
+
 static void hold_result(struct scsi_command *command)
 {
-	struct scsi_copies *copies = &command->nexus->copies;
-	struct scsi_copy_result *result = find_result(command->nexus, command->copy.list_id);
+	struct scsi_copy_result *result = command->copy.background;
 
-	if (!command->copy.held)
-		return;
+	if (result)
+		leave_background(command);
+	else if (command->copy.held)
+		result = choose_place(command->nexus, command->copy.list_id);
 	if (!result)
-		result = &copies->results[copies->next++ % SCSI_COPIES_HELD];
-	*result = (struct scsi_copy_result){.used = true,
+		return;
+	*result = (struct scsi_copy_result){.used = command->copy.held,
 					    .failed = command->status != SCSI_GOOD,
 					    .list_id = command->copy.list_id,
 					    .segments = (uint16_t)command->index,
@@ -247,6 +283,9 @@ static enum scsi_step next_piece(struct scsi_command *command)
 		command->state = STATE_SEGMENT;
 		return begin_segment(command);
 	}
+	/* A unit that is being removed waits for its commands. */
+	if (command->target->units[command->unit->lun] != command->unit)
+		return abort_copy(command, SCSI_ASC_THIRD_PARTY_FAILURE);
 	decode(command->buffer + command->copy.segment_at, &segment);
 	from = open_unit(command, segment.from, SCSI_ACCESS_READ);
 	to = from ? find_unit(command, segment.to) : NULL;
@@ -351,6 +390,10 @@ static enum scsi_step copy_next(struct scsi_command *command)
 	command->copy.left -= length;
 	command->copy.stored -= MIN(command->copy.stored, length);
 	command->copy.done += length;
+	if (command->copy.background) {
+		command->copy.background->bytes = command->copy.done;
+		command->copy.background->segments = (uint16_t)command->index;
+	}
 	return next_piece(command);
 }
 
@@ -358,6 +401,7 @@ static enum scsi_step copy_next(struct scsi_command *command)
 
 struct lengths {
 	uint32_t header, cscds, segments, inline_data;
+	bool immediate;
 };
 
 static bool check_cscds(struct scsi_command *command, const struct lengths *lengths)
@@ -405,6 +449,21 @@ static bool check_segments(struct scsi_command *command, const struct lengths *l
 	return true;
 }
 
+static enum scsi_step enter_background(struct scsi_command *command)
+{
+	struct scsi_copy_result *place = NULL;
+
+	if (command->target->copies < SCSI_COPIES_RUNNING)
+		place = choose_place(command->nexus, command->copy.list_id);
+	if (!place)
+		return refuse(command, SCSI_ASC_INSUFFICIENT_RESOURCES);
+	*place = (struct scsi_copy_result){
+		.used = true, .running = true, .list_id = command->copy.list_id};
+	command->copy.background = place;
+	command->target->copies++;
+	return SCSI_STEP_STATUS;
+}
+
 static enum scsi_step check_list(struct scsi_command *command, const struct lengths *lengths)
 {
 	uint64_t total = (uint64_t)lengths->header + lengths->cscds + lengths->segments +
@@ -422,7 +481,7 @@ static enum scsi_step check_list(struct scsi_command *command, const struct leng
 	command->index = 0;
 	command->state = STATE_SEGMENT;
 	command->next = copy_next;
-	return copy_next(command);
+	return lengths->immediate ? enter_background(command) : copy_next(command);
 }
 
 /* SPC-4 6.4.3.2: whether there is a list identifier, and whether its outcome is held. */
@@ -433,6 +492,14 @@ static bool take_list_id(struct scsi_command *command, unsigned byte, uint32_t l
 	if (usage == 1 || (usage == USAGE_NONE && list_id != 0)) {
 		(void)refuse_field(command, usage == 1 ? 1 : byte);
 		return false;
+	}
+	if (usage != USAGE_NONE) {
+		const struct scsi_copy_result *result = find_result(command->nexus, list_id);
+
+		if (result && result->running) {
+			(void)refuse(command, SCSI_ASC_OPERATION_IN_PROGRESS);
+			return false;
+		}
 	}
 	command->copy.list_id = list_id;
 	command->copy.held = usage == USAGE_HOLD;
@@ -466,7 +533,8 @@ static enum scsi_step parse_lid4(struct scsi_command *command)
 		return refuse_field(command, 0);
 	if (get_be16(list + 2) != 0x20 || list[16] != 0xff)
 		return refuse_field(command, get_be16(list + 2) != 0x20 ? 2 : 16);
-	if (list[15] & 0x01) /* IMMED: copies are not made in the background */
+	lengths.immediate = list[15] & 0x01; /* nobody could ask for one without an identifier */
+	if (lengths.immediate && (list[1] >> 3 & 3) == USAGE_NONE)
 		return refuse_field(command, 15);
 	lengths.cscds = get_be16(list + 42);
 	lengths.segments = get_be16(list + 44);
@@ -520,7 +588,7 @@ static bool take_result(struct scsi_command *command, uint32_t list_id,
 		return false;
 	}
 	*ret_result = *result;
-	result->used = false;
+	result->used = result->running;
 	return true;
 }
 
@@ -534,11 +602,22 @@ static size_t fill_status_lid1(struct scsi_command *command, uint8_t *buffer)
 		return 0;
 	kib = result.bytes / 1024;
 	put_be32(buffer, 8);
-	buffer[4] = result.failed ? 0x02 : 0x01;
+	if (!result.running)
+		buffer[4] = result.failed || result.terminated ? 0x02 : 0x01;
 	put_be16(buffer + 5, result.segments);
 	buffer[7] = 0x01; /* KiB */
 	put_be32(buffer + 8, kib > UINT32_MAX ? UINT32_MAX : (uint32_t)kib);
 	return 12;
+}
+
+/* COPY OPERATION STATUS (SPC-4 6.23) */
+static uint8_t status_of(const struct scsi_copy_result *result)
+{
+	if (result->running)
+		return 0x12; /* in the background */
+	if (result->terminated)
+		return 0x60;
+	return result->failed ? 0x02 : 0x01;
 }
 
 /* SPC-4 6.23 */
@@ -554,8 +633,8 @@ static size_t fill_status_lid4(struct scsi_command *command, uint8_t *buffer)
 					   buffer + 32);
 	put_be32(buffer, (uint32_t)(28 + length));
 	buffer[4] = 0x01; /* answers EXTENDED COPY(LID4) */
-	buffer[5] = result.failed ? 0x02 : 0x01;
-	put_be32(buffer + 8, UINT32_MAX); /* no further update */
+	buffer[5] = status_of(&result);
+	put_be32(buffer + 8, result.running ? UPDATE_MS : UINT32_MAX); /* or no further one */
 	buffer[12] = result.failed ? SCSI_CHECK_CONDITION : SCSI_GOOD;
 	buffer[13] = SCSI_SENSE_BYTES;
 	buffer[14] = (uint8_t)length;

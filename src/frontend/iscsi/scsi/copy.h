@@ -2,7 +2,8 @@
 #pragma once
 /*
  * What is kept of third-party copies (SPC-4 5.17): the outcome of the last few of each I_T nexus,
- * for RECEIVE COPY STATUS; and what the copy manager can do, for the pages that tell.
+ * and the progress of those that run in the background, for RECEIVE COPY STATUS; and what the copy
+ * manager can do, for the pages that tell.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include "frontend/iscsi/scsi/sense.h"
 
 #define SCSI_COPIES_HELD       4
+#define SCSI_COPIES_RUNNING    16 /* of a target, in the background */
 #define SCSI_COPY_CSCDS_MAX    16 /* copy source and copy destination descriptors */
 #define SCSI_COPY_SEGMENTS_MAX 64
 #define SCSI_COPY_CSCD_BYTES   32
@@ -22,6 +24,8 @@
 
 struct scsi_copy_result {
 	bool used, failed;
+	bool running;    /* in the background; a command refers to it */
+	bool terminated; /* did not come to its end: a reset, the loss of the connection */
 	uint32_t list_id;
 	uint16_t segments;
 	uint64_t bytes;

@@ -85,6 +85,8 @@ void scsi_atomic_orwrite(struct scsi_command *command);
 void scsi_same_write(struct scsi_command *command);
 
 void scsi_copy_out(struct scsi_command *command);
+/* One in the background ends before its end. */
+void scsi_copy_terminate(struct scsi_command *command);
 void scsi_copy_in(struct scsi_command *command);
 
 void scsi_provision_unmap(struct scsi_command *command);

@@ -36,6 +36,7 @@ enum scsi_sense_key { /* SPC-4 4.5.6 */
 /* Additional sense code and qualifier in one number (SPC-4 annex E.2). */
 enum scsi_asc {
 	SCSI_ASC_NONE = 0x0000,
+	SCSI_ASC_OPERATION_IN_PROGRESS = 0x0016,
 	SCSI_ASC_NOT_READY_INTERVENTION = 0x0403,
 	SCSI_ASC_UNREACHABLE_COPY_TARGET = 0x0804,
 	SCSI_ASC_WRITE_ERROR = 0x0c00,

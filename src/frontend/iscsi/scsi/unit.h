@@ -65,6 +65,7 @@ struct scsi_nexus { /* one initiator port at one unit */
 struct scsi_target {
 	char name[SCSI_NAME_BYTES];
 	struct scsi_unit *units[SCSI_LUNS]; /* NULL where there is none */
+	unsigned copies;                    /* that run in the background */
 };
 
 void scsi_unit_init(struct scsi_unit *unit, struct block_volume *volume, uint16_t lun,
