@@ -36,6 +36,20 @@ static int label_find(const struct pool_disk *disk, struct pool_label *ret_label
 	return pool_label_read(path.text, ret_label);
 }
 
+/* Once, not each time it is searched for. */
+static void warn_foreign(const struct pool_disk *disk, const struct pool_label *label)
+{
+	const struct pool *pool = disk->pool;
+
+	if (pool->keeper_runs && pool_disk_is_gone(disk))
+		return;
+	log_error("pool", "the directory belongs to another pool or disk",
+		  "pool=%s disk=%" PRIu64 " directory=\"%s\" label=%s label_id=%" PRIu64
+		  " label_disk=%" PRIu64,
+		  pool->name, disk->id, disk->row.directory, label->name, label->pool_id,
+		  label->disk_id);
+}
+
 int pool_disk_check_label(const struct pool_disk *disk, bool read_only)
 {
 	const struct pool *pool = disk->pool;
@@ -49,11 +63,7 @@ int pool_disk_check_label(const struct pool_disk *disk, bool read_only)
 		return r;
 	if (label.pool_id != pool->id || label.disk_id != disk->id ||
 	    memcmp(label.uuid, disk->row.uuid, sizeof(label.uuid)) != 0) {
-		log_error("pool", "the directory belongs to another pool or disk",
-			  "pool=%s disk=%" PRIu64 " directory=\"%s\" label=%s label_id=%" PRIu64
-			  " label_disk=%" PRIu64,
-			  pool->name, disk->id, disk->row.directory, label.name, label.pool_id,
-			  label.disk_id);
+		warn_foreign(disk, &label);
 		return -ENODEV;
 	}
 	if (!is_new || read_only)
