@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/reached.h"
 #include "pool/pool_priv.h"
 #include "reactor/io.h"
 
@@ -174,6 +175,8 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 	ASSERT(want->spare_bytes > 0);
 	if (pool_disk_is_gone(disk)) /* since it was chosen */
 		return -EIO;
+	if (pool_table_find(&disk->files, file_id)) /* an orphan */
+		return -EEXIST;
 	disk->names_busy++;
 	r = take_spare(&making);
 	if (r == -ENOENT)
@@ -215,11 +218,13 @@ int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
 	struct pool_path path;
 	struct world_stat stat;
 	uint32_t generation = atomic_load(&disk->generation);
+	bool read_only;
 	int r;
 
 	pool_path_group(disk, file_id, &path);
 	r = note(disk, io_open(path.text, WORLD_FILE_DIRECT, &file));
-	if (r == -EROFS)
+	read_only = r == -EROFS;
+	if (read_only)
 		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file);
 	if (r == 0)
 		r = io_file_stat(file, &stat);
@@ -233,6 +238,7 @@ int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
 		return r;
 	}
 	copy->file = file;
+	copy->read_only = read_only;
 	copy->size_bytes = ALIGN_UP(stat.size_bytes, POOL_PAGE_BYTES);
 	copy->generation = generation;
 	charge_found(copy, file_id);
@@ -267,6 +273,8 @@ int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use 
 
 	if (size_bytes <= copy->size_bytes)
 		return 0;
+	if (copy->read_only)
+		return -EROFS;
 	r = pool_space_charge(copy->disk, use, more);
 	if (r)
 		return r;
@@ -286,6 +294,8 @@ int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_
 
 	if (size_bytes >= copy->size_bytes)
 		return 0;
+	if (copy->read_only)
+		return -EROFS;
 	r = note(copy->disk, io_resize(copy->file, size_bytes, WORLD_RESIZE_TRUNCATE));
 	if (r)
 		return r;
@@ -331,7 +341,9 @@ int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 	entry = pool_table_find(&disk->files, file_id);
 	ASSERT(entry && entry->state == POOL_TABLE_BUSY);
 	if (r && !pool_disk_is_gone(disk)) {
-		entry->state = POOL_TABLE_CLOSED;
+		entry->state = POOL_TABLE_ORPHAN;
+		disk->orphans++;
+		pool_keeper_wake(disk->pool);
 		if (r != -ESHUTDOWN)
 			log_error("pool", "cannot remove a group file",
 				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
@@ -343,4 +355,39 @@ int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 		(void)pool_spare_add(disk, file_id, size); /* or forgotten until the next opening */
 	pool_space_release(disk, size);
 	return 0;
+}
+
+static uint64_t find_orphan(const struct pool_disk *disk)
+{
+	for (size_t i = 0; i < disk->files.capacity; i++)
+		if (disk->files.entries[i].state == POOL_TABLE_ORPHAN)
+			return disk->files.entries[i].id;
+	return 0;
+}
+
+void pool_copy_remove_orphans(struct pool_disk *disk)
+{
+	uint64_t id;
+	int r = 0;
+
+	while (r == 0 && (id = find_orphan(disk)) != 0) {
+		REACHED("pool.orphan");
+		pool_table_find(&disk->files, id)->state = POOL_TABLE_BUSY;
+		disk->orphans--;
+		r = pool_copy_remove(disk, id);
+	}
+}
+
+void pool_copy_forget_orphans(struct pool_disk *disk)
+{
+	uint64_t id;
+
+	while ((id = find_orphan(disk)) != 0) {
+		struct pool_table_entry *entry = pool_table_find(&disk->files, id);
+		uint64_t size = entry->pages * POOL_PAGE_BYTES;
+
+		pool_table_remove(&disk->files, entry);
+		disk->orphans--;
+		pool_space_release(disk, size);
+	}
 }

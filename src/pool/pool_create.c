@@ -225,6 +225,7 @@ static void clear_disk(struct pool_disk *disk)
 	struct pool_path path;
 	int r;
 
+	pool_copy_remove_orphans(disk);
 	remove_files(disk);
 	if (pool_disk_is_gone(disk)) {
 		log_warning("pool", "a disk of a deleted pool keeps its files", "directory=\"%s\"",

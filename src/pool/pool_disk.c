@@ -39,8 +39,11 @@ const char *pool_disk_state_name(enum pool_disk_state state)
 
 struct pool_disk *pool_disk_next(const struct pool *pool, unsigned *at)
 {
-	while (*at < POOL_DISKS_MAX) {
-		struct pool_disk *disk = atomic_load(&((struct pool *)pool)->disks[(*at)++]);
+	struct pool *p = (struct pool *)pool;
+	unsigned count = atomic_load_explicit(&p->slot_count, memory_order_relaxed);
+
+	while (*at < count) {
+		struct pool_disk *disk = atomic_load(&p->disks[(*at)++]);
 
 		if (disk)
 			return disk;
@@ -81,6 +84,7 @@ int pool_disk_insert(struct pool *pool, uint64_t id, const struct pool_disk_row 
 	if (row->version == 1)
 		disk->row.capacity_bytes = pool->capacity_bytes;
 	atomic_store(&pool->disks[slot], disk);
+	atomic_store(&pool->slot_count, MAX(atomic_load(&pool->slot_count), slot + 1));
 	*ret_disk = disk;
 	return 0;
 }
@@ -102,7 +106,8 @@ void pool_disk_take_out(struct pool_disk *disk)
 static void disk_free(struct pool_disk *disk)
 {
 	for (size_t i = 0; i < disk->files.capacity; i++)
-		ASSERT(disk->files.entries[i].state == POOL_TABLE_CLOSED);
+		ASSERT(disk->files.entries[i].state == POOL_TABLE_CLOSED ||
+		       disk->files.entries[i].state == POOL_TABLE_ORPHAN);
 	pool_spare_done(disk);
 	pool_table_done(&disk->files);
 	free(disk);
@@ -274,7 +279,7 @@ static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 		.state = pool_disk_state_of(disk),
 		.state_since_ns = atomic_load(&disk->state_since_ns),
 		.draining = atomic_load(&disk->draining),
-		.files = disk->files.count,
+		.files = disk->files.count - disk->orphans,
 	};
 	memcpy(ret_info->uuid, disk->row.uuid, sizeof(ret_info->uuid));
 	memcpy(ret_info->directory, disk->row.directory, strlen(disk->row.directory));

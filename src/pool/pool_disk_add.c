@@ -239,7 +239,7 @@ static int remove_locked(struct disk_call *call)
 		return -ENOENT;
 	if (count_disks(call->pool) == 1 || !pool_disk_can_be_spared(disk))
 		return -EINVAL;
-	if (disk->files.count > 0 || atomic_load(&disk->used) > 0 || disk->names_busy > 0)
+	if (disk->files.count > disk->orphans || disk->names_busy > 0)
 		return -EBUSY;
 	disk->leaving = true;
 	r = take_out(disk);

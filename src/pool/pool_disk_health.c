@@ -22,6 +22,7 @@
 #include "reactor/io.h"
 
 #define PROBE_NS       NSEC_PER_SEC
+#define ORPHANS_NS     (30 * NSEC_PER_SEC)
 #define LABEL_TRIES    3
 #define LABEL_PAUSE_NS (200 * NSEC_PER_MSEC)
 #define MEAN_SHIFT     3 /* each new value counts an eighth */
@@ -278,6 +279,17 @@ static uint64_t tend_blocked(struct pool_disk *disk, uint64_t now_ns)
 	return now_ns + PROBE_NS;
 }
 
+static uint64_t tend_orphans(struct pool_disk *disk, uint64_t now_ns)
+{
+	if (disk->orphans == 0)
+		return UINT64_MAX;
+	if (now_ns < disk->tried_ns + ORPHANS_NS)
+		return disk->tried_ns + ORPHANS_NS;
+	disk->tried_ns = now_ns;
+	pool_copy_remove_orphans(disk);
+	return disk->orphans > 0 ? now_ns + ORPHANS_NS : UINT64_MAX;
+}
+
 static uint64_t tend_suspect(struct pool_disk *disk, uint64_t now_ns)
 {
 	uint64_t until_ns = atomic_load(&disk->health.bad_ns) + disk->pool->limits.suspect_ns;
@@ -317,6 +329,8 @@ uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
 		return tend_blocked(disk, now_ns);
 	case POOL_DISK_SUSPECT:
 		return tend_suspect(disk, now_ns);
+	case POOL_DISK_ONLINE:
+		return tend_orphans(disk, now_ns);
 	default:
 		return UINT64_MAX;
 	}

@@ -179,6 +179,8 @@ static int find_entries(struct pool *pool, uint64_t file_id, const struct pool_c
 		struct pool_disk *disk = disk_of_row(pool, copies->disks[i]);
 
 		ret_entries[i] = disk ? pool_table_find(&disk->files, file_id) : NULL;
+		if (ret_entries[i] && ret_entries[i]->state == POOL_TABLE_ORPHAN)
+			ret_entries[i] = NULL;
 		if (!ret_entries[i])
 			continue;
 		if (ret_entries[i]->state != POOL_TABLE_CLOSED)
@@ -332,7 +334,7 @@ void pool_file_discard(struct pool_file *file)
 {
 	struct file_call call = {.file = file};
 
-	/* What cannot be removed stays charged; the next opening tries again. It was logged. */
+	/* What cannot be removed is an orphan, and tried again later. It was logged. */
 	(void)pool_carry(file->pool, discard_at_home, &call);
 }
 

@@ -152,7 +152,7 @@ static int add_at_home(void *arg)
 		place.tried[place.tried_count++] = disks[0]->id;
 		r = pool_copy_make(disks[0], file->id, &want, &call->copies[0]);
 	}
-	return r;
+	return r == -EEXIST ? -ENOSPC : r; /* what is left of an older copy is in the way */
 }
 
 static struct pool_file_copy *free_slot(struct pool_file *file)
@@ -189,6 +189,8 @@ static bool wants_handle(const struct pool_file_copy *copy)
 {
 	if (!copy->disk || copy->stale || copy->leaving || pool_disk_is_gone(copy->disk))
 		return false;
+	if (copy->read_only && pool_disk_state_of(copy->disk) < POOL_DISK_READ_ONLY)
+		return true;
 	return !copy->file || copy->generation != atomic_load(&copy->disk->generation);
 }
 
@@ -224,6 +226,7 @@ static void install(struct pool_file_copy *slot, struct pool_file_copy *opened)
 	slot->file = opened->file;
 	slot->size_bytes = opened->size_bytes;
 	slot->generation = opened->generation;
+	slot->read_only = opened->read_only;
 	opened->file = old;
 }
 
@@ -304,7 +307,7 @@ static int remove_at_home(void *arg)
 		if (!slot->leaving)
 			continue;
 		pool_copy_close(slot, file->id);
-		/* Logged; it stays charged, and the next opening finds it unnamed. */
+		/* Logged; an orphan now. */
 		(void)pool_file_remove_copy(slot, file->id);
 	}
 	return 0;

@@ -97,20 +97,31 @@ _Static_assert(ARRAY_SIZE(write_done) == POOL_COPIES_MAX, "one for each copy");
 
 static void write_to_nothing(struct reactor_work *work)
 {
-	write_finish(CONTAINER_OF(work, struct pool_write, nowhere), -EIO);
+	write_finish(CONTAINER_OF(work, struct pool_write, nowhere), -EIO); /* or what it was */
 }
 
-/* Copies that are written; those that would be, on disks that refuse, make it an error. */
+/* Why it makes no sense to write there, or 0. */
+static int refuses(const struct pool_file_copy *copy)
+{
+	if (copy->read_only)
+		return -EROFS;
+	return pool_disk_refuses(copy->disk) ? -EIO : 0;
+}
+
+/* Copies that are written; those that would be, but refuse, make it an error. */
 static unsigned choose_targets(struct pool_write *write)
 {
 	const struct pool_file *file = write->file;
 	unsigned targets = pool_file_taking_part(file);
 
-	for (unsigned i = 0; i < file->copy_count; i++)
-		if ((targets >> i & 1) && pool_disk_refuses(file->copies[i]->disk)) {
-			targets &= ~(1u << i);
-			write->result = -EIO;
-		}
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		int r = targets >> i & 1 ? refuses(file->copies[i]) : 0;
+
+		if (r == 0)
+			continue;
+		targets &= ~(1u << i);
+		write->result = r;
+	}
 	return targets;
 }
 
@@ -294,8 +305,9 @@ int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer
 
 	if (!target)
 		return -ENXIO;
-	if (pool_disk_refuses(target->disk))
-		return -EIO;
+	r = refuses(target);
+	if (r)
+		return r;
 	start_ns = begin(target);
 	r = io_write(target->file, buffer, length, offset);
 	end(file, target, POOL_DISK_WRITES, start_ns, r);

@@ -63,6 +63,7 @@ struct pool_disk {
 	unsigned spare_count;
 	bool spares_fail;    /* writing one ahead failed: not again */
 	bool leaving;        /* being removed: gets nothing new */
+	unsigned orphans;    /* entries in state POOL_TABLE_ORPHAN */
 	unsigned names_busy; /* operations that change names below the directory */
 	uint64_t tried_ns;   /* the keeper last looked whether it can be used again */
 	struct pool_disk *next_removed;
@@ -81,6 +82,7 @@ struct pool {
 	/* The disks; NULL = free. They change on the home reactor. One that was removed stays in
 	 * memory, for others may still look at it. */
 	struct pool_disk *_Atomic disks[POOL_DISKS_MAX];
+	_Atomic unsigned slot_count; /* that were ever used */
 	struct pool_disk *removed;
 	struct fiber_mutex disks_lock; /* adding and removing */
 	struct pool_disk_limits limits;
@@ -122,6 +124,7 @@ struct pool_file_copy {
 	uint32_t generation;     /* of the disk when the handle was opened */
 	unsigned busy;           /* operations under way, of the owner's reactor */
 	bool used;               /* this slot is */
+	bool read_only;          /* the handle is: its file system was when it was opened */
 	bool stale;              /* so says the row */
 	bool failed;             /* a sync failed since it was opened */
 	bool joining;            /* pool_file_add_copy() made it; no row names it yet */
@@ -295,8 +298,13 @@ void pool_copy_close(struct pool_file_copy *copy, uint64_t file_id);
 int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
 		   uint64_t size_bytes);
 int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes);
-/* Removes a closed one: to spare/ or for good. Its entry is in state POOL_TABLE_BUSY. */
+/* Removes a closed one: to spare/ or for good. Its entry is in state POOL_TABLE_BUSY; if it cannot
+ * be removed, it becomes an orphan, which stays charged. */
 int pool_copy_remove(struct pool_disk *disk, uint64_t file_id);
+/* Tries to remove orphans; those that are left are tried again later. */
+void pool_copy_remove_orphans(struct pool_disk *disk);
+/* Forgets them: a sweep will find them unnamed. */
+void pool_copy_forget_orphans(struct pool_disk *disk);
 
 /* Where new copies go (pool_place.c): disks for up to `copies` of them, best first, none whose id
  * is in `tried` or `avoid`; `any`: also disks that are rather not used, when there are no others.

@@ -10,7 +10,8 @@
 enum pool_table_state {
 	POOL_TABLE_CLOSED,
 	POOL_TABLE_OPEN,
-	POOL_TABLE_BUSY, /* being opened or removed */
+	POOL_TABLE_BUSY,   /* being opened or removed */
+	POOL_TABLE_ORPHAN, /* no row names it, but it could not be removed yet */
 };
 
 struct pool_table_entry {

@@ -426,6 +426,147 @@ static void reads_rows_of_version_1(void **state)
 	pool_rig_run(*state, version_run);
 }
 
+/* Admission over uneven disks */
+
+/* What the disks of the rig may hold of live data, in MiB. */
+static void get_shares(struct pool_rig *rig, unsigned count, uint64_t shares[])
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct pool_disk_info info = info_of(rig, i + 1);
+
+		shares[i] = (info.capacity - info.reserve) / 100 * 91 / MIB;
+	}
+}
+
+/* Whether `bytes` of each factor can be spread: the most demanding first, each MiB of it to the
+ * disks with the most room. That is the best there is. */
+static bool can_be_spread(const uint64_t *shares, unsigned count, const uint64_t demand[4])
+{
+	uint64_t room[4];
+
+	memcpy(room, shares, count * sizeof(*room));
+	for (unsigned factor = 3; factor > 0; factor--)
+		for (uint64_t i = 0; i < demand[factor]; i++) {
+			bool given[4] = {0};
+
+			for (unsigned copy = 0; copy < MIN(factor, count); copy++) {
+				unsigned best = count;
+
+				for (unsigned d = 0; d < count; d++)
+					if (!given[d] && room[d] > 0 &&
+					    (best == count || room[d] > room[best]))
+						best = d;
+				if (best == count)
+					return false;
+				given[best] = true;
+				room[best]--;
+			}
+		}
+	return true;
+}
+
+static void admit_round(struct pool_rig *rig, unsigned count, const uint64_t *shares)
+{
+	uint64_t demand[4] = {0};
+	unsigned wrong = 0;
+
+	for (unsigned i = 0; i < 40; i++) {
+		unsigned factor = 1 + (unsigned)sim_random_below(rig->sim.sim, 3);
+		uint64_t more = 1 + sim_random_below(rig->sim.sim, 300);
+		bool fits;
+		int r = pool_admit(rig->pool, factor, more * MIB);
+
+		demand[factor] += more;
+		fits = can_be_spread(shares, count, demand);
+		/* Shares are not whole MiB: at the very edge both may be right. */
+		wrong += fits != (r == 0);
+		if (r != 0)
+			demand[factor] -= more;
+	}
+	ASSERT(wrong <= 1);
+	for (unsigned factor = 1; factor <= 3; factor++)
+		if (demand[factor])
+			pool_admit_return(rig->pool, factor, demand[factor] * MIB);
+}
+
+static void admission_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	uint64_t shares[4], id;
+	struct pool_space space;
+	const uint64_t sizes[] = {0, 600 * MIB, 1900 * MIB, 1200 * MIB};
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	for (unsigned count = 1; count <= 4; count++) {
+		if (count > 1) {
+			char directory[16];
+			const struct pool_disk_spec spec = {.directory = directory,
+							    .capacity_bytes = sizes[count - 1]};
+
+			snprintf(directory, sizeof(directory), "/disk%u/p", count);
+			ASSERT(pool_disk_add(rig->pool, &spec, &id) == 0);
+		}
+		get_shares(rig, count, shares);
+		for (unsigned round = 0; round < 50; round++)
+			admit_round(rig, count, shares);
+	}
+	/* With a third copy of everything the largest disk is of little use. */
+	ASSERT(pool_admit(rig->pool, 3, MIB) == 0);
+	space = pool_rig_space(rig);
+	ASSERT(space.admitted == 3 * MIB && space.limit < (shares[0] + shares[1] + 2) * 3 * MIB);
+	pool_admit_return(rig->pool, 3, MIB);
+	ASSERT(pool_rig_space(rig).limit > (shares[0] + shares[1] + shares[2]) * MIB);
+	/* Two disks left: three copies count as two. */
+	ASSERT(pool_disk_fail(rig->pool, 3) == 0 && pool_disk_fail(rig->pool, 4) == 0);
+	ASSERT(pool_admit(rig->pool, 3, shares[0] * MIB) == 0);
+	ASSERT(pool_admit(rig->pool, 3, 2 * MIB) == -ENOSPC);
+	ASSERT(pool_rig_space(rig).admitted == 2 * shares[0] * MIB);
+	pool_admit_return(rig->pool, 3, shares[0] * MIB);
+	pool_rig_close(rig);
+}
+
+static void admits_what_can_be_spread(void **state)
+{
+	pool_rig_run(*state, admission_run);
+}
+
+static void pressure_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *files[600];
+	unsigned count = 0;
+	int r;
+
+	begin(rig, 3);
+	pool_account_live(rig->pool, 2, MIB);
+	ASSERT(pool_pressure(rig->pool) == 0);
+	/* Fill the first disk alone: two are left, enough for two copies but not for three. */
+	ASSERT(pool_disk_set_draining(rig->pool, 2, true) == 0);
+	ASSERT(pool_disk_set_draining(rig->pool, 3, true) == 0);
+	while ((r = take(rig, 1, &files[count])) == 0 && info_of(rig, 2).used == 0 &&
+	       info_of(rig, 3).used == 0)
+		count++;
+	if (r == 0) /* where there was no other */
+		pool_file_discard(files[count]);
+	ASSERT(pool_pressure(rig->pool) == 100);
+	ASSERT(pool_disk_set_draining(rig->pool, 2, false) == 0);
+	ASSERT(pool_disk_set_draining(rig->pool, 3, false) == 0);
+	ASSERT(pool_pressure(rig->pool) == 0);
+	pool_account_live(rig->pool, 3, MIB);
+	ASSERT(pool_pressure(rig->pool) == 100);
+	pool_account_live(rig->pool, 3, -(int64_t)MIB);
+	ASSERT(take(rig, 3, &files[count]) == 0 && copies_of(files[count]).count == 2);
+	count++;
+	for (unsigned i = 0; i < count; i++)
+		pool_file_discard(files[i]);
+	pool_rig_close(rig);
+}
+
+static void presses_when_copies_have_no_room(void **state)
+{
+	pool_rig_run(*state, pressure_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 int main(void)
@@ -434,6 +575,7 @@ int main(void)
 		TEST(keeps_copies_on_all_disks), TEST(goes_on_without_a_missing_disk),
 		TEST(copies_come_and_go),        TEST(disks_leave),
 		TEST(refuses_bad_disks),         TEST(reads_rows_of_version_1),
+		TEST(admits_what_can_be_spread), TEST(presses_when_copies_have_no_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
