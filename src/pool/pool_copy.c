@@ -106,10 +106,10 @@ static int adopt_spare(struct making *making, const struct pool_spare *spare)
 		r = sync_group_directory(making->disk, making->file_id);
 	if (r)
 		give_up(making, &to);
-	return r;
+	return r == -ENOENT ? -EIO : r; /* the disk has gone: a new file would fare no better */
 }
 
-/* -ENOENT: no spare file fits. */
+/* -ENOENT: no spare file fits, or it is not there. */
 static int take_spare(struct making *making)
 {
 	const struct pool_copy_want *want = making->want;
