@@ -287,12 +287,27 @@ int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use 
 	return r;
 }
 
+/* One that was shorter than the others may have been written beyond its end. */
+static int measure(struct pool_file_copy *copy, uint64_t file_id)
+{
+	struct world_stat stat;
+	int r = note(copy->disk, io_file_stat(copy->file, &stat));
+
+	if (r)
+		return r;
+	copy->size_bytes = ALIGN_UP(MIN(stat.size_bytes, POOL_GROUP_BYTES), POOL_PAGE_BYTES);
+	charge_found(copy, file_id);
+	return 0;
+}
+
 int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes)
 {
 	uint64_t less = copy->size_bytes - size_bytes;
 	int r;
 
-	if (size_bytes >= copy->size_bytes)
+	if (size_bytes > copy->size_bytes)
+		return measure(copy, file_id);
+	if (size_bytes == copy->size_bytes)
 		return 0;
 	if (copy->read_only)
 		return -EROFS;

@@ -56,10 +56,13 @@ static int grow_to(struct pool_file *file, enum pool_use use, uint64_t size_byte
 		file->size_bytes = size_bytes;
 		return 0;
 	}
-	while (i-- > 0) /* what cannot be given back stays charged */
+	/* A copy that was found shorter than others may have been written beyond its size since, up
+	 * to the file's. What cannot be given back stays charged. */
+	while (i-- > 0)
 		if (pool_copy_takes_part(file->copies[i]) &&
 		    file->copies[i]->size_bytes > before[i])
-			(void)pool_copy_trim(file->copies[i], file->id, before[i]);
+			(void)pool_copy_trim(file->copies[i], file->id,
+					     MAX(before[i], file->size_bytes));
 	return r;
 }
 
