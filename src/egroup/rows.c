@@ -4,6 +4,8 @@
  * Every value is checked: a row that cannot be true makes the vDisk -EUCLEAN, with the key in the
  * log.
  */
+#include "egroup/rows.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -86,32 +88,68 @@ static int damaged(const struct egroup_store *store, const char *what, uint64_t 
 	return -EUCLEAN;
 }
 
-static bool file_is_sound(const struct egroup_file *file)
+int egroup_file_row_decode(const struct catalog_row *row, struct egroup_file_row *ret_row)
 {
-	return file->total_slots <= SLOTS_PER_GROUP && file->index_blocks <= SLOTS_PER_GROUP &&
-	       file->compacted == (file->index_blocks > 0);
+	struct egroup_file_row file = {0};
+
+	if (row->length != EGROUP_ROW_BYTES ||
+	    pool_rows_decode_file(row, &file.id, &file.size_bytes, &file.copies) < 0)
+		return -EUCLEAN;
+	file.compacted = row->value[FILE_COMPACTED];
+	file.index_blocks = get_le32(row->value + FILE_INDEX_BLOCKS);
+	file.total_slots = get_le32(row->value + FILE_TOTAL_SLOTS);
+	if (file.total_slots > SLOTS_PER_GROUP || file.index_blocks > SLOTS_PER_GROUP ||
+	    file.compacted != (file.index_blocks > 0))
+		return -EUCLEAN;
+	*ret_row = file;
+	return 0;
+}
+
+int egroup_group_row_decode(const struct catalog_row *row, struct egroup_group_row *ret_row)
+{
+	const uint8_t *value = row->value;
+	struct egroup_group_row group = {0};
+
+	if (row->key.length != 1 + 24 || row->length != EGROUP_ROW_BYTES ||
+	    value[GROUP_VERSION] != GROUP_ROW_VERSION)
+		return -EUCLEAN;
+	group.id = catalog_key_number(&row->key, 2);
+	group.stream = value[GROUP_STREAM];
+	group.sealed = value[GROUP_SEALED];
+	group.compacted = value[GROUP_COMPACTED];
+	group.slots = get_le32(value + GROUP_SLOTS);
+	group.epoch = get_le64(value + GROUP_EPOCH);
+	group.last_lsn = get_le64(value + GROUP_LAST_LSN);
+	group.file = get_le64(value + GROUP_FILE);
+	group.base = get_le32(value + GROUP_BASE);
+	group.stored_count = get_le32(value + GROUP_STORED);
+	if (group.id == 0 || group.id >> EGROUP_ID_BITS ||
+	    (group.stream != RECORD_STREAM_LOG && group.stream != RECORD_STREAM_PAGES) ||
+	    (group.sealed && group.slots > SLOTS_PER_GROUP) || (group.compacted && !group.sealed))
+		return -EUCLEAN;
+	*ret_row = group;
+	return 0;
 }
 
 static int load_file_row(struct egroup_store *store, const struct catalog_row *row)
 {
-	uint64_t id = catalog_key_number(&row->key, 2), size;
-	struct pool_copies copies;
+	struct egroup_file_row from;
 	struct egroup_file *file;
 
-	if (row->length != EGROUP_ROW_BYTES || pool_rows_decode_file(row, &id, &size, &copies) < 0)
-		return damaged(store, "file", id);
-	file = egroup_file_new(store, id);
+	if (egroup_file_row_decode(row, &from) < 0)
+		return damaged(store, "file", catalog_key_number(&row->key, 2));
+	file = egroup_file_new(store, from.id);
 	if (!file)
 		return -ENOMEM;
-	if (copies.disks[0] == 0)
-		copies.disks[0] = pool_first_disk(store->pool);
-	file->copies = copies;
-	file->allocated_bytes = size;
-	file->compacted = row->value[FILE_COMPACTED];
-	file->index_loaded = !file->compacted;
-	file->index_blocks = get_le32(row->value + FILE_INDEX_BLOCKS);
-	file->total_slots = get_le32(row->value + FILE_TOTAL_SLOTS);
-	return file_is_sound(file) ? 0 : damaged(store, "file", id);
+	if (from.copies.disks[0] == 0)
+		from.copies.disks[0] = pool_first_disk(store->pool);
+	file->copies = from.copies;
+	file->allocated_bytes = from.size_bytes;
+	file->compacted = from.compacted;
+	file->index_loaded = !from.compacted;
+	file->index_blocks = from.index_blocks;
+	file->total_slots = from.total_slots;
+	return 0;
 }
 
 struct file_index { /* sorted by id, as the rows come */
@@ -134,17 +172,13 @@ static struct egroup_file *find_file(const struct file_index *index, uint64_t id
 	return low < index->count && index->files[low]->id == id ? index->files[low] : NULL;
 }
 
-static bool group_is_sound(const struct egroup *group)
+static bool group_fits(const struct egroup *group)
 {
 	const struct egroup_file *file = group->file;
 
-	if (group->stream != RECORD_STREAM_LOG && group->stream != RECORD_STREAM_PAGES)
-		return false;
-	if (group->sealed && group->slots > SLOTS_PER_GROUP)
-		return false;
 	if (!file->compacted)
 		return file->group_count == 1;
-	return group->sealed && group->stored_count <= file->total_slots &&
+	return group->stored_count <= file->total_slots &&
 	       group->base <= file->total_slots - group->stored_count;
 }
 
@@ -152,27 +186,27 @@ static int load_group_row(struct egroup_store *store, const struct file_index *i
 			  const struct catalog_row *row)
 {
 	uint64_t id = catalog_key_number(&row->key, 2);
+	struct egroup_group_row from;
 	struct egroup_file *file;
 	struct egroup *group;
 
-	if (row->length != EGROUP_ROW_BYTES || row->value[GROUP_VERSION] != GROUP_ROW_VERSION ||
-	    id >> EGROUP_ID_BITS)
+	if (egroup_group_row_decode(row, &from) < 0)
 		return damaged(store, "group", id);
-	file = find_file(index, get_le64(row->value + GROUP_FILE));
+	file = find_file(index, from.file);
 	if (!file)
 		return damaged(store, "group", id);
 	group = egroup_new(store, id, file);
 	if (!group)
 		return -ENOMEM;
-	group->stream = row->value[GROUP_STREAM];
-	group->sealed = row->value[GROUP_SEALED];
-	group->pinned = !group->sealed;
-	group->slots = get_le32(row->value + GROUP_SLOTS);
-	group->epoch = get_le64(row->value + GROUP_EPOCH);
-	group->last_lsn = get_le64(row->value + GROUP_LAST_LSN);
-	group->base = get_le32(row->value + GROUP_BASE);
-	group->stored_count = get_le32(row->value + GROUP_STORED);
-	if (row->value[GROUP_COMPACTED] != file->compacted || !group_is_sound(group))
+	group->stream = from.stream;
+	group->sealed = from.sealed;
+	group->pinned = !from.sealed;
+	group->slots = from.slots;
+	group->epoch = from.epoch;
+	group->last_lsn = from.last_lsn;
+	group->base = from.base;
+	group->stored_count = from.stored_count;
+	if (from.compacted != file->compacted || !group_fits(group))
 		return damaged(store, "group", id);
 	return 0;
 }

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sarsen-fsck: checks a stopped state. The main thread holds the daemon's lock and waits; the check
+ * is a fiber of a reactor of its own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cmd/fsck_args.h"
+#include "control/lock.h"
+#include "control/version.h"
+#include "fsck/fsck.h"
+#include "reactor/fiber.h"
+#include "world/real.h"
+
+#define LOCK_TIMEOUT_MS 10000
+
+struct run {
+	struct fsck_args args;
+	struct fsck_print print;
+	struct fsck_report report;
+	struct world *world;
+	struct reactor *reactor;
+	char catalog[CONFIG_PATH_MAX];
+	char scratch[64];
+};
+
+static atomic_bool interrupted;
+
+static void on_signal(int number)
+{
+	(void)number;
+	atomic_store(&interrupted, true);
+}
+
+static int fail(const char *what, const char *object, int error)
+{
+	fprintf(stderr, "sarsen-fsck: %s: %s: %s\n", object, what, strerror(-error));
+	return FSCK_EXIT_OPERATION;
+}
+
+static int in_use(const struct fsck_args *args, int pid)
+{
+	fprintf(stderr,
+		"sarsen-fsck: %s: sarsend (process %d) uses this state: stop it first "
+		"(systemctl stop sarsend)\n",
+		args->state, pid);
+	return -EBUSY;
+}
+
+/* Only looked at with -n: the lock is shared, and its file is not made. */
+static int lock_read_only(const struct fsck_args *args)
+{
+	char path[CONFIG_PATH_MAX + 8], text[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/lock", args->state);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -errno;
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		return fd;
+	if (pread(fd, text, sizeof(text) - 1, 0) < 0)
+		text[0] = '\0';
+	close(fd);
+	return in_use(args, atoi(text));
+}
+
+static int take_lock(const struct fsck_args *args)
+{
+	struct lock_owner owner = {0};
+	int r;
+
+	if (args->show_only)
+		return lock_read_only(args);
+	r = lock_take(args->state, LOCK_TIMEOUT_MS, NULL, NULL, &owner);
+	return r == -EBUSY ? in_use(args, (int)owner.pid) : r;
+}
+
+static void print_finding(void *arg, const struct fsck_finding *finding)
+{
+	struct run *run = arg;
+
+	fsck_print_finding(&run->print, finding);
+}
+
+static bool print_progress(void *arg, uint64_t bytes_done, uint64_t bytes_total)
+{
+	struct run *run = arg;
+
+	fsck_print_progress(&run->print, bytes_done, bytes_total);
+	return !atomic_load(&interrupted);
+}
+
+static int check(void *arg)
+{
+	struct run *run = arg;
+	const struct fsck_options options = {.world = run->world,
+					     .catalog = run->catalog,
+					     .scratch = run->scratch,
+					     .repair = !run->args.show_only,
+					     .finding = print_finding,
+					     .progress = print_progress,
+					     .arg = run};
+
+	return fsck_run(&options, &run->report);
+}
+
+static int make_scratch(struct run *run)
+{
+	const char *directory = getenv("TMPDIR");
+
+	if (!directory || strlen(directory) > 32)
+		directory = "/tmp";
+	snprintf(run->scratch, sizeof(run->scratch), "%s/sarsen-fsck.XXXXXX", directory);
+	return mkdtemp(run->scratch) ? 0 : -errno;
+}
+
+static int start(struct run *run)
+{
+	const struct world_real_options world_options = {.workers = 2, .fence_fd = -1};
+	const struct reactor_options reactor_options = {.index = 0, .stack_bytes = 512 * 1024};
+	int r = make_scratch(run);
+
+	if (r < 0)
+		return r;
+	r = world_real_new(&world_options, &run->world);
+	if (r == 0)
+		r = reactor_new(run->world, &reactor_options, &run->reactor);
+	return r < 0 ? r : reactor_start(run->reactor);
+}
+
+static void remove_scratch(const struct run *run)
+{
+	static const char *const names[] = {"", "-wal", "-shm", "-journal"};
+	char path[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/catalog.db%s", run->scratch, names[i]);
+		(void)unlink(path); /* mostly it is gone already */
+	}
+	(void)rmdir(run->scratch);
+}
+
+static void stop(struct run *run)
+{
+	if (run->reactor) {
+		reactor_stop(run->reactor);
+		reactor_free(run->reactor);
+	}
+	if (run->world)
+		world_real_free(run->world);
+	if (run->scratch[0])
+		remove_scratch(run);
+	json_decref(run->print.findings);
+}
+
+static int run_check(struct run *run)
+{
+	int r = start(run);
+
+	if (r < 0)
+		return fail("cannot begin", "io_uring", r);
+	r = fiber_call_blocking(run->reactor, FIBER_CONTROL, check, run);
+	if (r == -ECANCELED) {
+		fprintf(stderr, "\nsarsen-fsck: canceled\n");
+		return FSCK_EXIT_CANCELED;
+	}
+	if (r < 0)
+		return fail(r == -ENOENT ? "there is no catalog" : "cannot check", run->catalog, r);
+	fsck_print_report(&run->print, &run->report);
+	return fsck_exit_of(&run->report);
+}
+
+static int run_locked(struct run *run)
+{
+	int lock = take_lock(&run->args), r;
+
+	if (lock == -EBUSY)
+		return FSCK_EXIT_OPERATION;
+	if (lock < 0)
+		return fail("cannot lock the state", run->args.state, lock);
+	r = run_check(run);
+	stop(run);
+	if (run->args.show_only)
+		close(lock);
+	else
+		lock_release(lock);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	static struct run run;
+	const struct sigaction action = {.sa_handler = on_signal};
+
+	(void)umask(S_IRWXG | S_IRWXO);
+	if (fsck_args_parse(argc, argv, &run.args) < 0)
+		return FSCK_EXIT_USAGE;
+	if (run.args.help) {
+		fputs(fsck_help_text, stdout);
+		return FSCK_EXIT_CLEAN;
+	}
+	if (run.args.version) {
+		printf("sarsen-fsck %s\n", version_text());
+		return FSCK_EXIT_CLEAN;
+	}
+	(void)sigaction(SIGINT, &action, NULL);  /* cannot fail */
+	(void)sigaction(SIGTERM, &action, NULL); /* cannot fail */
+	log_set_level(LOG_LEVEL_ERROR);
+	run.print = (struct fsck_print){.out = stdout,
+					.show_only = run.args.show_only,
+					.terminal = isatty(STDERR_FILENO) == 1,
+					.findings = run.args.json ? json_array() : NULL};
+	if (snprintf(run.catalog, sizeof(run.catalog), "%s/catalog.db", run.args.state) >=
+	    (int)sizeof(run.catalog))
+		return FSCK_EXIT_USAGE;
+	return run_locked(&run);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directories of pools: labels, and which files are there. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fsck/fsck_priv.h"
+#include "reactor/io.h"
+
+#define DIRECTORIES 256u
+
+struct fsck_disk *fsck_disk_of(const struct fsck *fsck, const struct fsck_file *file, unsigned copy)
+{
+	uint64_t id = file->row.copies.disks[copy];
+
+	for (size_t i = 0; i < fsck->disk_count; i++)
+		/* Disk 0: the pool's first, which comes first. */
+		if (fsck->disks[i].pool == file->pool && (fsck->disks[i].id == id || id == 0))
+			return &fsck->disks[i];
+	return NULL;
+}
+
+unsigned fsck_file_copies(const struct fsck *fsck, const struct fsck_file *file)
+{
+	return file->there & ~file->row.copies.stale;
+}
+
+void fsck_file_path(const struct fsck *fsck, const struct fsck_file *file, unsigned copy,
+		    char path[4096])
+{
+	const struct fsck_disk *disk = fsck_disk_of(fsck, file, copy);
+
+	snprintf(path, 4096, "%s/groups/%02x/%016" PRIx64 ".eg", disk->directory,
+		 (unsigned)(file->row.id & 0xff), file->row.id);
+}
+
+int fsck_file_open(const struct fsck *fsck, const struct fsck_file *file, unsigned copy,
+		   struct world_file **ret_file)
+{
+	char path[4096];
+
+	fsck_file_path(fsck, file, copy, path);
+	return io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, ret_file);
+}
+
+/* What the file must hold at least. */
+static uint64_t needed_bytes(const struct fsck_file *file)
+{
+	if (file->row.compacted)
+		return ((uint64_t)file->row.index_blocks + file->row.total_slots) * BLOCK_BYTES;
+	return file->group && file->group->row.sealed
+		       ? (uint64_t)file->group->row.slots * BLOCK_BYTES
+		       : 0;
+}
+
+static void file_object(const struct fsck_file *file, uint64_t disk, char object[FSCK_OBJECT_MAX])
+{
+	snprintf(object, FSCK_OBJECT_MAX,
+		 "vDisk %" PRIu64 ", file %016" PRIx64 " on disk %" PRIu64, file->vdisk,
+		 file->row.id, disk);
+}
+
+static void found_file(struct fsck *fsck, const struct fsck_disk *disk, struct fsck_file *file,
+		       const char *path)
+{
+	struct world_stat stat;
+	char object[FSCK_OBJECT_MAX];
+	int r = io_stat(path, &stat);
+
+	file_object(file, disk->id, object);
+	if (r < 0) {
+		fsck_find(fsck, FSCK_READ, object, "the file cannot be looked at: %s",
+			  strerror(-r));
+		return;
+	}
+	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
+		if (fsck_disk_of(fsck, file, copy) != disk)
+			continue;
+		if (stat.size_bytes >= needed_bytes(file)) {
+			file->there |= 1u << copy;
+			continue;
+		}
+		file->there |= 1u << (copy + POOL_COPIES_MAX); /* so that it is told once */
+		fsck_find(fsck, FSCK_FILE_MISSING, object,
+			  "the file has %" PRIu64 " bytes, its groups need %" PRIu64,
+			  stat.size_bytes, needed_bytes(file));
+	}
+}
+
+static bool is_copy_on(const struct fsck *fsck, const struct fsck_file *file,
+		       const struct fsck_disk *disk)
+{
+	for (unsigned copy = 0; file && copy < file->row.copies.count; copy++)
+		if (fsck_disk_of(fsck, file, copy) == disk)
+			return true;
+	return false;
+}
+
+static void found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory,
+		       const char *name)
+{
+	char path[4096], expected[32];
+	struct fsck_file *file;
+	uint64_t id = 0;
+
+	if (snprintf(path, sizeof(path), "%s/groups/%02x/%s", disk->directory, directory, name) >=
+	    (int)sizeof(path))
+		return;
+	(void)sscanf(name, "%16" SCNx64, &id);
+	snprintf(expected, sizeof(expected), "%016" PRIx64 ".eg", id);
+	if (strcmp(expected, name) != 0 || (id & 0xff) != directory) {
+		fsck_find(fsck, FSCK_FILE_LEFT, path, "this is no file of a pool");
+		return;
+	}
+	file = fsck_file_find(fsck, disk->pool, id);
+	if (is_copy_on(fsck, file, disk))
+		found_file(fsck, disk, file, path);
+	else
+		fsck_find(fsck, FSCK_FILE_LEFT, path, "no row of the catalog names this file");
+}
+
+static int list_directory(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory)
+{
+	struct world_names names;
+	char path[4096];
+	int r;
+
+	if (snprintf(path, sizeof(path), "%s/groups/%02x", disk->directory, directory) >=
+	    (int)sizeof(path))
+		return -ENAMETOOLONG;
+	r = io_directory_list(path, &names);
+	if (r == -ESHUTDOWN || r == -ENOMEM)
+		return r;
+	if (r < 0) {
+		fsck_find(fsck, FSCK_DISK, path, "the directory cannot be listed: %s",
+			  strerror(-r));
+		return 0;
+	}
+	for (size_t i = 0; i < names.count; i++)
+		found_name(fsck, disk, directory, names.names[i]);
+	world_names_free(&names);
+	return 0;
+}
+
+static bool label_is_right(struct fsck *fsck, const struct fsck_disk *disk)
+{
+	struct pool_label label;
+	char path[4096];
+	int r;
+
+	if (snprintf(path, sizeof(path), "%s/label", disk->directory) >= (int)sizeof(path))
+		return false;
+	r = pool_label_read(path, &label);
+	if (r < 0)
+		fsck_find(fsck, FSCK_DISK, path, "%s",
+			  r == -ENOENT ? "there is no label: is the disk mounted?"
+			  : r == -EUCLEAN
+				  ? "the label is damaged"
+				  : (r == -EPROTONOSUPPORT
+					     ? "the label was written by a newer version"
+					     : strerror(-r)));
+	else if (label.pool_id != disk->pool || label.disk_id != disk->id ||
+		 memcmp(label.uuid, disk->uuid, sizeof(disk->uuid)) != 0)
+		fsck_find(fsck, FSCK_DISK, path,
+			  "the label is that of disk %" PRIu64 " of pool %" PRIu64 " (%s)",
+			  label.disk_id, label.pool_id, label.name);
+	else
+		return true;
+	return false;
+}
+
+static int check_disk(struct fsck *fsck, struct fsck_disk *disk)
+{
+	int r = 0;
+
+	disk->usable = label_is_right(fsck, disk);
+	for (unsigned i = 0; r == 0 && disk->usable && i < DIRECTORIES; i++)
+		r = list_directory(fsck, disk, i);
+	return r;
+}
+
+/* Those on disks that are not there were told with the disk. */
+static void check_missing(struct fsck *fsck, struct fsck_file *file)
+{
+	const struct fsck_vdisk *vdisk = fsck_vdisk_find(fsck, file->vdisk);
+	char object[FSCK_OBJECT_MAX];
+
+	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
+		const struct fsck_disk *disk = fsck_disk_of(fsck, file, copy);
+
+		if (!disk || !disk->usable || (file->there >> copy & 1) ||
+		    (file->there >> (copy + POOL_COPIES_MAX) & 1))
+			continue;
+		file_object(file, disk->id, object);
+		/* A delete removes the file before its row is gone for certain. */
+		if (!(vdisk && vdisk->row.deleting))
+			fsck_find(fsck, FSCK_FILE_MISSING, object, "the file is missing");
+	}
+	file->there &= (1u << POOL_COPIES_MAX) - 1;
+}
+
+int fsck_disks_check(struct fsck *fsck)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < fsck->disk_count; i++)
+		r = check_disk(fsck, &fsck->disks[i]);
+	for (size_t i = 0; r == 0 && i < fsck->file_count; i++) {
+		struct fsck_file *file = &fsck->files[i];
+
+		check_missing(fsck, file);
+		fsck->total_bytes += (unsigned)__builtin_popcount(fsck_file_copies(fsck, file)) *
+				     MAX(needed_bytes(file), (uint64_t)BLOCK_BYTES);
+	}
+	return r;
+}
