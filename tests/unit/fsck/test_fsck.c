@@ -282,7 +282,7 @@ static void one_flip_in_each_block(void **ret_state)
 		     block += 1 + block * 31 % 97, tried++) {
 			uint64_t offset = block * 4096 + block * 977 % 4096;
 
-			if (tried % 24) /* each is a whole check */
+			if (tried % 48) /* each is a whole check */
 				continue;
 			flip(files.path[i], offset, block % 8);
 			check(state);
@@ -382,7 +382,7 @@ static void flips_in(struct state *state, const char *name)
 	snprintf(path, sizeof(path), "%s/%s", state->rig.directory, name);
 	read_rows(state, &before);
 	assert_int_equal(stat(path, &stat_of), 0);
-	for (uint64_t at = 13; at < (uint64_t)stat_of.st_size && tried < 40; at += 1103) {
+	for (uint64_t at = 13; at < (uint64_t)stat_of.st_size && tried < 12; at += 3373) {
 		if (!has_content(path, at))
 			continue;
 		tried++;
