@@ -109,7 +109,7 @@ def every_verb_in_both_forms(daemon):
     daemon.cli("nvme", "delete", "vm1")
     daemon.cli("nvme", "delete", "vm2")
     check(daemon.json("nvme", "list") == [], "list after delete")
-    check(rig.keepers_below(daemon.directory) == [], "a keeper is left")
+    nvme_rig.wait_for(lambda: rig.keepers_below(daemon.directory) == [], "the keepers' end")
     check(os.listdir(daemon.path("nvme")) == [], os.listdir(daemon.path("nvme")))
     check(not os.path.exists(path), "a socket is left")
     daemon.stop()
@@ -176,7 +176,7 @@ def a_machine_is_not_robbed(daemon):
         check(daemon.json("nvme", "show", "vm")["state"] == "online", "after a refusal")
         daemon.cli("nvme", "delete", "vm", "--force", "--yes")
         check(machine.recv(1) == b"", "the machine is still connected")
-    check(rig.keepers_below(daemon.directory) == [], "a keeper is left")
+    nvme_rig.wait_for(lambda: rig.keepers_below(daemon.directory) == [], "the keepers' end")
     daemon.cli("vdisk", "delete", "default/d", "--yes")
     daemon.stop()
 
