@@ -5,6 +5,8 @@
 
 #include "base/macros.h"
 
+enum { DID = 1, DID_NOT = 2 };
+
 void register_init(struct register_state *state, uint64_t value)
 {
 	memset(state->pending, 0, sizeof(state->pending));
@@ -62,17 +64,20 @@ static void expand(struct register_state *state)
 	}
 }
 
-/* Keeps the configurations that agree, without the operation. */
-static void settle(struct register_state *state, unsigned number, bool known, uint64_t result)
+/* Keeps the configurations in which it happened, or not, as `happened` says, and had that result.
+ */
+static void settle(struct register_state *state, unsigned number, unsigned happened,
+		   uint64_t result)
 {
 	unsigned count = state->count;
 
 	state->count = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct register_config config = state->configs[i];
+		bool it_did = config.happened & 1u << number;
 
-		if (known &&
-		    (!(config.happened & 1u << number) || config.results[number] != result))
+		if (!(happened & (it_did ? DID : DID_NOT)) ||
+		    (happened == DID && config.results[number] != result))
 			continue;
 		config.happened &= ~(1u << number);
 		config.results[number] = 0;
@@ -85,7 +90,14 @@ bool register_end(struct register_state *state, unsigned number, uint64_t result
 {
 	ASSERT(state->pending[number].used);
 	expand(state);
-	settle(state, number, true, result);
+	settle(state, number, DID, result);
+	return state->count > 0;
+}
+
+bool register_end_refused(struct register_state *state, unsigned number)
+{
+	ASSERT(state->pending[number].used);
+	settle(state, number, DID_NOT, 0);
 	return state->count > 0;
 }
 
@@ -93,5 +105,5 @@ void register_end_unknown(struct register_state *state, unsigned number)
 {
 	ASSERT(state->pending[number].used);
 	expand(state);
-	settle(state, number, false, 0);
+	settle(state, number, DID | DID_NOT, 0);
 }

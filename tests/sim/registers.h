@@ -38,5 +38,7 @@ int register_begin(struct register_state *state, enum register_kind kind, uint64
 		   uint64_t value);
 /* A read returns what was read, a swap 1 or 0, a write 1. False: no order explains it. */
 bool register_end(struct register_state *state, unsigned number, uint64_t result);
+/* It was refused: it did not happen. */
+bool register_end_refused(struct register_state *state, unsigned number);
 /* It has failed: perhaps it happened, perhaps not, but it will not from now on. */
 void register_end_unknown(struct register_state *state, unsigned number);

@@ -3,11 +3,13 @@
  * Several guests, each on a controller of its own, with one shared namespace on a vDisk, while the
  * engine dies at random instants and commit points. Each uses a few blocks as registers: reads,
  * writes, deallocates, and swaps by Compare and Write, all at once and without regard for the
- * others. What they saw must have an order (registers.h).
+ * others. What they saw must have an order (registers.h). Now and then one reserves the namespace
+ * for a while: then no other's command goes through that it forbids.
  *
  * The node's part is played here: controllers come up one after the other, each waits in each step
  * of its recovery for the others (rule 10); now and then one comes too late and is left behind.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <nvme/types.h>
 #include <stdio.h>
@@ -25,7 +27,9 @@
 #define COMMANDS    6u /* of a guest */
 #define STEPS       500u
 #define ENGINES_MAX 3u
-#define MEMORY_KEPT (NVME_RIG_DATA + COMMANDS * 2 * 4096)
+#define KEYS_AT     (NVME_RIG_DATA + COMMANDS * 2 * 4096)
+#define MEMORY_KEPT (KEYS_AT + 4096)
+#define CONFLICT    NVME_SC_RESERVATION_CONFLICT
 
 struct command {
 	bool used, fused;
@@ -35,13 +39,21 @@ struct command {
 	uint64_t value;
 	uint16_t cids[2], statuses[2];
 	bool done[2];
-	unsigned engines; /* that died meanwhile */
+	unsigned engines;                       /* that died meanwhile */
+	const struct guest_state *forbidden_by; /* who held a reservation when it was submitted */
+	unsigned hold;
 };
+
+enum reserving { NOT_REGISTERED, REGISTERING, IDLE, ACQUIRING, HOLDING, RELEASING };
 
 struct guest_state {
 	struct simulation *simulation;
 	struct nvme_rig rig;
 	struct command commands[COMMANDS];
+	enum reserving reserving;
+	uint16_t reserving_cid;
+	uint8_t type;  /* of its reservation */
+	unsigned hold; /* counts them */
 	bool started, left_behind;
 	unsigned gone_on; /* steps of its recovery */
 	/* At the instant of death. */
@@ -62,6 +74,8 @@ struct simulation {
 	uint32_t block_bytes;
 	bool dead;
 	bool calm; /* no more deaths */
+	struct nvme_reservations *reservations;
+	unsigned char stored[NVME_RESERVATION_STATE_BYTES]; /* as in a catalog */
 	unsigned point_left;
 };
 
@@ -131,6 +145,7 @@ static bool is_dead(void *arg)
 
 static void start_guest(struct guest_state *guest)
 {
+	guest->rig.namespaces[0].reservations = guest->simulation->reservations;
 	guest->rig.namespaces[0].volume = guest->simulation->engine.volume;
 	guest->rig.namespaces[0].stale = guest->left_behind;
 	guest->started = true;
@@ -138,11 +153,45 @@ static void start_guest(struct guest_state *guest)
 	nvme_rig_start(&guest->rig);
 }
 
+static int load(void *context, void *state, size_t size)
+{
+	memcpy(state, ((struct simulation *)context)->stored, size);
+	return 0;
+}
+
+static int save(void *context, const void *state, size_t size)
+{
+	struct simulation *simulation = context;
+
+	fiber_sleep(below(simulation, 50 * NSEC_PER_USEC));
+	if (simulation->dead)
+		return -ESHUTDOWN;
+	memcpy(simulation->stored, state, size);
+	fiber_sleep(below(simulation, 50 * NSEC_PER_USEC));
+	return simulation->dead ? -ESHUTDOWN : 0;
+}
+
+static const struct nvme_reservation_ops reservation_ops = {.load = load, .save = save};
+
 static int open_engine(struct engine_rig *engine)
 {
+	struct simulation *simulation = CONTAINER_OF(engine, struct simulation, engine);
 	int result = engine_rig_start(engine);
 
-	return result < 0 ? result : engine_rig_open_vdisk(engine);
+	if (result == 0)
+		result = engine_rig_open_vdisk(engine);
+	if (result == 0)
+		result = nvme_reservations_new(reactor_current(), &reservation_ops, simulation,
+					       &simulation->reservations);
+	return result;
+}
+
+static int free_reservations(struct engine_rig *engine)
+{
+	struct simulation *simulation = CONTAINER_OF(engine, struct simulation, engine);
+
+	nvme_reservations_free(TAKE_PTR(simulation->reservations));
+	return 0;
 }
 
 static void start_engine(struct simulation *simulation)
@@ -173,6 +222,7 @@ static void resurrect(struct simulation *simulation)
 	/* A kick may be on its way to a reactor where no controller was. */
 	for (unsigned i = 0; i < simulation->engine.sim.reactor_count; i++)
 		sim_rig_run(&simulation->engine.sim, i, do_nothing, NULL);
+	engine_rig_call(&simulation->engine, free_reservations);
 	engine_rig_crashed(&simulation->engine);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		struct guest_state *guest = &simulation->guests[i];
@@ -259,6 +309,28 @@ static void coordinate(struct simulation *simulation)
 
 /* --- completions --- */
 
+/* Refused: somebody else has, or may have, a reservation. */
+static void check_conflict(struct guest_state *guest)
+{
+	const struct guest_state *guests = guest->simulation->guests;
+	bool reserved = false;
+
+	REACHED("sim-nvme-shared.conflict");
+	for (unsigned i = 0; i < GUESTS; i++)
+		reserved |= &guests[i] != guest && (guests[i].reserving > IDLE || guests[i].hold);
+	SIM_RUN_CHECK(reserved, "a conflict with nobody");
+}
+
+static void check_allowed(const struct command *command)
+{
+	const struct guest_state *holder = command->forbidden_by;
+
+	SIM_RUN_CHECK(!holder || holder->reserving != HOLDING || holder->hold != command->hold ||
+			      (command->kind == REGISTER_READ &&
+			       holder->type == NVME_RESERVATION_RTYPE_WE),
+		      "block %u, kind %d: against a reservation", command->block, command->kind);
+}
+
 static void finish(struct guest_state *guest, struct command *command)
 {
 	struct simulation *simulation = guest->simulation;
@@ -273,6 +345,17 @@ static void finish(struct guest_state *guest, struct command *command)
 		register_end_unknown(state, command->number);
 		return;
 	}
+	if (command->statuses[0] == CONFLICT || command->statuses[1] == CONFLICT) {
+		check_conflict(guest);
+		/* One that was begun by a dead engine may have happened before it was forbidden. */
+		if (command->engines > 0)
+			register_end_unknown(state, command->number);
+		else
+			SIM_RUN_CHECK(register_end_refused(state, command->number),
+				      "block %u: refused, but seen", command->block);
+		return;
+	}
+	check_allowed(command);
 	SIM_RUN_CHECK((command->fused && differs) ||
 			      (command->statuses[0] == 0 && command->statuses[1] == 0),
 		      "kind %d: status %x %x", command->kind, command->statuses[0],
@@ -291,8 +374,38 @@ static void finish(struct guest_state *guest, struct command *command)
 		      result);
 }
 
+static void reserve_ended(struct guest_state *guest, uint16_t status)
+{
+	bool given_up = status == NVME_SC_INTERNAL; /* after many engines: done or not */
+
+	switch (guest->reserving) {
+	case REGISTERING:
+		SIM_RUN_CHECK(status == 0 || given_up, "register: %x", status);
+		guest->reserving = status == 0 ? IDLE : NOT_REGISTERED;
+		break;
+	case ACQUIRING:
+		SIM_RUN_CHECK(status == 0 || status == CONFLICT || given_up, "acquire: %x", status);
+		if (status == CONFLICT)
+			check_conflict(guest);
+		guest->hold++;
+		guest->reserving = status == CONFLICT ? IDLE : status == 0 ? HOLDING : RELEASING;
+		break;
+	default:
+		SIM_RUN_CHECK(status == 0 || given_up, "release: %x", status);
+		if (status == 0)
+			guest->reserving = IDLE;
+		break;
+	}
+	guest->reserving_cid = 0;
+}
+
 static void complete(struct guest_state *guest, const struct nvme_cqe *cqe)
 {
+	if (cqe->cid == guest->reserving_cid) {
+		reserve_ended(guest, cqe->status >> 1 & 0x7ff);
+		guest->simulation->completions++;
+		return;
+	}
 	for (unsigned i = 0; i < COMMANDS; i++) {
 		struct command *command = &guest->commands[i];
 
@@ -399,10 +512,55 @@ static void submit_one(struct guest_state *guest)
 		return;
 	command->number = (unsigned)number;
 	command->used = true;
+	for (unsigned i = 0; i < GUESTS; i++) {
+		if (&simulation->guests[i] == guest || simulation->guests[i].reserving != HOLDING)
+			continue;
+		command->forbidden_by = &simulation->guests[i];
+		command->hold = simulation->guests[i].hold;
+	}
 	if (command->kind != REGISTER_READ)
 		simulation->last_issued[block] = command->value;
 	push_kind(guest, command, expected);
 	nvme_rig_ring(&guest->rig, 1);
+}
+
+static void push_reserve(struct guest_state *guest, uint8_t opcode, uint32_t cdw10)
+{
+	uint64_t *keys = nvme_rig_at(&guest->rig, KEYS_AT);
+	uint64_t key = 1 + (uint64_t)(guest - guest->simulation->guests);
+	struct nvme_sqe sqe = {.opcode = opcode, .nsid = 1, .dptr = {KEYS_AT}, .cdw10 = cdw10};
+
+	keys[0] = opcode == nvme_cmd_resv_register ? 0 : key;
+	keys[1] = opcode == nvme_cmd_resv_register ? key : 0;
+	guest->reserving_cid = nvme_rig_push(&guest->rig, 1, &sqe);
+	nvme_rig_ring(&guest->rig, 1);
+}
+
+/* The next of register once, acquire, release. */
+static void reserve(struct guest_state *guest)
+{
+	if (guest->reserving_cid)
+		return;
+	switch (guest->reserving) {
+	case NOT_REGISTERED:
+		guest->reserving = REGISTERING;
+		push_reserve(guest, nvme_cmd_resv_register, 0);
+		break;
+	case IDLE:
+		if (guest->simulation->calm)
+			break;
+		guest->type = (uint8_t)(1 + below(guest->simulation, 2));
+		guest->reserving = ACQUIRING;
+		push_reserve(guest, nvme_cmd_resv_acquire, (uint32_t)guest->type << 8);
+		break;
+	case HOLDING:
+	case RELEASING:
+		guest->reserving = RELEASING;
+		push_reserve(guest, nvme_cmd_resv_release, (uint32_t)guest->type << 8);
+		break;
+	default:
+		break;
+	}
 }
 
 /* --- the run --- */
@@ -421,6 +579,8 @@ static void step(struct simulation *simulation)
 	revive(simulation);
 	for (uint64_t i = below(simulation, 8); i > 0 && !simulation->calm; i--)
 		submit_one(&simulation->guests[below(simulation, GUESTS)]);
+	if (simulation->calm || below(simulation, 6) == 0)
+		reserve(&simulation->guests[below(simulation, GUESTS)]);
 	if (!simulation->calm && fate < 3)
 		die(simulation);
 	else if (!simulation->calm && fate < 12 && simulation->point_left == 0)
@@ -435,10 +595,13 @@ static void step(struct simulation *simulation)
 
 static bool all_done(const struct simulation *simulation)
 {
-	for (unsigned i = 0; i < GUESTS; i++)
+	for (unsigned i = 0; i < GUESTS; i++) {
+		if (simulation->guests[i].reserving != IDLE)
+			return false;
 		for (unsigned j = 0; j < COMMANDS; j++)
 			if (simulation->guests[i].commands[j].used)
 				return false;
+	}
 	return true;
 }
 
@@ -484,6 +647,7 @@ static int make_engine(struct engine_rig *engine)
 
 static int close_engine(struct engine_rig *engine)
 {
+	(void)free_reservations(engine);
 	(void)engine_rig_close_vdisk(engine);
 	engine_rig_stop(engine);
 	return 0;
@@ -554,6 +718,7 @@ int main(int argc, char **argv)
 		"nvme.fused-redo",
 		"nvme.settle",
 		"nvme.stale",
+		"sim-nvme-shared.conflict",
 		"sim-nvme-shared.dies-compared",
 		"sim-nvme-shared.dies-written",
 		"sim-nvme-shared.left-behind",
