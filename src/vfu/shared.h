@@ -127,7 +127,9 @@ struct vfu_admin_state {
 	uint64_t generation;                /* names this epoch of sequences; survives resets */
 	uint64_t notice_total, notices[16]; /* reservation notices: nsid << 8 | type, in order */
 	uint32_t notice_count;
-	uint8_t reserved[60];
+	uint32_t reserved;
+	uint64_t namespaces_known[4]; /* bitmap of nsid - 1: the guest knows that it is there */
+	uint8_t reserved_more[24];
 };
 
 struct vfu_map {          /* K */

@@ -158,7 +158,8 @@ static void do_start(void *arg)
 	const struct vfu_map high = {NVME_RIG_HIGH, NVME_RIG_HIGH_BYTES, 2, flags};
 
 	ASSERT(nvme_controller_map(rig->controller, &low, rig->memory) == 0);
-	ASSERT(nvme_controller_map(rig->controller, &high, rig->high) == 0);
+	if (!rig->without_high)
+		ASSERT(nvme_controller_map(rig->controller, &high, rig->high) == 0);
 	for (unsigned i = 0; i < rig->namespace_count; i++)
 		ASSERT(nvme_namespace_attach(rig->controller, &rig->namespaces[i]) == 0);
 	nvme_controller_start(rig->controller);

@@ -51,6 +51,7 @@ struct nvme_rig {
 	unsigned interrupts[VFU_VECTOR_COUNT];
 	uint32_t unmapped[64];
 	unsigned unmapped_count;
+	bool without_high; /* the range NVME_RIG_HIGH is not mapped */
 	uint32_t quiesced;
 	uint32_t formatted; /* the size of block that was chosen last */
 	int format_error;

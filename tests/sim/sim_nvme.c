@@ -6,6 +6,9 @@
  * them and goes on.
  *
  * The guest keeps at most one command on a block at a time, so it knows what each block holds.
+ * It takes part of its memory away while commands use it: nothing is read or written there from the
+ * moment on at which it is told so. And it asks to be told of events.
+ *
  * What must hold: each command completes exactly once, without an error that the guest has not
  * asked for; what is read is what was written; a compare finds what is there.
  */
@@ -29,6 +32,10 @@
 #define UNKNOWN     UINT64_MAX /* content of a block whose write was lost in a reset */
 #define ENGINES_MAX 3u
 #define LIMIT_NS    (120 * NSEC_PER_SEC)
+#define EVENTS      3u /* requests */
+#define HIGH_PAGES  (NVME_RIG_HIGH_BYTES / 4096)
+#define HIGH_ID     2u
+#define CANARY      0x5a
 #define MEMORY_KEPT (NVME_RIG_DATA + COMMANDS * 3 * 4096)
 
 enum kind { KIND_READ, KIND_WRITE, KIND_FUSED, KIND_ZEROES, KIND_COPY, KIND_FLUSH, KIND_COUNT };
@@ -43,6 +50,8 @@ struct command { /* of the guest */
 	uint32_t block, count, from; /* from: source of a copy */
 	uint64_t ids[LENGTH_MAX];    /* what the blocks hold afterwards */
 	bool must_differ;            /* a compare that is to fail */
+	bool high;                   /* its data is in memory that may be taken away */
+	bool lost;                   /* it was */
 	unsigned engines;            /* that died while it was in flight */
 };
 
@@ -62,6 +71,10 @@ struct simulation {
 	struct vfu_shared shared;
 	struct vfu_doorbells doorbells;
 	unsigned char memory[MEMORY_KEPT];
+	unsigned char high[NVME_RIG_HIGH_BYTES];
+	/* Asynchronous events; identifiers of commands, 0 = none. */
+	uint16_t events[EVENTS], log_cid;
+	bool awaits_event, read_again;
 };
 
 static uint64_t below(struct simulation *simulation, uint64_t bound)
@@ -71,7 +84,9 @@ static uint64_t below(struct simulation *simulation, uint64_t bound)
 
 static uint64_t data_of(const struct simulation *simulation, const struct command *command)
 {
-	return NVME_RIG_DATA + (uint64_t)(command - simulation->commands) * 3 * 4096;
+	uint64_t index = (uint64_t)(command - simulation->commands);
+
+	return command->high ? NVME_RIG_HIGH + index * 4096 : NVME_RIG_DATA + index * 3 * 4096;
 }
 
 static void put_content(struct simulation *simulation, uint64_t address, uint64_t id)
@@ -102,6 +117,7 @@ static void keep_memory(struct simulation *simulation)
 	memcpy(&simulation->shared, simulation->rig.shared, sizeof(simulation->shared));
 	memcpy(&simulation->doorbells, simulation->rig.doorbells, sizeof(simulation->doorbells));
 	memcpy(simulation->memory, simulation->rig.memory, MEMORY_KEPT);
+	memcpy(simulation->high, simulation->rig.high, NVME_RIG_HIGH_BYTES);
 }
 
 static void restore_memory(struct simulation *simulation)
@@ -109,6 +125,7 @@ static void restore_memory(struct simulation *simulation)
 	memcpy(simulation->rig.shared, &simulation->shared, sizeof(simulation->shared));
 	memcpy(simulation->rig.doorbells, &simulation->doorbells, sizeof(simulation->doorbells));
 	memcpy(simulation->rig.memory, simulation->memory, MEMORY_KEPT);
+	memcpy(simulation->rig.high, simulation->high, NVME_RIG_HIGH_BYTES);
 }
 
 static void die(struct simulation *simulation)
@@ -177,6 +194,7 @@ static void scribble_reads(struct simulation *simulation)
 		struct command *command = &simulation->commands[i];
 
 		if (command->used && command->kind == KIND_READ &&
+		    !(command->high && simulation->rig.without_high) &&
 		    is_executing(simulation, command))
 			memset(nvme_rig_at(&simulation->rig, data_of(simulation, command)), 0xee,
 			       command->count * BLOCK_BYTES);
@@ -226,6 +244,8 @@ static void set_contents(struct simulation *simulation, const struct command *co
 
 static void check_read(struct simulation *simulation, const struct command *command)
 {
+	if (command->lost)
+		return;
 	for (uint32_t i = 0; i < command->count; i++) {
 		uint64_t expected = simulation->contents[command->block + i];
 		uint64_t found =
@@ -269,7 +289,11 @@ static void finish(struct simulation *simulation, struct command *command)
 		command->engines >= ENGINES_MAX && (command->statuses[0] == NVME_SC_INTERNAL ||
 						    command->statuses[1] == NVME_SC_INTERNAL);
 
-	if (poisoned) {
+	if (command->high && command->statuses[0] == NVME_SC_DATA_XFER_ERROR) {
+		REACHED("sim-nvme.memory-gone");
+		if (command->kind == KIND_WRITE)
+			set_contents(simulation, command, true);
+	} else if (poisoned) {
 		REACHED("sim-nvme.poisoned");
 		if (command->kind != KIND_READ)
 			set_contents(simulation, command, true);
@@ -305,11 +329,74 @@ static void complete(struct simulation *simulation, const struct nvme_cqe *cqe)
 	sim_run_fail("a completion of command %u, which is not in flight", cqe->cid);
 }
 
+static void push_events(struct simulation *simulation)
+{
+	for (unsigned i = 0; i < EVENTS; i++) {
+		struct nvme_sqe sqe = {.opcode = nvme_admin_async_event};
+
+		if (!simulation->events[i])
+			simulation->events[i] = nvme_rig_push(&simulation->rig, 0, &sqe);
+	}
+	nvme_rig_ring(&simulation->rig, 0);
+}
+
+/* Reads the log page, so that the event is told again. */
+static void read_log(struct simulation *simulation)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_get_log_page,
+			       .nsid = NVME_NSID_ALL,
+			       .dptr = {0x8000},
+			       .cdw10 = NVME_LOG_LID_CHANGED_NS | 1023u << 16};
+
+	simulation->read_again = false;
+	simulation->log_cid = nvme_rig_submit(&simulation->rig, 0, &sqe);
+}
+
+/* False: it is of another command. */
+static bool complete_event(struct simulation *simulation, const struct nvme_cqe *cqe)
+{
+	if (cqe->cid == simulation->log_cid) {
+		SIM_RUN_CHECK(cqe->status >> 1 == 0, "log page: %x", cqe->status >> 1);
+		simulation->log_cid = 0;
+		push_events(simulation);
+		if (simulation->read_again)
+			read_log(simulation);
+		return true;
+	}
+	for (unsigned i = 0; i < EVENTS; i++) {
+		if (simulation->events[i] != cqe->cid)
+			continue;
+		SIM_RUN_CHECK(cqe->status >> 1 == 0 && (cqe->result & 0xffffff) ==
+							       (2 | NVME_LOG_LID_CHANGED_NS << 16),
+			      "event %x, status %x", cqe->result, cqe->status >> 1);
+		REACHED("sim-nvme.event");
+		simulation->events[i] = 0;
+		simulation->awaits_event = false;
+		if (simulation->log_cid)
+			simulation->read_again = true;
+		else
+			read_log(simulation);
+		return true;
+	}
+	return false;
+}
+
+static void reap_events(struct simulation *simulation)
+{
+	struct nvme_cqe cqe;
+
+	while (!simulation->dead && nvme_rig_peek(&simulation->rig, 0, &cqe))
+		SIM_RUN_CHECK(complete_event(simulation, &cqe), "a completion of command %u",
+			      cqe.cid);
+}
+
 /* A guest that is slow at times, so completion queues run full. */
 static void reap(struct simulation *simulation)
 {
 	struct nvme_cqe cqe;
 
+	if (simulation->has_queues)
+		reap_events(simulation);
 	for (unsigned queue = 1; queue <= QUEUES; queue++) {
 		if (below(simulation, 4) == 0)
 			continue;
@@ -457,6 +544,8 @@ static void submit_one(struct simulation *simulation)
 		.done = {true, true},
 	};
 	command->block = (uint32_t)below(simulation, BLOCKS - command->count);
+	command->high = command->kind <= KIND_WRITE && !simulation->rig.without_high &&
+			command < simulation->commands + HIGH_PAGES && below(simulation, 3) == 0;
 	if (!start_kind(simulation, command))
 		return;
 	command->used = true;
@@ -486,6 +575,9 @@ static void forget_commands(struct simulation *simulation)
 			set_contents(simulation, command, true);
 		release_blocks(simulation, command);
 	}
+	memset(simulation->events, 0, sizeof(simulation->events));
+	simulation->log_cid = 0;
+	simulation->awaits_event = false;
 }
 
 static bool is_disabled(void *arg)
@@ -509,6 +601,26 @@ static void revive(struct simulation *simulation)
 		resurrect(simulation);
 }
 
+static void use_shadow(struct simulation *simulation)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_dbbuf, .dptr = {0x4000, 0x5000}};
+
+	memset(nvme_rig_at(&simulation->rig, 0x4000), 0, 8192);
+	SIM_RUN_CHECK(nvme_rig_run(&simulation->rig, 0, &sqe, NULL) == 0, "doorbells");
+	simulation->rig.shadow = 0x4000;
+	simulation->rig.events = 0x5000;
+}
+
+static void want_events(struct simulation *simulation)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_set_features,
+			       .cdw10 = NVME_FEAT_FID_ASYNC_EVENT,
+			       .cdw11 = NVME_FEATURE_AENCFG_NOTICE_NAMESPACE_ATTRIBUTES};
+
+	SIM_RUN_CHECK(nvme_rig_run(&simulation->rig, 0, &sqe, NULL) == 0, "events");
+	push_events(simulation);
+}
+
 static void make_queues(struct simulation *simulation)
 {
 	revive(simulation);
@@ -516,6 +628,9 @@ static void make_queues(struct simulation *simulation)
 	simulation->rig.cq_depth = 3 + (uint32_t)below(simulation, 12);
 	nvme_rig_make_queues(&simulation->rig, QUEUES);
 	simulation->has_queues = true;
+	if (below(simulation, 2) == 0)
+		use_shadow(simulation);
+	want_events(simulation);
 }
 
 static void reset_controller(struct simulation *simulation)
@@ -532,14 +647,6 @@ static void reset_controller(struct simulation *simulation)
 	} while (simulation->dead);
 	forget_commands(simulation);
 	make_queues(simulation);
-	if (below(simulation, 2) == 0) {
-		struct nvme_sqe sqe = {.opcode = nvme_admin_dbbuf, .dptr = {0x4000, 0x5000}};
-
-		memset(nvme_rig_at(&simulation->rig, 0x4000), 0, 8192);
-		SIM_RUN_CHECK(nvme_rig_run(&simulation->rig, 0, &sqe, NULL) == 0, "doorbells");
-		simulation->rig.shadow = 0x4000;
-		simulation->rig.events = 0x5000;
-	}
 }
 
 static bool all_done(const struct simulation *simulation)
@@ -566,10 +673,8 @@ static bool has_answer(void *arg)
 	return simulation->dead || (cqe->status & 1) == queue->phase;
 }
 
-/* One admin command, over deaths. */
-static void run_admin(struct simulation *simulation, struct nvme_sqe sqe)
+static struct nvme_cqe await_answer(struct simulation *simulation)
 {
-	uint16_t cid = nvme_rig_submit(&simulation->rig, 0, &sqe);
 	struct nvme_cqe cqe;
 	int result;
 
@@ -577,11 +682,92 @@ static void run_admin(struct simulation *simulation, struct nvme_sqe sqe)
 		revive(simulation);
 		result =
 			sim_run_until(simulation->engine.sim.sim, has_answer, simulation, LIMIT_NS);
-		SIM_RUN_CHECK(result == 0, "admin command %u does not end: %d", sqe.opcode, result);
+		SIM_RUN_CHECK(result == 0, "an admin command does not end: %d", result);
 	} while (simulation->dead);
-	SIM_RUN_CHECK(nvme_rig_peek(&simulation->rig, 0, &cqe) && cqe.cid == cid &&
-			      cqe.status >> 1 == 0,
-		      "admin command %u: status %x", sqe.opcode, cqe.status >> 1);
+	SIM_RUN_CHECK(nvme_rig_peek(&simulation->rig, 0, &cqe), "no completion");
+	return cqe;
+}
+
+/* One admin command, over deaths. */
+static void run_admin(struct simulation *simulation, struct nvme_sqe sqe)
+{
+	uint16_t cid = nvme_rig_submit(&simulation->rig, 0, &sqe);
+	struct nvme_cqe cqe;
+
+	while ((cqe = await_answer(simulation)).cid != cid)
+		SIM_RUN_CHECK(complete_event(simulation, &cqe), "command %u", cqe.cid);
+	SIM_RUN_CHECK(cqe.status >> 1 == 0, "admin command %u: status %x", sqe.opcode,
+		      cqe.status >> 1);
+}
+
+/* --- memory that is taken away --- */
+
+static void do_unmap(void *arg)
+{
+	nvme_controller_unmap(((struct simulation *)arg)->rig.controller, HIGH_ID);
+}
+
+static void do_map(void *arg)
+{
+	struct simulation *simulation = arg;
+	const struct vfu_map map = {.address = NVME_RIG_HIGH,
+				    .length = NVME_RIG_HIGH_BYTES,
+				    .id = HIGH_ID,
+				    .flags = VFU_MAP_READ | VFU_MAP_WRITE | VFU_MAP_MEMORY};
+
+	SIM_RUN_CHECK(nvme_controller_map(simulation->rig.controller, &map, simulation->rig.high) ==
+			      0,
+		      "map");
+}
+
+static bool is_unmapped(void *arg)
+{
+	const struct simulation *simulation = arg;
+
+	return simulation->dead || simulation->rig.unmapped_count > 0;
+}
+
+/* The engine answers, or is dead: rule 7. */
+static void take_memory(struct simulation *simulation)
+{
+	struct nvme_rig *rig = &simulation->rig;
+	int result;
+
+	rig->unmapped_count = 0;
+	rig->without_high = true;
+	sim_rig_run(rig->sim, rig->reactor, do_unmap, simulation);
+	result = sim_run_until(simulation->engine.sim.sim, is_unmapped, simulation, LIMIT_NS);
+	SIM_RUN_CHECK(result == 0, "memory is not given back: %d", result);
+	for (unsigned i = 0; i < COMMANDS; i++)
+		simulation->commands[i].lost = simulation->commands[i].high;
+	memset(simulation->dead ? simulation->high : rig->high, CANARY, NVME_RIG_HIGH_BYTES);
+	REACHED("sim-nvme.unmapped");
+}
+
+static void give_memory(struct simulation *simulation)
+{
+	struct nvme_rig *rig = &simulation->rig;
+
+	for (size_t i = 0; i < NVME_RIG_HIGH_BYTES; i++)
+		SIM_RUN_CHECK(rig->high[i] == CANARY, "memory that was taken away was written");
+	/* What is still in flight there must not be given again what it had. */
+	for (unsigned i = 0; i < COMMANDS; i++)
+		if (simulation->commands[i].used && simulation->commands[i].high)
+			return;
+	rig->without_high = false;
+	sim_rig_run(rig->sim, rig->reactor, do_map, simulation);
+}
+
+static void do_raise(void *arg)
+{
+	nvme_namespace_resized(((struct simulation *)arg)->rig.controller, 1);
+}
+
+static void raise_event(struct simulation *simulation)
+{
+	sim_rig_run(simulation->rig.sim, simulation->rig.reactor, do_raise, simulation);
+	if (!simulation->dead) /* else it may have died before */
+		simulation->awaits_event = true;
 }
 
 static bool all_done(const struct simulation *simulation);
@@ -655,6 +841,12 @@ static void step(struct simulation *simulation)
 		reset_device(simulation);
 	else if (fate == 13 && !simulation->dead)
 		format(simulation);
+	else if (fate < 18 && fate > 13 && !simulation->dead && !simulation->rig.without_high)
+		take_memory(simulation);
+	else if (fate < 30 && fate > 17 && !simulation->dead && simulation->rig.without_high)
+		give_memory(simulation);
+	else if (fate < 36 && fate > 29 && !simulation->dead)
+		raise_event(simulation);
 	else if (fate == 12 && !simulation->dead)
 		change_engine(simulation);
 	pass_time(simulation, below(simulation, 300 * NSEC_PER_USEC));
@@ -666,7 +858,7 @@ static void step(struct simulation *simulation)
 static void drain(struct simulation *simulation)
 {
 	simulation->point_left = 0;
-	for (unsigned i = 0; !all_done(simulation); i++) {
+	for (unsigned i = 0; !all_done(simulation) || simulation->awaits_event; i++) {
 		SIM_RUN_CHECK(i < 100000, "commands do not end");
 		simulation->point_left = 0;
 		pass_time(simulation, NSEC_PER_MSEC);
@@ -745,7 +937,8 @@ int main(int argc, char **argv)
 		"nvme.fused-redo",          "nvme.completion-held",  "nvme.reset-waits",
 		"sim-nvme.dies-fetched",    "sim-nvme.dies-taken",   "sim-nvme.dies-compared",
 		"sim-nvme.dies-completing", "sim-nvme.dies-posted",  "sim-nvme.dies-tail",
-		"nvme.recover-posting",     "sim-nvme.formatted",    NULL,
+		"nvme.recover-posting",     "sim-nvme.formatted",    "sim-nvme.event",
+		"sim-nvme.unmapped",        "sim-nvme.memory-gone",  NULL,
 	};
 	static const struct sim_run_program program = {
 		.name = "sim_nvme",

@@ -104,6 +104,7 @@ static void controller_enable(struct nvme_controller *controller)
 		return;
 	}
 	nvme_feature_reset(controller);
+	nvme_namespace_seen(controller, false);
 	vfu_store(&controller->shared->registers.csts, NVME_CSTS_RDY_MASK);
 	controller->stats.ready = true;
 	reactor_poller_wake(controller->home, &controller->poller);
@@ -440,6 +441,8 @@ void nvme_controller_start(struct nvme_controller *controller)
 	ASSERT(controller->phase == NVME_IDLE);
 	controller->phase = NVME_SERVING;
 	nvme_recover(controller);
+	if (controller_is_ready(controller) && !nvme_controller_reset_pending(controller))
+		nvme_namespace_seen(controller, true);
 	nvme_keep_alive_restart(controller);
 	nvme_controller_progress(controller);
 	reactor_poller_wake(controller->home, &controller->poller);

@@ -4,7 +4,8 @@
  * then its type is masked until the guest has read the log page that goes with it.
  *
  * The state is in shared->admin, so it outlives the engine. A crash between the completion and the
- * change of that state tells the same event twice, which does no harm.
+ * change of that state tells the same event twice, which does no harm. So that none is masked for
+ * ever, its type is unmasked before the completion of what reads the log page is recorded.
  */
 #include "frontend/nvme/nvme_priv.h"
 
@@ -73,13 +74,18 @@ void nvme_event_raise(struct nvme_controller *controller, enum nvme_event event)
 	event_deliver(controller);
 }
 
-void nvme_event_log_read(struct nvme_controller *controller, uint8_t log_id)
+void nvme_event_unmask(struct nvme_controller *controller, uint8_t log_id)
 {
 	struct vfu_admin_state *admin = &controller->shared->admin;
 
 	for (unsigned i = 0; i < NVME_EVENT_COUNT; i++)
 		if (event_kinds[i].log_id == log_id)
 			admin->event_mask &= ~(1u << event_kinds[i].type);
+}
+
+void nvme_event_log_read(struct nvme_controller *controller, uint8_t log_id)
+{
+	nvme_event_unmask(controller, log_id);
 	event_deliver(controller);
 }
 

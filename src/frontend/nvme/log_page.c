@@ -211,6 +211,8 @@ void nvme_log_page(struct nvme_command *command)
 		nvme_command_end(command, NVME_SC_INVALID_FIELD | NVME_STATUS_DNR);
 		return;
 	}
+	if (!(cdw10 & RETAIN))
+		nvme_event_unmask(controller, id);
 	if (nvme_command_answer(command, page.bytes + offset, size - offset, length) &&
 	    !(cdw10 & RETAIN))
 		log_was_read(controller, id);

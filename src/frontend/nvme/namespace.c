@@ -10,8 +10,27 @@
 
 static void namespace_changed(struct nvme_controller *controller, uint32_t nsid)
 {
-	controller->shared->admin.namespaces_changed[nsid / 64] |= UINT64_C(1) << nsid % 64;
+	struct vfu_admin_state *admin = &controller->shared->admin;
+	uint64_t bit = UINT64_C(1) << (nsid - 1) % 64, *known;
+
+	admin->namespaces_changed[nsid / 64] |= UINT64_C(1) << nsid % 64;
 	nvme_event_raise(controller, NVME_EVENT_NAMESPACES);
+	known = &admin->namespaces_known[(nsid - 1) / 64];
+	*known = nvme_namespace_get(controller, nsid) ? *known | bit : *known & ~bit;
+}
+
+void nvme_namespace_seen(struct nvme_controller *controller, bool again)
+{
+	uint64_t *known = controller->shared->admin.namespaces_known;
+
+	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++) {
+		uint64_t bit = UINT64_C(1) << (nsid - 1) % 64, *word = &known[(nsid - 1) / 64];
+		bool there = nvme_namespace_get(controller, nsid) != NULL;
+
+		if (again && there != !!(*word & bit))
+			namespace_changed(controller, nsid);
+		*word = there ? *word | bit : *word & ~bit;
+	}
 }
 
 static void namespace_measure(struct nvme_ns *ns)

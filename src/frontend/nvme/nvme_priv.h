@@ -294,6 +294,9 @@ void nvme_namespace_set_block(struct nvme_controller *controller, struct nvme_ns
 /* Of an engine that stops: it takes no part in reservations any more. From a fiber. */
 void nvme_namespace_leave_all(struct nvme_controller *controller);
 void nvme_namespace_unuse(struct nvme_command *command);
+/* The guest begins to look, or does so `again` with this engine: then it is told what has changed.
+ */
+void nvme_namespace_seen(struct nvme_controller *controller, bool again);
 
 /* --- handlers: each ends the command, now or later --- */
 void nvme_admin_execute(struct nvme_command *command);
@@ -358,6 +361,8 @@ enum nvme_event {
 void nvme_event_request(struct nvme_command *command);
 void nvme_event_raise(struct nvme_controller *controller, enum nvme_event event);
 /* The guest has read a log page: its kind of event is heard of again. */
+/* Before that is recorded; nothing is told yet. */
+void nvme_event_unmask(struct nvme_controller *controller, uint8_t log_id);
 void nvme_event_log_read(struct nvme_controller *controller, uint8_t log_id);
 bool nvme_event_abort(struct nvme_controller *controller, uint16_t cid);
 /* Waits again, after a change of engines. */

@@ -324,6 +324,20 @@ static void changes_of_namespaces_are_told(void **state)
 	assert_int_equal(cqe.cid, cid);
 	assert_int_equal(log_page(NVME_LOG_LID_CHANGED_NS, 4096, 0, false), 0);
 	assert_int_equal(list[0], 0);
+	/* What has changed while there was no engine. */
+	request_event(&cid);
+	nvme_rig_stop(&rig);
+	nvme_rig_start(&rig);
+	nvme_rig_sleep(&rig, NSEC_PER_MSEC);
+	assert_false(nvme_rig_peek(&rig, 0, &cqe));
+	nvme_rig_stop(&rig);
+	rig.namespaces[1].inactive = true;
+	nvme_rig_start(&rig);
+	assert_true(nvme_rig_take(&rig, 0, &cqe));
+	assert_int_equal(cqe.cid, cid);
+	assert_int_equal(log_page(NVME_LOG_LID_CHANGED_NS, 4096, 0, false), 0);
+	assert_int_equal(list[0], 2);
+	assert_int_equal(list[1], 0);
 }
 
 static void event_requests_have_a_limit_and_can_be_aborted(void **state)
