@@ -202,7 +202,8 @@ static void check_mirror(struct api_request *request, const struct catalog_mirro
 		     "sarsend",
 		     "the copy of the catalog there is %s",
 		     info->error == -ESTALE ? "newer than the catalog" : "of another catalog");
-	else if (info->state == CATALOG_MIRROR_LOST)
+	else if (info->state == CATALOG_MIRROR_LOST && info->error != -ENOENT)
+		/* Without a label its disk is missing, which its pool says. */
 		find(request, EVENT_WARNING, info->directory,
 		     "check the disk and its mount; it is tried again now and then",
 		     "it has no good copy of the catalog: %s", error_text(info->error));

@@ -94,7 +94,9 @@ def a_damaged_catalog_is_named(daemon):
     shutil.copy(catalog, daemon.path("kept"))
     with open(catalog, "r+b") as file:
         file.write(b"rubbish" * 1000)
+    os.rename(daemon.path("pool/catalog"), daemon.path("mirror"))
     fails_to_start(daemon, "catalog", catalog, "damaged")
+    os.rename(daemon.path("mirror"), daemon.path("pool/catalog"))
     shutil.copy(daemon.path("kept"), catalog)
     daemon.start()
     check(len(daemon.json("pool", "list")) == 1, "restored")
