@@ -267,8 +267,14 @@ static int read_source(struct compaction *compaction, const struct egroup *group
 		       uint32_t blocks)
 {
 	uint64_t bytes = (uint64_t)blocks * BLOCK_BYTES;
-	int r = egroup_file_read(group->file, compaction->source, bytes, first << BLOCK_SHIFT, NULL,
-				 NULL);
+	const struct egroup_read read = {
+		.file = group->file,
+		.buffer = compaction->source,
+		.length = bytes,
+		.offset = first << BLOCK_SHIFT,
+		.first = EGROUP_ANY_COPY,
+	};
+	int r = egroup_file_read(&read);
 
 	if (r < 0)
 		return r;
@@ -300,8 +306,7 @@ static int checked_block(struct compaction *compaction, const struct egroup *gro
 	if (crc32c(block, BLOCK_BYTES) == crc)
 		return 0;
 	REACHED("compact.read-again");
-	r = egroup_file_read(group->file, block, BLOCK_BYTES, place << BLOCK_SHIFT,
-			     egroup_check_crc, &crc);
+	r = egroup_read_block(group->file, place, EGROUP_ANY_COPY, egroup_check_crc, &crc, block);
 	if (r != -EBADMSG)
 		return r;
 	report_damage(compaction, group, slot);
@@ -313,11 +318,6 @@ struct plain_walk { /* through the records of a plain file */
 	uint32_t end; /* of the record: the next header */
 	uint32_t crcs[RECORD_BLOCKS_MAX];
 };
-
-static int check_header(void *arg, const void *buffer)
-{
-	return record_check(buffer, arg) < 0 ? -EBADMSG : 0;
-}
 
 /* A header, in memory at `at`. -EBADMSG: it is none. */
 static int enter_record(struct compaction *compaction, const struct egroup *group, uint32_t slot,
@@ -333,8 +333,8 @@ static int enter_record(struct compaction *compaction, const struct egroup *grou
 	int r = record_check(header, &id);
 
 	if (r < 0)
-		r = egroup_file_read(group->file, header, BLOCK_BYTES,
-				     (uint64_t)slot << BLOCK_SHIFT, check_header, (void *)&id);
+		r = egroup_read_block(group->file, slot, EGROUP_ANY_COPY, egroup_check_header,
+				      (void *)&id, header);
 	if (r < 0)
 		return r;
 	walk->header_slot = slot;

@@ -15,33 +15,28 @@
 #include "base/reached.h"
 #include "codec/crc32c.h"
 #include "egroup/store_priv.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
 #define READ_ROUNDS 2
 
-struct wanted { /* what is to be read */
-	struct egroup_file *file;
-	void *buffer;
-	size_t length;
-	uint64_t offset;
-	int (*check)(void *arg, const void *buffer);
-	void *arg;
-};
-
-static int read_copy(const struct wanted *wanted, unsigned copy)
+static int read_copy(const struct egroup_read *read, unsigned copy)
 {
-	int r = pool_io_read_copy(wanted->file->file, copy, wanted->buffer, wanted->length,
-				  wanted->offset);
+	int r = pool_io_read_copy(read->file->file, copy, read->buffer, read->length, read->offset);
 
-	wanted->file->store->read_bytes += wanted->length;
-	return r == 0 && wanted->check ? wanted->check(wanted->arg, wanted->buffer) : r;
+	read->file->store->read_bytes += read->length;
+	if (r < 0 || !read->check)
+		return r;
+	r = read->check(read->arg, read->buffer);
+	if (r < 0)
+		pool_disk_report_mismatch(read->file->store->pool, read->file->copies.disks[copy]);
+	return r;
 }
 
-static void put_right(const struct wanted *wanted, unsigned copy)
+static void put_right(const struct egroup_read *read, unsigned copy)
 {
-	struct egroup_file *file = wanted->file;
-	int r = pool_io_write_copy(file->file, copy, wanted->buffer, wanted->length,
-				   wanted->offset);
+	struct egroup_file *file = read->file;
+	int r = pool_io_write_copy(file->file, copy, read->buffer, read->length, read->offset);
 
 	if (r == 0)
 		r = pool_io_sync_copy(file->file, copy);
@@ -51,24 +46,22 @@ static void put_right(const struct wanted *wanted, unsigned copy)
 		log_error("egroup", "a damaged copy cannot be put right",
 			  "vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64
 			  " error=%d",
-			  file->store->vdisk, file->id, file->copies.disks[copy], wanted->offset,
-			  r);
+			  file->store->vdisk, file->id, file->copies.disks[copy], read->offset, r);
 		return;
 	}
 	REACHED("egroup.put-right");
 	file->store->put_right++;
-	log_warning("egroup", "a damaged copy was put right from another",
-		    "vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64
-		    " bytes=%zu",
-		    file->store->vdisk, file->id, file->copies.disks[copy], wanted->offset,
-		    wanted->length);
+	log_warning(
+		"egroup", "a damaged copy was put right from another",
+		"vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64 " bytes=%zu",
+		file->store->vdisk, file->id, file->copies.disks[copy], read->offset, read->length);
 }
 
-static void put_others_right(const struct wanted *wanted, unsigned wrong)
+static void put_others_right(const struct egroup_read *read, unsigned wrong)
 {
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
 		if (wrong >> copy & 1)
-			put_right(wanted, copy);
+			put_right(read, copy);
 }
 
 int egroup_check_crc(void *arg, const void *block)
@@ -76,23 +69,30 @@ int egroup_check_crc(void *arg, const void *block)
 	return crc32c(block, BLOCK_BYTES) == *(const uint32_t *)arg ? 0 : -EBADMSG;
 }
 
-int egroup_file_read(struct egroup_file *file, void *buffer, size_t length, uint64_t offset,
-		     int (*check)(void *arg, const void *buffer), void *arg)
+int egroup_file_read(const struct egroup_read *read)
 {
-	const struct wanted wanted = {file, buffer, length, offset, check, arg};
-	unsigned wrong = 0;
+	unsigned count = read->file->copies.count, wrong = 0;
+	bool reopened = false;
+	unsigned first = read->first < count ? read->first : pool_file_best_copy(read->file->file);
 	int error = -EIO;
 
-	ASSERT(file->references > 0);
-	for (unsigned i = 0; i < READ_ROUNDS * file->copies.count; i++) {
-		unsigned copy = i % file->copies.count;
-		int r = read_copy(&wanted, copy);
+	ASSERT(read->file->references > 0);
+	for (unsigned i = 0; i < READ_ROUNDS * count; i++) {
+		unsigned copy = (first + i) % count;
+		int r = read_copy(read, copy);
 
+		/* It may have been on a disk that was missing when the file was opened. */
+		if (r == -ENXIO && !(read->file->copies.stale >> copy & 1) && !reopened) {
+			REACHED("egroup.reopen");
+			reopened = true;
+			if (pool_file_reopen(read->file->file) >> copy & 1)
+				r = read_copy(read, copy);
+		}
 		if (r == -ESHUTDOWN)
 			return r;
 		if (r == 0) {
-			if (check)
-				put_others_right(&wanted, wrong & ~(1u << copy));
+			if (read->check)
+				put_others_right(read, wrong & ~(1u << copy));
 			return 0;
 		}
 		if (r == -ENXIO)
@@ -101,6 +101,32 @@ int egroup_file_read(struct egroup_file *file, void *buffer, size_t length, uint
 		wrong |= 1u << copy;
 	}
 	return error;
+}
+
+int egroup_read_block(struct egroup_file *file, uint64_t place, unsigned first,
+		      int (*check)(void *arg, const void *block), void *arg, void *buffer)
+{
+	const struct egroup_read read = {
+		.file = file,
+		.buffer = buffer,
+		.length = BLOCK_BYTES,
+		.offset = place << BLOCK_SHIFT,
+		.first = first,
+		.check = check,
+		.arg = arg,
+	};
+
+	return egroup_file_read(&read);
+}
+
+int egroup_check_header(void *arg, const void *block)
+{
+	return record_check(block, arg) < 0 ? -EBADMSG : 0;
+}
+
+bool egroup_file_is_whole(const struct egroup_file *file)
+{
+	return pool_file_taking_part(file->file) == (1u << file->copies.count) - 1;
 }
 
 /* Memory first: whoever writes the row meanwhile must not take it back. */

@@ -42,27 +42,42 @@ static int check_index(void *arg, const void *memory)
 	return index_check(memory, wanted->blocks, &wanted->id, &view);
 }
 
-/* The index in memory of the caller's, checked. */
-static int read_index(struct egroup_file *file, void **ret_memory, struct index_view *ret_view)
+int egroup_index_read(struct egroup_file *file, unsigned first, void *memory,
+		      struct index_view *ret_view)
 {
-	struct egroup_store *store = file->store;
-	size_t bytes = (size_t)file->index_blocks * BLOCK_BYTES;
-	_cleanup_free_ void *memory = aligned_alloc(BLOCK_BYTES, bytes);
 	struct index_wanted wanted = {
-		.id = {.pool = pool_id(store->pool), .vdisk = store->vdisk, .file = file->id},
+		.id = {.pool = pool_id(file->store->pool),
+		       .vdisk = file->store->vdisk,
+		       .file = file->id},
 		.blocks = file->index_blocks,
 	};
-	int r;
+	const struct egroup_read read = {
+		.file = file,
+		.buffer = memory,
+		.length = (size_t)file->index_blocks * BLOCK_BYTES,
+		.first = first,
+		.check = check_index,
+		.arg = &wanted,
+	};
+	int r = egroup_file_read(&read);
 
-	if (!memory)
-		return -ENOMEM;
-	r = egroup_file_read(file, memory, bytes, 0, check_index, &wanted);
 	if (r < 0)
 		return r == -ENODATA ? -EUCLEAN : r;
 	r = index_check(memory, wanted.blocks, &wanted.id, ret_view);
 	ASSERT(r == 0); /* it was just looked at */
-	*ret_memory = TAKE_PTR(memory);
 	return 0;
+}
+
+/* The index in memory of the caller's, checked. */
+static int read_index(struct egroup_file *file, void **ret_memory, struct index_view *ret_view)
+{
+	_cleanup_free_ void *memory =
+		aligned_alloc(BLOCK_BYTES, (size_t)file->index_blocks * BLOCK_BYTES);
+	int r = memory ? egroup_index_read(file, EGROUP_ANY_COPY, memory, ret_view) : -ENOMEM;
+
+	if (r == 0)
+		*ret_memory = TAKE_PTR(memory);
+	return r;
 }
 
 int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs)

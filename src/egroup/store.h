@@ -107,13 +107,24 @@ int egroup_prepare(struct egroup_store *store, uint64_t group);
 /* For I/O (pool_io.h); it must be open. Writes fail over nothing: whoever writes decides. */
 struct pool_file *egroup_file_handle(const struct egroup_file *file);
 /*
- * Reads until `check(arg, buffer)` says 0 (NULL: whatever comes): from each copy in turn, and once
- * more, for a bit may have flipped on the way. Copies that gave something else are put right where
- * one was found that is. The file is open and referenced. Fiber. -ENODATA: it ends before; else the
- * last error.
+ * Reads until `check(arg, buffer)` says 0 (NULL: whatever comes): from each copy in turn, beginning
+ * with `first`, and once more, for a bit may have flipped on the way. Copies that gave something
+ * else are put right where one was found that is. The file is open and referenced. Fiber. -ENODATA:
+ * it ends before; else the last error.
  */
-int egroup_file_read(struct egroup_file *file, void *buffer, size_t length, uint64_t offset,
-		     int (*check)(void *arg, const void *buffer), void *arg);
+#define EGROUP_ANY_COPY POOL_COPIES_MAX
+struct egroup_read {
+	struct egroup_file *file;
+	void *buffer;
+	size_t length;
+	uint64_t offset;
+	unsigned first; /* copy, or EGROUP_ANY_COPY */
+	int (*check)(void *arg, const void *buffer);
+	void *arg;
+};
+int egroup_file_read(const struct egroup_read *read);
+/* Every copy that its row names takes part. It is open. */
+bool egroup_file_is_whole(const struct egroup_file *file);
 /* A check for egroup_file_read(): one block whose CRC-32C is *(const uint32_t *)arg. */
 int egroup_check_crc(void *arg, const void *block);
 /* Makes durable what was written; what cannot be, on some copy, is called stale in the file's row

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /* Shared between store.c, file.c, rows.c and compact.c. */
+#include "egroup/index.h"
 #include "egroup/store.h"
 
 struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id);
@@ -18,6 +19,15 @@ void egroup_file_discard(struct egroup_file *file);
 void egroup_file_forget(struct egroup_file *file);
 /* Reads the index of a compacted file into its groups. Fiber. */
 int egroup_index_load(struct egroup_file *file);
+/* The index into `memory` (index_blocks long), from whichever copy has it right, beginning with
+ * `first`. Fiber. */
+int egroup_index_read(struct egroup_file *file, unsigned first, void *memory,
+		      struct index_view *ret_view);
 /* The CRC-32C of each stored slot of a group in a compacted, open file, in order. Fiber. */
 int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs);
+/* egroup_file_read() of one block of the file. */
+int egroup_read_block(struct egroup_file *file, uint64_t place, unsigned first,
+		      int (*check)(void *arg, const void *block), void *arg, void *buffer);
+/* A check: a record's header, which is that of *(const struct record_id *)arg. */
+int egroup_check_header(void *arg, const void *block);
 int egroup_rows_load(struct egroup_store *store);

@@ -154,6 +154,8 @@ int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_
  * live when the write is in the map, or are returned.
  */
 int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes);
+/* What was admitted counts with another factor from now on, whether or not there is room. */
+void pool_admit_move(struct pool *pool, unsigned from, unsigned to, uint64_t bytes);
 void pool_admit_return(struct pool *pool, unsigned factor, uint64_t bytes);
 /* Net change of live bytes (data and map pages), e.g. at the end of a fold or when a group
  * opens. */

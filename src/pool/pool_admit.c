@@ -101,6 +101,13 @@ int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes)
 	return -ENOSPC;
 }
 
+void pool_admit_move(struct pool *pool, unsigned from, unsigned to, uint64_t bytes)
+{
+	ASSERT(to > 0 && to <= FACTORS);
+	atomic_fetch_add(&pool->admitted[to], bytes);
+	pool_admit_return(pool, from, bytes);
+}
+
 void pool_admit_return(struct pool *pool, unsigned factor, uint64_t bytes)
 {
 	uint64_t before;

@@ -239,8 +239,7 @@ static void after_commit(struct vdisk *vdisk, const struct fold_result *result, 
 	if (folded) {
 		vdisk_fold_apply(vdisk, result);
 		vdisk->stats.checkpoints++;
-		if (vdisk->admitted[frozen])
-			pool_admit_return(vdisk->pool, vdisk->factor, vdisk->admitted[frozen]);
+		vdisk_admit_return(vdisk, vdisk->admitted[frozen]);
 		vdisk->admitted[frozen] = 0;
 	}
 	unpin_held(seals);

@@ -68,7 +68,8 @@ static int writer_prepare(struct fold *fold)
 	uint32_t slots = group ? (uint32_t)(group->file->allocated_bytes >> BLOCK_SHIFT) : 0;
 	int r;
 
-	if (group && vdisk->page_slot + 1 + WRITER_BLOCKS <= slots)
+	if (group && vdisk->page_slot + 1 + WRITER_BLOCKS <= slots &&
+	    egroup_file_is_whole(group->file))
 		return 0;
 	if (group) {
 		r = vdisk_retire_page_group(vdisk);
@@ -323,25 +324,48 @@ static int fold_index(struct fold *fold, struct map_index *node, bool masked,
 	return emit(fold, node->level, map_index_number(node), node->fresh, ret_entry);
 }
 
-static int sync_pages(struct vdisk *vdisk)
+/* A fold whose pages cannot be made durable fails, and the next one writes all of them again, to
+ * another group. What earlier folds put into these groups was synced then. */
+static void give_up_page_groups(struct vdisk *vdisk)
 {
 	struct page_group *old;
-	int r;
+
+	if (vdisk->page_group)
+		(void)vdisk_retire_page_group(vdisk); /* without memory it goes on in this one */
+	LIST_FOR_EACH (&vdisk->old_page_groups, old, struct page_group, link)
+		old->given_up = true;
+}
+
+static int sync_old_page_groups(struct vdisk *vdisk)
+{
+	struct page_group *old;
+	int r = 0;
 
 	for (struct list_node *node = vdisk->old_page_groups.head.next;
-	     node != &vdisk->old_page_groups.head; node = node->next) {
+	     r == 0 && node != &vdisk->old_page_groups.head; node = node->next) {
 		old = LIST_ENTRY(node, struct page_group, link);
-		r = egroup_file_sync(old->group->file);
-		if (r < 0)
-			return r;
+		if (!old->given_up)
+			r = egroup_file_sync(old->group->file);
 	}
-	if (!vdisk->page_group)
-		return 0;
-	r = egroup_file_sync(vdisk->page_group->file);
-	/* What it held may be gone: the next try goes to another group. */
-	if (r < 0)
-		(void)vdisk_retire_page_group(vdisk); /* without memory it goes on in this one */
 	return r;
+}
+
+static int sync_pages(struct vdisk *vdisk)
+{
+	struct egroup_file *file = vdisk->page_group ? vdisk->page_group->file : NULL;
+	int r = sync_old_page_groups(vdisk);
+
+	if (r == 0 && file)
+		r = egroup_file_sync(file);
+	if (r < 0) {
+		REACHED("fold.sync-failed");
+		give_up_page_groups(vdisk);
+		return r;
+	}
+	/* A copy was lost: no more pages there. */
+	if (file && !egroup_file_is_whole(file))
+		(void)vdisk_retire_page_group(vdisk); /* without memory it goes on in this one */
+	return 0;
 }
 
 int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result)

@@ -24,15 +24,14 @@ void vdisk_report_damage(struct vdisk *vdisk, const char *what, uint64_t block, 
 		  block * BLOCK_BYTES, error);
 }
 
-int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer,
-		       int (*check)(void *arg, const void *buffer), void *arg)
+int vdisk_read_address(struct vdisk *vdisk, const struct vdisk_read *read)
 {
-	uint64_t group = address_group(address), offset;
+	uint64_t group = address_group(read->address), offset;
 	struct egroup_file *file;
 	int r;
 
-	while ((r = egroup_resolve(vdisk->store, group, address_slot(address), &file, &offset)) ==
-	       -EAGAIN) {
+	while ((r = egroup_resolve(vdisk->store, group, address_slot(read->address), &file,
+				   &offset)) == -EAGAIN) {
 		r = egroup_prepare(vdisk->store, group);
 		if (r < 0)
 			return r;
@@ -40,7 +39,13 @@ int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer,
 	if (r < 0)
 		return r;
 	egroup_file_ref(file);
-	r = egroup_file_read(file, buffer, BLOCK_BYTES, offset, check, arg);
+	r = egroup_file_read(&(struct egroup_read){.file = file,
+						   .buffer = read->buffer,
+						   .length = BLOCK_BYTES,
+						   .offset = offset,
+						   .first = read->first,
+						   .check = read->check,
+						   .arg = read->arg});
 	egroup_file_unref(file);
 	vdisk->stats.device_read_bytes += BLOCK_BYTES;
 	return r == -ENODATA ? -EBADMSG : r;
@@ -75,7 +80,11 @@ int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,
 
 	if (!page)
 		return -ENOMEM;
-	r = vdisk_read_address(vdisk, entry->address, page, check_page, &wanted);
+	r = vdisk_read_address(vdisk, &(struct vdisk_read){.address = entry->address,
+							   .buffer = page,
+							   .first = EGROUP_ANY_COPY,
+							   .check = check_page,
+							   .arg = &wanted});
 	return r == -EBADMSG ? -EUCLEAN : r;
 }
 

@@ -203,7 +203,7 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 	record->group = group;
 	record->slot = group->next_slot;
 	record->finished = false;
-	record->rerouted = reroute;
+	record->reroutes = reroute ? record->reroutes + 1 : 0;
 	if (!reroute)
 		record->lsn = log->next_lsn++;
 	seal = (struct record_seal){
@@ -315,10 +315,12 @@ static void cut(struct log *log, struct record_buffer *record, uint32_t room)
 	}
 }
 
-/* Payload blocks that fit into the current group, or -1: not even a header. */
+/* Payload blocks that fit into the current group, or -1: not even a header, or it gets no more. */
 static int64_t room_in(const struct log_group *group)
 {
-	return group ? (int64_t)group->slots - group->next_slot - 1 : -1;
+	if (!group || group->retired || UNLIKELY(!egroup_file_is_whole(group->group->file)))
+		return -1;
+	return (int64_t)group->slots - group->next_slot - 1;
 }
 
 /* The same for the next record: none where only records without payload may go. */
@@ -342,7 +344,7 @@ static bool find_room(struct log *log)
 		log->next_group_bytes =
 			MIN(log->next_group_bytes * 2, pool_group_bytes(log->vdisk->pool));
 		log_provision(log);
-		return true;
+		return room_in(log->current) >= need; /* a copy may have been lost since */
 	}
 	log_provision(log);
 	return false;

@@ -10,10 +10,11 @@
  * earlier ones are on disk: acked_lsn only grows, one by one.
  *  3. durable_lsn <= acked_lsn < next_lsn. A group takes no record before its rows and directory
  * entry are durable.
- *  4. A group that failed gets no more records. What was not acknowledged goes, in order and under
- * the same LSNs, into a new group, once; if that fails, too, the log has failed and takes no more
- * writes until it is opened again (log_fail()).
- *  5. A failed sync is never repeated: the log has failed.
+ *  4. A group that failed on any of its copies gets no more records. What was not acknowledged
+ * goes, in order and under the same LSNs, into a new group, up to LOG_REROUTES_MAX times; if that
+ * fails, too, the log has failed and takes no more writes until it is opened again (log_fail()).
+ *  5. A failed sync is never repeated: the copy does not count any more and its group gets no more
+ * records; when no copy is left, the log has failed.
  * Home: the vDisk's reactor. The happy path runs in callbacks: log_add(), the turn-end hook cuts
  * and issues, the world completes, log_acknowledge. Fibers make groups ready, sync, and issue again
  * after a failure.
@@ -24,6 +25,7 @@
 #define LOG_IN_FLIGHT_MAX     8u  /* records */
 #define LOG_CUT_BLOCKS        16u /* a record that gathers requests is cut at 64 KiB */
 #define LOG_FIRST_GROUP_BYTES (1 * MIB)
+#define LOG_REROUTES_MAX      3u /* as many disks may fail one after the other under a record */
 
 struct vdisk;
 
@@ -39,6 +41,7 @@ struct log_group {
 		synced; /* completed writes; how many of them the last good sync covered */
 	bool internal;  /* taken out of the reserve: for records without payload only */
 	bool leaving;   /* the checkpoint under way lets go of it */
+	bool retired;   /* gets no more records, though there is room */
 };
 
 struct log {
@@ -103,6 +106,8 @@ void log_fail_pending(struct log *log, int error);
 void log_position(const struct log *log, uint64_t lsn, uint64_t *ret_group, uint32_t *ret_slot);
 /* Stops using the current group, so that it can be sealed. */
 void log_close_current(struct log *log);
+/* The same, as soon as what is in flight allows it. */
+void log_retire_current(struct log *log);
 /* Gives the group made ahead back. Fiber. */
 void log_drop_ready(struct log *log);
 /* For the checkpoint: groups that are no longer needed once the log up to `lsn` is in the map. */

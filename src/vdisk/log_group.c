@@ -67,6 +67,16 @@ void log_close_current(struct log *log)
 	log->next_group_bytes = LOG_FIRST_GROUP_BYTES;
 }
 
+void log_retire_current(struct log *log)
+{
+	if (!log->current)
+		return;
+	if (list_is_empty(&log->pending) && log->in_flight_count == 0 && !log->rerouting)
+		log_close_current(log);
+	else
+		log->current->retired = true;
+}
+
 static int make_group(struct log *log, enum pool_use use, uint64_t bytes,
 		      struct log_group **ret_group)
 {
@@ -246,7 +256,8 @@ static int final_error(const struct log *log)
 	struct record_buffer *record;
 
 	LIST_FOR_EACH (&log->in_flight, record, struct record_buffer, link)
-		if (record->result == -ESHUTDOWN || (record->result < 0 && record->rerouted))
+		if (record->result == -ESHUTDOWN ||
+		    (record->result < 0 && record->reroutes >= LOG_REROUTES_MAX))
 			return record->result;
 	return 0;
 }

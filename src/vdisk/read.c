@@ -127,7 +127,7 @@ static bool part_is_intact(const struct read_part *part)
 }
 
 /* 0, -EAGAIN: the block was moved or overwritten meanwhile, or an error. */
-static int read_once(struct vdisk *vdisk, uint64_t block, char *buffer)
+static int read_once(struct vdisk *vdisk, uint64_t block, unsigned first, char *buffer)
 {
 	struct map_entry entry, again;
 	int r;
@@ -139,17 +139,22 @@ static int read_once(struct vdisk *vdisk, uint64_t block, char *buffer)
 		memset(buffer, 0, BLOCK_BYTES);
 		return 0;
 	}
-	r = vdisk_read_address(vdisk, entry.address, buffer, egroup_check_crc, &entry.crc);
+	r = vdisk_read_address(vdisk, &(struct vdisk_read){.address = entry.address,
+							   .buffer = buffer,
+							   .first = first,
+							   .check = egroup_check_crc,
+							   .arg = &entry.crc});
 	if (r < 0 && vdisk_lookup(vdisk, block, &again) == 0 && again.address != entry.address)
 		return -EAGAIN;
 	return r;
 }
 
-static int read_verified(struct vdisk *vdisk, uint64_t block, char *buffer)
+/* Beginning with copy `first`, so that one that was found wrong is put right. */
+static int read_verified(struct vdisk *vdisk, uint64_t block, unsigned first, char *buffer)
 {
 	int r;
 
-	while ((r = read_once(vdisk, block, buffer)) == -EAGAIN)
+	while ((r = read_once(vdisk, block, first, buffer)) == -EAGAIN)
 		;
 	if (r == 0 || r == -ESHUTDOWN)
 		return r;
@@ -160,7 +165,8 @@ static int read_verified(struct vdisk *vdisk, uint64_t block, char *buffer)
 int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void *buffer)
 {
 	for (uint64_t i = 0; i < count; i++) {
-		int r = read_verified(vdisk, block + i, (char *)buffer + i * BLOCK_BYTES);
+		int r = read_verified(vdisk, block + i, EGROUP_ANY_COPY,
+				      (char *)buffer + i * BLOCK_BYTES);
 
 		if (r < 0)
 			return r;
@@ -181,7 +187,7 @@ static void second_try(struct fiber_task *task)
 	for (uint32_t i = 0; r == 0 && i < part->count; i++) {
 		uint32_t skip, bytes;
 
-		r = read_verified(vdisk, part->block + i, buffer);
+		r = read_verified(vdisk, part->block + i, part->read.copy, buffer);
 		wanted_bytes(request, part->block + i, &skip, &bytes);
 		if (r == 0)
 			iov_write(request->iov, data_offset(request, part->block + i),

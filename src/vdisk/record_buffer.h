@@ -14,8 +14,8 @@ struct record_buffer {
 	struct log_group *group;
 	uint64_t lsn;
 	uint32_t slot;
-	bool finished; /* the write has completed, with `result` */
-	bool rerouted; /* it was issued a second time */
+	bool finished;     /* the write has completed, with `result` */
+	unsigned reroutes; /* times it was issued again */
 	int result;
 	struct iovec iov;
 	unsigned request_count;

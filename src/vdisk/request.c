@@ -68,10 +68,26 @@ void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struc
 	fiber_spawn(vdisk->reactor, FIBER_DATA, task);
 }
 
+int vdisk_admit(struct vdisk *vdisk, uint64_t bytes)
+{
+	int r = bytes ? pool_admit(vdisk->pool, vdisk->factor, bytes) : 0;
+
+	if (r == 0)
+		vdisk->admitted_bytes += bytes;
+	return r;
+}
+
+void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes)
+{
+	ASSERT(bytes <= vdisk->admitted_bytes);
+	vdisk->admitted_bytes -= bytes;
+	if (bytes)
+		pool_admit_return(vdisk->pool, vdisk->factor, bytes);
+}
+
 static void give_back_admission(struct vdisk *vdisk, struct vdisk_request *state)
 {
-	if (state->admitted)
-		pool_admit_return(vdisk->pool, vdisk->factor, state->admitted);
+	vdisk_admit_return(vdisk, state->admitted);
 	state->admitted = 0;
 }
 
@@ -144,7 +160,7 @@ static int admit(struct vdisk *vdisk, struct block_request *request)
 	if (!needs_space(request))
 		return 0;
 	bytes = growth(vdisk, state);
-	r = bytes ? pool_admit(vdisk->pool, vdisk->factor, bytes) : 0;
+	r = vdisk_admit(vdisk, bytes);
 	if (r == 0)
 		state->admitted = bytes;
 	return r;

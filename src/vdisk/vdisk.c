@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/reached.h"
+#include "pool/policy.h"
 #include "vdisk/vdisk_priv.h"
 
 static void volume_free(struct block_volume *volume)
@@ -137,9 +138,7 @@ static void vdisk_free(struct vdisk *vdisk)
 	log_done(&vdisk->log);
 	release_page_groups(vdisk);
 	for (unsigned layer = 0; layer < 2; layer++)
-		if (vdisk->admitted[layer])
-			pool_admit_return(vdisk->pool, vdisk->factor,
-					  vdisk->admitted[layer]);
+		vdisk_admit_return(vdisk, vdisk->admitted[layer]);
 	if (vdisk->factor)
 		pool_account_live(vdisk->pool, vdisk->factor,
 				  -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
@@ -157,6 +156,19 @@ static void init_volume(struct vdisk *vdisk)
 	vdisk->volume.physical_block_bytes = BLOCK_BYTES;
 }
 
+/* Copies of its data, as the policy of vDisk and container says. */
+static int read_factor(struct vdisk *vdisk)
+{
+	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
+	int r = policy ? container_policy_get(vdisk->catalog, vdisk->row.container, vdisk->row.id,
+					      policy)
+		       : -ENOMEM;
+
+	if (r == 0)
+		vdisk->factor = (unsigned)policy->replication_factor;
+	return r;
+}
+
 static int open_parts(struct vdisk *vdisk)
 {
 	int r;
@@ -165,8 +177,10 @@ static int open_parts(struct vdisk *vdisk)
 		return -ENOENT;
 	if (vdisk->row.pool != pool_id(vdisk->pool))
 		return -ENODEV;
+	r = read_factor(vdisk);
+	if (r < 0)
+		return r;
 	vdisk->accounted_slots = vdisk->row.live_slots;
-	vdisk->factor = 1;
 	pool_account_live(vdisk->pool, vdisk->factor,
 			  (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	vdisk->tail_limit = vdisk_tail_limit(vdisk);

@@ -91,6 +91,55 @@ int vdisk_mark_deleting(struct pool *pool, uint64_t id);
  * returns false, the rest is left for another call: -ECANCELED. */
 int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, void *arg);
 
+/* How many copies of its data there are; bytes of files, each file counted once. */
+struct vdisk_redundancy {
+	unsigned factor;   /* copies that there should be */
+	uint64_t whole;    /* have them */
+	uint64_t degraded; /* have fewer; of these: */
+	uint64_t single;   /* one copy is left where there should be more */
+	uint64_t lost;     /* no copy can be read */
+	uint64_t leaving;  /* have copies on disks that are draining */
+	uint64_t to_copy;  /* bytes that repair has to write, as things are now */
+};
+void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);
+/* For files made from now on; repair adds to the others, or removes, as there is room.
+ * 1 .. POOL_FACTOR_MAX */
+void vdisk_set_factor(struct vdisk *vdisk, unsigned factor);
+
+struct vdisk_repair {
+	bool urgent; /* only what has one copy left where there should be more */
+	/* After each piece, on this fiber; false: stop. May be NULL. */
+	bool (*progress)(void *arg, uint64_t copied_bytes);
+	void *arg;
+	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out */
+};
+/* Makes missing copies and empties disks that are draining. Leaves the disk to the guest while it
+ * is busy. 0: what could be done is done; -ECANCELED; else the first error of a file that must be
+ * tried again later (-ENOSPC: no disk can take a copy). */
+int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair);
+
+struct vdisk_finding {  /* of a scrub */
+	uint64_t group; /* 0: the index of a file */
+	uint32_t slot;
+	uint64_t disk;
+	int error;      /* -EBADMSG, -EIO, -EUCLEAN */
+	bool put_right; /* from another copy */
+};
+struct vdisk_scrub {
+	uint64_t after; /* in: where an earlier one stopped; out: to be kept */
+	/* After each piece, on this fiber; false: stop. May be NULL. */
+	bool (*progress)(void *arg, uint64_t bytes);
+	void (*finding)(void *arg, const struct vdisk_finding *finding); /* may be NULL */
+	void *arg;
+	uint64_t pause_ns_per_byte;         /* beside a guest's I/O */
+	uint64_t bytes, put_right, damaged; /* out, added to: damaged on every copy */
+};
+/* Reads every copy of all that is stored and sealed, and holds each block against its checksum.
+ * -ECANCELED; an error of a disk is a finding. */
+int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub);
+/* How much it has to read. */
+uint64_t vdisk_scrub_bytes(struct vdisk *vdisk);
+
 struct vdisk_check_report {
 	uint64_t pages, blocks, bad_pages, bad_blocks, leaked_blocks, missing_live_blocks;
 };

@@ -39,7 +39,7 @@ struct vdisk {
 	struct reactor *reactor;
 	struct world *world;
 	struct pool *pool;
-	unsigned factor; /* copies of its data, constant while it is open; 0 = not accounted yet */
+	unsigned factor; /* copies of its data, as it is accounted; 0 = not yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;
 	struct vdisk_row row; /* as committed, but for the name */
@@ -54,6 +54,7 @@ struct vdisk {
 
 	/* Space: bytes admitted for growth, by layer of the map. */
 	uint64_t admitted[2];
+	uint64_t admitted_bytes;   /* in all, also those of requests under way */
 	struct list space_waiters; /* writes that were not admitted */
 	uint64_t accounted_slots;  /* what the pool's account says is live of this vDisk */
 
@@ -85,6 +86,7 @@ struct vdisk {
 	bool counting, count_spoilt;
 	int reclaim_error;
 	uint64_t operations_at_step; /* of the guest, when compaction last looked */
+	uint64_t operations_at_copy; /* ... when repair last looked */
 
 	struct reactor_timer tick;
 	unsigned idle_ticks;
@@ -138,6 +140,9 @@ void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *he
 			uint64_t group, uint32_t slot);
 /* Admits writes that wait for space, as far as there is some; fails those that waited too long. */
 void vdisk_space_changed(struct vdisk *vdisk);
+/* The pool's admission, with this vDisk's factor. */
+int vdisk_admit(struct vdisk *vdisk, uint64_t bytes);
+void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes);
 /* Spawns a fiber that belongs to a request; counted, so that closing can wait. */
 void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task,
 		 void (*run)(struct fiber_task *task));
@@ -160,9 +165,16 @@ int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uin
 void vdisk_status_start(struct vdisk *vdisk, struct block_request *request);
 
 /* load.c. Fibers. */
-/* The 4 KiB at an address, as `check` accepts it from any copy (egroup_file_read()). */
-int vdisk_read_address(struct vdisk *vdisk, uint64_t address, void *buffer,
-		       int (*check)(void *arg, const void *buffer), void *arg);
+/* The 4 KiB at an address, as `check` accepts it from any copy, beginning with `first`
+ * (egroup_file_read()). */
+struct vdisk_read {
+	uint64_t address;
+	void *buffer;
+	unsigned first; /* or EGROUP_ANY_COPY */
+	int (*check)(void *arg, const void *buffer);
+	void *arg;
+};
+int vdisk_read_address(struct vdisk *vdisk, const struct vdisk_read *read);
 int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,
 		    const struct map_entry *entry, struct map_entry *ret_entries);
 /* Reads what map_lookup(block) misses. */
@@ -207,6 +219,7 @@ struct page_group { /* a full group of the page stream */
 	struct egroup *group;
 	uint32_t slots;
 	uint64_t last_lsn;
+	bool given_up; /* a sync failed on all copies: no page of the next fold is in it */
 };
 
 /* recover.c. Fiber. */

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine_rig.h"
 
+#include <stdio.h>
+
 #include "pool/container.h"
+#include "pool/policy.h"
+#include "pool/pool_disk.h"
 
 #define CATALOG_PATH ENGINE_RIG_DISK "/catalog.db"
 #define POOL_PATH    ENGINE_RIG_DISK "/pool"
+#define TEXTS        (4 * ENGINE_RIG_DISKS_MAX)
 
 void engine_rig_init_with(struct engine_rig *rig, const struct sim_options *options,
 			  uint64_t capacity_bytes, unsigned reactors)
@@ -19,6 +24,33 @@ void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t
 	const struct sim_options options = {.seed = seed, .trace = trace};
 
 	engine_rig_init_with(rig, &options, capacity_bytes, 1);
+}
+
+const char *engine_rig_disk(unsigned n)
+{
+	static char texts[ENGINE_RIG_DISKS_MAX][16];
+
+	ASSERT(n < ENGINE_RIG_DISKS_MAX);
+	snprintf(texts[n], sizeof(texts[n]), "/p%u", n);
+	return texts[n];
+}
+
+const char *engine_rig_directory(unsigned n, unsigned generation)
+{
+	static char texts[TEXTS][32];
+	char *text = texts[(n * 4 + generation % 4) % TEXTS];
+
+	snprintf(text, sizeof(texts[0]), "/p%u/pool%u", n, generation);
+	return text;
+}
+
+void engine_rig_set_disks(struct engine_rig *rig, unsigned disks, unsigned factor)
+{
+	rig->disks = disks;
+	rig->factor = factor;
+	for (unsigned i = 0; i < disks; i++)
+		ASSERT(sim_disk_add(rig->sim.sim, engine_rig_disk(i), rig->capacity_bytes + GIB) ==
+		       0);
 }
 
 void engine_rig_done(struct engine_rig *rig)
@@ -58,10 +90,29 @@ void engine_rig_stop(struct engine_rig *rig)
 	rig->catalog = NULL;
 }
 
+static int add_disks(struct engine_rig *rig)
+{
+	int r = pool_open(sim_world(rig->sim.sim), rig->catalog, rig->pool_id, &rig->pool);
+
+	for (unsigned i = 1; r == 0 && i < rig->disks; i++) {
+		const struct pool_disk_spec spec = {
+			.directory = engine_rig_directory(i, 0),
+			.capacity_bytes = rig->capacity_bytes,
+		};
+		uint64_t id;
+
+		r = pool_disk_add(rig->pool, &spec, &id);
+	}
+	return r;
+}
+
 int engine_rig_create(struct engine_rig *rig)
 {
 	const struct pool_spec spec = {
-		.name = "p", .directory = POOL_PATH, .capacity_bytes = rig->capacity_bytes};
+		.name = "p",
+		.directory = rig->disks ? engine_rig_directory(0, 0) : POOL_PATH,
+		.capacity_bytes = rig->capacity_bytes,
+	};
 	int r = open_catalog(rig, true);
 
 	if (r == 0)
@@ -69,6 +120,8 @@ int engine_rig_create(struct engine_rig *rig)
 	if (r == 0)
 		r = container_create(rig->catalog, sim_world(rig->sim.sim), rig->pool_id, "c",
 				     &rig->container_id);
+	if (r == 0 && rig->disks > 1)
+		r = add_disks(rig);
 	engine_rig_stop(rig);
 	return r;
 }
@@ -80,7 +133,13 @@ int engine_rig_create_vdisk(struct engine_rig *rig, const char *name, uint64_t s
 					.size_bytes = size_bytes,
 					.block_bytes = 512};
 
-	return vdisk_create(rig->pool, &spec, &rig->vdisk_id);
+	struct policy_set policy = {0};
+	int r = vdisk_create(rig->pool, &spec, &rig->vdisk_id);
+
+	if (r < 0 || rig->factor <= 1)
+		return r;
+	r = policy_set_put(&policy, POLICY_REPLICATION_FACTOR, rig->factor);
+	return r < 0 ? r : policy_put_vdisk(rig->catalog, rig->vdisk_id, &policy);
 }
 
 int engine_rig_open_vdisk(struct engine_rig *rig)

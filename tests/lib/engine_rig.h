@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * An engine in a simulated world, for tests: one disk, a catalog, a pool, a container, and one
- * vDisk. All calls but init and done are made in fibers of reactor 0.
+ * An engine in a simulated world, for tests: one disk with the catalog and the pool, or, with
+ * `disks`, that many disks of the pool besides; a container, and one vDisk. All calls but init and
+ * done are made in fibers of reactor 0.
  */
 #include "sim_rig.h"
 #include "vdisk/vdisk.h"
@@ -11,6 +12,8 @@ struct engine_rig {
 	struct sim_rig sim;
 	uint64_t capacity_bytes; /* of the pool */
 	uint64_t budget_bytes;   /* of the cache */
+	unsigned disks;          /* of the pool, each a simulated one; 0 = the catalog's */
+	unsigned factor;         /* copies; 0 = 1 */
 	struct catalog *catalog;
 	struct pool *pool;
 	uint64_t pool_id, container_id, vdisk_id;
@@ -19,12 +22,18 @@ struct engine_rig {
 	struct block_volume *volume;
 };
 
-#define ENGINE_RIG_DISK "/disk0"
+#define ENGINE_RIG_DISK      "/disk0" /* the catalog's */
+#define ENGINE_RIG_DISKS_MAX 12
 
 void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes);
 /* With more reactors than the engine's, for a test's own purposes. */
 void engine_rig_init_with(struct engine_rig *rig, const struct sim_options *options,
 			  uint64_t capacity_bytes, unsigned reactors);
+/* Before engine_rig_create(): `disks` of `capacity_bytes` each for the pool, and the factor. */
+void engine_rig_set_disks(struct engine_rig *rig, unsigned disks, unsigned factor);
+/* The root of the pool's n-th disk, and a directory there for the pool; static memory. */
+const char *engine_rig_disk(unsigned n);
+const char *engine_rig_directory(unsigned n, unsigned generation);
 void engine_rig_done(struct engine_rig *rig);
 /* Makes catalog, pool and container. */
 int engine_rig_create(struct engine_rig *rig);

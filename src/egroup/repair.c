@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repair of one file at a time. Steps, and what a crash after each leaves:
+ *  1. a file of the same id is made on another disk: no row names that copy; swept when its disk is
+ *     opened;
+ *  2. it is filled and synced: the same;
+ *  3. one commit names it in the file's row, and not the copies that go: these are swept;
+ *  4. the copies that go are removed.
+ * Invariant: the row never names a copy that lacks something without calling it stale, and never
+ * fewer readable copies than before.
+ */
+#include "egroup/repair.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reached.h"
+#include "egroup/scan.h"
+#include "egroup/store_priv.h"
+#include "pool/pool_disk.h"
+#include "pool/pool_io.h"
+
+#define CHUNK_BLOCKS 256u /* what is read back at a time; at least a scan's piece */
+
+static unsigned bit_count(unsigned bits)
+{
+	return (unsigned)__builtin_popcount(bits);
+}
+
+/* How many copies there can be now. */
+static unsigned wanted_copies(const struct egroup_store *store)
+{
+	unsigned usable = pool_disks_usable(store->pool);
+
+	return MIN(store->factor, MAX(usable, 1u));
+}
+
+/* Copies by what becomes of them; bits. */
+struct sorted_copies {
+	unsigned good;    /* count */
+	unsigned away;    /* on a missing disk: count again when it is back */
+	unsigned leaving; /* can be read, but are to be moved */
+	unsigned failed;  /* on a disk that was given up: may still come back */
+	unsigned stale;
+};
+
+static struct sorted_copies sort_copies(const struct egroup_file *file)
+{
+	struct sorted_copies sorted = {.stale = file->copies.stale};
+
+	for (unsigned i = 0; i < file->copies.count; i++) {
+		uint64_t disk = file->copies.disks[i];
+		enum pool_disk_state state = pool_disk_state(file->store->pool, disk);
+
+		if (file->copies.stale >> i & 1)
+			continue;
+		if (state == POOL_DISK_FAILED)
+			sorted.failed |= 1u << i;
+		else if (state == POOL_DISK_MISSING)
+			sorted.away |= 1u << i;
+		else if (pool_disk_is_leaving(file->store->pool, disk))
+			sorted.leaving |= 1u << i;
+		else
+			sorted.good |= 1u << i;
+	}
+	return sorted;
+}
+
+void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need)
+{
+	const struct sorted_copies sorted = sort_copies(file);
+	unsigned wanted = wanted_copies(file->store), good = bit_count(sorted.good);
+	unsigned away = bit_count(sorted.away), enough = MAX(good, 1u) + away;
+	struct egroup_need need = {.good = good, .away = away};
+
+	need.lost = (sorted.good | sorted.leaving) == 0;
+	if (need.lost) {
+		*ret_need = need;
+		return;
+	}
+	/* One that can be read and stays, in any case. */
+	need.make = good == 0 ? 1 : 0;
+	if (enough < wanted)
+		need.make += wanted - enough;
+	if (good > 0 && good + away >= wanted)
+		need.drop = sorted.stale | sorted.leaving;
+	/* A disk that was given up may be found again: until there is one for each. */
+	if (good >= file->store->factor)
+		need.drop |= sorted.failed | sorted.away;
+	/* More than wanted: the factor was lowered. */
+	for (unsigned i = 0; i < file->copies.count && good > file->store->factor; i++)
+		if (sorted.good >> i & 1) {
+			need.drop |= 1u << i;
+			good--;
+		}
+	*ret_need = need;
+}
+
+static bool is_sealed(const struct egroup_file *file)
+{
+	struct list *groups = (struct list *)&file->groups;
+	struct egroup *group;
+
+	LIST_FOR_EACH (groups, group, struct egroup, link)
+		if (!group->sealed)
+			return false;
+	return true;
+}
+
+static bool needs_work(const struct egroup_need *need)
+{
+	return need->make > 0 || need->drop != 0;
+}
+
+/* Copies that make up for those that go must be there, or be made, first. */
+static bool can_work(const struct egroup_file *file, const struct egroup_need *need)
+{
+	return needs_work(need) && !need->lost && is_sealed(file) && !file->busy && !file->dying &&
+	       !egroup_file_is_avoided(file);
+}
+
+static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
+{
+	uint64_t bytes = file->allocated_bytes;
+	struct egroup_need need;
+
+	egroup_file_need(file, &need);
+	sum->to_copy += need.make * egroup_scan_bytes(file);
+	for (unsigned i = 0; i < file->copies.count; i++)
+		if (pool_disk_is_leaving(file->store->pool, file->copies.disks[i])) {
+			sum->leaving += bytes;
+			break;
+		}
+	if (need.lost) {
+		sum->lost += bytes;
+	} else if (need.good >= file->store->factor) {
+		sum->whole += bytes;
+	} else {
+		sum->degraded += bytes;
+		if (need.good <= 1 && file->store->factor > 1)
+			sum->single += bytes;
+	}
+}
+
+void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret)
+{
+	struct egroup_file *file;
+
+	*ret = (struct egroup_redundancy){0};
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+		if (!file->dying)
+			count_file(file, ret);
+}
+
+struct egroup_file *egroup_repair_next(struct egroup_store *store, bool urgent)
+{
+	struct egroup_file *file;
+
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+		struct egroup_need need;
+
+		egroup_file_need(file, &need);
+		if (can_work(file, &need) && !(urgent && need.good > 1))
+			return file;
+	}
+	return NULL;
+}
+
+bool egroup_repair_waits_for_seal(struct egroup_store *store)
+{
+	struct egroup_file *file;
+
+	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+		struct egroup_need need;
+
+		egroup_file_need(file, &need);
+		if (needs_work(&need) && !need.lost && !file->dying && !is_sealed(file))
+			return true;
+	}
+	return false;
+}
+
+struct filling {
+	struct egroup_file *file;
+	unsigned copy; /* the new one */
+	struct egroup_repair *repair;
+	char *back; /* what was written, read again */
+};
+
+/* Written, and read back: a disk that takes a write and gives something else is found out now. */
+static int fill_piece(void *arg, uint32_t first, const char *buffer, uint32_t blocks)
+{
+	struct filling *filling = arg;
+	struct pool_file *file = egroup_file_handle(filling->file);
+
+	for (uint32_t done = 0; done < blocks; done += CHUNK_BLOCKS) {
+		size_t bytes = (size_t)MIN(CHUNK_BLOCKS, blocks - done) * BLOCK_BYTES;
+		const char *from = buffer + (size_t)done * BLOCK_BYTES;
+		uint64_t at = ((uint64_t)first + done) << BLOCK_SHIFT;
+		int r = pool_io_write_copy(file, filling->copy, from, bytes, at);
+
+		if (r == 0)
+			r = pool_io_read_copy(file, filling->copy, filling->back, bytes, at);
+		if (r == 0 && memcmp(filling->back, from, bytes) != 0)
+			r = -EIO;
+		if (r < 0)
+			return r;
+		filling->file->store->written_bytes += bytes;
+		filling->repair->copied_bytes += bytes;
+	}
+	return 0;
+}
+
+static void count_finding(void *arg, const struct egroup_finding *finding)
+{
+	struct filling *filling = arg;
+
+	if (!finding->right_elsewhere)
+		filling->repair->damaged_blocks++;
+}
+
+static int pause_filling(void *arg, uint64_t bytes)
+{
+	struct filling *filling = arg;
+	struct egroup_repair *repair = filling->repair;
+
+	return repair->pause ? repair->pause(repair->arg, bytes) : 0;
+}
+
+static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair)
+{
+	_cleanup_free_ char *back = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	struct filling filling = {.file = file, .copy = copy, .repair = repair, .back = back};
+	const struct egroup_scan scan = {
+		.content = fill_piece,
+		.finding = count_finding,
+		.pause = pause_filling,
+		.arg = &filling,
+	};
+	int r;
+
+	if (!back)
+		return -ENOMEM;
+	r = egroup_scan(file, EGROUP_ANY_COPY, &scan);
+	return r < 0 ? r : pool_io_sync_copy(egroup_file_handle(file), copy);
+}
+
+/* The file's copies but for those in `drop`, and the new ones. */
+static void compose(const struct pool_copies *old, const struct pool_copies *all, unsigned drop,
+		    struct pool_copies *ret)
+{
+	struct pool_copies copies = {0};
+
+	for (unsigned i = 0; i < all->count; i++) {
+		if (i < old->count && drop >> i & 1)
+			continue;
+		if (i < old->count && old->stale >> i & 1)
+			copies.stale |= 1u << copies.count;
+		copies.disks[copies.count++] = all->disks[i];
+	}
+	*ret = copies;
+}
+
+static int commit_copies(struct egroup_file *file, const struct pool_copies *copies)
+{
+	uint8_t value[EGROUP_ROW_BYTES];
+	struct pool_copies old = file->copies;
+	struct catalog_change change;
+	int r;
+
+	file->copies = *copies;
+	egroup_file_change(file, value, &change);
+	r = catalog_commit(file->store->catalog, &change, 1);
+	if (r < 0)
+		file->copies = old;
+	return r;
+}
+
+static int drop_copies(struct egroup_file *file, unsigned drop, struct egroup_repair *repair)
+{
+	struct pool_copies copies;
+	int r;
+
+	compose(&file->copies, &file->copies, drop, &copies);
+	if (drop == 0 || copies.count == 0 || copies.stale == (1u << copies.count) - 1)
+		return 0;
+	r = commit_copies(file, &copies);
+	if (r < 0)
+		return r;
+	pool_file_set_copies(egroup_file_handle(file), &copies);
+	repair->dropped_copies += bit_count(drop);
+	REACHED("repair.copy-dropped");
+	return 0;
+}
+
+/* Room for a new copy: what is no use goes first, then what was given up. */
+static int make_room(struct egroup_file *file, struct egroup_repair *repair)
+{
+	struct sorted_copies sorted = sort_copies(file);
+	int r = drop_copies(file, sorted.stale, repair);
+
+	if (r < 0 || file->copies.count < POOL_COPIES_MAX)
+		return r;
+	sorted = sort_copies(file);
+	return drop_copies(file, sorted.failed, repair);
+}
+
+static int make_copies(struct egroup_file *file, unsigned count, struct egroup_repair *repair)
+{
+	struct pool_file *handle = egroup_file_handle(file);
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < count; i++) {
+		struct pool_copies all, copies;
+		unsigned copy;
+
+		r = pool_file_add_copy(handle, &copy);
+		if (r < 0)
+			return r;
+		r = fill_copy(file, copy, repair);
+		pool_file_get_copies(handle, &all);
+		compose(&file->copies, &all, 0, &copies);
+		if (r == 0)
+			r = commit_copies(file, &copies);
+		/* Where the commit may have happened all the same, the copy must stay. */
+		if (r != -ENOTRECOVERABLE)
+			pool_file_set_copies(handle, &file->copies);
+		if (r == 0)
+			REACHED("repair.copy-made");
+	}
+	return r;
+}
+
+static int repair_open_file(struct egroup_file *file, struct egroup_repair *repair)
+{
+	struct egroup_need need;
+	int r = 0;
+
+	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
+	egroup_file_need(file, &need);
+	if (need.make > 0)
+		r = make_room(file, repair);
+	if (r == 0)
+		r = make_copies(file, need.make, repair);
+	if (r < 0)
+		return r;
+	egroup_file_need(file, &need);
+	return need.make > 0 ? 0 : drop_copies(file, need.drop, repair);
+}
+
+int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)
+{
+	int r;
+
+	ASSERT(!file->busy && is_sealed(file));
+	file->busy = true;
+	r = egroup_file_open(file);
+	if (r == 0) {
+		r = repair_open_file(file, repair);
+		egroup_file_unref(file);
+	}
+	file->busy = false;
+	if (r < 0 && r != -ESHUTDOWN && r != -ECANCELED)
+		egroup_file_avoid(file, r);
+	return r;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Making the copies of files again: those that are stale, on disks that have failed or are
+ * draining, or fewer than the vDisk's factor. Home: the vDisk's reactor; in fibers where they
+ * suspend.
+ */
+#include "egroup/store.h"
+
+struct egroup_need {   /* what a file lacks, as things are now */
+	unsigned good; /* copies that count: not stale, on a disk that stays and can be reached */
+	unsigned away; /* on a disk that is missing: they count again when it is back */
+	unsigned make; /* copies to be made */
+	unsigned drop; /* bits: copies that are to go once there are enough others */
+	bool lost;     /* no copy can be read */
+};
+void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need);
+
+struct egroup_redundancy { /* bytes of files, each counted once */
+	uint64_t whole;
+	uint64_t degraded; /* fewer good copies than the factor; of those: */
+	uint64_t single;   /* one copy left where there were to be more */
+	uint64_t lost;     /* no copy can be read */
+	uint64_t leaving;  /* have copies on disks that are draining */
+	uint64_t to_copy;  /* what repair has to write, copies counted */
+};
+void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
+
+struct egroup_repair {
+	/* Told of every piece that was copied; an error stops the repair. */
+	int (*pause)(void *arg, uint64_t bytes);
+	void *arg;
+	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out, added to */
+};
+/* The file that is to be repaired next: with `urgent` only those with one readable copy left.
+ * NULL: none that can be repaired now. Files that a repair failed on are left alone for a while. */
+struct egroup_file *egroup_repair_next(struct egroup_store *store, bool urgent);
+/* One file: new copies are filled from whichever copy is right, block by block, read back, synced,
+ * and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy. */
+int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair);
+/* Whether some file that its writer still appends to lacks copies: it must be sealed first. */
+bool egroup_repair_waits_for_seal(struct egroup_store *store);

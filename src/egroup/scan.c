@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See scan.h. A piece of CHUNK_BLOCKS is read at a time from one copy; a block that is not as its
+ * checksum says is asked of the other copies, which also puts the bad copy right.
+ *
+ * A damaged header hides how long its record is and what its blocks should be. The scan then goes
+ * on block by block until it finds another header; what lies between is handed on as the copy has
+ * it. The same holds behind the last record of a group of map pages that a crash left: nobody
+ * wrote there, or nobody names it.
+ */
+#include "egroup/scan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "base/reached.h"
+#include "codec/crc32c.h"
+#include "egroup/index.h"
+#include "egroup/store_priv.h"
+#include "pool/pool_io.h"
+
+#define CHUNK_BLOCKS 256u /* 1 MiB */
+
+struct scan {
+	const struct egroup_scan *hooks;
+	struct egroup_file *file;
+	unsigned copy;
+	char *buffer; /* CHUNK_BLOCKS */
+	/* The record that the scan is in, of a plain file. */
+	struct egroup *group;
+	uint32_t header_slot, record_end;
+	bool lost; /* between a bad header and the next good one */
+	uint32_t crcs[RECORD_BLOCKS_MAX];
+};
+
+static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
+		 uint32_t slot, int r)
+{
+	const struct egroup_finding finding = {
+		.kind = r == -EIO ? EGROUP_FINDING_READ : kind,
+		.copy = scan->copy,
+		.group = group,
+		.slot = slot,
+		.error = r,
+		.right_elsewhere = r == 0,
+	};
+
+	REACHED("scan.finding");
+	if (scan->hooks->finding)
+		scan->hooks->finding(scan->hooks->arg, &finding);
+}
+
+static bool ends_scan(int r)
+{
+	return r == -ESHUTDOWN || r == -ENOMEM || r == -ECANCELED;
+}
+
+/* Fills the buffer from the scan's copy; where that cannot be read in one piece, block by block:
+ * what cannot be read becomes zeros, which match no checksum. */
+static int fill(struct scan *scan, uint64_t first, uint32_t blocks)
+{
+	struct pool_file *file = egroup_file_handle(scan->file);
+	int r = pool_io_read_copy(file, scan->copy, scan->buffer, (size_t)blocks * BLOCK_BYTES,
+				  first << BLOCK_SHIFT);
+
+	scan->file->store->read_bytes += (uint64_t)blocks * BLOCK_BYTES;
+	for (uint32_t i = 0; r < 0 && !ends_scan(r) && i < blocks; i++) {
+		char *block = scan->buffer + (size_t)i * BLOCK_BYTES;
+		int one = pool_io_read_copy(file, scan->copy, block, BLOCK_BYTES,
+					    (first + i) << BLOCK_SHIFT);
+
+		if (ends_scan(one))
+			return one;
+		if (one < 0)
+			memset(block, 0, BLOCK_BYTES);
+	}
+	return ends_scan(r) ? r : 0;
+}
+
+/* A block of the buffer against its checksum; what another copy has right takes its place. */
+static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, uint64_t group,
+		  uint32_t slot)
+{
+	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
+	int r;
+
+	if (LIKELY(crc32c(block, BLOCK_BYTES) == crc))
+		return 0;
+	r = egroup_read_block(scan->file, place, scan->copy, egroup_check_crc, &crc, block);
+	if (ends_scan(r))
+		return r;
+	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r);
+	return 0;
+}
+
+static int hand_on(struct scan *scan, uint64_t first, uint32_t blocks)
+{
+	const struct egroup_scan *hooks = scan->hooks;
+	int r = hooks->content ? hooks->content(hooks->arg, (uint32_t)first, scan->buffer, blocks)
+			       : 0;
+
+	if (r == 0 && hooks->pause)
+		r = hooks->pause(hooks->arg, (uint64_t)blocks * BLOCK_BYTES);
+	return r;
+}
+
+/* Sealed by a recovery that could not know where it ends. */
+static bool end_is_unknown(const struct egroup *group)
+{
+	return group->stream == RECORD_STREAM_PAGES && group->last_lsn == 0;
+}
+
+static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
+{
+	struct egroup *group = scan->group;
+	const struct record_id id = {.pool = pool_id(scan->file->store->pool),
+				     .vdisk = scan->file->store->vdisk,
+				     .group = group->id,
+				     .slot = slot,
+				     .stream = group->stream};
+	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
+	const struct record_header_disk *header = (const struct record_header_disk *)block;
+	int r = record_check(header, &id);
+
+	if (r < 0 && !scan->lost) {
+		r = egroup_read_block(scan->file, slot, scan->copy, egroup_check_header,
+				      (void *)&id, block);
+		if (ends_scan(r))
+			return r;
+		if (!(r < 0 && end_is_unknown(group)))
+			tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r);
+	}
+	scan->lost = r < 0;
+	scan->header_slot = slot;
+	scan->record_end = slot + 1;
+	if (r < 0)
+		return 0;
+	scan->record_end += record_payload_blocks(header);
+	for (uint32_t i = 0; i < record_payload_blocks(header); i++)
+		scan->crcs[i] = le32toh(header->block_crcs[i]);
+	return 0;
+}
+
+static int look_at_plain(struct scan *scan, uint32_t first, uint32_t blocks)
+{
+	int r = 0;
+
+	for (uint32_t at = 0; r == 0 && at < blocks; at++) {
+		uint32_t slot = first + at;
+
+		if (slot == scan->record_end)
+			r = enter_record(scan, slot, at);
+		else
+			r = settle(scan, slot, at, scan->crcs[slot - scan->header_slot - 1],
+				   scan->group->id, slot);
+	}
+	return r;
+}
+
+/* One group, as it was written; slot n lies at block n. */
+static int scan_plain(struct scan *scan)
+{
+	uint32_t end;
+	int r = 0;
+
+	if (list_is_empty(&scan->file->groups))
+		return 0;
+	scan->group = LIST_ENTRY(list_front(&scan->file->groups), struct egroup, link);
+	end = scan->group->slots;
+	for (uint32_t first = 0; r == 0 && first < end; first += CHUNK_BLOCKS) {
+		uint32_t blocks = MIN(CHUNK_BLOCKS, end - first);
+
+		r = fill(scan, first, blocks);
+		if (r == 0)
+			r = look_at_plain(scan, first, blocks);
+		if (r == 0)
+			r = hand_on(scan, first, blocks);
+	}
+	return r;
+}
+
+/* The index from the scan's copy first, so that a bad one is noticed though others are right. */
+static int read_index(struct scan *scan, char *memory, struct index_view *ret_view)
+{
+	struct egroup_file *file = scan->file;
+	const struct index_id id = {
+		.pool = pool_id(file->store->pool), .vdisk = file->store->vdisk, .file = file->id};
+	int r = pool_io_read_copy(egroup_file_handle(file), scan->copy, memory,
+				  (size_t)file->index_blocks * BLOCK_BYTES, 0);
+
+	if (r == 0)
+		r = index_check(memory, file->index_blocks, &id, ret_view);
+	if (r == 0 || ends_scan(r))
+		return r;
+	r = egroup_index_read(file, scan->copy, memory, ret_view);
+	if (ends_scan(r))
+		return r;
+	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r);
+	return r < 0 ? -EUCLEAN : 0;
+}
+
+/* Whose block is at position `position` of what is stored. */
+static void owner_of(const struct index_view *view, uint32_t position, uint64_t *ret_group,
+		     uint32_t *ret_slot)
+{
+	*ret_group = 0;
+	*ret_slot = le16toh(view->slots[position]);
+	for (uint32_t i = 0; i < view->group_count; i++)
+		if (position - le32toh(view->groups[i].base) < le32toh(view->groups[i].count))
+			*ret_group = le64toh(view->groups[i].group);
+}
+
+static int look_at_compacted(struct scan *scan, const struct index_view *view, uint64_t place,
+			     uint32_t position, uint32_t blocks)
+{
+	int r = 0;
+
+	for (uint32_t at = 0; r == 0 && at < blocks; at++) {
+		uint32_t crc = le32toh(view->crcs[position + at]), slot;
+		uint64_t group;
+
+		if (LIKELY(crc32c(scan->buffer + (size_t)at * BLOCK_BYTES, BLOCK_BYTES) == crc))
+			continue;
+		owner_of(view, position + at, &group, &slot);
+		r = settle(scan, place + at, at, crc, group, slot);
+	}
+	return r;
+}
+
+static int hand_on_index(struct scan *scan, const char *memory)
+{
+	const struct egroup_scan *hooks = scan->hooks;
+
+	return hooks->content ? hooks->content(hooks->arg, 0, memory, scan->file->index_blocks) : 0;
+}
+
+static int scan_compacted(struct scan *scan)
+{
+	uint32_t index = scan->file->index_blocks;
+	_cleanup_free_ char *memory = aligned_alloc(BLOCK_BYTES, (size_t)index * BLOCK_BYTES);
+	struct index_view view;
+	int r;
+
+	if (!memory)
+		return -ENOMEM;
+	r = read_index(scan, memory, &view);
+	if (r == 0)
+		r = hand_on_index(scan, memory);
+	for (uint32_t done = 0; r == 0 && done < view.total_slots; done += CHUNK_BLOCKS) {
+		uint32_t blocks = MIN(CHUNK_BLOCKS, view.total_slots - done);
+		uint64_t place = (uint64_t)index + done;
+
+		r = fill(scan, place, blocks);
+		if (r == 0)
+			r = look_at_compacted(scan, &view, place, done, blocks);
+		if (r == 0)
+			r = hand_on(scan, place, blocks);
+	}
+	return r;
+}
+
+uint64_t egroup_scan_bytes(const struct egroup_file *file)
+{
+	const struct egroup *group;
+
+	if (file->compacted)
+		return ((uint64_t)file->index_blocks + file->total_slots) << BLOCK_SHIFT;
+	if (file->group_count == 0)
+		return 0;
+	group = LIST_ENTRY(file->groups.head.next, struct egroup, link);
+	return group->sealed ? (uint64_t)group->slots << BLOCK_SHIFT : file->allocated_bytes;
+}
+
+int egroup_scan(struct egroup_file *file, unsigned copy, const struct egroup_scan *hooks)
+{
+	_cleanup_free_ struct scan *scan = calloc(1, sizeof(*scan));
+	int r;
+
+	ASSERT(file->references > 0);
+	if (!scan)
+		return -ENOMEM;
+	scan->hooks = hooks;
+	scan->file = file;
+	scan->copy =
+		copy < file->copies.count ? copy : pool_file_best_copy(egroup_file_handle(file));
+	scan->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	if (!scan->buffer)
+		return -ENOMEM;
+	r = file->compacted ? scan_compacted(scan) : scan_plain(scan);
+	free(scan->buffer);
+	return r;
+}

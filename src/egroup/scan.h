@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Going through all that a sealed file stores, from its first block to its last, each block held
+ * against the checksum that it was written with: a record's header and what the header says of its
+ * payload, or the file's index. What repair copies and what scrub looks at. Home: the vDisk's
+ * reactor; in fibers.
+ */
+#include "egroup/store.h"
+
+enum egroup_finding_kind {
+	EGROUP_FINDING_BLOCK,  /* a block does not match its checksum */
+	EGROUP_FINDING_HEADER, /* a record's header is damaged: what it described is not checked */
+	EGROUP_FINDING_INDEX,  /* of a compacted file */
+	EGROUP_FINDING_READ,   /* it cannot be read at all */
+};
+
+struct egroup_finding {
+	enum egroup_finding_kind kind;
+	unsigned copy;
+	uint64_t group; /* 0: of the file as a whole */
+	uint32_t slot;
+	int error;
+	bool right_elsewhere; /* another copy had it right, and was used to put this one right */
+};
+
+struct egroup_scan {
+	/* What is stored, in order, as it should be: `blocks` from block `first` of the file on.
+	 * May be NULL. An error ends the scan. */
+	int (*content)(void *arg, uint32_t first, const char *buffer, uint32_t blocks);
+	/* May be NULL. */
+	void (*finding)(void *arg, const struct egroup_finding *finding);
+	/* After each piece that was read; an error ends the scan. May be NULL. */
+	int (*pause)(void *arg, uint64_t bytes);
+	void *arg;
+};
+
+/* Reads copy `copy` (or EGROUP_ANY_COPY: the best), and where that is wrong the others. The file is
+ * open and referenced; it is not being written. 0 also when there were findings; -EUCLEAN when the
+ * index of a compacted file can be read from no copy. */
+int egroup_scan(struct egroup_file *file, unsigned copy, const struct egroup_scan *scan);
+/* Bytes that it will go through. */
+uint64_t egroup_scan_bytes(const struct egroup_file *file);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scrub: every copy of every sealed file, in order of file id, read and verified; what is wrong on
+ * one copy is put right from another. Files that come or go meanwhile do not matter: new ones were
+ * just written, and old ones are not needed any more. Home: the vDisk's reactor; runs on its
+ * caller's fiber, which closing waits for.
+ */
+#include <errno.h>
+
+#include "base/reached.h"
+#include "egroup/scan.h"
+#include "vdisk/vdisk_priv.h"
+
+#define BUSY_NS (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
+
+struct run {
+	struct vdisk *vdisk;
+	struct vdisk_scrub *scrub;
+	const struct egroup_file *file;
+	uint64_t operations; /* of the guest, when it was last looked */
+};
+
+static bool is_sealed(struct egroup_file *file)
+{
+	struct egroup *group;
+
+	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+		if (!group->sealed)
+			return false;
+	return true;
+}
+
+/* NULL with *ret_busy: the next one is being moved or copied just now. */
+static struct egroup_file *next_file(struct vdisk *vdisk, uint64_t after, bool *ret_busy)
+{
+	struct egroup_file *file, *best = NULL;
+
+	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
+		if (file->id > after && (!best || file->id < best->id) && !file->dying &&
+		    is_sealed(file))
+			best = file;
+	*ret_busy = best && best->busy;
+	return *ret_busy ? NULL : best;
+}
+
+static void on_finding(void *arg, const struct egroup_finding *finding)
+{
+	struct run *run = arg;
+	struct vdisk_scrub *scrub = run->scrub;
+	const struct vdisk_finding told = {
+		.group = finding->group,
+		.slot = finding->slot,
+		.disk = run->file->copies.disks[finding->copy],
+		.error = finding->error,
+		.put_right = finding->right_elsewhere,
+	};
+
+	if (finding->right_elsewhere)
+		scrub->put_right++;
+	else
+		scrub->damaged++;
+	if (scrub->finding)
+		scrub->finding(scrub->arg, &told);
+}
+
+static int after_piece(void *arg, uint64_t bytes)
+{
+	struct run *run = arg;
+	struct vdisk *vdisk = run->vdisk;
+	uint64_t operations =
+		vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
+	bool busy = operations != run->operations;
+
+	run->operations = operations;
+	run->scrub->bytes += bytes;
+	if (vdisk->closing)
+		return -ECANCELED;
+	if (run->scrub->progress && !run->scrub->progress(run->scrub->arg, run->scrub->bytes))
+		return -ECANCELED;
+	if (busy && run->scrub->pause_ns_per_byte)
+		fiber_sleep(bytes * run->scrub->pause_ns_per_byte);
+	else
+		fiber_yield();
+	return 0;
+}
+
+/* A copy that cannot be reached is repair's business. */
+static int scrub_file(struct run *run, struct egroup_file *file)
+{
+	const struct egroup_scan scan = {.finding = on_finding, .pause = after_piece, .arg = run};
+	unsigned copies;
+	int r;
+
+	r = egroup_file_open(file);
+	if (r < 0)
+		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
+	file->busy = true;
+	run->file = file;
+	copies = pool_file_taking_part(egroup_file_handle(file));
+	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
+		if (copies >> copy & 1)
+			r = egroup_scan(file, copy, &scan);
+	file->busy = false;
+	egroup_file_unref(file);
+	return r == -EUCLEAN ? 0 : r; /* was told as a finding */
+}
+
+uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
+{
+	struct egroup_file *file;
+	uint64_t bytes = 0;
+
+	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
+		if (!file->dying && is_sealed(file))
+			bytes += file->copies.count * egroup_scan_bytes(file);
+	return bytes;
+}
+
+int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
+{
+	struct run run = {.vdisk = vdisk, .scrub = scrub};
+	struct egroup_file *file;
+	bool busy;
+	int r = 0;
+
+	reactor_assert_home(vdisk->reactor);
+	if (vdisk->closing)
+		return -ECANCELED;
+	vdisk->fibers++;
+	while (r == 0 && ((file = next_file(vdisk, scrub->after, &busy)) || busy)) {
+		uint64_t id = file ? file->id : 0;
+
+		if (busy)
+			fiber_sleep(BUSY_NS);
+		r = busy ? after_piece(&run, 0) : scrub_file(&run, file);
+		if (r == 0 && !busy)
+			scrub->after = id;
+	}
+	if (r == 0)
+		REACHED("scrub.done");
+	vdisk_fiber_ends(vdisk);
+	return r;
+}

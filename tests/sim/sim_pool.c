@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Simulation of a pool of many disks: one vDisk with one to three copies on up to twelve simulated
+ * disks, clients with random operations, repair beside them, and in each round bad days for as many
+ * disks as the factor allows: they vanish, err, are slow, full or read-only, or have bits flipped;
+ * the process dies or the power goes meanwhile. As long as that is so no client may see an error,
+ * and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed or given
+ * up and replaced, and the pool must be healthy again within bounded virtual time.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/reached.h"
+#include "engine_load.h"
+#include "pool/pool_disk.h"
+#include "reactor/io.h"
+#include "sim_run.h"
+
+#define ROUNDS     5
+#define DISK_BYTES (512 * MIB)
+#define SIZE_BYTES (24 * MIB)
+#define LIMIT_NS   (2000 * NSEC_PER_SEC)
+#define HEAL_NS    (900 * NSEC_PER_SEC) /* virtual, from the end of the faults to healthy */
+#define FLIPS_MAX  40
+
+enum bad_day {
+	DAY_GOOD,
+	DAY_VANISHED,
+	DAY_ERRORS,
+	DAY_SLOW,
+	DAY_FULL,
+	DAY_READ_ONLY,
+	DAY_FLIPS,
+	DAY_COUNT,
+};
+
+struct simulation {
+	struct engine_rig rig;
+	struct engine_load load;
+	struct chance chance;
+	unsigned disks, factor;
+	unsigned generation[ENGINE_RIG_DISKS_MAX]; /* of directories, as disks are replaced */
+	bool bad[ENGINE_RIG_DISKS_MAX];            /* this round */
+	bool repairing;                            /* a repairer runs, and shall end when false */
+	bool replacing;                            /* a disk was given up for good */
+	bool flipped;                              /* bits, which a scrub must find */
+};
+
+static struct simulation *current;
+
+static void set_day(struct simulation *simulation, unsigned disk, enum bad_day day)
+{
+	struct sim *sim = simulation->rig.sim.sim;
+	const char *root = engine_rig_disk(disk);
+	struct sim_faults faults = {0};
+
+	if (day == DAY_VANISHED) {
+		faults.read_error_ppm = faults.write_error_ppm = faults.sync_error_ppm =
+			faults.metadata_error_ppm = 1000000;
+	} else if (day == DAY_ERRORS) {
+		faults.read_error_ppm = faults.write_error_ppm = 200000;
+		faults.sync_error_ppm = faults.metadata_error_ppm = 50000;
+	} else if (day == DAY_SLOW) {
+		faults.slow_ppm = 1000000;
+		faults.slow_ns = NSEC_PER_SEC;
+	}
+	sim_disk_set_faults(sim, root, &faults);
+	sim_disk_set_read_only(sim, root, day == DAY_READ_ONLY);
+	sim_disk_set_capacity(sim, root, day == DAY_FULL ? MIB : DISK_BYTES + GIB);
+}
+
+/* Up to factor - 1 of them. */
+static void begin_bad_days(struct simulation *simulation, bool reopens)
+{
+	unsigned count = (unsigned)chance_below(&simulation->chance, simulation->factor);
+
+	for (unsigned i = 0; i < count; i++) {
+		unsigned disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
+		enum bad_day day =
+			1 + (enum bad_day)chance_below(&simulation->chance, DAY_COUNT - 1);
+
+		/* A pool learns at its opening how large a disk is: it must not shrink then. */
+		if (reopens && day == DAY_FULL)
+			day = DAY_READ_ONLY;
+		simulation->bad[disk] = true;
+		set_day(simulation, disk, day);
+	}
+}
+
+static void end_bad_days(struct simulation *simulation)
+{
+	for (unsigned i = 0; i < simulation->disks; i++) {
+		simulation->bad[i] = false;
+		set_day(simulation, i, DAY_GOOD);
+	}
+}
+
+static void repair_once(struct simulation *simulation)
+{
+	struct vdisk_repair repair = {.urgent = chance_below(&simulation->chance, 2)};
+
+	if (simulation->rig.vdisk)
+		(void)vdisk_repair(simulation->rig.vdisk, &repair); /* what is left is looked at */
+}
+
+static void repairer_run(void *arg)
+{
+	struct simulation *simulation = arg;
+
+	while (simulation->repairing && !sim_is_dead(simulation->rig.sim.sim)) {
+		repair_once(simulation);
+		fiber_sleep(200 * NSEC_PER_MSEC);
+	}
+}
+
+static int bring_up(struct engine_rig *rig)
+{
+	int r = engine_rig_create(rig);
+
+	if (r == 0)
+		r = engine_rig_start(rig);
+	if (r == 0)
+		r = engine_rig_create_vdisk(rig, "disk",
+					    current->load.size_bytes * current->load.spread);
+	return r < 0 ? r : engine_rig_open_vdisk(rig);
+}
+
+static int open_again(struct engine_rig *rig)
+{
+	int r = rig->catalog ? 0 : engine_rig_start(rig);
+
+	return r < 0 ? r : engine_rig_open_vdisk(rig);
+}
+
+static enum model_crash crash_kind;
+
+static int verify_crash(struct engine_rig *rig)
+{
+	(void)rig;
+	engine_load_verify_crash(&current->load, crash_kind);
+	return 0;
+}
+
+static int verify(struct engine_rig *rig)
+{
+	(void)rig;
+	engine_load_verify(&current->load);
+	return 0;
+}
+
+static int check_clean(struct engine_rig *rig)
+{
+	(void)rig;
+	engine_load_check_clean(&current->load);
+	return 0;
+}
+
+static bool is_healthy(struct simulation *simulation)
+{
+	struct vdisk_redundancy sum;
+
+	vdisk_get_redundancy(simulation->rig.vdisk, &sum);
+	return pool_disks_usable(simulation->rig.pool) >= simulation->factor && sum.to_copy == 0 &&
+	       sum.degraded == 0 && sum.lost == 0 && sum.leaving == 0;
+}
+
+/* As an operator would, who knows that it was the cable. */
+static void restore_failed(struct engine_rig *rig)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	size_t count;
+
+	SIM_RUN_CHECK(pool_disk_list(rig->pool, &infos, &count) == 0, "list disks");
+	for (size_t i = 0; i < count; i++)
+		if (infos[i].state == POOL_DISK_FAILED && !infos[i].draining)
+			(void)pool_disk_restore(rig->pool, infos[i].id); /* or the next time */
+}
+
+static int heal(struct engine_rig *rig)
+{
+	uint64_t end = reactor_now_ns(reactor_current()) + HEAL_NS;
+	struct vdisk_redundancy sum;
+
+	while (!is_healthy(current)) {
+		if (!current->replacing)
+			restore_failed(rig);
+		repair_once(current);
+		vdisk_get_redundancy(rig->vdisk, &sum);
+		SIM_RUN_CHECK(reactor_now_ns(reactor_current()) < end,
+			      "not healthy: %u disks usable of %u, to copy %" PRIu64
+			      ", degraded %" PRIu64 ", lost %" PRIu64 ", leaving %" PRIu64,
+			      pool_disks_usable(rig->pool), current->disks, sum.to_copy,
+			      sum.degraded, sum.lost, sum.leaving);
+		fiber_sleep(NSEC_PER_SEC);
+	}
+	return 0;
+}
+
+static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
+{
+	struct engine_rig *rig = &simulation->rig;
+	bool power = chance_below(&simulation->chance, 2);
+	int r;
+
+	simulation->load.crashing = true;
+	sim_crash(rig->sim.sim, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+	SIM_RUN_CHECK(sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS) == 0,
+		      "clients do not end in a dead world");
+	engine_rig_crashed(rig);
+	simulation->load.crashing = false;
+	/* Opening may meet a disk on its bad day; others must do. */
+	r = engine_rig_call(rig, open_again);
+	SIM_RUN_CHECK(r == 0, "open: %d", r);
+	crash_kind = power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH;
+	engine_rig_call(rig, verify_crash);
+}
+
+static bool never(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+static struct pool_disk_info *disk_infos;
+static size_t disk_info_count;
+
+static int list_disks(struct engine_rig *rig)
+{
+	return pool_disk_list(rig->pool, &disk_infos, &disk_info_count);
+}
+
+/* Bits flip on the medium of one disk, in files of its groups. */
+static int plant_flips(struct engine_rig *rig)
+{
+	struct simulation *simulation = current;
+	unsigned disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
+	struct world_names names;
+	char path[128];
+
+	simulation->flipped = true;
+	for (unsigned i = 0; i < FLIPS_MAX; i++) {
+		unsigned folder = (unsigned)chance_below(&simulation->chance, 64);
+
+		snprintf(path, sizeof(path), "%s/groups/%02x",
+			 engine_rig_directory(disk, simulation->generation[disk]), folder);
+		if (io_directory_list(path, &names) < 0)
+			continue;
+		if (names.count > 0) {
+			size_t at = chance_below(&simulation->chance, names.count);
+			size_t length = strlen(path);
+
+			snprintf(path + length, sizeof(path) - length, "/%s", names.names[at]);
+			(void)sim_disk_flip(rig->sim.sim, path,
+					    chance_below(&simulation->chance, 2 * MIB), 3);
+		}
+		world_names_free(&names);
+	}
+	return 0;
+}
+
+static void on_finding(void *arg, const struct vdisk_finding *finding)
+{
+	(void)arg;
+	SIM_RUN_CHECK(finding->put_right,
+		      "scrub: lost: group %" PRIu64 " slot %" PRIu32 " disk %" PRIu64 " error %d",
+		      finding->group, finding->slot, finding->disk, finding->error);
+}
+
+static void scrub(struct engine_rig *rig, struct vdisk_scrub *scrub)
+{
+	int r = vdisk_scrub(rig->vdisk, scrub);
+
+	SIM_RUN_CHECK(r == 0, "scrub: %d", r);
+	SIM_RUN_CHECK(scrub->damaged == 0, "scrub: %" PRIu64 " blocks are lost", scrub->damaged);
+}
+
+/* The first finds all that is wrong and puts it right: the second finds nothing. */
+static int scrub_twice(struct engine_rig *rig)
+{
+	struct vdisk_scrub first = {.finding = on_finding}, second = first;
+
+	/* What is still open is not looked at. */
+	SIM_RUN_CHECK(engine_rig_close_vdisk(rig) == 0 && engine_rig_open_vdisk(rig) == 0,
+		      "close and open");
+	scrub(rig, &first);
+	scrub(rig, &second);
+	SIM_RUN_CHECK(second.put_right == 0, "a second scrub put %" PRIu64 " blocks right",
+		      second.put_right);
+	current->flipped = false;
+	/* Disks that gave wrong data are avoided for a while. */
+	return heal(rig);
+}
+
+static int drain_one(struct engine_rig *rig)
+{
+	struct simulation *simulation = current;
+	unsigned disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
+	struct pool_disk_spec spec = {.capacity_bytes = DISK_BYTES};
+	uint64_t id;
+	int r = pool_disk_find(rig->pool, engine_rig_directory(disk, simulation->generation[disk]),
+			       &id);
+
+	SIM_RUN_CHECK(r == 0, "find disk %u: %d", disk, r);
+	if (simulation->factor == 1 || chance_below(&simulation->chance, 2)) {
+		r = pool_disk_set_draining(rig->pool, id, true);
+		SIM_RUN_CHECK(r == 0, "drain: %d", r);
+	} else {
+		r = pool_disk_fail(rig->pool, id);
+		SIM_RUN_CHECK(r == 0, "fail: %d", r);
+	}
+	spec.directory = engine_rig_directory(disk, ++simulation->generation[disk]);
+	r = pool_disk_add(rig->pool, &spec, &(uint64_t){0});
+	SIM_RUN_CHECK(r == 0, "add: %d", r);
+	simulation->replacing = true;
+	heal(rig);
+	simulation->replacing = false;
+	r = pool_disk_remove(rig->pool, id);
+	SIM_RUN_CHECK(r == 0, "remove: %d", r);
+	REACHED("sim-pool.disk-replaced");
+	return 0;
+}
+
+static void round_run(struct simulation *simulation)
+{
+	struct engine_rig *rig = &simulation->rig;
+	struct sim_rig_task tasks[ENGINE_LOAD_CLIENTS + 1];
+	uint64_t fate = chance_below(&simulation->chance, 4);
+	uint64_t until = chance_below(&simulation->chance, 400 * NSEC_PER_MSEC);
+
+	simulation->repairing = true;
+	tasks[ENGINE_LOAD_CLIENTS] = (struct sim_rig_task){.run = repairer_run, .arg = simulation};
+	sim_rig_start(&rig->sim, 0, &tasks[ENGINE_LOAD_CLIENTS]);
+	engine_load_start(&simulation->load, tasks, 15, 60);
+	(void)sim_run_until(rig->sim.sim, never, NULL,
+			    chance_below(&simulation->chance, 200 * NSEC_PER_MSEC));
+	/* Not both: with two copies, a flip on one and a bad day of the other are one too many. */
+	if (simulation->factor > 1 && chance_below(&simulation->chance, 4) == 0)
+		engine_rig_call(rig, plant_flips);
+	else
+		begin_bad_days(simulation, fate == 0);
+	(void)sim_run_until(rig->sim.sim, never, NULL, until);
+	if (fate == 0) {
+		crash(simulation, tasks);
+	} else {
+		int r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS, LIMIT_NS);
+
+		SIM_RUN_CHECK(r == 0, "clients do not end: %d", r);
+		simulation->repairing = false;
+		r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS);
+		SIM_RUN_CHECK(r == 0, "the repair does not end: %d", r);
+		engine_rig_call(rig, verify);
+	}
+	simulation->repairing = false;
+	end_bad_days(simulation);
+	engine_rig_call(rig, heal);
+	if (simulation->flipped)
+		engine_rig_call(rig, scrub_twice);
+	engine_rig_call(rig, verify);
+	if (simulation->disks > simulation->factor && chance_below(&simulation->chance, 3) == 0)
+		engine_rig_call(rig, drain_one);
+}
+
+static int close_vdisk(struct engine_rig *rig)
+{
+	return engine_rig_close_vdisk(rig);
+}
+
+static int delete_all(struct engine_rig *rig)
+{
+	struct pool_space space;
+	int r = vdisk_delete(rig->pool, rig->vdisk_id, NULL, NULL);
+
+	SIM_RUN_CHECK(r == 0, "delete: %d", r);
+	/* What could not be removed from a disk on its bad day is swept away by the next start. */
+	engine_rig_stop(rig);
+	r = engine_rig_start(rig);
+	SIM_RUN_CHECK(r == 0, "start: %d", r);
+	pool_get_space(rig->pool, &space);
+	SIM_RUN_CHECK(space.used == 0 && space.live == 0 && space.admitted == 0,
+		      "after the delete: used %" PRIu64 ", live %" PRIu64 ", admitted %" PRIu64,
+		      space.used, space.live, space.admitted);
+	SIM_RUN_CHECK(list_disks(rig) == 0 && disk_info_count == current->disks, "disks: %zu of %u",
+		      disk_info_count, current->disks);
+	for (size_t i = 0; i < disk_info_count; i++)
+		SIM_RUN_CHECK(disk_infos[i].used == 0 && disk_infos[i].files == 0,
+			      "disk %" PRIu64 ": used %" PRIu64, disk_infos[i].id,
+			      disk_infos[i].used);
+	free(disk_infos);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void simulation_init(struct simulation *simulation, uint64_t seed, bool trace)
+{
+	memset(simulation, 0, sizeof(*simulation));
+	chance_init(&simulation->chance, seed * 2 + 1);
+	simulation->factor = 1 + (unsigned)chance_below(&simulation->chance, POOL_FACTOR_MAX);
+	simulation->disks = simulation->factor +
+			    (unsigned)chance_below(&simulation->chance,
+						   chance_below(&simulation->chance, 8) ? 3 : 10);
+	simulation->load.max_bytes = simulation->load.size_bytes = SIZE_BYTES;
+	simulation->load.retries = true;
+	simulation->load.spread = chance_below(&simulation->chance, 2) ? 1 : 40;
+	mix_init(&simulation->load.mix, &simulation->chance, false);
+	engine_rig_init(&simulation->rig, seed, trace, DISK_BYTES);
+	engine_rig_set_disks(&simulation->rig, simulation->disks, simulation->factor);
+	engine_load_init(&simulation->load, &simulation->rig, &simulation->chance, seed);
+	current = simulation;
+}
+
+static uint64_t run(uint64_t seed, bool trace)
+{
+	static struct simulation simulation;
+	uint64_t hash;
+	int r;
+
+	if (!trace)
+		log_set_level(LOG_LEVEL_ERROR + 1);
+	simulation_init(&simulation, seed, trace);
+	r = engine_rig_call(&simulation.rig, bring_up);
+	SIM_RUN_CHECK(r == 0, "bring up: %d", r);
+	for (unsigned i = 0; i < ROUNDS; i++)
+		round_run(&simulation);
+	engine_rig_call(&simulation.rig, check_clean);
+	r = engine_rig_call(&simulation.rig, close_vdisk);
+	SIM_RUN_CHECK(r == 0, "close: %d", r);
+	r = engine_rig_call(&simulation.rig, open_again);
+	SIM_RUN_CHECK(r == 0, "open: %d", r);
+	engine_rig_call(&simulation.rig, verify);
+	r = engine_rig_call(&simulation.rig, close_vdisk);
+	SIM_RUN_CHECK(r == 0, "close: %d", r);
+	engine_rig_call(&simulation.rig, delete_all);
+	hash = sim_trace_hash(simulation.rig.sim.sim);
+	engine_load_done(&simulation.load);
+	engine_rig_done(&simulation.rig);
+	return hash;
+}
+
+static const char *const must_reach[] = {
+	"egroup.copy-stale",  "egroup.put-right",       "log.reroute",
+	"recover.make-equal", "repair.copy-dropped",    "repair.copy-made",
+	"repair.seal",        "sim-pool.disk-replaced", NULL,
+};
+
+int main(int argc, char **argv)
+{
+	static const struct sim_run_program program = {
+		.name = "sim_pool", .run = run, .must_reach = must_reach, .limit_seconds = 300};
+
+	return sim_run_main(argc, argv, &program);
+}
