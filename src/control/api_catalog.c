@@ -38,8 +38,8 @@ static json_t *catalog_to_json(struct node *node)
 	catalog_get_position(node->catalog, &position);
 	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "path", path, "kind", "catalog",
 			 "state", error ? "failing" : "good", "sequence",
-			 (json_int_t)position.sequence, "size", (json_int_t)stat.size_bytes,
-			 "made", "", "error", text ? text : "its disk fails");
+			 (json_int_t)position.sequence, "size", (json_int_t)stat.size_bytes, "made",
+			 "", "error", text ? text : "its disk fails");
 }
 
 int api_catalog_show(struct api_request *request)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "control/api_nvme.h"
+#include "control/node_disk.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
 #define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
@@ -70,6 +71,56 @@ static void check_space(struct api_request *request, const struct node_pool *poo
 		     full_ns / (3600 * NSEC_PER_SEC));
 }
 
+static void check_disk(struct api_request *request, const struct node_pool *pool,
+		       const struct pool_disk_info *info)
+{
+	bool bad = info->state >= POOL_DISK_READ_ONLY;
+
+	if (info->state != POOL_DISK_ONLINE)
+		find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name,
+		     bad ? "check it; replace it with: sarsen disk replace"
+			 : "check it: sarsen disk show",
+		     "disk %" PRIu64 " (%.250s) is %s", info->id, info->directory,
+		     pool_disk_state_name(info->state));
+	if (info->health.checksum_errors)
+		find(request, EVENT_WARNING, pool->name, "check the disk; replace it if more come",
+		     "disk %" PRIu64 " (%.250s) gave back %" PRIu64
+		     " blocks that did not match their checksum",
+		     info->id, info->directory, info->health.checksum_errors);
+}
+
+static void check_disks(struct api_request *request, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	size_t count;
+
+	if (node_disk_list(pool, &infos, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		check_disk(request, pool, &infos[i]);
+}
+
+static void check_copies(struct api_request *request, struct node_pool *pool)
+{
+	struct vdisk_redundancy sum;
+
+	node_pool_redundancy(request->node, pool->id, &sum);
+	if (sum.lost)
+		find(request, EVENT_ERROR, pool->name,
+		     "bring back a disk that has them: sarsen disk list, sarsen disk restore",
+		     "%" PRIu64 " MiB cannot be read from any disk", sum.lost / MIB);
+	if (sum.degraded)
+		find(request, sum.single ? EVENT_ERROR : EVENT_WARNING, pool->name,
+		     sum.to_copy ? "see the repair's progress: sarsen job list"
+				 : "add a disk: sarsen disk add",
+		     "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
+		     " MiB of them one",
+		     sum.degraded / MIB, sum.single / MIB);
+	if (sum.leaving)
+		find(request, EVENT_INFO, pool->name, "see the progress: sarsen job list",
+		     "%" PRIu64 " MiB are to leave disks that are draining", sum.leaving / MIB);
+}
+
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
@@ -84,6 +135,8 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 						      : "check the disk and its mount",
 		     "the pool is %s", info->state);
 	check_space(request, pool, &info->space);
+	check_disks(request, pool);
+	check_copies(request, pool);
 }
 
 static int check_pools(struct api_request *request)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "control/api_priv.h"
+#include "control/node_disk.h"
 #include "control/policy_text.h"
 
 static json_t *row_of(const struct container_policy *policy, enum policy_property property)
@@ -83,6 +84,36 @@ static int change(struct api_request *request, const char *object, bool of_vdisk
 	return 0;
 }
 
+static bool sets(const struct api_request *request, enum policy_property property)
+{
+	enum policy_property found;
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(json_object_get(request->params, "set"), name, value)
+	{
+		if (policy_find(name, &found) == 0 && found == property)
+			return true;
+	}
+	return false;
+}
+
+/* More copies than disks could never be had. */
+static int check_factor(struct api_request *request, const struct node_pool *pool,
+			const char *object, unsigned factor)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	size_t count;
+
+	if (factor <= 1 || !pool || !pool->pool || !sets(request, POLICY_REPLICATION_FACTOR))
+		return 0;
+	if (node_disk_list((struct node_pool *)pool, &infos, &count) < 0 || count >= factor)
+		return 0;
+	return api_fail(request, ERROR_INVALID_REQUEST, object, "add disks first: sarsen disk add",
+			"'%s': %u copies need as many disks, and pool '%s' has %zu", object, factor,
+			pool->name, count);
+}
+
 int api_policy_apply(struct api_request *request, const struct node_pool *pool, const char *object,
 		     struct policy_set *of_container, struct policy_set *of_vdisk)
 {
@@ -93,8 +124,9 @@ int api_policy_apply(struct api_request *request, const struct node_pool *pool, 
 	if (r < 0)
 		return r;
 	policy_merge(of_container, of_vdisk, &policy);
-	return policy_is_sound(&policy, &conflict) ? 0
-						   : refuse_conflict(request, object, &conflict);
+	if (!policy_is_sound(&policy, &conflict))
+		return refuse_conflict(request, object, &conflict);
+	return check_factor(request, pool, object, (unsigned)policy.replication_factor);
 }
 
 static int find_container(struct api_request *request, const char *name,
@@ -146,6 +178,7 @@ static int set_container_locked(struct api_request *request, const char *name)
 	r = container_put_policy(node->catalog, info.id, &set);
 	if (r < 0)
 		return api_fail_errno(request, r, "change the policy of", name);
+	node_factors_changed(node, info.id);
 	return show_now(request, name, info.id, 0);
 }
 
@@ -186,6 +219,7 @@ static int set_vdisk(struct api_request *request, const struct node_vdisk *vdisk
 	r = policy_put_vdisk(node->catalog, vdisk->info.id, &of_vdisk);
 	if (r < 0)
 		return api_fail_errno(request, r, "change the policy of", vdisk->name);
+	node_factors_changed(node, vdisk->info.container_id);
 	return show_now(request, vdisk->name, vdisk->info.container_id, vdisk->info.id);
 }
 

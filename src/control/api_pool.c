@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "control/node_disk.h"
 #include "control/size.h"
 #include "control/time_text.h"
 
@@ -33,6 +34,18 @@ static json_t *pool_to_json(struct node_pool *pool)
 	json_object_set_new(json, "state", json_string(info->state));
 	json_object_set_new(json, "space", space_to_json(&info->space));
 	return json;
+}
+
+static json_t *copies_to_json(struct node *node, uint64_t pool_id)
+{
+	struct vdisk_redundancy sum;
+
+	node_pool_redundancy(node, pool_id, &sum);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "whole_bytes", (json_int_t)sum.whole,
+			 "degraded_bytes", (json_int_t)sum.degraded, "single_bytes",
+			 (json_int_t)sum.single, "lost_bytes", (json_int_t)sum.lost,
+			 "leaving_bytes", (json_int_t)sum.leaving, "to_copy_bytes",
+			 (json_int_t)sum.to_copy);
 }
 
 static int create(struct api_request *request, const struct pool_spec *spec)
@@ -117,8 +130,10 @@ int api_pool_show(struct api_request *request)
 
 	fiber_mutex_lock(&node->lock);
 	pool = node_pool_find(node, name);
-	if (pool)
+	if (pool) {
 		request->result = pool_to_json(pool);
+		json_object_set_new(request->result, "copies", copies_to_json(node, pool->id));
+	}
 	fiber_mutex_unlock(&node->lock);
 	return pool ? 0 : api_fail_unknown(request, "pool", name);
 }

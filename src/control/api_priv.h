@@ -40,6 +40,8 @@ int api_policy_apply(struct api_request *request, const struct node_pool *pool, 
 api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
 api_handler api_container_create, api_container_list, api_container_show, api_container_delete,
 	api_container_get, api_container_set;
+api_handler api_pool_repair, api_disk_add, api_disk_list, api_disk_show, api_disk_drain,
+	api_disk_fail, api_disk_restore, api_disk_replace, api_disk_remove;
 api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,
 	api_vdisk_delete, api_vdisk_check, api_vdisk_flush, api_vdisk_get, api_vdisk_set;
 api_handler api_iscsi_target_create, api_iscsi_target_set, api_iscsi_target_delete,

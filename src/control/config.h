@@ -29,7 +29,7 @@ struct config {
 	char state[CONFIG_PATH_MAX];
 	char socket[CONFIG_SOCKET_MAX];
 	char restore_catalog[CONFIG_PATH_MAX]; /* of the command line only; empty = none */
-	uint64_t reactors; /* 0 = all CPUs but one, at least one */
+	uint64_t reactors;                     /* 0 = all CPUs but one, at least one */
 	uint64_t workers;
 	bool pin;
 	uint64_t poll_us; /* busy polling before a reactor sleeps */

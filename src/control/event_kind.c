@@ -28,6 +28,20 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_SPACE_CRITICAL] = {"pool-space-critical", EVENT_ERROR,
 				       "95 % of what may be live is live: writes fail soon. Delete "
 				       "vDisks, or unmap what guests do not need."},
+	[EVENT_POOL_DEGRADED] = {"pool-degraded", EVENT_WARNING,
+				 "Some data have fewer copies than they should: they are made by "
+				 "themselves where disks can take them; see sarsen disk list."},
+	[EVENT_POOL_HEALTHY] = {"pool-healthy", EVENT_INFO,
+				"All data have the copies that they should; each was looked up."},
+	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
+			       "A disk is in use again; what is on it counts."},
+	[EVENT_DISK_TROUBLE] = {"disk-trouble", EVENT_WARNING,
+				"A disk is slow, errs, is full, read-only or cannot be found: "
+				"others are used where there are some; check it."},
+	[EVENT_DISK_FAILED] = {"disk-failed", EVENT_ERROR,
+			       "A disk was given up and its copies are made elsewhere: replace "
+			       "it with sarsen disk replace, or take it back with sarsen disk "
+			       "restore."},
 	[EVENT_VDISK_RECOVERED] = {"vdisk-recovered", EVENT_INFO,
 				   "Opened after a run without a clean stop; its log was "
 				   "replayed."},

@@ -157,8 +157,8 @@ static void tell_end(const struct job *job, int result)
 	char name[METHOD_NAME_MAX];
 
 	if (result != -ESHUTDOWN) /* it goes on, or its end is the node's */
-		event_emit(job->jobs->events, reason, job->object,
-			   "job %" PRIu64 " %s%s%.200s", job->id, method_name(job->method, name),
+		event_emit(job->jobs->events, reason, job->object, "job %" PRIu64 " %s%s%.200s",
+			   job->id, method_name(job->method, name),
 			   job->error.message[0] ? ": " : "", job->error.message);
 }
 

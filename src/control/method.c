@@ -23,14 +23,15 @@
 #define GIVEN (PARAM_REQUIRED | PARAM_POSITIONAL)
 
 #define THE_POOL      PARAM("name", PARAM_NAME, GIVEN, "name of the pool")
+#define THE_DISK                                                           \
+	PARAM("disk", PARAM_TEXT, GIVEN, "its number, directory or UUID", \
+	      .maximum = 4000)
 #define THE_CONTAINER PARAM("name", PARAM_NAME, GIVEN, "name of the container")
 #define THE_VDISK     PARAM("name", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")
-#define THE_PROPERTIES                                   \
+#define THE_PROPERTIES                                          \
 	PARAM("properties", PARAM_PROPERTIES, PARAM_POSITIONAL, \
 	      "only these properties (default: all)")
-#define THE_SETTINGS                          \
-	PARAM("set", PARAM_SETTINGS, GIVEN,      \
-	      "what to set; see: sarsen container get")
+#define THE_SETTINGS PARAM("set", PARAM_SETTINGS, GIVEN, "what to set; see: sarsen container get")
 #define THE_JOB \
 	PARAM("id", PARAM_INTEGER, GIVEN, "number of the job", .minimum = 1, .maximum = INT64_MAX)
 
@@ -77,6 +78,61 @@ static const struct method_column pool_fields[] = {
 	{"space.spare_bytes", "spare", COLUMN_SIZE},
 	{"space.admitted_bytes", "admitted", COLUMN_SIZE},
 	{"space.limit_bytes", "limit", COLUMN_SIZE},
+	{"copies.whole_bytes", "whole", COLUMN_SIZE},
+	{"copies.degraded_bytes", "degraded", COLUMN_SIZE},
+	{"copies.single_bytes", "one-copy-left", COLUMN_SIZE},
+	{"copies.lost_bytes", "lost", COLUMN_SIZE},
+	{"copies.to_copy_bytes", "to-copy", COLUMN_SIZE},
+	{0},
+};
+
+static const struct method_column repair_fields[] = {
+	{"copied_bytes", "copied", COLUMN_SIZE},
+	{"dropped_copies", "dropped-copies", COLUMN_COUNT},
+	{"damaged_blocks", "damaged-blocks", COLUMN_COUNT},
+	{"degraded_bytes", "degraded", COLUMN_SIZE},
+	{"leaving_bytes", "leaving", COLUMN_SIZE},
+	{"lost_bytes", "lost", COLUMN_SIZE},
+	{0},
+};
+
+static const char *const tier_choices[] = {"ssd", "hdd", "san", "cloud", NULL};
+
+static const struct method_column disk_columns[] = {
+	{"id", "ID", COLUMN_COUNT},
+	{"pool", "POOL", COLUMN_TEXT},
+	{"tier", "TIER", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT},
+	{"capacity_bytes", "CAPACITY", COLUMN_SIZE},
+	{"used_bytes", "USED", COLUMN_SIZE},
+	{"files", "FILES", COLUMN_COUNT},
+	{"directory", "DIRECTORY", COLUMN_TEXT},
+	{0},
+};
+
+static const struct method_column disk_fields[] = {
+	{"id", "id", COLUMN_COUNT},
+	{"uuid", "uuid", COLUMN_TEXT},
+	{"pool", "pool", COLUMN_TEXT},
+	{"directory", "directory", COLUMN_TEXT},
+	{"tier", "tier", COLUMN_TEXT},
+	{"state", "state", COLUMN_TEXT},
+	{"capacity_bytes", "capacity", COLUMN_SIZE},
+	{"used_bytes", "used", COLUMN_SIZE},
+	{"reserve_bytes", "reserve", COLUMN_SIZE},
+	{"spare_bytes", "spare", COLUMN_SIZE},
+	{"files", "files", COLUMN_COUNT},
+	{"health.read_ns", "read-latency", COLUMN_DURATION},
+	{"health.write_ns", "write-latency", COLUMN_DURATION},
+	{"limits.slow_ns", "suspect-from", COLUMN_DURATION},
+	{"health.read_errors", "read-errors", COLUMN_COUNT},
+	{"health.write_errors", "write-errors", COLUMN_COUNT},
+	{"health.sync_errors", "sync-errors", COLUMN_COUNT},
+	{"health.checksum_errors", "checksum-errors", COLUMN_COUNT},
+	{"limits.errors", "suspect-from-errors", COLUMN_COUNT},
+	{"limits.fatal_errors", "failed-from-errors", COLUMN_COUNT},
+	{"limits.window_ns", "errors-within", COLUMN_DURATION},
+	{"limits.missing_ns", "failed-when-missing", COLUMN_DURATION},
 	{0},
 };
 
@@ -285,11 +341,10 @@ static const struct method_column health_columns[] = {
 };
 
 static const struct method_column catalog_columns[] = {
-	{"path", "PATH", COLUMN_TEXT},         {"kind", "KIND", COLUMN_TEXT},
-	{"state", "STATE", COLUMN_TEXT},       {"sequence", "SEQUENCE", COLUMN_COUNT},
-	{"size", "SIZE", COLUMN_SIZE},         {"made", "MADE", COLUMN_TEXT},
-	{"error", "ERROR", COLUMN_TEXT},
-	{0},
+	{"path", "PATH", COLUMN_TEXT},   {"kind", "KIND", COLUMN_TEXT},
+	{"state", "STATE", COLUMN_TEXT}, {"sequence", "SEQUENCE", COLUMN_COUNT},
+	{"size", "SIZE", COLUMN_SIZE},   {"made", "MADE", COLUMN_TEXT},
+	{"error", "ERROR", COLUMN_TEXT}, {0},
 };
 
 static const struct method_column catalog_verify_columns[] = {
@@ -314,6 +369,18 @@ static const struct method_column doctor_columns[] = {
 	PARAM("limit", PARAM_INTEGER, 0, "so many at most (default 100)", .minimum = 1, \
 	      .maximum = 1000)
 
+#define NEW_DIRECTORY                                             \
+	PARAM("directory", PARAM_TEXT, GIVEN,                     \
+	      "absolute path of an empty directory on a disk of " \
+	      "its own",                                          \
+	      .maximum = 4000)
+#define NEW_DISK                                                                           \
+	PARAM("tier", PARAM_ENUM, 0, "what kind of disk it is (default ssd)",              \
+	      .choices = tier_choices),                                                    \
+		PARAM("capacity", PARAM_SIZE, 0,                                           \
+		      "room it may take (default: the file system's size less a margin)"), \
+		PARAM("force", PARAM_BOOL, 0, "take a directory of a pool that is no more")
+
 static const struct method methods[METHOD_COUNT] = {
 	[METHOD_POOL_CREATE] =
 		METHOD("pool", "create", ROLE_ADMINISTRATOR, "make a pool in a directory",
@@ -333,14 +400,49 @@ static const struct method methods[METHOD_COUNT] = {
 		METHOD("pool", "delete", ROLE_ADMINISTRATOR,
 		       "forget a pool without containers and remove its files", PARAMS(THE_POOL),
 		       NO_COLUMNS, METHOD_PRINT_NONE, .changes = true, .destructive = true),
-	[METHOD_CONTAINER_CREATE] =
-		METHOD("container", "create", ROLE_ADMINISTRATOR, "make a container for vDisks",
-		       PARAMS(THE_CONTAINER,
-			      PARAM("pool", PARAM_NAME, 0,
-				    "pool that holds it (default: the only one)"),
-			      PARAM("set", PARAM_SETTINGS, 0,
-				    "its policy, as with container set; may be given repeatedly")),
-		       container_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_POOL_REPAIR] = METHOD("pool", "repair", ROLE_OPERATOR,
+				      "make missing copies and empty disks that are draining, now",
+				      PARAMS(THE_POOL), repair_fields, METHOD_PRINT_FIELDS,
+				      .changes = true, .job = true),
+	[METHOD_DISK_ADD] = METHOD("disk", "add", ROLE_ADMINISTRATOR, "add a disk to a pool",
+				   PARAMS(PARAM("pool", PARAM_NAME, GIVEN, "name of the pool"),
+					  NEW_DIRECTORY, NEW_DISK),
+				   disk_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_DISK_LIST] = METHOD("disk", "list", ROLE_READER, "list the disks of the pools",
+				    PARAMS(PARAM("pool", PARAM_NAME, 0, "only those of this pool")),
+				    disk_columns, METHOD_PRINT_ROWS),
+	[METHOD_DISK_SHOW] =
+		METHOD("disk", "show", ROLE_READER, "show one disk, what was measured, and limits",
+		       PARAMS(THE_DISK), disk_fields, METHOD_PRINT_FIELDS),
+	[METHOD_DISK_DRAIN] =
+		METHOD("disk", "drain", ROLE_ADMINISTRATOR,
+		       "move what is on a disk to others, so that it can be removed",
+		       PARAMS(THE_DISK, PARAM("stop", PARAM_BOOL, 0, "keep it after all")),
+		       disk_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_DISK_FAIL] =
+		METHOD("disk", "fail", ROLE_ADMINISTRATOR,
+		       "give a disk up: its copies are made elsewhere", PARAMS(THE_DISK),
+		       disk_columns, METHOD_PRINT_ROWS, .changes = true, .destructive = true),
+	[METHOD_DISK_RESTORE] =
+		METHOD("disk", "restore", ROLE_ADMINISTRATOR,
+		       "take back a disk that was missing or given up", PARAMS(THE_DISK),
+		       disk_columns, METHOD_PRINT_ROWS, .changes = true),
+	[METHOD_DISK_REPLACE] =
+		METHOD("disk", "replace", ROLE_ADMINISTRATOR,
+		       "add a disk and move what is on another one to it and to the rest",
+		       PARAMS(THE_DISK, NEW_DIRECTORY, NEW_DISK), disk_columns, METHOD_PRINT_ROWS,
+		       .changes = true),
+	[METHOD_DISK_REMOVE] =
+		METHOD("disk", "remove", ROLE_ADMINISTRATOR,
+		       "forget a disk that holds nothing any more", PARAMS(THE_DISK), NO_COLUMNS,
+		       METHOD_PRINT_NONE, .changes = true, .destructive = true),
+	[METHOD_CONTAINER_CREATE] = METHOD(
+		"container", "create", ROLE_ADMINISTRATOR, "make a container for vDisks",
+		PARAMS(THE_CONTAINER,
+		       PARAM("pool", PARAM_NAME, 0, "pool that holds it (default: the only one)"),
+		       PARAM("set", PARAM_SETTINGS, 0,
+			     "its policy, as with container set; may be given repeatedly")),
+		container_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_CONTAINER_LIST] = METHOD("container", "list", ROLE_READER, "list the containers",
 					 NO_PARAMS, container_columns, METHOD_PRINT_ROWS),
 	[METHOD_CONTAINER_SHOW] =
@@ -558,10 +660,9 @@ static const struct method methods[METHOD_COUNT] = {
 		       PARAMS(PARAM("name", PARAM_VDISK, PARAM_POSITIONAL,
 				    "only this vDisk (default: all)")),
 		       stats_columns, METHOD_PRINT_ROWS),
-	[METHOD_CATALOG_SHOW] =
-		METHOD("catalog", "show", ROLE_READER,
-		       "show the catalog and its mirrors on the disks of pools", NO_PARAMS,
-		       catalog_columns, METHOD_PRINT_ROWS),
+	[METHOD_CATALOG_SHOW] = METHOD("catalog", "show", ROLE_READER,
+				       "show the catalog and its mirrors on the disks of pools",
+				       NO_PARAMS, catalog_columns, METHOD_PRINT_ROWS),
 	[METHOD_CATALOG_VERIFY] =
 		METHOD("catalog", "verify", ROLE_OPERATOR,
 		       "read the catalog and its mirrors and compare all rows; a mirror that "
@@ -612,7 +713,8 @@ static const struct method methods[METHOD_COUNT] = {
 static const struct {
 	const char *noun, *summary;
 } nouns[] = {
-	{"pool", "room on a disk"},
+	{"pool", "room on disks"},
+	{"disk", "disks of the pools"},
 	{"container", "groups of vDisks in a pool"},
 	{"vdisk", "virtual disks"},
 	{"iscsi", "vDisks served over iSCSI"},
@@ -703,9 +805,9 @@ const char *role_name(enum role role)
 
 const char *param_type_name(enum param_type type)
 {
-	static const char *const names[] = {"NAME", "CONTAINER/VDISK", "TEXT",  "FILE", "SIZE",
-					    "BOOL", "NUMBER",          "CHOICE", "PROPERTY",
-					    "PROPERTY=VALUE"};
+	static const char *const names[] = {
+		"NAME", "CONTAINER/VDISK", "TEXT",   "FILE",     "SIZE",
+		"BOOL", "NUMBER",          "CHOICE", "PROPERTY", "PROPERTY=VALUE"};
 
 	ASSERT(type < ARRAY_SIZE(names));
 	return names[type];

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "control/json_memory.h"
+#include "control/node_disk.h"
 #include "control/node_nvme.h"
 
 struct reactor *node_next_reactor(struct node *node)
@@ -177,6 +178,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 		return r;
 	}
 	node_watch_start(node);
+	node_repair_start_service(node);
 	node_delete_resume(node);
 	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
@@ -205,6 +207,7 @@ void node_stop(struct node *node)
 	node->stopping = true;
 	node_space_stop(node);
 	node_watch_stop(node);
+	node_repair_stop_service(node);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

@@ -16,8 +16,7 @@
 #include "control/node_priv.h"
 #include "pool/pool_rows.h"
 
-static void refuse_newer(const struct catalog_report *report, const char *path,
-			 struct error *error)
+static void refuse_newer(const struct catalog_report *report, const char *path, struct error *error)
 {
 	error_set(error, ERROR_DAMAGED, path,
 		  "start with --restore-catalog and that directory; or put the right catalog back",

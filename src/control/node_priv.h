@@ -20,15 +20,21 @@
 #include "control/node.h"
 #include "control/params.h"
 #include "pool/container.h"
+#include "pool/pool_disk.h"
 #include "reactor/fiber.h"
 #include "vdisk/vdisk.h"
 
 #define NODE_NAME_MAX (CONTAINER_NAME_MAX + 1 + VDISK_NAME_MAX) /* container/vdisk */
 
 enum node_space { /* how much of what may be live in a pool is */
-	NODE_SPACE_OK,
-	NODE_SPACE_LOW,
-	NODE_SPACE_CRITICAL,
+		  NODE_SPACE_OK,
+		  NODE_SPACE_LOW,
+		  NODE_SPACE_CRITICAL,
+};
+
+struct node_disk_seen { /* what was told last */
+	uint64_t id;
+	enum pool_disk_state state;
 };
 
 struct node_pool {
@@ -43,6 +49,11 @@ struct node_pool {
 	const char *seen_state;
 	enum node_space seen_space;
 	uint64_t first_live, first_ns;
+	struct node_disk_seen disks_seen[POOL_DISKS_MAX];
+	size_t disks_seen_count;
+	/* node_repair.c */
+	bool repairing; /* a job runs */
+	uint64_t repair_again_ns;
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */
@@ -81,7 +92,7 @@ struct node_vdisk {
 	unsigned users;                         /* that read it now */
 	struct node_export *export;             /* NULL = not exported */
 	struct node_reservations *reservations; /* of NVMe; NULL = no controller shares it */
-	int seen_error; /* node_watch.c: what was told last */
+	int seen_error;                         /* node_watch.c: what was told last */
 	uint64_t seen_damage;
 };
 
@@ -106,7 +117,7 @@ struct node {
 		struct fiber_task task;
 		struct fiber_queue queue;
 		bool started, runs;
-	} watch;
+	} watch, repair;
 	struct { /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */

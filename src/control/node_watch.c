@@ -4,7 +4,7 @@
  * the better. The layers below know nothing of events; what they found is in their states and
  * counters.
  */
-#include "control/node_priv.h"
+#include "control/node_disk.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -78,6 +78,7 @@ static void watch_pools(struct node *node)
 		}
 		watch_state(node, pool, info->state);
 		watch_space(node, pool, &info->space);
+		node_disk_watch(node, pool);
 	}
 	fiber_mutex_unlock(&node->lock);
 }

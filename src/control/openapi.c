@@ -32,11 +32,10 @@ static json_t *settings_schema(void)
 	char range[POLICY_TEXT_MAX];
 
 	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
-		json_object_set_new(
-			properties, policy_info(i)->name,
-			json_pack("{s:s, s:[{s:s}, {s:s}], s:b}", "description",
-				  policy_text_range(i, range), "oneOf", "type", "integer", "type",
-				  "string", "nullable", 1));
+		json_object_set_new(properties, policy_info(i)->name,
+				    json_pack("{s:s, s:[{s:s}, {s:s}], s:b}", "description",
+					      policy_text_range(i, range), "oneOf", "type",
+					      "integer", "type", "string", "nullable", 1));
 	return json_pack("{s:s, s:o, s:b}", "type", "object", "properties", properties,
 			 "additionalProperties", 0);
 }

@@ -225,8 +225,8 @@ static int check_setting(const char *name, const json_t *value, json_t *settings
 	return json_object_set_new(settings, policy_info(property)->name, checked);
 }
 
-static int check_settings(const struct method_param *param, const json_t *value,
-			  json_t **ret_value, struct error *error)
+static int check_settings(const struct method_param *param, const json_t *value, json_t **ret_value,
+			  struct error *error)
 {
 	_cleanup_json_ json_t *settings = json_object();
 	const char *name;

@@ -13,5 +13,4 @@ int policy_text_from_json(enum policy_property property, const json_t *value, ui
 /* A number; text for an order of tiers; null for "none". */
 json_t *policy_text_to_json(enum policy_property property, uint64_t value);
 /* What may be given: "a number from 1 to 3". Returns ret_text. */
-const char *policy_text_range(enum policy_property property,
-			      char ret_text[static POLICY_TEXT_MAX]);
+const char *policy_text_range(enum policy_property property, char ret_text[static POLICY_TEXT_MAX]);

@@ -73,7 +73,7 @@ static void names_types_and_roles(void **state)
 
 	for (; method_noun(count); count++)
 		assert_non_null(method_noun_summary(method_noun(count)));
-	assert_int_equal(count, 14);
+	assert_int_equal(count, 15);
 	assert_string_equal(role_name(ROLE_ADMINISTRATOR), "administrator");
 	assert_string_equal(param_type_name(PARAM_SIZE), "SIZE");
 }

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/api_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "control/node_disk.h"
+#include "control/size.h"
+
+static json_t *health_to_json(const struct pool_disk_health *health)
+{
+	return json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "read_errors",
+		(json_int_t)health->read_errors, "write_errors", (json_int_t)health->write_errors,
+		"sync_errors", (json_int_t)health->sync_errors, "checksum_errors",
+		(json_int_t)health->checksum_errors, "read_ns", (json_int_t)health->read_ns,
+		"write_ns", (json_int_t)health->write_ns, "busy", (int)health->busy);
+}
+
+static json_t *limits_to_json(struct node_pool *pool)
+{
+	struct pool_disk_limits limits;
+
+	node_disk_get_limits(pool, &limits);
+	return json_pack("{s:I, s:i, s:i, s:I, s:I, s:I}", "slow_ns", (json_int_t)limits.slow_ns,
+			 "errors", (int)limits.errors, "fatal_errors", (int)limits.fatal_errors,
+			 "window_ns", (json_int_t)limits.window_ns, "suspect_ns",
+			 (json_int_t)limits.suspect_ns, "missing_ns",
+			 (json_int_t)limits.missing_ns);
+}
+
+static const char *state_of(const struct pool_disk_info *info)
+{
+	if (info->draining && info->state < POOL_DISK_READ_ONLY)
+		return info->files ? "draining" : "drained";
+	return pool_disk_state_name(info->state);
+}
+
+static json_t *disk_to_json(const struct node_pool *pool, const struct pool_disk_info *info)
+{
+	char uuid[2 * sizeof(info->uuid) + 1];
+	json_t *json;
+
+	for (size_t i = 0; i < sizeof(info->uuid); i++)
+		snprintf(uuid + 2 * i, 3, "%02x", info->uuid[i]);
+	json = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:b}", "id", (json_int_t)info->id, "pool",
+			 pool->name, "directory", info->directory, "uuid", uuid, "tier", info->tier,
+			 "state", state_of(info), "draining", info->draining);
+	json_object_set_new(json, "capacity_bytes", json_integer((json_int_t)info->capacity));
+	json_object_set_new(json, "used_bytes", json_integer((json_int_t)info->used));
+	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
+	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
+	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
+	json_object_set_new(json, "health", health_to_json(&info->health));
+	return json;
+}
+
+static int show_disk(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info)); /* large */
+	int r = info ? node_disk_get(pool, id, info) : -ENOMEM;
+
+	if (r < 0)
+		return api_fail_errno(request, r, "show a disk of pool", pool->name);
+	request->result = disk_to_json(pool, info);
+	return 0;
+}
+
+static int fail_add(struct api_request *request, const struct pool_disk_spec *spec, int r)
+{
+	const char *directory = spec->directory;
+	char minimum[SIZE_TEXT_MAX];
+
+	switch (r) {
+	case -EEXIST:
+		return api_fail(request, ERROR_EXISTS, directory, "see: sarsen disk list",
+				"%s is a disk of the pool already", directory);
+	case -ENOTEMPTY:
+		return api_fail(
+			request, ERROR_NOT_EMPTY, directory,
+			"give an empty directory; --force takes one of a pool that is no more",
+			"%s has other content, or belongs to another pool", directory);
+	case -EOPNOTSUPP:
+		return api_fail(request, ERROR_INVALID_REQUEST, directory,
+				"use a directory on ext4 or xfs on a disk of its own",
+				"the file system of %s cannot do direct I/O, or gives other data "
+				"back than it was given",
+				directory);
+	case -ENOSPC:
+		return api_fail(request, ERROR_NO_SPACE, directory,
+				"give a larger disk or --capacity",
+				"%s has less than %s of free room", directory,
+				size_format(POOL_MIN_BYTES, minimum));
+	case -E2BIG:
+		return api_fail(request, ERROR_TOO_LARGE, directory, "remove a disk first",
+				"a pool has %u disks at most", POOL_DISKS_MAX);
+	case -ENOENT:
+	case -ENOTDIR:
+		return api_fail(request, ERROR_INVALID_REQUEST, directory,
+				"make the directory above it first",
+				"%s is not in a directory that exists", directory);
+	default:
+		return api_fail_errno(request, r, "add disk", directory);
+	}
+}
+
+static struct pool_disk_spec spec_of(const struct api_request *request)
+{
+	return (struct pool_disk_spec){
+		.directory = params_text(request->params, "directory"),
+		.tier = params_text(request->params, "tier"),
+		.capacity_bytes = (uint64_t)params_integer(request->params, "capacity", 0),
+		.force = params_bool(request->params, "force"),
+	};
+}
+
+static int add(struct api_request *request, struct node_pool *pool, uint64_t *ret_id)
+{
+	const struct pool_disk_spec spec = spec_of(request);
+	int r;
+
+	if (spec.directory[0] != '/')
+		return api_fail(request, ERROR_INVALID_REQUEST, spec.directory,
+				"give the path from / on", "'%s' is not an absolute path",
+				spec.directory);
+	r = node_disk_add(pool, &spec, ret_id);
+	return r < 0 ? fail_add(request, &spec, r) : 0;
+}
+
+int api_disk_add(struct api_request *request)
+{
+	const char *name = params_text(request->params, "pool");
+	struct node *node = request->node;
+	struct node_pool *pool;
+	uint64_t id;
+	int r;
+
+	fiber_mutex_lock(&node->lock);
+	pool = node_pool_find(node, name);
+	r = pool ? add(request, pool, &id) : api_fail_unknown(request, "pool", name);
+	if (r == 0)
+		r = show_disk(request, pool, id);
+	fiber_mutex_unlock(&node->lock);
+	node_repair_look(node);
+	return r;
+}
+
+static int list_pool(struct api_request *request, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	size_t count;
+	int r;
+
+	if (!pool->pool)
+		return 0; /* pool list tells */
+	r = node_disk_list(pool, &infos, &count);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		json_array_append_new(request->result, disk_to_json(pool, &infos[i]));
+	return r < 0 ? api_fail_errno(request, r, "list the disks of pool", pool->name) : 0;
+}
+
+int api_disk_list(struct api_request *request)
+{
+	const char *name = params_text(request->params, "pool");
+	struct node *node = request->node;
+	struct node_pool *pool;
+	bool found = !name;
+	int r = 0;
+
+	request->result = json_array();
+	fiber_mutex_lock(&node->lock);
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (r == 0 && (!name || strcmp(pool->name, name) == 0)) {
+			found = true;
+			r = list_pool(request, pool);
+		}
+	fiber_mutex_unlock(&node->lock);
+	return r < 0 || found ? r : api_fail_unknown(request, "pool", name);
+}
+
+/* Runs fn on the disk that the call names, under the lock. */
+static int with_disk(struct api_request *request,
+		     int (*fn)(struct api_request *request, struct node_pool *pool, uint64_t id))
+{
+	const char *text = params_text(request->params, "disk");
+	struct node *node = request->node;
+	struct node_pool *pool;
+	uint64_t id;
+	int r;
+
+	fiber_mutex_lock(&node->lock);
+	if (node_disk_find(node, text, &pool, &id) < 0)
+		r = api_fail(request, ERROR_NOT_FOUND, text, "see: sarsen disk list",
+			     "there is no disk '%s': give its number, directory or UUID", text);
+	else
+		r = fn(request, pool, id);
+	fiber_mutex_unlock(&node->lock);
+	return r;
+}
+
+static int show(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	int r = show_disk(request, pool, id);
+
+	if (r == 0)
+		json_object_set_new(request->result, "limits", limits_to_json(pool));
+	return r;
+}
+
+int api_disk_show(struct api_request *request)
+{
+	return with_disk(request, show);
+}
+
+static int change(struct api_request *request, struct node_pool *pool, uint64_t id,
+		  enum node_disk_change what)
+{
+	int r = node_disk_change(pool, id, what);
+
+	if (r < 0)
+		return api_fail_errno(request, r, "change disk",
+				      params_text(request->params, "disk"));
+	return show_disk(request, pool, id);
+}
+
+static int drain(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	bool stop = params_bool(request->params, "stop");
+
+	if (!stop && pool_disks_usable(pool->pool) < 2)
+		return api_fail(request, ERROR_INVALID_REQUEST, pool->name,
+				"add a disk first: sarsen disk add",
+				"there is no other disk in pool '%s' to move its data to",
+				pool->name);
+	return change(request, pool, id, stop ? NODE_DISK_KEEP : NODE_DISK_DRAIN);
+}
+
+int api_disk_drain(struct api_request *request)
+{
+	int r = with_disk(request, drain);
+
+	node_repair_look(request->node);
+	return r;
+}
+
+static int fail(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	return change(request, pool, id, NODE_DISK_FAIL);
+}
+
+int api_disk_fail(struct api_request *request)
+{
+	int r = with_disk(request, fail);
+
+	node_repair_look(request->node);
+	return r;
+}
+
+static int restore(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	return change(request, pool, id, NODE_DISK_RESTORE);
+}
+
+int api_disk_restore(struct api_request *request)
+{
+	int r = with_disk(request, restore);
+
+	node_repair_look(request->node);
+	return r;
+}
+
+static int remove_disk(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	const char *text = params_text(request->params, "disk");
+	int r = node_disk_change(pool, id, NODE_DISK_REMOVE);
+
+	if (r == -EBUSY)
+		return api_fail(request, ERROR_NOT_EMPTY, text,
+				"move them first: sarsen disk drain, then sarsen job list",
+				"disk '%s' still has copies that count", text);
+	if (r == -EINVAL)
+		return api_fail(request, ERROR_INVALID_REQUEST, text,
+				"delete the pool instead: sarsen pool delete",
+				"disk '%s' is the last one of pool '%s'", text, pool->name);
+	if (r < 0)
+		return api_fail_errno(request, r, "remove disk", text);
+	request->result = json_object();
+	return 0;
+}
+
+int api_disk_remove(struct api_request *request)
+{
+	return with_disk(request, remove_disk);
+}
+
+/* The old one is emptied as long as it can be read; else it is given up. */
+static int replace(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	enum pool_disk_state state = pool_disk_state(pool->pool, id);
+	uint64_t fresh;
+	int r = add(request, pool, &fresh);
+
+	if (r < 0)
+		return r;
+	r = node_disk_change(pool, id,
+			     state >= POOL_DISK_MISSING ? NODE_DISK_FAIL : NODE_DISK_DRAIN);
+	if (r < 0)
+		return api_fail_errno(request, r, "replace disk",
+				      params_text(request->params, "disk"));
+	return show_disk(request, pool, fresh);
+}
+
+int api_disk_replace(struct api_request *request)
+{
+	int r = with_disk(request, replace);
+
+	node_repair_look(request->node);
+	return r;
+}
+
+int api_pool_repair(struct api_request *request)
+{
+	const char *name = params_text(request->params, "name");
+	struct node *node = request->node;
+	struct node_pool *pool;
+	uint64_t job = 0;
+	int r;
+
+	fiber_mutex_lock(&node->lock);
+	pool = node_pool_find(node, name);
+	if (!pool)
+		r = api_fail_unknown(request, "pool", name);
+	else if (!pool->pool)
+		r = api_fail_errno(request, pool->error, "repair pool", name);
+	else
+		r = node_repair_start(node, pool, &job);
+	if (r == -EALREADY)
+		r = api_fail(request, ERROR_BUSY, name, "see its progress: sarsen job list",
+			     "pool '%s' is being repaired already", name);
+	else if (pool && pool->pool && r < 0)
+		r = api_fail_errno(request, r, "repair pool", name);
+	fiber_mutex_unlock(&node->lock);
+	if (r == 0)
+		request->result = job_to_json(node->jobs, job);
+	return r;
+}

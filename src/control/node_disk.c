@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks, from the node's side: found by name, changed, and watched: a change of state becomes an
+ * event and makes the repair service look.
+ */
+#include "control/node_disk.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+
+int node_disk_find(struct node *node, const char *text, struct node_pool **ret_pool,
+		   uint64_t *ret_id)
+{
+	struct node_pool *pool;
+
+	ASSERT(node->lock.owner == fiber_current());
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (pool->pool && pool_disk_find(pool->pool, text, ret_id) == 0) {
+			*ret_pool = pool;
+			return 0;
+		}
+	return -ENOENT;
+}
+
+int node_disk_add(struct node_pool *pool, const struct pool_disk_spec *spec, uint64_t *ret_id)
+{
+	return pool->pool ? pool_disk_add(pool->pool, spec, ret_id) : pool->error;
+}
+
+int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *ret_info)
+{
+	return pool->pool ? pool_disk_get(pool->pool, id, ret_info) : pool->error;
+}
+
+int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count)
+{
+	return pool->pool ? pool_disk_list(pool->pool, ret_infos, ret_count) : pool->error;
+}
+
+struct limits_call {
+	const struct pool *pool;
+	struct pool_disk_limits *ret_limits;
+};
+
+static int limits_at_home(void *arg)
+{
+	struct limits_call *call = arg;
+
+	pool_disk_get_limits(call->pool, call->ret_limits);
+	return 0;
+}
+
+void node_disk_get_limits(struct node_pool *pool, struct pool_disk_limits *ret_limits)
+{
+	struct limits_call call = {.pool = pool->pool, .ret_limits = ret_limits};
+
+	ASSERT(pool->pool);
+	(void)fiber_call(pool->home, FIBER_CONTROL, limits_at_home, &call); /* is 0 */
+}
+
+int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change change)
+{
+	if (!pool->pool)
+		return pool->error;
+	switch (change) {
+	case NODE_DISK_DRAIN:
+		return pool_disk_set_draining(pool->pool, id, true);
+	case NODE_DISK_KEEP:
+		return pool_disk_set_draining(pool->pool, id, false);
+	case NODE_DISK_FAIL:
+		return pool_disk_fail(pool->pool, id);
+	case NODE_DISK_RESTORE:
+		return pool_disk_restore(pool->pool, id);
+	case NODE_DISK_REMOVE:
+		return pool_disk_remove(pool->pool, id);
+	}
+	return -EINVAL;
+}
+
+static void tell(struct node *node, const struct node_pool *pool, const struct pool_disk_info *info)
+{
+	enum event_reason reason = info->state == POOL_DISK_ONLINE   ? EVENT_DISK_ONLINE
+				   : info->state == POOL_DISK_FAILED ? EVENT_DISK_FAILED
+								     : EVENT_DISK_TROUBLE;
+
+	event_emit(node->events, reason, pool->name, "disk %.250s is %s", info->directory,
+		   pool_disk_state_name(info->state));
+}
+
+static struct node_disk_seen *seen_of(struct node_pool *pool, uint64_t id)
+{
+	for (size_t i = 0; i < pool->disks_seen_count; i++)
+		if (pool->disks_seen[i].id == id)
+			return &pool->disks_seen[i];
+	return NULL;
+}
+
+/* True: something has changed. What was not seen before is told only when it is not well. */
+static bool watch_disk(struct node *node, struct node_pool *pool, const struct pool_disk_info *info)
+{
+	struct node_disk_seen *seen = seen_of(pool, info->id);
+	enum pool_disk_state before = POOL_DISK_ONLINE;
+
+	if (seen)
+		before = seen->state;
+	else if (pool->disks_seen_count < ARRAY_SIZE(pool->disks_seen))
+		seen = &pool->disks_seen[pool->disks_seen_count++];
+	if (seen)
+		*seen = (struct node_disk_seen){info->id, info->state};
+	if (info->state == before)
+		return false;
+	tell(node, pool, info);
+	return true;
+}
+
+void node_disk_watch(struct node *node, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	bool changed = false;
+	size_t count;
+
+	if (node_disk_list(pool, &infos, &count) < 0)
+		return; /* the next turn looks again */
+	for (size_t i = 0; i < count; i++)
+		changed |= watch_disk(node, pool, &infos[i]);
+	if (changed)
+		node_repair_look(node);
+}

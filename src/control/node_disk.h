@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The disks of the node's pools, and the repair of what is on them. From fibers of the node's home
+ * reactor.
+ */
+#include "control/node_priv.h"
+#include "pool/pool_disk.h"
+
+/* node_disk.c */
+/* A disk by its id, directory or UUID, in whichever pool it is. -ENOENT. Under the node's lock. */
+int node_disk_find(struct node *node, const char *text, struct node_pool **ret_pool,
+		   uint64_t *ret_id);
+int node_disk_add(struct node_pool *pool, const struct pool_disk_spec *spec, uint64_t *ret_id);
+int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *ret_info);
+/* Caller frees. */
+int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count);
+/* When a disk of an open pool is avoided and given up. */
+void node_disk_get_limits(struct node_pool *pool, struct pool_disk_limits *ret_limits);
+enum node_disk_change {
+	NODE_DISK_DRAIN,
+	NODE_DISK_KEEP, /* drains no more */
+	NODE_DISK_FAIL,
+	NODE_DISK_RESTORE,
+	NODE_DISK_REMOVE,
+};
+int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change change);
+/* Looks at the states of an open pool's disks: what changed becomes an event, and repair looks. */
+void node_disk_watch(struct node *node, struct node_pool *pool);
+
+/* node_repair.c */
+/* Policies have changed: open vDisks (of one container, or 0: of all) follow; repair looks. */
+void node_factors_changed(struct node *node, uint64_t container);
+/* How many copies there are of an open vDisk's data; false: it is not open. */
+bool node_vdisk_redundancy(struct node *node, struct node_vdisk *vdisk,
+			   struct vdisk_redundancy *ret_redundancy);
+/* The sum over the open vDisks of a pool. */
+void node_pool_redundancy(struct node *node, uint64_t pool_id,
+			  struct vdisk_redundancy *ret_redundancy);
+/* Starts a job. -EALREADY: one runs. */
+int node_repair_start(struct node *node, struct node_pool *pool, uint64_t *ret_job);
+void node_repair_start_service(struct node *node);
+void node_repair_stop_service(struct node *node); /* waits; the node is stopping */
+/* Something has changed: the service looks now. */
+void node_repair_look(struct node *node);

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repair as a service of the node: whenever files of a pool lack copies, or a disk of it is
+ * draining, a job "pool.repair" makes them, the most urgent first: all vDisks are gone through for
+ * what has one copy left before anything else is done. One job a pool; it ends when nothing that
+ * can be done is left, and says what cannot.
+ *
+ * Whether there is work is looked up, never remembered: after a disk's state changed, when an
+ * operator asks, and every LOOK_NS. Home: the node's.
+ */
+#include "control/node_disk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "pool/policy.h"
+#include "pool/pool_disk.h"
+
+#define LOOK_NS  (30 * NSEC_PER_SEC)
+#define AGAIN_NS (60 * NSEC_PER_SEC) /* after a job that had to leave something */
+
+struct redundancy_call {
+	struct vdisk *vdisk;
+	struct vdisk_redundancy redundancy;
+};
+
+static int look_at_home(void *arg)
+{
+	struct redundancy_call *call = arg;
+
+	vdisk_get_redundancy(call->vdisk, &call->redundancy);
+	return 0;
+}
+
+static void add(struct vdisk_redundancy *sum, const struct vdisk_redundancy *one)
+{
+	sum->factor = MAX(sum->factor, one->factor);
+	sum->whole += one->whole;
+	sum->degraded += one->degraded;
+	sum->single += one->single;
+	sum->lost += one->lost;
+	sum->leaving += one->leaving;
+	sum->to_copy += one->to_copy;
+}
+
+bool node_vdisk_redundancy(struct node *node, struct node_vdisk *vdisk,
+			   struct vdisk_redundancy *ret_redundancy)
+{
+	struct redundancy_call call = {.vdisk = vdisk->vdisk};
+
+	if (!node_vdisk_use(vdisk))
+		return false;
+	(void)node_vdisk_call(vdisk, look_at_home, &call); /* is 0 */
+	node_vdisk_unuse(node, vdisk);
+	*ret_redundancy = call.redundancy;
+	return true;
+}
+
+void node_pool_redundancy(struct node *node, uint64_t pool_id,
+			  struct vdisk_redundancy *ret_redundancy)
+{
+	struct node_vdisk *vdisk;
+
+	*ret_redundancy = (struct vdisk_redundancy){0};
+	for (uint64_t id = 0; (vdisk = node_vdisk_after(node, id));) {
+		struct vdisk_redundancy one;
+
+		id = vdisk->info.id;
+		if (vdisk->info.pool_id == pool_id && node_vdisk_redundancy(node, vdisk, &one))
+			add(ret_redundancy, &one);
+	}
+}
+
+struct repair {
+	struct node *node;
+	uint64_t pool_id;
+	struct job *job;
+	bool urgent;
+	uint64_t done, total; /* bytes; both only grow */
+	uint64_t dropped, damaged;
+	int error; /* the first that left something undone */
+};
+
+struct repair_call {
+	struct repair *repair;
+	struct vdisk *vdisk;
+	struct vdisk_repair vdisk_repair;
+};
+
+static bool progress(void *arg, uint64_t copied_bytes)
+{
+	struct repair_call *call = arg;
+	struct repair *repair = call->repair;
+	uint64_t done = repair->done + copied_bytes;
+
+	job_progress(repair->job, done, MAX(done, repair->total));
+	return !job_is_cancelled(repair->job);
+}
+
+static int repair_at_home(void *arg)
+{
+	struct repair_call *call = arg;
+
+	return vdisk_repair(call->vdisk, &call->vdisk_repair);
+}
+
+static int repair_vdisk(struct repair *repair, struct node_vdisk *vdisk)
+{
+	struct repair_call call = {
+		.repair = repair,
+		.vdisk = vdisk->vdisk,
+		.vdisk_repair = {.urgent = repair->urgent, .progress = progress},
+	};
+	int r;
+
+	call.vdisk_repair.arg = &call;
+	if (!node_vdisk_use(vdisk))
+		return 0;
+	r = fiber_call(vdisk->home, FIBER_RECLAIM, repair_at_home, &call);
+	node_vdisk_unuse(repair->node, vdisk);
+	repair->done += call.vdisk_repair.copied_bytes;
+	repair->dropped += call.vdisk_repair.dropped_copies;
+	repair->damaged += call.vdisk_repair.damaged_blocks;
+	if (r < 0 && repair->error == 0)
+		repair->error = r;
+	return job_is_cancelled(repair->job) || r == -ESHUTDOWN ? -ECANCELED : 0;
+}
+
+static int repair_all(struct repair *repair, bool urgent)
+{
+	struct node_vdisk *vdisk;
+	int r = 0;
+
+	repair->urgent = urgent;
+	for (uint64_t id = 0; r == 0 && (vdisk = node_vdisk_after(repair->node, id));) {
+		id = vdisk->info.id;
+		if (vdisk->info.pool_id == repair->pool_id)
+			r = repair_vdisk(repair, vdisk);
+	}
+	return r;
+}
+
+static json_t *result_to_json(const struct repair *repair, const struct vdisk_redundancy *left)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "copied_bytes", (json_int_t)repair->done,
+			 "dropped_copies", (json_int_t)repair->dropped, "damaged_blocks",
+			 (json_int_t)repair->damaged, "degraded_bytes", (json_int_t)left->degraded,
+			 "lost_bytes", (json_int_t)left->lost, "leaving_bytes",
+			 (json_int_t)left->leaving);
+}
+
+/* "healthy" is said only after everything was looked up again. */
+static int conclude(struct repair *repair, const char *name, struct error *ret_error)
+{
+	struct vdisk_redundancy left;
+
+	node_pool_redundancy(repair->node, repair->pool_id, &left);
+	job_set_result(repair->job, result_to_json(repair, &left));
+	if (left.to_copy == 0 && left.lost == 0) {
+		event_emit(repair->node->events,
+			   left.degraded ? EVENT_POOL_DEGRADED : EVENT_POOL_HEALTHY, name,
+			   "%" PRIu64 " MiB copied; %" PRIu64
+			   " MiB have fewer copies than they should",
+			   repair->done / MIB, left.degraded / MIB);
+		return 0;
+	}
+	error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,
+		  repair->error == -ENOSPC ? "add a disk, or delete what is not needed"
+					   : "see sarsen disk list and the daemon's log",
+		  "%" PRIu64 " MiB still need a copy, %" PRIu64 " MiB cannot be read from any disk",
+		  left.to_copy / MIB, left.lost / MIB);
+	return repair->error ? repair->error : -EIO;
+}
+
+static int run(struct job *job, void *arg, struct error *ret_error)
+{
+	struct repair *repair = arg;
+	struct node_pool *pool = node_pool_by_id(repair->node, repair->pool_id);
+	struct vdisk_redundancy before;
+	char name[POOL_NAME_MAX + 1];
+	int r;
+
+	if (!pool)
+		return 0;
+	snprintf(name, sizeof(name), "%s", pool->name);
+	pool->repairing = true;
+	repair->job = job;
+	job_set_cancellable(job, true);
+	node_pool_redundancy(repair->node, repair->pool_id, &before);
+	repair->total = before.to_copy;
+	job_progress(job, 0, repair->total);
+	r = repair_all(repair, true);
+	if (r == 0)
+		r = repair_all(repair, false);
+	if (r == 0)
+		r = conclude(repair, name, ret_error);
+	pool = node_pool_by_id(repair->node, repair->pool_id);
+	if (pool) {
+		pool->repairing = false;
+		pool->repair_again_ns = r < 0 ? reactor_now_ns(repair->node->home) + AGAIN_NS : 0;
+	}
+	return r;
+}
+
+int node_repair_start(struct node *node, struct node_pool *pool, uint64_t *ret_job)
+{
+	struct repair *repair = calloc(1, sizeof(*repair));
+	const struct job_spec spec = {
+		.method = method_get(METHOD_POOL_REPAIR),
+		.object = pool->name,
+		.subject = pool->id,
+		.run = run,
+		.done = free,
+		.arg = repair,
+	};
+	int r;
+
+	if (!repair)
+		return -ENOMEM;
+	if (pool->repairing) {
+		free(repair);
+		return -EALREADY;
+	}
+	*repair = (struct repair){.node = node, .pool_id = pool->id};
+	r = job_start(node->jobs, &spec, ret_job);
+	if (r < 0)
+		free(repair);
+	else
+		pool->repairing = true;
+	return r;
+}
+
+static void look_at_pool(struct node *node, struct node_pool *pool)
+{
+	uint64_t id = pool->id, now = reactor_now_ns(node->home), job;
+	struct vdisk_redundancy sum;
+	int r;
+
+	if (!pool->pool || pool->repairing || now < pool->repair_again_ns)
+		return;
+	node_pool_redundancy(node, id, &sum);
+	pool = node_pool_by_id(node, id);
+	if (!pool || pool->repairing || (sum.to_copy == 0 && sum.leaving == 0))
+		return;
+	event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,
+		   "%" PRIu64 " MiB need a copy (%" PRIu64 " MiB have one left); repair begins",
+		   sum.to_copy / MIB, sum.single / MIB);
+	r = node_repair_start(node, pool, &job);
+	if (r < 0 && r != -EALREADY)
+		log_warning("node", "a repair cannot be started", "pool=%s error=%d", pool->name,
+			    r);
+}
+
+static void look(struct node *node)
+{
+	uint64_t ids[64];
+	size_t count = 0;
+	struct node_pool *pool;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (count < ARRAY_SIZE(ids))
+			ids[count++] = pool->id;
+	for (size_t i = 0; i < count && !node->stopping; i++) {
+		pool = node_pool_by_id(node, ids[i]);
+		if (pool)
+			look_at_pool(node, pool);
+	}
+}
+
+static void repair_run(struct fiber_task *task)
+{
+	struct node *node = CONTAINER_OF(task, struct node, repair.task);
+
+	while (!node->stopping) {
+		look(node);
+		if (!node->stopping)
+			(void)fiber_queue_wait_until(&node->repair.queue,
+						     reactor_now_ns(node->home) + LOOK_NS);
+	}
+	node->repair.runs = false;
+	fiber_queue_wake_all(&node->repair.queue);
+}
+
+void node_repair_start_service(struct node *node)
+{
+	fiber_queue_init(&node->repair.queue);
+	node->repair.runs = node->repair.started = true;
+	node->repair.task.run = repair_run;
+	fiber_spawn(node->home, FIBER_CONTROL, &node->repair.task);
+}
+
+void node_repair_stop_service(struct node *node)
+{
+	if (!node->repair.started)
+		return;
+	ASSERT(node->stopping);
+	fiber_queue_wake_all(&node->repair.queue);
+	while (node->repair.runs)
+		fiber_queue_wait(&node->repair.queue);
+}
+
+void node_repair_look(struct node *node)
+{
+	struct node_pool *pool;
+
+	if (!node->repair.started)
+		return;
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		pool->repair_again_ns = 0;
+	fiber_queue_wake_all(&node->repair.queue);
+}
+
+struct factor_call {
+	struct vdisk *vdisk;
+	unsigned factor;
+};
+
+static int set_factor_at_home(void *arg)
+{
+	struct factor_call *call = arg;
+
+	vdisk_set_factor(call->vdisk, call->factor);
+	return 0;
+}
+
+static void follow_policy(struct node *node, struct node_vdisk *vdisk,
+			  struct container_policy *policy)
+{
+	struct factor_call call = {.vdisk = vdisk->vdisk};
+
+	if (container_policy_get(node->catalog, vdisk->info.container_id, vdisk->info.id, policy) <
+		    0 ||
+	    !node_vdisk_use(vdisk))
+		return; /* its next opening follows */
+	call.factor = (unsigned)policy->replication_factor;
+	(void)node_vdisk_call(vdisk, set_factor_at_home, &call); /* is 0 */
+	node_vdisk_unuse(node, vdisk);
+}
+
+void node_factors_changed(struct node *node, uint64_t container)
+{
+	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
+	struct node_vdisk *vdisk;
+
+	for (uint64_t id = 0; policy && (vdisk = node_vdisk_after(node, id));) {
+		id = vdisk->info.id;
+		if (container == 0 || vdisk->info.container_id == container)
+			follow_policy(node, vdisk, policy);
+	}
+	node_repair_look(node);
+}
