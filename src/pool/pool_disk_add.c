@@ -204,7 +204,13 @@ static int take_out(struct pool_disk *disk)
 	const char *directory = disk->row.directory;
 	bool reached = !pool_disk_is_gone(disk) &&
 		       pool_directory_rename_label(directory, "label", "label.new") == 0;
-	int r = delete_row(disk);
+	int r;
+
+	if (!reached)
+		log_warning("pool", "the disk keeps its label: adding it again needs force",
+			    "pool=%s disk=%" PRIu64 " directory=\"%s\"", disk->pool->name,
+			    disk->id, directory);
+	r = delete_row(disk);
 
 	if (r) {
 		if (reached && pool_directory_rename_label(directory, "label.new", "label") != 0)
