@@ -20,6 +20,7 @@
 #include "fail_alloc.h"
 #include "pool/container.h"
 #include "pool/pool.h"
+#include "pool/pool_disk.h"
 #include "pool_calls.h"
 
 struct sweep {
@@ -70,6 +71,7 @@ static int name_file(struct sweep *s, const struct pool_file *file)
 
 static int use_file(struct sweep *s)
 {
+	struct pool_copies copies;
 	struct pool_file *file;
 	uint64_t id;
 	int r = take_file(s->pool, POOL_USE_DATA, MIB, &file);
@@ -82,13 +84,48 @@ static int use_file(struct sweep *s)
 		r = pool_file_grow(file, POOL_USE_DATA, 2 * MIB);
 	if (r == 0)
 		r = pool_file_trim(file, MIB);
+	pool_file_get_copies(file, &copies);
 	pool_file_close(file);
 	if (r == 0)
-		r = open_file(s->pool, id, &file);
+		r = pool_file_open(s->pool, id, &copies, &file);
 	if (r)
 		return r;
 	pool_file_discard(file);
 	return 0;
+}
+
+/* A second disk, a file on both, a third copy that finds no disk, and the disk goes again. */
+static int use_disks(struct sweep *s)
+{
+	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = 2};
+	char directory[160];
+	const struct pool_disk_spec spec = {.directory = directory,
+					    .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_disk_info *infos;
+	struct pool_file *file;
+	uint64_t disk;
+	unsigned copy;
+	size_t count;
+	int r;
+
+	snprintf(directory, sizeof(directory), "%s.disk", s->base);
+	r = pool_disk_add(s->pool, &spec, &disk);
+	if (r)
+		return r;
+	r = pool_file_take(s->pool, &want, &file);
+	if (r)
+		return r;
+	r = pool_file_add_copy(file, &copy);
+	/* It finds one when the second copy of before found no memory. */
+	ASSERT(r == 0 || r == -ENOSPC || r == -ENOMEM);
+	pool_file_discard(file);
+	if (r == -ENOMEM)
+		return r;
+	r = pool_disk_list(s->pool, &infos, &count);
+	if (r)
+		return r;
+	free(infos);
+	return pool_disk_remove(s->pool, disk);
 }
 
 static int use_containers(struct sweep *s)
@@ -130,6 +167,8 @@ static int life_run(void *arg)
 		r = use_file(s);
 	if (r == 0)
 		r = use_containers(s);
+	if (r == 0)
+		r = use_disks(s);
 	ASSERT(r == 0 || r == -ENOMEM);
 	if (s->pool)
 		pool_check(s->pool);
