@@ -52,7 +52,7 @@ static const char *digest_name(enum iscsi_chap_algorithm algorithm)
 
 enum iscsi_chap_algorithm iscsi_chap_choose(const char *list)
 {
-	enum iscsi_chap_algorithm best = ISCSI_CHAP_NONE;
+	enum iscsi_chap_algorithm first = ISCSI_CHAP_NONE;
 
 	while (*list) {
 		char *end;
@@ -60,12 +60,12 @@ enum iscsi_chap_algorithm iscsi_chap_choose(const char *list)
 
 		if (end == list || (*end != ',' && *end != '\0'))
 			return ISCSI_CHAP_NONE;
-		if (number <= ISCSI_CHAP_SHA3_256 && number > (unsigned long)best &&
+		if (first == ISCSI_CHAP_NONE && number <= ISCSI_CHAP_SHA3_256 &&
 		    digest_name((enum iscsi_chap_algorithm)number))
-			best = (enum iscsi_chap_algorithm)number;
+			first = (enum iscsi_chap_algorithm)number;
 		list = *end ? end + 1 : end;
 	}
-	return best;
+	return first;
 }
 
 static int hex_digit(char c)

@@ -35,7 +35,8 @@ enum iscsi_chap_algorithm { /* RFC 7143 12.1.3 and IANA's PPP authentication alg
  * same secret for both directions. */
 int iscsi_chap_check(const struct iscsi_chap *chap);
 void iscsi_chap_wipe(struct iscsi_chap *chap);
-/* The strongest one of a list like "5,7", or ISCSI_CHAP_NONE. */
+/* The first one that is known of a list like "7,5", which has the initiator's preference (RFC 7143
+ * 6.2.1, 12.1.3), or ISCSI_CHAP_NONE. */
 enum iscsi_chap_algorithm iscsi_chap_choose(const char *list);
 /* Decodes 0x (hexadecimal) or 0b (base 64), RFC 7143 6.1. -EINVAL. */
 int iscsi_chap_decode(const char *text, uint8_t *ret_bytes, size_t size, size_t *ret_length);

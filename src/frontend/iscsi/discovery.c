@@ -34,35 +34,30 @@ static void put_target(const struct iscsi_connection *connection, const char *na
 	iscsi_text_put(writer, "TargetAddress", address);
 }
 
-/* Appendix C: nothing, or its name, tells of a normal session's own target. Of others it is told
- * only in discovery sessions, which are where the server's list of targets is. */
-static void send_own(struct iscsi_connection *connection, const char *value,
-		     struct iscsi_text_writer *writer)
-{
-	const struct iscsi_target *own = connection->session->target;
-
-	if (strcmp(value, "All") == 0)
-		iscsi_text_put(writer, "SendTargets", "Reject");
-	else if (*value == '\0' || strcmp(value, own->scsi.name) == 0)
-		put_target(connection, own->scsi.name, writer);
-}
-
-static void send_targets(struct iscsi_connection *connection, const char *value,
+/*
+ * Appendix C: nothing, or its name, tells of a normal session's own target. Of others it is told
+ * only in discovery sessions, which are where the server's list of targets is, and "All" is for
+ * those alone. What is neither that nor a name is refused.
+ */
+static void send_targets(struct iscsi_connection *connection, const struct iscsi_text_pair *pair,
 			 struct iscsi_text_writer *writer)
 {
-	bool all = strcmp(value, "All") == 0;
+	const struct iscsi_target *own = connection->session->target;
+	bool all = strcmp(pair->value, "All") == 0;
 	const struct iscsi_place *place;
+	char name[ISCSI_NAME_MAX + 1] = "";
 
-	if (connection->session->target) {
-		send_own(connection, value, writer);
+	if (!(own ? pair->value_length == 0 : all) && !iscsi_text_take_name(pair, name)) {
+		iscsi_text_put(writer, "SendTargets", "Reject");
 		return;
 	}
-	if (*value == '\0') {
-		iscsi_text_put(writer, "SendTargets", "Reject");
+	if (own) {
+		if (*name == '\0' || strcmp(name, own->scsi.name) == 0)
+			put_target(connection, own->scsi.name, writer);
 		return;
 	}
 	LIST_FOR_EACH (&connection->shard->server->places, place, const struct iscsi_place, link) {
-		if ((all || strcmp(place->name, value) == 0) && !place->leaving &&
+		if ((all || strcmp(place->name, name) == 0) && !place->leaving &&
 		    iscsi_guard_admits(&place->guard, connection->session->initiator))
 			put_target(connection, place->name, writer);
 	}
@@ -75,7 +70,7 @@ static int take_pair(struct iscsi_connection *connection, const struct iscsi_tex
 	int r;
 
 	if (strcmp(pair->key, "SendTargets") == 0) {
-		send_targets(connection, pair->value, writer);
+		send_targets(connection, pair, writer);
 		return 0;
 	}
 	params->max_send = connection->max_send;

@@ -13,7 +13,6 @@
  */
 #include "frontend/iscsi/login.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -103,20 +102,13 @@ static void begin(struct iscsi_login_state *login, const struct iscsi_login *req
 	login->cmd_sn = get_be32(request->cmd_sn);
 }
 
-/*
- * Names compare without regard to case (4.2.7.1): they are kept in lower case. One that is sent
- * again must be the same.
- */
+/* One that is sent again must be the same. */
 static enum iscsi_login_status take_name(const struct iscsi_login_state *login,
 					 const struct iscsi_text_pair *pair, char *ret_name)
 {
 	char name[ISCSI_NAME_MAX + 1];
 
-	if (pair->value_length > ISCSI_NAME_MAX)
-		return ISCSI_LOGIN_INITIATOR_ERROR;
-	for (size_t i = 0; i <= pair->value_length; i++)
-		name[i] = (char)tolower((unsigned char)pair->value[i]);
-	if (!iscsi_text_is_name(name))
+	if (!iscsi_text_take_name(pair, name))
 		return ISCSI_LOGIN_INITIATOR_ERROR;
 	if (login->named || ret_name[0] != '\0')
 		return strcmp(name, ret_name) == 0 ? ISCSI_LOGIN_SUCCESS

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_MAX_BYTES 223 /* RFC 7143 section 4.2.7.1 */
 
 void iscsi_text_reader_init(struct iscsi_text_reader *reader, const void *text, size_t length)
 {
@@ -143,7 +142,7 @@ bool iscsi_text_is_name(const char *name)
 {
 	size_t length = strlen(name);
 
-	if (length < 5 || length > NAME_MAX_BYTES)
+	if (length < 5 || length > ISCSI_NAME_MAX)
 		return false;
 	if (strncmp(name, "iqn.", 4) != 0 && strncmp(name, "eui.", 4) != 0 &&
 	    strncmp(name, "naa.", 4) != 0)
@@ -156,4 +155,13 @@ bool iscsi_text_is_name(const char *name)
 			return false;
 	}
 	return true;
+}
+
+bool iscsi_text_take_name(const struct iscsi_text_pair *pair, char ret_name[ISCSI_NAME_MAX + 1])
+{
+	if (pair->value_length > ISCSI_NAME_MAX)
+		return false;
+	for (size_t i = 0; i <= pair->value_length; i++)
+		ret_name[i] = (char)tolower((unsigned char)pair->value[i]);
+	return iscsi_text_is_name(ret_name);
 }

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "frontend/iscsi/iscsi.h"
+
 #define ISCSI_TEXT_MAX     16384 /* of one negotiation step, over all its PDUs */
 #define ISCSI_TEXT_KEY_MAX 63    /* 6.1 */
 #define ISCSI_TEXT_VALUE_MAX \
@@ -50,3 +52,6 @@ bool iscsi_text_list_has(const char *list, const char *word);
 /* A name by section 4.2.7: iqn., eui. or naa., at most 223 bytes of the characters allowed after
  * normalisation. */
 bool iscsi_text_is_name(const char *name);
+/* A name as an initiator sends it, in the lower case that names are kept in (4.2.7.1); false when
+ * it is none. */
+bool iscsi_text_take_name(const struct iscsi_text_pair *pair, char ret_name[ISCSI_NAME_MAX + 1]);

@@ -317,7 +317,7 @@ static void challenge(struct iscsi_login_state *login, const char *list)
 
 static void chap_is_proved(void **state)
 {
-	static const char *const lists[] = {"5", "5,7", "8,7,5"};
+	static const char *const lists[] = {"5", "6,7,5", "8,7,5"};
 	static const char *const chosen[] = {"CHAP_A=5", "CHAP_A=7", "CHAP_A=8"};
 
 	(void)state;
@@ -454,6 +454,9 @@ static void numbers_of_chap(void **state)
 	assert_int_equal(iscsi_chap_decode("", bytes, 8, &length), -EINVAL);
 	assert_int_equal(iscsi_chap_choose("1,2"), ISCSI_CHAP_NONE);
 	assert_int_equal(iscsi_chap_choose("x"), ISCSI_CHAP_NONE);
+	assert_int_equal(iscsi_chap_choose("5,x"), ISCSI_CHAP_NONE);
+	assert_int_equal(iscsi_chap_choose("5,6,7,8"), ISCSI_CHAP_MD5);
+	assert_int_equal(iscsi_chap_choose("6,8,7,5"), ISCSI_CHAP_SHA3_256);
 	assert_int_equal(iscsi_chap_choose("5,"), ISCSI_CHAP_MD5);
 	assert_int_equal(iscsi_chap_check(&chap), -EINVAL);
 	strcpy(chap.secret, SECRET);

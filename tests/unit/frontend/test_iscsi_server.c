@@ -85,6 +85,17 @@ static unsigned count_pairs(const char *text, size_t length, const char *start)
 	return count;
 }
 
+static void expect_rejected(struct initiator *initiator, const char *value)
+{
+	size_t length;
+	char *text;
+
+	assert_int_equal(initiator_discover(initiator, value, &text, &length), 0);
+	assert_int_equal(count_pairs(text, length, "SendTargets=Reject"), 1);
+	assert_int_equal(count_pairs(text, length, "T"), 0);
+	free(text);
+}
+
 static void discovery_body(struct fixture *f)
 {
 	struct initiator_options options = by_default();
@@ -108,6 +119,12 @@ static void discovery_body(struct fixture *f)
 	assert_int_equal(initiator_discover(&f->a, "iqn.nobody", &text, &length), 0);
 	assert_int_equal(length, 0);
 	free(text);
+	assert_int_equal(initiator_discover(&f->a, "IQN.2026-01.ORG.SARSEN:test", &text, &length),
+			 0);
+	assert_int_equal(count_pairs(text, length, "TargetName=" TARGET), 1);
+	free(text);
+	expect_rejected(&f->a, "");
+	expect_rejected(&f->a, "Alle");
 	assert_int_equal(initiator_nop(&f->a, "ping", 4), 0);
 	assert_int_equal(initiator_logout(&f->a), 0);
 	initiator_close(&f->a);
@@ -115,9 +132,11 @@ static void discovery_body(struct fixture *f)
 	assert_int_equal(initiator_discover(&f->b, "", &text, &length), 0);
 	assert_int_equal(count_pairs(text, length, "TargetName=" TARGET), 1);
 	free(text);
-	assert_int_equal(initiator_discover(&f->b, "All", &text, &length), 0);
-	assert_int_equal(count_pairs(text, length, "SendTargets=Reject"), 1);
+	assert_int_equal(initiator_discover(&f->b, TARGET "7", &text, &length), 0);
+	assert_int_equal(length, 0);
 	free(text);
+	expect_rejected(&f->b, "All");
+	expect_rejected(&f->b, "A");
 }
 SIM_TEST(discovery)
 

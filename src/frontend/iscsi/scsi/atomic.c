@@ -153,9 +153,7 @@ static enum scsi_step orwrite_next(struct scsi_command *command)
 
 void scsi_atomic_orwrite(struct scsi_command *command)
 {
-	uint32_t block_bytes = command->unit->volume->block_bytes;
 	uint32_t blocks = scsi_cdb_blocks(command->cdb);
-	uint64_t length, sent;
 
 	if (CDB_PROTECT(command->cdb[1]) != 0) {
 		scsi_invalid_field(command, 1);
@@ -163,15 +161,11 @@ void scsi_atomic_orwrite(struct scsi_command *command)
 	}
 	if (!scsi_check_range(command, scsi_cdb_lba(command->cdb), blocks))
 		return;
-	length = command->end - command->offset;
 	if (blocks > SCSI_TRANSFER_BLOCKS) {
 		scsi_invalid_field(command, 10);
 		return;
 	}
-	sent = command->expected_out - command->expected_out % block_bytes;
-	command->out_bytes = length;
-	command->end = command->offset + MIN(length, sent);
-	if (command->offset == command->end)
+	if (!scsi_take_out(command) || command->offset == command->end)
 		return;
 	command->buffer_bytes = 3 * scsi_segment(command, OR_PART_BYTES);
 	command->next = orwrite_next;

@@ -94,6 +94,20 @@ bool scsi_check_range(struct scsi_command *command, uint64_t lba, uint64_t block
 	return true;
 }
 
+bool scsi_take_out(struct scsi_command *command)
+{
+	command->out_bytes = command->end - command->offset;
+	if (command->expected_out >= command->out_bytes)
+		return true;
+	if (command->expected_out % command->unit->volume->block_bytes != 0) {
+		scsi_command_fail(command, SCSI_ILLEGAL_REQUEST,
+				  SCSI_ASC_INVALID_FIELD_IN_COMMAND_IU);
+		return false;
+	}
+	command->end = command->offset + command->expected_out;
+	return true;
+}
+
 static enum scsi_step send_answer(struct scsi_command *command)
 {
 	size_t length;

@@ -51,6 +51,9 @@ uint64_t scsi_cdb_lba(const uint8_t *cdb);
 uint32_t scsi_cdb_blocks(const uint8_t *cdb);
 /* Checks the range against the unit and sets offset and end; fails the command otherwise. */
 bool scsi_check_range(struct scsi_command *command, uint64_t lba, uint64_t blocks);
+/* The range is what comes as data-out: cuts it at the blocks that the initiator sends. Where the
+ * last of them is not whole, fails the command: that could not be stored, and must not be lost. */
+bool scsi_take_out(struct scsi_command *command);
 
 /* A command that answers with data that `fill` makes: up to SCSI_ANSWER_BYTES, cut at the
  * allocation length. `fill` gets a zeroed buffer and returns the length, or 0 after it failed the

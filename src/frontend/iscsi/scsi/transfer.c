@@ -3,8 +3,9 @@
  * READ, WRITE, VERIFY and WRITE AND VERIFY of all lengths (SBC-3 5.8 to 5.12, 5.29 to 5.42), a
  * segment at a time.
  *
- * Fewer bytes expected than the CDB asks for: reads give what is taken, writes store the whole
- * blocks that were sent; the transport reports the rest as a residual (RFC 7143 11.4.5).
+ * Fewer bytes expected than the CDB asks for: reads give what is taken, writes store the blocks
+ * that were sent, or nothing where the last is not whole; the transport reports the rest as a
+ * residual (RFC 7143 11.4.5).
  */
 #include "frontend/iscsi/scsi/handlers.h"
 
@@ -80,16 +81,6 @@ void scsi_transfer_read(struct scsi_command *command)
 	command->next = read_next;
 }
 
-/* Cuts the range at the whole blocks that the initiator sends. */
-static void take_out(struct scsi_command *command)
-{
-	uint64_t sent = command->expected_out;
-
-	sent -= sent % command->unit->volume->block_bytes;
-	command->out_bytes = command->end - command->offset;
-	command->end = command->offset + MIN(command->out_bytes, sent);
-}
-
 static enum scsi_step fetch_segment(struct scsi_command *command)
 {
 	if (command->offset == command->end)
@@ -133,9 +124,8 @@ static enum scsi_step write_next(struct scsi_command *command)
 
 void scsi_transfer_write(struct scsi_command *command)
 {
-	if (!check(command))
+	if (!check(command) || !scsi_take_out(command))
 		return;
-	take_out(command);
 	if (command->offset == command->end)
 		return;
 	want_buffer(command);
@@ -276,7 +266,8 @@ void scsi_transfer_verify(struct scsi_command *command)
 		return;
 	}
 	if (bytchk == 1) {
-		take_out(command);
+		if (!scsi_take_out(command))
+			return;
 		next = verify_data_next;
 	} else if (bytchk == 3 && command->offset < command->end) {
 		command->out_bytes = command->unit->volume->block_bytes;
@@ -325,8 +316,7 @@ void scsi_transfer_write_verify(struct scsi_command *command)
 		scsi_invalid_field(command, 1);
 		return;
 	}
-	take_out(command);
-	if (command->offset == command->end)
+	if (!scsi_take_out(command) || command->offset == command->end)
 		return;
 	want_buffer(command);
 	command->next = write_verify_next;
