@@ -1264,10 +1264,18 @@ static void media_are_ejected(void **state)
 
 static void atomic_writes(void **state)
 {
+	static const uint8_t none[20];
+
 	(void)state;
 	(void)RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0);
 	assert_sense(SCSI_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+	assert_int_equal(RUN(0, 64, 0x12, 1, 0xb0, 0, 64, 0), SCSI_GOOD);
+	assert_memory_equal(f.in + 44, none, sizeof(none)); /* nothing is promised */
 	f.unit.atomic_bytes = 65536;
+	assert_int_equal(RUN(0, 64, 0x12, 1, 0xb0, 0, 64, 0), SCSI_GOOD);
+	assert_int_equal(get_be32(f.in + 44), 65536 / BLOCK);
+	assert_int_equal(get_be32(f.in + 48), 8); /* alignment, granularity: 4 KiB */
+	assert_int_equal(get_be32(f.in + 52), 8);
 	assert_int_equal(RUN(4096, 0, 0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0),
 			 SCSI_GOOD);
 	assert_memory_equal(medium + 4096, f.out, 4096);
