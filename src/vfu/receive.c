@@ -84,7 +84,8 @@ void vfu_receiver_reset(struct vfu_receiver *receiver)
 	receiver->used = 0;
 }
 
-int vfu_send(int fd, const struct iovec *iov, int iov_count, const int *fds, unsigned fd_count)
+static int send_all(int fd, const struct iovec *iov, int iov_count, const int *fds,
+		    unsigned fd_count, int flags)
 {
 	union control control = {.bytes = {0}};
 	struct iovec rest[IOV_MAX_COUNT];
@@ -101,7 +102,7 @@ int vfu_send(int fd, const struct iovec *iov, int iov_count, const int *fds, uns
 		memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
 	}
 	while (message.msg_iovlen > 0) {
-		ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t sent = sendmsg(fd, &message, flags | MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -119,4 +120,15 @@ int vfu_send(int fd, const struct iovec *iov, int iov_count, const int *fds, uns
 		}
 	}
 	return 0;
+}
+
+int vfu_send(int fd, const struct iovec *iov, int iov_count, const int *fds, unsigned fd_count)
+{
+	return send_all(fd, iov, iov_count, fds, fd_count, MSG_DONTWAIT);
+}
+
+int vfu_send_waiting(int fd, const struct iovec *iov, int iov_count, const int *fds,
+		     unsigned fd_count)
+{
+	return send_all(fd, iov, iov_count, fds, fd_count, 0);
 }

@@ -26,3 +26,6 @@ void vfu_receiver_reset(struct vfu_receiver *receiver);
 /* All of it, or -EAGAIN (the other side does not read; part of it may have been sent), -EPIPE, or
  * -errno. */
 int vfu_send(int fd, const struct iovec *iov, int iov_count, const int *fds, unsigned fd_count);
+/* The same on a socket that blocks; -EAGAIN after its time-out. */
+int vfu_send_waiting(int fd, const struct iovec *iov, int iov_count, const int *fds,
+		     unsigned fd_count);

@@ -132,6 +132,11 @@ struct vfu_admin_state {
 	uint8_t reserved_more[24];
 };
 
+/* What the SMART log counts, over engines and resets. E: now and then, not with each command */
+struct vfu_smart {
+	uint64_t reads, writes, bytes_read, bytes_written, errors;
+};
+
 struct vfu_map {          /* K */
 	uint64_t address; /* in guest memory */
 	uint64_t length;  /* 0 = free entry */
@@ -165,6 +170,7 @@ struct vfu_shared {
 	 * request caused, so an engine that has seen what the client did next finds it counted. */
 	uint64_t told;
 	_Alignas(64) struct vfu_registers registers;
+	struct vfu_smart smart; /* zeros of a keeper that does not know it */
 	_Alignas(64) struct vfu_admin_state admin;
 	_Alignas(64) struct vfu_sq sqs[VFU_QUEUE_COUNT];
 	_Alignas(64) struct vfu_cq cqs[VFU_QUEUE_COUNT];
@@ -174,6 +180,8 @@ struct vfu_shared {
 };
 
 static_assert(offsetof(struct vfu_shared, registers) == 128, "known to keepers without `told`");
+
+static_assert(offsetof(struct vfu_shared, admin) == 256, "never changed within a version");
 
 /* BAR0 + 0x1000, stride 4: submission tail, completion head of queue 0, of queue 1, ... Written by
  * the keeper for a trapped doorbell, or by the guest itself. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "vfu/receive.h"
 
 #define CAPABILITIES                                                                             \
 	"{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,\"max_dma_maps\":" \
@@ -72,40 +73,10 @@ void vfu_client_close(struct vfu_client *client)
 	client->fd = -1;
 }
 
-static int send_all(struct vfu_client *client, struct iovec *iov, int iov_count,
+static int send_all(struct vfu_client *client, const struct iovec *iov, int iov_count,
 		    const struct vfu_client_call *call)
 {
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(VFU_CLIENT_FDS_MAX * sizeof(int))];
-	} control = {0};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)iov_count};
-
-	if (call->fd_count > 0) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(call->fd_count * sizeof(int));
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(call->fd_count * sizeof(int));
-		memcpy(CMSG_DATA(&control.header), call->fds, call->fd_count * sizeof(int));
-	}
-	while (message.msg_iovlen > 0) {
-		ssize_t sent = sendmsg(client->fd, &message, MSG_NOSIGNAL);
-
-		if (sent < 0)
-			return errno == ECONNRESET ? -EPIPE : -errno;
-		message.msg_controllen = 0;
-		while (message.msg_iovlen > 0 && (size_t)sent >= message.msg_iov->iov_len) {
-			sent -= (ssize_t)message.msg_iov->iov_len;
-			message.msg_iov++;
-			message.msg_iovlen--;
-		}
-		if (message.msg_iovlen > 0) {
-			message.msg_iov->iov_base = (char *)message.msg_iov->iov_base + sent;
-			message.msg_iov->iov_len -= (size_t)sent;
-		}
-	}
-	return 0;
+	return vfu_send_waiting(client->fd, iov, iov_count, call->fds, call->fd_count);
 }
 
 static int take_fds(struct msghdr *message, const struct vfu_client_call *call, unsigned *taken)

@@ -280,6 +280,7 @@ static bool controller_sleep(struct reactor_poller *poller)
 {
 	struct nvme_controller *controller = CONTAINER_OF(poller, struct nvme_controller, poller);
 
+	nvme_log_keep(controller);
 	nvme_queue_set_events(controller, true);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!controller_nothing_came(controller)) {
@@ -440,6 +441,7 @@ void nvme_controller_start(struct nvme_controller *controller)
 	reactor_assert_home(controller->home);
 	ASSERT(controller->phase == NVME_IDLE);
 	controller->phase = NVME_SERVING;
+	nvme_log_load(controller);
 	nvme_recover(controller);
 	if (controller_is_ready(controller) && !nvme_controller_reset_pending(controller))
 		nvme_namespace_seen(controller, true);
@@ -479,6 +481,8 @@ void nvme_controller_stop(struct nvme_controller *controller)
 	/* A completion that found no room may have woken it. */
 	reactor_poller_stop(controller->home, &controller->poller);
 	reactor_timer_cancel(controller->home, &controller->poll_timer);
+	if (controller->phase != NVME_IDLE)
+		nvme_log_keep(controller);
 	nvme_interrupt_done(controller);
 	nvme_namespace_leave_all(controller);
 }

@@ -34,13 +34,38 @@ void nvme_log_error(struct nvme_command *command, uint16_t status)
 	struct nvme_error_log_page *entry = &errors->entries[errors->count++ % NVME_ERROR_ENTRIES];
 
 	*entry = (struct nvme_error_log_page){
-		.error_count = errors->count,
+		.error_count = errors->before + errors->count,
 		.sqid = command->slot->sqid,
 		.cmdid = nvme_sqe_of(command)->cid,
 		.status_field = (uint16_t)(status << 1),
 		.parm_error_location = 0xffff,
 		.lba = command->lba,
 		.nsid = nvme_sqe_of(command)->nsid,
+	};
+}
+
+void nvme_log_load(struct nvme_controller *controller)
+{
+	const struct vfu_smart *smart = &controller->shared->smart;
+	struct nvme_stats *stats = &controller->stats;
+
+	stats->reads = smart->reads;
+	stats->writes = smart->writes;
+	stats->bytes_read = smart->bytes_read;
+	stats->bytes_written = smart->bytes_written;
+	controller->errors.before = smart->errors;
+}
+
+void nvme_log_keep(struct nvme_controller *controller)
+{
+	const struct nvme_stats *stats = &controller->stats;
+
+	controller->shared->smart = (struct vfu_smart){
+		.reads = stats->reads,
+		.writes = stats->writes,
+		.bytes_read = stats->bytes_read,
+		.bytes_written = stats->bytes_written,
+		.errors = controller->errors.before + controller->errors.count,
 	};
 }
 
@@ -67,7 +92,7 @@ static void log_smart(const struct nvme_controller *controller, union log_page *
 	put_le64(smart->data_units_written, DIV_ROUND_UP(stats->bytes_written, UNITS));
 	put_le64(smart->host_reads, stats->reads);
 	put_le64(smart->host_writes, stats->writes);
-	put_le64(smart->num_err_log_entries, controller->errors.count);
+	put_le64(smart->num_err_log_entries, controller->errors.before + controller->errors.count);
 }
 
 static void log_firmware(union log_page *page)

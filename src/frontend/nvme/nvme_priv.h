@@ -108,7 +108,7 @@ struct nvme_interrupts {
 
 struct nvme_errors { /* the error log, of this engine's time */
 	struct nvme_error_log_page entries[NVME_ERROR_ENTRIES];
-	uint64_t count;
+	uint64_t count, before; /* before: with engines before this one */
 };
 
 enum nvme_phase {
@@ -348,6 +348,9 @@ bool nvme_feature_vector_is_direct(const struct nvme_controller *controller, uin
 void nvme_log_page(struct nvme_command *command);
 void nvme_log_reservation(struct nvme_controller *controller, uint32_t nsid,
 			  enum nvme_reservation_notice notice);
+/* What the SMART log counts goes on where the engine before stopped, and is kept for the next. */
+void nvme_log_load(struct nvme_controller *controller);
+void nvme_log_keep(struct nvme_controller *controller);
 void nvme_log_error(struct nvme_command *command, uint16_t status);
 
 /* --- event.c --- */

@@ -164,6 +164,30 @@ static void another_engine_goes_on(void **state)
 	assert_false(nvme_rig_peek(&rig, 1, &cqe));
 }
 
+static void counters_go_on(void **state)
+{
+	struct nvme_sqe sqe = {.opcode = nvme_admin_get_log_page,
+			       .nsid = NVME_NSID_ALL,
+			       .dptr = {NVME_RIG_DATA},
+			       .cdw10 = NVME_LOG_LID_SMART | 127u << 16};
+	const struct nvme_smart_log *smart = nvme_rig_at(&rig, NVME_RIG_DATA);
+
+	nvme_rig_make_queues(&rig, 1);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(run_rw(nvme_cmd_write, 0, 8, NVME_RIG_DATA), 0);
+	assert_int_equal(run_rw(nvme_cmd_read, VOLUME_BYTES, 8, NVME_RIG_DATA), NVME_SC_LBA_RANGE);
+	nvme_rig_stop(&rig);
+	nvme_rig_start(&rig);
+	nvme_rig_write_cc(&rig, 0);
+	nvme_rig_sleep(&rig, NSEC_PER_MSEC);
+	nvme_rig_make_queues(&rig, 1);
+	assert_int_equal(run_rw(nvme_cmd_write, 0, 8, NVME_RIG_DATA), 0);
+	assert_int_equal(nvme_rig_run(&rig, 0, &sqe, NULL), 0);
+	assert_int_equal(smart->host_writes[0], 4);
+	assert_int_equal(smart->data_units_written[0], 1);
+	assert_int_equal(smart->num_err_log_entries[0], 1);
+}
+
 static void go_on(void *arg)
 {
 	assert_int_equal(nvme_controller_redone(rig.controller), NVME_REDO_STEPS);
@@ -202,6 +226,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(queues_wrap, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_reset_forgets_queues, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(another_engine_goes_on, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(counters_go_on, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_gated_controller_takes_nothing, set_up,
 						tear_down),
 	};
