@@ -121,6 +121,8 @@ struct pool_want {
 	enum pool_use use;
 	uint64_t size_bytes;
 	unsigned copies; /* 1 .. POOL_FACTOR_MAX */
+	unsigned tiers;  /* in order of preference, 4 bits each from the lowest: tier + 1 (0 ssd, 1
+			    hdd, 2 san, 3 cloud), 0 ends; 0 = any tier is as good */
 	bool about; /* rather a spare file of half the size or more than a new one: it was written
 		       before, which makes writing it again faster */
 };

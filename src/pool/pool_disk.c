@@ -156,10 +156,10 @@ void pool_disk_set_state(struct pool_disk *disk, enum pool_disk_state state, int
 		pool->disk_hook(pool->disk_arg, disk->id);
 }
 
-static bool takes_files(const struct pool_disk *disk)
+static bool takes_files(struct pool_disk *disk)
 {
-	return pool_disk_state_of(disk) == POOL_DISK_ONLINE && !disk->leaving &&
-	       !atomic_load(&((struct pool_disk *)disk)->draining);
+	return pool_disk_state_of(disk) == POOL_DISK_ONLINE && !atomic_load(&disk->leaving) &&
+	       !atomic_load(&disk->draining);
 }
 
 bool pool_disk_can_be_spared(const struct pool_disk *disk)
@@ -230,6 +230,7 @@ void pool_disk_set_limits(struct pool *pool, const struct pool_disk_limits *limi
 	ASSERT(limits->errors > 0 && limits->fatal_errors >= limits->errors &&
 	       limits->fatal_errors <= POOL_ERRORS_MAX);
 	pool->limits = *limits;
+	atomic_store(&pool->slow_ns, limits->slow_ns);
 	pool_keeper_wake(pool);
 }
 

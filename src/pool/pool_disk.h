@@ -123,6 +123,8 @@ void pool_set_disk_hook(struct pool *pool, void (*hook)(void *arg, uint64_t disk
  * entry is durable. It takes part in nothing until pool_file_set_copies(). -ENOSPC: no disk can
  * take it; -EMLINK there are POOL_COPIES_MAX. */
 int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy);
+/* On which tiers further copies of an open file are wanted, as in pool_want; taking it sets it. */
+void pool_file_set_tiers(struct pool_file *file, unsigned tiers);
 /* The row says `copies` now, a subset of what the file has in any order: others are removed, where
  * their disks can be reached, and those that were stale or failed and are not called stale count
  * again. */

@@ -208,8 +208,8 @@ static int take_out(struct pool_disk *disk)
 
 	if (!reached)
 		log_warning("pool", "the disk keeps its label: adding it again needs force",
-			    "pool=%s disk=%" PRIu64 " directory=\"%s\"", disk->pool->name,
-			    disk->id, directory);
+			    "pool=%s disk=%" PRIu64 " directory=\"%s\"", disk->pool->name, disk->id,
+			    directory);
 	r = delete_row(disk);
 
 	if (r) {

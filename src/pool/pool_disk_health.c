@@ -58,7 +58,7 @@ static void count_latency(struct pool_disk *disk, enum pool_disk_io kind, uint64
 	uint64_t mean = mean_add(kind == POOL_DISK_READS ? &health->read_ns : &health->write_ns,
 				 now_ns > start_ns ? now_ns - start_ns : 0);
 
-	if (mean >= disk->pool->limits.slow_ns)
+	if (mean >= atomic_load_explicit(&disk->pool->slow_ns, memory_order_relaxed))
 		be_bad(disk, now_ns);
 }
 

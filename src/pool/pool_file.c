@@ -126,7 +126,7 @@ static int take_at_home(void *arg)
 		.copy_want = {.use = call->want->use,
 			      .size_bytes = size,
 			      .spare_bytes = call->want->about ? (size + 1) / 2 : size},
-		.place = {.use = call->want->use},
+		.place = {.use = call->want->use, .tiers = call->want->tiers},
 	};
 	int r = pool_state_writable(pool);
 
@@ -137,6 +137,7 @@ static int take_at_home(void *arg)
 	taking.file = file = file_new(pool, id);
 	if (!file)
 		return -ENOMEM;
+	file->tiers = call->want->tiers;
 	pool->last_take_ns = reactor_now_ns(pool->home);
 	r = take_copies(&taking);
 	pool_space_press(pool);

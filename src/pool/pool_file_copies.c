@@ -143,7 +143,8 @@ static int add_at_home(void *arg)
 				      .size_bytes = file->size_bytes,
 				      .spare_bytes = MAX(file->size_bytes, POOL_PAGE_BYTES),
 				      .exact = true};
-	struct pool_place place = {.use = POOL_USE_DATA, .bytes = file->size_bytes, .copies = 1};
+	struct pool_place place = {
+		.use = POOL_USE_DATA, .bytes = file->size_bytes, .copies = 1, .tiers = file->tiers};
 	struct pool_disk *disks[POOL_FACTOR_MAX];
 	int r = -ENOSPC;
 
@@ -164,6 +165,11 @@ static struct pool_file_copy *free_slot(struct pool_file *file)
 		if (!file->slots[i].used)
 			return &file->slots[i];
 	return NULL;
+}
+
+void pool_file_set_tiers(struct pool_file *file, unsigned tiers)
+{
+	file->tiers = tiers;
 }
 
 int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy)

@@ -63,6 +63,12 @@ static void look(struct pool *pool, const struct pool_place *place, bool any, st
 	}
 }
 
+static void set_tiers(struct placement_want *want, unsigned tiers)
+{
+	for (; tiers && want->tier_count < PLACEMENT_TIERS_MAX; tiers >>= 4)
+		want->tiers[want->tier_count++] = (uint8_t)((tiers & 15) - 1);
+}
+
 static unsigned choose(struct pool *pool, const struct pool_place *place, bool any,
 		       struct pool_disk *ret_disks[POOL_FACTOR_MAX])
 {
@@ -75,6 +81,7 @@ static unsigned choose(struct pool *pool, const struct pool_place *place, bool a
 	unsigned indexes[POOL_FACTOR_MAX], found;
 
 	look(pool, place, any, &view);
+	set_tiers(&want, place->tiers);
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
 		struct pool_disk *disk = pool_disk_by_id(pool, place->avoid[i]);
 

@@ -53,6 +53,7 @@ struct pool_disk {
 	_Atomic uint64_t used, spare;
 	_Atomic int state; /* enum pool_disk_state */
 	atomic_bool draining;
+	atomic_bool leaving; /* being removed: gets nothing new */
 	_Atomic uint64_t state_since_ns;
 	_Atomic uint32_t generation; /* of its handles: counts its returns */
 	struct pool_health health;
@@ -62,7 +63,6 @@ struct pool_disk {
 	struct list spares;      /* of struct pool_spare, oldest first */
 	unsigned spare_count;
 	bool spares_fail;    /* writing one ahead failed: not again */
-	bool leaving;        /* being removed: gets nothing new */
 	unsigned orphans;    /* entries in state POOL_TABLE_ORPHAN */
 	unsigned names_busy; /* operations that change names below the directory */
 	uint64_t tried_ns;   /* the keeper last looked whether it can be used again */
@@ -84,8 +84,9 @@ struct pool {
 	struct pool_disk *_Atomic disks[POOL_DISKS_MAX];
 	_Atomic unsigned slot_count; /* that were ever used */
 	struct pool_disk *removed;
-	struct fiber_mutex disks_lock; /* adding and removing */
-	struct pool_disk_limits limits;
+	struct fiber_mutex disks_lock;  /* adding and removing */
+	struct pool_disk_limits limits; /* home reactor */
+	_Atomic uint64_t slow_ns;       /* of them, for all */
 	_Atomic uint64_t group_bytes;
 
 	/* Account of live data, by factor; any reactor. Home writes the shares: what each disk that
@@ -138,7 +139,8 @@ struct pool_file {
 	uint64_t id;
 	uint64_t size_bytes;
 	unsigned copy_count;
-	unsigned turn;                                  /* of reading, among equally good copies */
+	unsigned turn;  /* of reading, among equally good copies */
+	unsigned tiers; /* where further copies are wanted, as in pool_want */
 	struct pool_file_copy *copies[POOL_COPIES_MAX]; /* in the order of the row */
 	struct pool_file_copy slots[POOL_COPIES_MAX];
 	struct fiber_mutex changing; /* of the owner's reactor: one change at a time */
@@ -313,6 +315,7 @@ struct pool_place {
 	enum pool_use use;
 	uint64_t bytes;
 	unsigned copies;
+	unsigned tiers; /* as in pool_want */
 	uint64_t avoid[POOL_COPIES_MAX];
 	uint64_t tried[POOL_DISKS_MAX]; /* ids */
 	unsigned tried_count;

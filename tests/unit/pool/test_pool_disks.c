@@ -610,6 +610,39 @@ static void presses_when_copies_have_no_room(void **state)
 	pool_rig_run(*state, pressure_run);
 }
 
+/* Disk 1 is an SSD, the others are not. */
+static void tiers_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = 1};
+	struct pool_file *file;
+	unsigned added;
+
+	begin(rig, 3);
+	for (unsigned i = 0; i < 20; i++) {
+		bool ssd_first = i % 2;
+
+		want.tiers = ssd_first ? 0x21 : 0x12;
+		ASSERT(pool_file_take(rig->pool, &want, &file) == 0);
+		ASSERT((copies_of(file).disks[0] == 1) == ssd_first);
+		pool_file_set_tiers(file, ssd_first ? 0x12 : 0x21);
+		ASSERT(pool_file_add_copy(file, &added) == 0);
+		ASSERT((copies_of(file).disks[1] == 1) == !ssd_first);
+		pool_file_discard(file);
+	}
+	/* Where the tier has no room, another is as good. */
+	want.tiers = 0x1;
+	want.copies = 3;
+	ASSERT(pool_file_take(rig->pool, &want, &file) == 0 && copies_of(file).count == 3);
+	pool_file_discard(file);
+	pool_rig_close(rig);
+}
+
+static void follows_the_order_of_tiers(void **state)
+{
+	pool_rig_run(*state, tiers_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 int main(void)
@@ -623,6 +656,7 @@ int main(void)
 		TEST(refuses_bad_disks),
 		TEST(reads_rows_of_version_1),
 		TEST(admits_what_can_be_spread),
+		TEST(follows_the_order_of_tiers),
 		TEST(presses_when_copies_have_no_room),
 	};
 
