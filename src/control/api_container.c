@@ -42,23 +42,24 @@ static int choose_pool(struct api_request *request, struct node_pool **ret_pool)
 static int create_locked(struct api_request *request, const char *name)
 {
 	struct node *node = request->node;
-	struct policy_set policy = {0};
-	struct container_spec spec = {.name = name, .policy = &policy};
+	struct api_policy_subject subject = {.name = name};
+	struct container_spec spec = {.name = name, .policy = &subject.of_container};
 	struct container_info info;
-	struct node_pool *pool;
-	uint64_t id;
-	int r = choose_pool(request, &pool);
+	int r = choose_pool(request, &subject.pool);
 
 	if (r == 0)
-		r = api_policy_apply(request, pool, name, &policy, NULL);
+		r = api_policy_apply(request, &subject);
 	if (r < 0)
 		return r;
-	spec.pool_id = pool->id;
-	r = container_create_with(node->catalog, node->options.world, &spec, &id);
+	spec.pool_id = subject.pool->id;
+	r = container_create_with(node->catalog, node->options.world, &spec, &subject.container);
 	if (r == 0)
-		r = container_get(node->catalog, id, &info);
+		r = container_get(node->catalog, subject.container, &info);
 	if (r < 0)
 		return api_fail_errno(request, r, "create container", name);
+	r = api_policy_tell_pool(request, &subject);
+	if (r < 0)
+		return r;
 	request->result = container_to_json(node, &info);
 	return 0;
 }
@@ -110,6 +111,7 @@ int api_container_show(struct api_request *request)
 static int delete_locked(struct api_request *request)
 {
 	struct container_info info;
+	struct node_pool *pool;
 	int r = find(request, &info);
 
 	if (r < 0)
@@ -121,6 +123,9 @@ static int delete_locked(struct api_request *request)
 				"container '%s' is not empty", info.name);
 	if (r < 0)
 		return api_fail_errno(request, r, "delete container", info.name);
+	pool = node_pool_by_id(request->node, info.pool_id);
+	if (pool && pool->pool)
+		pool_quota_forget(pool->pool, info.id);
 	request->result = json_object();
 	return 0;
 }

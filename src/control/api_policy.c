@@ -84,49 +84,91 @@ static int change(struct api_request *request, const char *object, bool of_vdisk
 	return 0;
 }
 
-static bool sets(const struct api_request *request, enum policy_property property)
+static int refuse_problem(struct api_request *request, const struct api_policy_subject *subject,
+			  enum pool_quota_problem problem)
 {
-	enum policy_property found;
+	static const char *const causes[] = {
+		[POOL_QUOTA_FEW_DISKS] = "the pool has fewer disks than there would be copies",
+		[POOL_QUOTA_NO_TIER] = "something is reserved on a tier of which the pool has no "
+				       "disk",
+		[POOL_QUOTA_TIER_FULL] = "the disks of a tier hold less than is reserved there",
+		[POOL_QUOTA_FULL] = "the pool has no room for that beside what others have, and "
+				    "what is reserved for them",
+	};
+	static const char *const remedies[] = {
+		[POOL_QUOTA_FEW_DISKS] = "add disks: sarsen disk add; or ask for fewer copies",
+		[POOL_QUOTA_NO_TIER] = "add such a disk: sarsen disk add; or reserve elsewhere",
+		[POOL_QUOTA_TIER_FULL] = "add disks: sarsen disk add; or reserve less",
+		[POOL_QUOTA_FULL] = "reserve less, add disks, or delete what is not needed",
+	};
+
+	return api_fail(request,
+			problem == POOL_QUOTA_FULL || problem == POOL_QUOTA_TIER_FULL
+				? ERROR_NO_SPACE
+				: ERROR_INVALID_REQUEST,
+			subject->name, remedies[problem], "'%s' cannot have that: %s",
+			subject->name, causes[problem]);
+}
+
+/* Does the call ask for something that the pool must have? */
+static bool asks_of_pool(const struct api_request *request)
+{
 	const char *name;
 	json_t *value;
 
 	json_object_foreach(json_object_get(request->params, "set"), name, value)
 	{
-		if (policy_find(name, &found) == 0 && found == property)
+		if (strcmp(name, "replication_factor") == 0 ||
+		    strncmp(name, "min_reserved", strlen("min_reserved")) == 0)
 			return true;
 	}
 	return false;
 }
 
-/* More copies than disks could never be had. */
-static int check_factor(struct api_request *request, const struct node_pool *pool,
-			const char *object, unsigned factor)
+static int check_pool(struct api_request *request, const struct api_policy_subject *subject,
+		      struct container_policy *policy)
 {
-	_cleanup_free_ struct pool_disk_info *infos = NULL;
-	size_t count;
+	const struct node_pool *pool = subject->pool;
+	enum pool_quota_problem problem;
+	int r;
 
-	if (factor <= 1 || !pool || !pool->pool || !sets(request, POLICY_REPLICATION_FACTOR))
-		return 0;
-	if (node_disk_list((struct node_pool *)pool, &infos, &count) < 0 || count >= factor)
-		return 0;
-	return api_fail(request, ERROR_INVALID_REQUEST, object, "add disks first: sarsen disk add",
-			"'%s': %u copies need as many disks, and pool '%s' has %zu", object, factor,
-			pool->name, count);
+	if (!pool || !pool->pool)
+		return api_fail_errno(request, pool ? pool->error : -ENODEV, "use the pool of",
+				      subject->name);
+	if (subject->of_vdisk) /* what is reserved is the container's */
+		for (unsigned i = 0; i <= POLICY_TIER_COUNT; i++)
+			policy->values[POLICY_MIN_RESERVED + i] = 0;
+	r = pool_quota_check(pool->pool, subject->container, policy, &problem);
+	if (r < 0)
+		return api_fail_errno(request, r, "check the policy of", subject->name);
+	return problem == POOL_QUOTA_FINE ? 0 : refuse_problem(request, subject, problem);
 }
 
-int api_policy_apply(struct api_request *request, const struct node_pool *pool, const char *object,
-		     struct policy_set *of_container, struct policy_set *of_vdisk)
+int api_policy_apply(struct api_request *request, struct api_policy_subject *subject)
 {
 	struct container_policy policy;
 	struct policy_conflict conflict;
-	int r = change(request, object, of_vdisk, of_vdisk ? of_vdisk : of_container);
+	int r = change(request, subject->name, subject->of_vdisk != NULL,
+		       subject->of_vdisk ? subject->of_vdisk : &subject->of_container);
 
 	if (r < 0)
 		return r;
-	policy_merge(of_container, of_vdisk, &policy);
+	policy_merge(&subject->of_container, subject->of_vdisk, &policy);
 	if (!policy_is_sound(&policy, &conflict))
-		return refuse_conflict(request, object, &conflict);
-	return check_factor(request, pool, object, (unsigned)policy.replication_factor);
+		return refuse_conflict(request, subject->name, &conflict);
+	return asks_of_pool(request) ? check_pool(request, subject, &policy) : 0;
+}
+
+int api_policy_tell_pool(struct api_request *request, const struct api_policy_subject *subject)
+{
+	struct container_policy policy;
+	int r;
+
+	policy_merge(&subject->of_container, NULL, &policy);
+	if (!subject->pool || !subject->pool->pool)
+		return 0; /* it reads the rows when it is opened */
+	r = pool_quota_set(subject->pool->pool, subject->container, &policy);
+	return r < 0 ? api_fail_errno(request, r, "apply the policy of", subject->name) : 0;
 }
 
 static int find_container(struct api_request *request, const char *name,
@@ -163,23 +205,26 @@ int api_container_get(struct api_request *request)
 static int set_container_locked(struct api_request *request, const char *name)
 {
 	struct node *node = request->node;
+	struct api_policy_subject subject = {.name = name};
 	struct container_info info;
-	struct policy_set set;
 	int r = find_container(request, name, &info);
 
 	if (r < 0)
 		return r;
-	r = container_get_policy(node->catalog, info.id, &set);
+	subject.pool = node_pool_by_id(node, info.pool_id);
+	subject.container = info.id;
+	r = container_get_policy(node->catalog, info.id, &subject.of_container);
 	if (r < 0)
 		return api_fail_errno(request, r, "read the policy of", name);
-	r = api_policy_apply(request, node_pool_by_id(node, info.pool_id), name, &set, NULL);
+	r = api_policy_apply(request, &subject);
 	if (r < 0)
 		return r;
-	r = container_put_policy(node->catalog, info.id, &set);
+	r = container_put_policy(node->catalog, info.id, &subject.of_container);
 	if (r < 0)
 		return api_fail_errno(request, r, "change the policy of", name);
+	r = api_policy_tell_pool(request, &subject);
 	node_factors_changed(node, info.id);
-	return show_now(request, name, info.id, 0);
+	return r < 0 ? r : show_now(request, name, info.id, 0);
 }
 
 int api_container_set(struct api_request *request)
@@ -205,22 +250,27 @@ int api_vdisk_get(struct api_request *request)
 static int set_vdisk(struct api_request *request, const struct node_vdisk *vdisk)
 {
 	struct node *node = request->node;
-	struct policy_set of_container, of_vdisk;
-	int r = container_get_policy(node->catalog, vdisk->info.container_id, &of_container);
+	struct policy_set of_vdisk;
+	struct api_policy_subject subject = {
+		.name = vdisk->name,
+		.pool = node_pool_by_id(node, vdisk->info.pool_id),
+		.container = vdisk->info.container_id,
+		.of_vdisk = &of_vdisk,
+	};
+	int r = container_get_policy(node->catalog, subject.container, &subject.of_container);
 
 	if (r == 0)
 		r = policy_get_vdisk(node->catalog, vdisk->info.id, &of_vdisk);
 	if (r < 0)
 		return api_fail_errno(request, r, "read the policy of", vdisk->name);
-	r = api_policy_apply(request, node_pool_by_id(node, vdisk->info.pool_id), vdisk->name,
-			     &of_container, &of_vdisk);
+	r = api_policy_apply(request, &subject);
 	if (r < 0)
 		return r;
 	r = policy_put_vdisk(node->catalog, vdisk->info.id, &of_vdisk);
 	if (r < 0)
 		return api_fail_errno(request, r, "change the policy of", vdisk->name);
-	node_factors_changed(node, vdisk->info.container_id);
-	return show_now(request, vdisk->name, vdisk->info.container_id, vdisk->info.id);
+	node_factors_changed(node, subject.container);
+	return show_now(request, vdisk->name, subject.container, vdisk->info.id);
 }
 
 int api_vdisk_set(struct api_request *request)

@@ -32,10 +32,18 @@ int api_begin_open(struct api_request *request, const char *name, bool is_job,
 /* What went wrong with an object, in a few words: "its structure on disk is damaged". */
 const char *api_error_text(int error);
 
-/* What a call's parameter "set" sets, over what was set before; refuses what cannot be had. `vdisk`
- * NULL: for a container. */
-int api_policy_apply(struct api_request *request, const struct node_pool *pool, const char *object,
-		     struct policy_set *of_container, struct policy_set *of_vdisk);
+/* Whose policy a call changes. */
+struct api_policy_subject {
+	const char *name;
+	struct node_pool *pool; /* NULL: not known */
+	uint64_t container;     /* 0: to be made */
+	struct policy_set of_container;
+	struct policy_set *of_vdisk; /* NULL: it is the container's */
+};
+/* What the call's parameter "set" sets, over what was set before; refuses what cannot be had. */
+int api_policy_apply(struct api_request *request, struct api_policy_subject *subject);
+/* After it was committed: the pool knows it too. */
+int api_policy_tell_pool(struct api_request *request, const struct api_policy_subject *subject);
 
 api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
 api_handler api_container_create, api_container_list, api_container_show, api_container_delete,

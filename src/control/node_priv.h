@@ -21,6 +21,7 @@
 #include "control/params.h"
 #include "pool/container.h"
 #include "pool/pool_disk.h"
+#include "pool/pool_quota.h"
 #include "reactor/fiber.h"
 #include "vdisk/vdisk.h"
 

@@ -110,7 +110,10 @@ int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct 
 	fiber_mutex_init(&pool->disks_lock);
 	pool_wait_init(pool);
 	pool_keeper_init(pool);
+	list_init(&pool->quotas);
 	r = open_at(pool);
+	if (r == 0)
+		r = pool_quotas_open(pool);
 	if (r) {
 		pool_close(pool);
 		return r;
@@ -126,6 +129,7 @@ void pool_close(struct pool *pool)
 	reactor_assert_home(pool->home);
 	pool_keeper_stop(pool);
 	pool_wait_done(pool);
+	pool_quotas_close(pool);
 	pool_disks_done(pool);
 	free(pool);
 }

@@ -41,12 +41,21 @@ static unsigned effective(struct pool *pool, unsigned factor)
 	return MAX(MIN(factor, atomic_load(&pool->share_count)), 1u);
 }
 
-static void get_demand(struct pool *pool, struct demand *ret_demand)
+/* Room that pool_quota.c holds for containers. */
+static uint64_t held_of(struct pool *pool, unsigned factor)
+{
+	int64_t held = atomic_load(&pool->held[factor]);
+
+	return held > 0 ? (uint64_t)held : 0;
+}
+
+static void get_demand(struct pool *pool, bool with_held, struct demand *ret_demand)
 {
 	*ret_demand = (struct demand){0};
 	for (unsigned f = 1; f <= FACTORS; f++)
-		ret_demand->bytes[effective(pool, f)] +=
-			live_of(pool, f) + atomic_load(&pool->admitted[f]);
+		ret_demand->bytes[effective(pool, f)] += live_of(pool, f) +
+							 atomic_load(&pool->admitted[f]) +
+							 (with_held ? held_of(pool, f) : 0);
 }
 
 /* What the disks hold of bytes of which none may be twice on one. */
@@ -86,16 +95,21 @@ static bool fits(struct pool *pool, const struct demand *demand)
 	return true;
 }
 
-int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes)
+bool pool_admit_fits(struct pool *pool, bool with_held)
 {
 	struct demand demand;
 
+	get_demand(pool, with_held, &demand);
+	return fits(pool, &demand);
+}
+
+int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes)
+{
 	ASSERT(factor > 0 && factor <= FACTORS);
 	if (pool_state_writable(pool) < 0)
 		return -EROFS;
 	atomic_fetch_add(&pool->admitted[factor], bytes);
-	get_demand(pool, &demand);
-	if (fits(pool, &demand))
+	if (pool_admit_fits(pool, true))
 		return 0;
 	pool_admit_return(pool, factor, bytes);
 	return -ENOSPC;

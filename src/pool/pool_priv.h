@@ -93,10 +93,12 @@ struct pool {
 	 * counts may hold of it. pool_admit.c */
 	_Atomic uint64_t admitted[POOL_FACTOR_MAX + 1];
 	_Atomic int64_t live[POOL_FACTOR_MAX + 1];
+	_Atomic int64_t held[POOL_FACTOR_MAX + 1]; /* room that pool_quota.c keeps for containers */
 	_Atomic uint64_t shares[POOL_DISKS_MAX];
 	_Atomic unsigned share_count;
 
 	/* Home reactor. */
+	struct list quotas; /* pool_quota.c */
 	unsigned spares_ahead;
 	uint64_t last_take_ns;
 	uint64_t takes; /* counts them: what is drawn at random follows from it */
@@ -244,6 +246,7 @@ uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_st
 bool pool_space_counts(const struct pool_disk *disk);
 
 /* Admission (pool_admit.c). Any reactor. */
+bool pool_admit_fits(struct pool *pool, bool with_held); /* what is there now */
 unsigned pool_admit_largest_factor(const struct pool *pool);      /* of what is live or admitted */
 void pool_admit_get(struct pool *pool, struct pool_space *space); /* live, admitted, limit */
 
@@ -347,3 +350,7 @@ int pool_directory_rename_label(const char *directory, const char *from, const c
 int pool_directory_check_capacity(const char *directory, uint64_t capacity_bytes); /* -ENOSPC */
 /* As pool_spec says: -EINVAL, -ENAMETOOLONG. */
 int pool_directory_check_name(const char *directory);
+
+/* Quotas of containers (pool_quota.c). From a fiber of the home reactor. */
+int pool_quotas_open(struct pool *pool);
+void pool_quotas_close(struct pool *pool);

@@ -57,7 +57,7 @@ static void account(struct vdisk *vdisk, int64_t slots)
 	if (slots < 0 && (uint64_t)-slots > vdisk->accounted_slots)
 		slots = -(int64_t)vdisk->accounted_slots;
 	vdisk->accounted_slots += (uint64_t)slots;
-	pool_account_live(vdisk->pool, vdisk->factor, slots * (int64_t)BLOCK_BYTES);
+	pool_quota_account_live(vdisk->quota, vdisk->factor, slots * (int64_t)BLOCK_BYTES);
 }
 
 /* Without memory for the note, or for the set, only another count can tell the truth. */

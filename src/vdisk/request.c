@@ -70,7 +70,7 @@ void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struc
 
 int vdisk_admit(struct vdisk *vdisk, uint64_t bytes)
 {
-	int r = bytes ? pool_admit(vdisk->pool, vdisk->factor, bytes) : 0;
+	int r = bytes ? pool_quota_admit(vdisk->quota, vdisk->factor, bytes) : 0;
 
 	if (r == 0)
 		vdisk->admitted_bytes += bytes;
@@ -82,7 +82,7 @@ void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes)
 	ASSERT(bytes <= vdisk->admitted_bytes);
 	vdisk->admitted_bytes -= bytes;
 	if (bytes)
-		pool_admit_return(vdisk->pool, vdisk->factor, bytes);
+		pool_quota_admit_return(vdisk->quota, vdisk->factor, bytes);
 }
 
 static void give_back_admission(struct vdisk *vdisk, struct vdisk_request *state)

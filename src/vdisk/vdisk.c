@@ -140,8 +140,9 @@ static void vdisk_free(struct vdisk *vdisk)
 	for (unsigned layer = 0; layer < 2; layer++)
 		vdisk_admit_return(vdisk, vdisk->admitted[layer]);
 	if (vdisk->factor)
-		pool_account_live(vdisk->pool, vdisk->factor,
+		pool_quota_account_live(vdisk->quota, vdisk->factor,
 				  -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+	pool_quota_close(vdisk->quota);
 	map_done(&vdisk->map);
 	egroup_store_close(vdisk->store);
 	free(vdisk->orphans.items);
@@ -156,14 +157,16 @@ static void init_volume(struct vdisk *vdisk)
 	vdisk->volume.physical_block_bytes = BLOCK_BYTES;
 }
 
-/* Copies of its data, as the policy of vDisk and container says. */
-static int read_factor(struct vdisk *vdisk)
+/* Its container's quota, and copies of its data as the policy of vDisk and container says. */
+static int open_policy(struct vdisk *vdisk)
 {
 	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
 	int r = policy ? container_policy_get(vdisk->catalog, vdisk->row.container, vdisk->row.id,
 					      policy)
 		       : -ENOMEM;
 
+	if (r == 0)
+		r = pool_quota_open(vdisk->pool, vdisk->row.container, &vdisk->quota);
 	if (r == 0)
 		vdisk->factor = (unsigned)policy->replication_factor;
 	return r;
@@ -177,11 +180,11 @@ static int open_parts(struct vdisk *vdisk)
 		return -ENOENT;
 	if (vdisk->row.pool != pool_id(vdisk->pool))
 		return -ENODEV;
-	r = read_factor(vdisk);
+	r = open_policy(vdisk);
 	if (r < 0)
 		return r;
 	vdisk->accounted_slots = vdisk->row.live_slots;
-	pool_account_live(vdisk->pool, vdisk->factor,
+	pool_quota_account_live(vdisk->quota, vdisk->factor,
 			  (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	vdisk->tail_limit = vdisk_tail_limit(vdisk);
 	r = egroup_store_open(vdisk->pool, vdisk->row.id, vdisk->factor, &vdisk->store);

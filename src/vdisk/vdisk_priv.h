@@ -4,6 +4,7 @@
 #include "base/histogram.h"
 #include "block/range_lock.h"
 #include "egroup/store.h"
+#include "pool/pool_quota.h"
 #include "vdisk/log.h"
 #include "vdisk/map.h"
 #include "vdisk/rows.h"
@@ -39,6 +40,7 @@ struct vdisk {
 	struct reactor *reactor;
 	struct world *world;
 	struct pool *pool;
+	struct pool_quota *quota; /* of its container */
 	unsigned factor; /* copies of its data, as it is accounted; 0 = not yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;

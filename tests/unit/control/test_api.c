@@ -581,6 +581,20 @@ static void policies_are_kept(void **state)
 	BAD(ERROR_NOT_FOUND, "vdisk.get", "{\"name\": \"c/x\"}");
 	BAD(ERROR_NOT_FOUND, "vdisk.set",
 	    "{\"name\": \"c/x\", \"set\": {\"stripe_width\": 1}}");
+	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"replication_factor\": 2"));
+	BAD(ERROR_INVALID_REQUEST, "vdisk.set", SET_DISK("\"replication_factor\": 3"));
+	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"min_reserved_hdd\": \"1M\""));
+	BAD(ERROR_NO_SPACE, "container.set",
+	    SET("\"min_reserved\": \"1G\", \"max_capacity\": null"));
+	GOOD("container.set", SET("\"min_reserved\": \"500M\""));
+	BAD(ERROR_NO_SPACE, "container.create",
+	    "{\"name\": \"e\", \"set\": {\"min_reserved\": \"500M\"}}");
+	GOOD("container.set", SET("\"min_reserved\": \"400M\""));
+	GOOD("container.create",
+	     "{\"name\": \"e\", \"set\": {\"min_reserved\": \"450M\"}}");
+	BAD(ERROR_NO_SPACE, "container.set", SET("\"min_reserved\": \"500M\""));
+	GOOD("container.delete", "{\"name\": \"e\"}");
+	GOOD("container.set", SET("\"min_reserved\": \"500M\""));
 	GOOD("container.create",
 	     "{\"name\": \"e\", \"set\": {\"tier_order_random\": \"hdd,ssd\"}}");
 	BAD(ERROR_INVALID_REQUEST, "container.create",

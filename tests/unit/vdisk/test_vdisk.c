@@ -13,6 +13,8 @@
 
 #include "base/reached.h"
 #include "egroup/store.h"
+#include "pool/container.h"
+#include "pool/pool_quota.h"
 #include "engine_rig.h"
 
 #define SIZE (256 * MIB)
@@ -176,6 +178,64 @@ static int delete_it(struct engine_rig *rig)
 	assert_int_equal(engine_rig_open_vdisk(rig), -ENOENT);
 	engine_rig_stop(rig);
 	return 0;
+}
+
+static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
+{
+	struct policy_set set = {0};
+	struct container_policy policy;
+
+	assert_int_equal(policy_set_put(&set, property, value), 0);
+	assert_int_equal(container_put_policy(rig->catalog, rig->container_id, &set), 0);
+	policy_merge(&set, NULL, &policy);
+	assert_int_equal(pool_quota_set(rig->pool, rig->container_id, &policy), 0);
+}
+
+/* Whole MiB. */
+static int try_put(struct engine_rig *rig, uint64_t offset, size_t length)
+{
+	void *buffer = pages(MIB, 7);
+	int r = 0;
+
+	for (uint64_t end = offset + length; r == 0 && offset < end; offset += MIB)
+		r = block_io(rig->volume, BLOCK_WRITE, 0, buffer, MIB, offset);
+	free(buffer);
+	return r;
+}
+
+static struct pool_quota_info quota(struct engine_rig *rig)
+{
+	struct pool_quota_info info;
+
+	assert_int_equal(pool_quota_get(rig->pool, rig->container_id, &info), 0);
+	return info;
+}
+
+/* Writes beyond the capacity fail, like in a full pool; overwriting and unmapping go on. */
+static int fill_container(struct engine_rig *rig)
+{
+	unsigned written = 0;
+
+	bring_up(rig);
+	set_policy(rig, POLICY_MAX_CAPACITY, 32 * MIB);
+	while (written < 64 && try_put(rig, written * MIB, MIB) == 0)
+		written++;
+	assert_in_range(written, 30, 32); /* the map takes some */
+	assert_int_equal(try_put(rig, 100 * MIB, MIB), -ENOSPC);
+	expect(rig, 0, MIB, 7); /* and its map is in memory: it is known not to grow */
+	assert_int_equal(try_put(rig, 0, MIB), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 8 * MIB, 0), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	assert_int_equal(try_put(rig, 100 * MIB, 4 * MIB), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY, 100 * MIB);
+	assert_int_equal(try_put(rig, 110 * MIB, 30 * MIB), 0);
+	/* As after a restart. */
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(quota(rig).taken, 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_in_range(quota(rig).taken, 50 * MIB, 66 * MIB);
+	assert_int_equal(try_put(rig, 150 * MIB, 60 * MIB), -ENOSPC);
+	return shut_down(rig);
 }
 
 #define MANY 300
@@ -420,6 +480,12 @@ static void test_overwrite(void **state)
 	run(overwrite_for_long);
 }
 
+static void test_full_container(void **state)
+{
+	(void)state;
+	run(fill_container);
+}
+
 static void test_delete(void **state)
 {
 	(void)state;
@@ -480,6 +546,7 @@ int main(void)
 		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
 		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
 		cmocka_unit_test(test_many_files),     cmocka_unit_test(test_damaged_headers),
+		cmocka_unit_test(test_full_container),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The account of containers within their pool's.
+ *
+ * What a container has taken is not kept as such, but as what is left of each limit:
+ * left = capacity - taken, and for each number of copies room = reserved - taken, where only the
+ * container's own factor has something reserved. Every change, of the limit or of what is taken, is
+ * one atomic addition. The pool holds the sum of what is positive of the rooms: each addition
+ * returns what was before, so that the parts by which that sum changes add up exactly, whatever
+ * happens at the same time.
+ *
+ * Invariants
+ *  1. pool->held[f] = the sum over the quotas of max(0, room[f]), once all calls have returned.
+ *  2. An admission never ends with taken > capacity; it may when a capacity was lowered.
+ *  3. Room that is held for a container is, on the way to being admitted, first admitted and then
+ *     held no more: nobody else can take it in between.
+ *
+ * Quotas live on the pool's home reactor, where they are found, made and freed; their counters are
+ * changed from any reactor.
+ */
+#include "pool/pool_quota.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "pool/container.h"
+#include "pool/pool_priv.h"
+
+#define UNLIMITED (INT64_MAX / 2) /* far from what would overflow */
+
+struct pool_quota {
+	struct list_node link;
+	struct pool *pool;
+	uint64_t container;
+	_Atomic unsigned users;
+	_Atomic int64_t left;
+	_Atomic int64_t room[POOL_FACTOR_MAX + 1];
+	/* Home: what is set. */
+	int64_t capacity, reserved;
+	unsigned factor;
+};
+
+struct call {
+	struct pool *pool;
+	uint64_t container;
+	const struct container_policy *policy;
+	struct pool_quota *quota;
+	struct pool_quota_info *info;
+	enum pool_quota_problem problem;
+};
+
+static int carry(struct pool *pool, int (*fn)(void *arg), struct call *call)
+{
+	ASSERT(fiber_current());
+	call->pool = pool;
+	return fiber_call(pool->home, FIBER_CONTROL, fn, call);
+}
+
+/* Adds to the room of one factor; by how much less is held then. */
+static int64_t add_room(struct pool_quota *quota, unsigned factor, int64_t bytes)
+{
+	int64_t before = atomic_fetch_add(&quota->room[factor], bytes);
+	int64_t freed = MAX(before, (int64_t)0) - MAX(before + bytes, (int64_t)0);
+
+	if (freed)
+		atomic_fetch_sub(&quota->pool->held[factor], freed);
+	return freed;
+}
+
+static int64_t take_room(struct pool_quota *quota, int64_t bytes)
+{
+	int64_t freed = 0;
+
+	for (unsigned f = 1; f <= POOL_FACTOR_MAX; f++)
+		freed += add_room(quota, f, -bytes);
+	return freed;
+}
+
+int pool_quota_admit(struct pool_quota *quota, unsigned factor, uint64_t bytes)
+{
+	struct pool *pool = quota->pool;
+	int64_t wanted = (int64_t)bytes, own;
+
+	ASSERT(factor > 0 && factor <= POOL_FACTOR_MAX && wanted >= 0);
+	if (pool_state_writable(pool) < 0)
+		return -EROFS;
+	if (atomic_fetch_sub(&quota->left, wanted) < wanted) {
+		atomic_fetch_add(&quota->left, wanted);
+		return -ENOSPC;
+	}
+	atomic_fetch_add(&pool->admitted[factor], bytes);
+	own = take_room(quota, wanted);
+	/* What was kept for it, it gets even where others have too much. */
+	if (pool_admit_fits(pool, own < wanted))
+		return 0;
+	pool_quota_admit_return(quota, factor, bytes);
+	return -ENOSPC;
+}
+
+void pool_quota_admit_return(struct pool_quota *quota, unsigned factor, uint64_t bytes)
+{
+	(void)take_room(quota, -(int64_t)bytes);
+	atomic_fetch_add(&quota->left, (int64_t)bytes);
+	pool_admit_return(quota->pool, factor, bytes);
+}
+
+void pool_quota_account_live(struct pool_quota *quota, unsigned factor, int64_t bytes)
+{
+	atomic_fetch_sub(&quota->left, bytes);
+	if (bytes < 0)
+		(void)take_room(quota, bytes);
+	pool_account_live(quota->pool, factor, bytes);
+	if (bytes > 0)
+		(void)take_room(quota, bytes);
+}
+
+static struct pool_quota *find(struct pool *pool, uint64_t container)
+{
+	struct pool_quota *quota;
+
+	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
+		if (quota->container == container)
+			return quota;
+	return NULL;
+}
+
+static void apply(struct pool_quota *quota, int64_t capacity, int64_t reserved, unsigned factor)
+{
+	atomic_fetch_add(&quota->left, capacity - quota->capacity);
+	(void)add_room(quota, quota->factor, -quota->reserved);
+	(void)add_room(quota, factor, reserved);
+	quota->capacity = capacity;
+	quota->reserved = reserved;
+	quota->factor = factor;
+}
+
+static struct pool_quota *add(struct pool *pool, uint64_t container)
+{
+	struct pool_quota *quota = calloc(1, sizeof(*quota));
+
+	if (!quota)
+		return NULL;
+	quota->pool = pool;
+	quota->container = container;
+	quota->factor = 1;
+	quota->capacity = UNLIMITED;
+	atomic_init(&quota->left, UNLIMITED);
+	list_push_back(&pool->quotas, &quota->link);
+	return quota;
+}
+
+static void drop(struct pool_quota *quota)
+{
+	list_remove(&quota->link);
+	free(quota);
+}
+
+/* Bits of the tiers that disks have. */
+static unsigned tiers_of(struct pool *pool)
+{
+	struct pool_disk *disk;
+	unsigned tiers = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	tiers |= 1u << pool_tier_number(disk->row.tier);
+	return tiers;
+}
+
+static void apply_policy(struct pool_quota *quota, const struct container_policy *policy)
+{
+	uint64_t capacity = policy_capacity(policy, tiers_of(quota->pool));
+	uint64_t reserved = MIN(policy_reserved(policy), (uint64_t)UNLIMITED);
+
+	apply(quota, (int64_t)MIN(capacity, (uint64_t)UNLIMITED), (int64_t)reserved,
+	      (unsigned)policy->replication_factor);
+}
+
+static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
+{
+	struct container_policy policy;
+	struct pool_quota *quota;
+	int r = container_policy_get(pool->catalog, container, 0, &policy);
+
+	if (r < 0)
+		return r;
+	quota = find(pool, container);
+	if (!quota) { /* or another was quicker, and knows what is set now */
+		quota = add(pool, container);
+		if (!quota)
+			return -ENOMEM;
+		apply_policy(quota, &policy);
+	}
+	*ret_quota = quota;
+	return 0;
+}
+
+int pool_quotas_open(struct pool *pool)
+{
+	_cleanup_free_ struct container_info *infos = NULL;
+	struct pool_quota *quota;
+	size_t count = 0;
+	int r = container_list(pool->catalog, &infos, &count);
+
+	/* Their vDisks are served as far as they can be: pool_quota_open(). */
+	if (r == -EUCLEAN)
+		return 0;
+	for (size_t i = 0; r == 0 && i < count; i++)
+		if (infos[i].pool_id == pool->id)
+			r = load(pool, infos[i].id, &quota);
+	return r;
+}
+
+void pool_quotas_close(struct pool *pool)
+{
+	struct pool_quota *quota;
+
+	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link) {
+		ASSERT(atomic_load(&quota->users) == 0);
+		drop(quota);
+	}
+}
+
+static int open_at_home(void *arg)
+{
+	struct call *call = arg;
+	int r = 0;
+
+	call->quota = find(call->pool, call->container);
+	if (!call->quota)
+		r = load(call->pool, call->container, &call->quota);
+	if (r == 0)
+		atomic_fetch_add(&call->quota->users, 1);
+	return r;
+}
+
+int pool_quota_open(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
+{
+	struct call call = {.container = container};
+	int r = carry(pool, open_at_home, &call);
+
+	if (r == 0)
+		*ret_quota = call.quota;
+	return r;
+}
+
+void pool_quota_close(struct pool_quota *quota)
+{
+	unsigned before;
+
+	if (!quota)
+		return;
+	before = atomic_fetch_sub(&quota->users, 1);
+	ASSERT(before > 0);
+}
+
+static int set_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota = find(call->pool, call->container);
+
+	if (!quota)
+		quota = add(call->pool, call->container);
+	if (!quota)
+		return -ENOMEM;
+	apply_policy(quota, call->policy);
+	return 0;
+}
+
+int pool_quota_set(struct pool *pool, uint64_t container, const struct container_policy *policy)
+{
+	struct call call = {.container = container, .policy = policy};
+
+	return carry(pool, set_at_home, &call);
+}
+
+static int forget_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota = find(call->pool, call->container);
+
+	if (!quota)
+		return 0;
+	apply(quota, UNLIMITED, 0, 1);
+	if (atomic_load(&quota->users) == 0)
+		drop(quota);
+	return 0;
+}
+
+void pool_quota_forget(struct pool *pool, uint64_t container)
+{
+	struct call call = {.container = container};
+
+	(void)carry(pool, forget_at_home, &call); /* is 0 */
+}
+
+static int get_at_home(void *arg)
+{
+	struct call *call = arg;
+	const struct pool_quota *quota = find(call->pool, call->container);
+	int64_t taken;
+
+	if (!quota)
+		return -ENOENT;
+	taken = quota->capacity - atomic_load(&((struct pool_quota *)quota)->left);
+	*call->info = (struct pool_quota_info){
+		.taken = (uint64_t)MAX(taken, (int64_t)0),
+		.capacity = quota->capacity == UNLIMITED ? POLICY_NONE : (uint64_t)quota->capacity,
+		.reserved = (uint64_t)quota->reserved,
+	};
+	return 0;
+}
+
+int pool_quota_get(struct pool *pool, uint64_t container, struct pool_quota_info *ret_info)
+{
+	struct call call = {.container = container, .info = ret_info};
+
+	return carry(pool, get_at_home, &call);
+}
+
+/* Of the disks that count, in that tier; every copy of what is reserved there takes some. */
+static uint64_t tier_capacity(struct pool *pool, unsigned tier)
+{
+	struct pool_disk *disk;
+	uint64_t bytes = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (pool_tier_number(disk->row.tier) == tier)
+		bytes += atomic_load(&disk->capacity);
+	return bytes;
+}
+
+static enum pool_quota_problem check_tiers(struct pool *pool, const struct container_policy *policy)
+{
+	unsigned tiers = tiers_of(pool);
+
+	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++) {
+		uint64_t bytes = policy->values[POLICY_MIN_RESERVED_SSD + tier];
+
+		if (bytes == 0)
+			continue;
+		if (!(tiers >> tier & 1))
+			return POOL_QUOTA_NO_TIER;
+		if (bytes > tier_capacity(pool, tier) / policy->replication_factor)
+			return POOL_QUOTA_TIER_FULL;
+	}
+	return POOL_QUOTA_FINE;
+}
+
+static unsigned disk_count(struct pool *pool)
+{
+	struct pool_disk *disk;
+	unsigned count = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	count += pool_disk_state_of(disk) != POOL_DISK_FAILED;
+	return count;
+}
+
+/* Whether the pool still holds all when this quota, or a new one, is as the policy says: tried, and
+ * then taken back. Meanwhile others may be refused what would have fitted. */
+static bool has_room(struct pool *pool, struct pool_quota *quota,
+		     const struct container_policy *policy)
+{
+	int64_t capacity = quota->capacity, reserved = quota->reserved;
+	unsigned factor = quota->factor;
+	bool fits;
+
+	/* To reserve no more than now is fine even in a pool that is too full. */
+	if ((int64_t)policy_reserved(policy) <= reserved && policy->replication_factor <= factor)
+		return true;
+	apply_policy(quota, policy);
+	fits = policy_reserved(policy) == 0 || pool_admit_fits(pool, true);
+	apply(quota, capacity, reserved, factor);
+	return fits;
+}
+
+static int check_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota = find(call->pool, call->container), *made = NULL;
+	struct pool *pool = call->pool;
+
+	call->problem = call->policy->replication_factor > disk_count(pool)
+				? POOL_QUOTA_FEW_DISKS
+				: check_tiers(pool, call->policy);
+	if (call->problem != POOL_QUOTA_FINE)
+		return 0;
+	if (!quota)
+		quota = made = add(pool, call->container);
+	if (!quota)
+		return -ENOMEM;
+	if (!has_room(pool, quota, call->policy))
+		call->problem = POOL_QUOTA_FULL;
+	if (made)
+		drop(made);
+	return 0;
+}
+
+int pool_quota_check(struct pool *pool, uint64_t container, const struct container_policy *policy,
+		     enum pool_quota_problem *ret_problem)
+{
+	struct call call = {.container = container, .policy = policy};
+	int r = carry(pool, check_at_home, &call);
+
+	if (r == 0)
+		*ret_problem = call.problem;
+	return r;
+}
