@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite `node`: the daemon as an operator meets it.
 
-Clean start with many vDisks, restart after SIGKILL with a long log, and processor time while idle.
+Clean start with many vDisks, restart after SIGKILL with a long log, processor time while idle, and
+commits of the catalog with mirrors.
 All are absolute; for the log the time that opening the vDisk takes is measured in process.
 """
 import os
@@ -112,5 +113,18 @@ def restart(bench):
                         lower_is_better=True)
 
 
+def commit(bench, mirrors):
+    """Of two small rows; the state and all mirrors on one disk."""
+    commits = 100 if bench.quick else 500
+    seconds = []
+    for number in range(bench.pair_count):
+        result = bench.program("bench_catalog", bench.path(f"catalog-{mirrors}-{number}"),
+                               f"--mirrors={mirrors}", f"--commits={commits}")
+        seconds.append(result["seconds"] / commits * 1000)
+    return lib.make_row(f"node commit with {mirrors} mirrors of the catalog", "ms", seconds,
+                        absolute=True, lower_is_better=True)
+
+
 def run(bench):
-    return [clean_start(bench), restart(bench), idle(bench)]
+    return [clean_start(bench), restart(bench), idle(bench),
+            *(commit(bench, mirrors) for mirrors in (0, 1, 3))]
