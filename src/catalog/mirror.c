@@ -477,8 +477,8 @@ static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 	mirror->standing = mirror->joined = true;
 	mirror->offset = look.log_bytes;
 	mirror->number = look.log_number;
-	mirror->log_bytes = look.bytes - look.snapshot.bytes;
-	mirror->bytes = look.bytes;
+	mirror->log_bytes = look.frame_bytes;
+	mirror->bytes = look.snapshot.bytes + look.frame_bytes;
 	mirror->sequence = look.end.sequence;
 	mirror->made_wall_ns = look.snapshot.made_wall_ns;
 	return 0;

@@ -27,7 +27,7 @@
 #include "reactor/io.h"
 
 /* A log is left behind when it is larger than the snapshot, but not below and in any case above: */
-#define LOG_LEAST (4 * MIB)
+#define LOG_LEAST (1 * MIB)
 #define LOG_MOST  (16 * MIB)
 
 struct build {
@@ -75,6 +75,26 @@ static int replace_check(struct mirror *mirror)
 	return r == -ENOENT || r == -EAGAIN || r == -EUCLEAN ? 0 : r;
 }
 
+/* How large its log becomes before it is left behind. */
+static uint64_t log_limit(const struct mirror *mirror)
+{
+	uint64_t snapshot = mirror->bytes - MIN(mirror->bytes, mirror->log_bytes);
+
+	return MIN(MAX(snapshot, (uint64_t)LOG_LEAST), (uint64_t)LOG_MOST);
+}
+
+/* Zeros are written where frames will be: a sync then has no size and no extents to commit. */
+static int log_fill(struct build *build, struct world_file *file)
+{
+	uint64_t size = ALIGN_UP(log_limit(build->mirror), MIB);
+	int r = 0;
+
+	memset(build->buffer, 0, MIB);
+	for (uint64_t at = 0; r == 0 && at < size; at += MIB)
+		r = io_write(file, build->buffer, MIB, at);
+	return r ? r : io_sync(file);
+}
+
 static int log_create(struct build *build)
 {
 	struct mirror_path path, directory;
@@ -86,11 +106,11 @@ static int log_create(struct build *build)
 	r = mirror_file_open(path.text, WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE, &file);
 	if (r)
 		return r;
-	r = io_sync(file);
+	r = log_fill(build, file);
 	if (r == 0)
 		r = io_directory_sync(directory.text);
 	if (r) {
-		(void)io_close(file); /* it is empty */
+		(void)io_close(file); /* it holds nothing */
 		return r;
 	}
 	mirror_join(build->mirror, file, build->number);
@@ -311,12 +331,9 @@ static void build(struct mirror *mirror)
 
 static bool is_due(const struct mirror *mirror, uint64_t now_ns)
 {
-	uint64_t snapshot = mirror->bytes - MIN(mirror->bytes, mirror->log_bytes);
-
 	if (mirror->removed || mirror->abandoned || now_ns < mirror->next_try_ns)
 		return false;
-	return !mirror->standing ||
-	       mirror->log_bytes > MIN(MAX(snapshot, (uint64_t)LOG_LEAST), (uint64_t)LOG_MOST);
+	return !mirror->standing || mirror->log_bytes > log_limit(mirror);
 }
 
 static struct mirror *next_due(struct catalog *catalog)

@@ -253,6 +253,7 @@ static int log_walk(struct reading *reading, const struct content *content)
 		at += info.bytes;
 	}
 	look->log_bytes += at;
+	look->frame_bytes += at;
 	log_end(look, content->data + at, content->length - at);
 	return 0;
 }
@@ -278,7 +279,6 @@ static int log_read(struct reading *reading, uint64_t number)
 	r = content_read(path.text, 0, (size_t)LOG_BYTES_MAX, &content);
 	if (r)
 		return r;
-	look->bytes += content.length;
 	if (number != look->number && !log_follows(reading, &content)) {
 		reading->has_gap = true;
 		look->torn = true;
@@ -342,7 +342,6 @@ static int snapshot_choose(const char *directory, const struct world_names *name
 		if (r != -EUCLEAN) {
 			look->number = number;
 			look->end = look->snapshot.start;
-			look->bytes = look->snapshot.bytes;
 			break;
 		}
 	}

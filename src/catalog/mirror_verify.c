@@ -15,7 +15,9 @@
 #include "base/macros.h"
 #include "catalog/catalog_priv.h"
 
-#define TOLD_MAX 16 /* differences of a mirror that are logged one by one */
+#define TOLD_MAX       16 /* differences of a mirror that are logged one by one */
+#define QUIET_TRIES    20
+#define QUIET_PAUSE_NS (50 * NSEC_PER_MSEC)
 
 struct verify {
 	struct catalog *catalog;
@@ -128,6 +130,37 @@ static void compare(struct verify *verify)
 	}
 }
 
+static bool is_quiet(const struct verify *verify, uint64_t sequence)
+{
+	return verify->catalog->mirrors.stage == MIRRORS_IDLE &&
+	       verify->mirror->sequence == sequence;
+}
+
+/*
+ * The frames since, and what lies behind them. All that was there before a read must be in it. What
+ * is not whole is damage only when nothing was appended meanwhile.
+ */
+static int follow(struct verify *verify)
+{
+	for (unsigned i = 0; i < QUIET_TRIES; i++) {
+		uint64_t before = verify->mirror->sequence;
+		bool quiet = is_quiet(verify, before);
+		int r;
+
+		verify->look.torn = false;
+		r = mirror_follow(verify->mirror->directory, &verify->look, touch, verify);
+		if (r)
+			return r;
+		quiet = quiet && is_quiet(verify, before);
+		if (verify->look.end.sequence < before || (verify->look.torn && quiet))
+			return -EUCLEAN;
+		if (!verify->look.torn)
+			break;
+		fiber_sleep(QUIET_PAUSE_NS);
+	}
+	return 0;
+}
+
 /* -EUCLEAN and others of the mirror go to *ret_error. */
 static int verify_run(struct verify *verify, int *ret_error)
 {
@@ -139,7 +172,7 @@ static int verify_run(struct verify *verify, int *ret_error)
 	r = read_own(verify);
 	if (r)
 		return r;
-	*ret_error = mirror_follow(verify->mirror->directory, &verify->look, touch, verify);
+	*ret_error = follow(verify);
 	if (*ret_error)
 		return *ret_error == -ENOMEM || *ret_error == -ESHUTDOWN ? *ret_error : 0;
 	r = mirror_rows_settle(&verify->touched);
@@ -156,8 +189,6 @@ static int verify_mirror(struct mirror *mirror, struct catalog_verify *total)
 
 	if (r)
 		return r;
-	if (error == 0 && verify.look.end.sequence < mirror->sequence && mirror->standing)
-		error = -EUCLEAN; /* frames that were acknowledged are not there */
 	if (error == 0 && verify.differences > 0)
 		error = -EUCLEAN;
 	total->mirrors++;
