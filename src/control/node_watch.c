@@ -38,7 +38,8 @@ static void watch_state(struct node *node, struct node_pool *pool, const char *s
 
 	if (pool->seen_state && strcmp(pool->seen_state, state) == 0)
 		return;
-	if (pool->seen_state || reason != EVENT_POOL_ONLINE)
+	/* What of a pool that is degraded matters is told by its disks, and by repair. */
+	if (strcmp(state, "degraded") != 0 && (pool->seen_state || reason != EVENT_POOL_ONLINE))
 		event_emit(node->events, reason, pool->name, "the pool is %s", state);
 	pool->seen_state = state; /* one of a few constants */
 }

@@ -50,6 +50,7 @@ struct request {
 	struct load *load;
 	enum kind kind;
 	uint64_t lba;
+	uint32_t number; /* what a write writes */
 	uint32_t sectors;
 	bool in_flight;
 	bool marks; /* its blocks are busy */
@@ -170,7 +171,7 @@ static void mark(struct load *load, struct request *request)
 	memcpy(&load->maybe[first * BLOCK_SECTORS], &load->now[first * BLOCK_SECTORS],
 	       count * BLOCK_SECTORS * sizeof(*load->now));
 	for (uint32_t i = 0; i < request->sectors; i++)
-		load->maybe[request->lba + i] = request->kind == KIND_WRITE ? load->number : 0;
+		load->maybe[request->lba + i] = request->kind == KIND_WRITE ? request->number : 0;
 }
 
 static void unmark(struct load *load, struct request *request, bool answered)
@@ -214,12 +215,26 @@ static bool is_refusal(struct load *load, const struct request *request,
 	       task->sense.ascq == ASCQ_WRITE_ERROR;
 }
 
+static struct scsi_task *send_one(struct load *load, struct request *request);
+
+/* The unit had something to tell, and did nothing: as every initiator does, once more. */
+static bool again(struct load *load, struct request *request, int status,
+		  const struct scsi_task *task)
+{
+	return status == SCSI_STATUS_CHECK_CONDITION &&
+	       task->sense.key == SCSI_SENSE_UNIT_ATTENTION && send_one(load, request);
+}
+
 static void on_answer(struct iscsi_context *iscsi, int status, void *command_data, void *private)
 {
 	struct request *request = private;
 	struct load *load = request->load;
 	struct scsi_task *task = command_data;
 
+	if (again(load, request, status, task)) {
+		scsi_free_scsi_task(task);
+		return;
+	}
 	request->in_flight = false;
 	load->in_flight--;
 	unmark(load, request, status == SCSI_STATUS_GOOD);
@@ -242,7 +257,7 @@ static void on_answer(struct iscsi_context *iscsi, int status, void *command_dat
 static struct scsi_task *send_write(struct load *load, struct request *request)
 {
 	for (uint32_t i = 0; i < request->sectors; i++)
-		sector_fill(request->data + (size_t)i * SECTOR_BYTES, load->number,
+		sector_fill(request->data + (size_t)i * SECTOR_BYTES, request->number,
 			    request->lba + i);
 	return iscsi_write16_task(load->iscsi, load->lun, request->lba, request->data,
 				  request->sectors * SECTOR_BYTES, SECTOR_BYTES, 0, 0,
@@ -279,7 +294,7 @@ static void submit(struct load *load, struct request *request, bool marks)
 {
 	request->load = load;
 	request->marks = false;
-	load->number++;
+	request->number = ++load->number;
 	if (marks)
 		mark(load, request);
 	request->in_flight = true;

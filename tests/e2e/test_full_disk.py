@@ -5,80 +5,15 @@ a loop device. Another program's file takes the space; an error that ext4 is tol
 read-only, as a damaged disk would; a mount that is read-only at the start, and is made writable
 while the daemon runs, is the gentle case."""
 import os
-import subprocess
 import sys
 import time
 
 import rig
+from file_system import MIB, FileSystem, skip_without_loop
 from loads import Load
 from rig import check, run
 
-MIB = 1 << 20
 DISK_MIB = 96
-
-
-class FileSystem:
-    """An ext4 of its own, on a loop device, mounted for the pool."""
-
-    def __init__(self, directory, size):
-        self.image, self.mount_point = (os.path.join(directory, n) for n in ("fs.img", "mnt"))
-        os.mkdir(self.mount_point)
-        with open(self.image, "wb") as file:
-            file.truncate(size)
-        run(["mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", self.image])
-        self.mount()
-
-    def mount(self, *options):
-        run(["mount", "-o", ",".join(("loop", *options)), self.image, self.mount_point])
-
-    def until_free(self, *command):
-        """The kernel may still hold files of a daemon that was killed, for a moment."""
-        deadline = time.monotonic() + rig.SECONDS
-        while "busy" in (done := run([*command, self.mount_point], None)).stderr:
-            check(time.monotonic() < deadline, f"{command}: {done.stderr}")
-            time.sleep(0.1)
-        check(done.returncode == 0, f"{command}: {done.stderr}")
-
-    def device(self):
-        source = run(["findmnt", "-n", "-o", "SOURCE", self.mount_point]).stdout.strip()
-        return os.path.basename(source)
-
-    def fail(self):
-        """ext4 believes that it found an error, and goes read-only under whoever uses it."""
-        with open(f"/sys/fs/ext4/{self.device()}/trigger_fs_error", "w", encoding="utf-8") as file:
-            file.write("test")
-
-    def repair(self):
-        code = run(["e2fsck", "-fy", self.image], None).returncode
-        check(code in (0, 1), f"e2fsck: {code}")
-
-    def fill(self):
-        """Another file takes all that is left."""
-        with open(os.path.join(self.mount_point, "other"), "wb", buffering=0) as file:
-            step = 64 * MIB
-            while step >= 4096:
-                try:
-                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, step)
-                except OSError:
-                    step //= 2
-
-    def free(self):
-        os.unlink(os.path.join(self.mount_point, "other"))
-
-    def done(self):
-        subprocess.run(["umount", "-l", self.mount_point], check=False, capture_output=True)
-
-
-def skip_without_loop():
-    if os.geteuid() != 0:
-        rig.skip("root (to mount a loop device)")
-    rig.require("mkfs.ext4", "e2fsck", "mount", "umount", "losetup", "findmnt")
-    done = run(["losetup", "-f"], None)
-    if done.returncode != 0 or not os.path.exists(done.stdout.strip()):
-        rig.skip(f"a free loop device: {done.stderr.strip() or done.stdout.strip()}")
-    with open("/proc/filesystems", encoding="utf-8") as file:
-        if "ext4" not in file.read():
-            rig.skip("ext4 in this kernel")
 
 
 def with_file_system(test):
@@ -233,6 +168,6 @@ def a_file_system_mounted_read_only(daemon, system, load):
 
 
 if __name__ == "__main__":
-    skip_without_loop()
+    skip_without_loop("ext4")
     sys.exit(rig.main(a_full_file_system, a_file_system_that_found_an_error,
                       a_file_system_mounted_read_only))

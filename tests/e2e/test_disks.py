@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A pool of three disks, each a file system of its own, with two copies of everything, under a
+verified load that must not notice what happens to one of them: ext4 that finds an error and goes
+read-only, XFS that gives up (every request fails), a file system that is filled by others; then the
+disk is drained, replaced, or comes back. Needs root and loop devices."""
+import os
+import sys
+import time
+
+import rig
+from file_system import MIB, FileSystem, skip_without_loop
+from loads import Load
+from rig import check, run
+
+DISK_MIB = 96
+REFUSED = ("refused_space", "refused_read_only", "refused_error")
+
+
+def disks(daemon):
+    return {os.path.basename(os.path.dirname(row["directory"])): row
+            for row in daemon.json("disk", "list")}
+
+
+def copies(daemon):
+    return daemon.json("pool", "show", "local")["copies"]
+
+
+def url(daemon):
+    return daemon.json("vdisk", "show", "default/d")["url"]
+
+
+def wait_healthy(daemon, seconds=120):
+    """Until nothing lacks a copy and nothing is to be moved."""
+    deadline = time.monotonic() + seconds
+    while True:
+        now = copies(daemon)
+        if all(now[key] == 0 for key in ("to_copy_bytes", "degraded_bytes", "lost_bytes",
+                                         "leaving_bytes")):
+            return now
+        check(time.monotonic() < deadline, f"not healthy: {now} {daemon.json('job', 'list')}")
+        time.sleep(0.5)
+
+
+def wait_for_disk(daemon, name, states, seconds=60):
+    rig.wait_for(lambda: disks(daemon)[name]["state"] in states, f"{name} in {states}", seconds)
+
+
+def not_noticed(daemon, load, before):
+    """All that was written is there, and no request was ever refused."""
+    after = load.run("check", url(daemon))
+    for key in REFUSED:
+        check(before[key] == after[key], f"{key}: {before} {after}")
+    check(after["answered"] > before["answered"], f"no progress: {before} {after}")
+    return after
+
+
+def with_disks(test):
+    def wrapped(daemon):
+        systems = []
+        load = Load(DISK_MIB, 7)
+        try:
+            for number, kind in enumerate(("ext4", "xfs", "ext4")):
+                systems.append(FileSystem(daemon.directory, 1024 * MIB, str(number), kind))
+            paths = [os.path.join(system.mount_point, "pool") for system in systems]
+            daemon.start()
+            daemon.cli("pool", "create", "local", paths[0], "--capacity", "700M")
+            for path in paths[1:]:
+                daemon.cli("disk", "add", "local", path, "--capacity", "700M")
+            daemon.cli("container", "create", "default", "--set", "replication_factor=2")
+            daemon.cli("vdisk", "create", "default/d", f"{DISK_MIB}M")
+            daemon.cli("iscsi", "export", "default/d")
+            test(daemon, systems, load, load.run("fill", url(daemon)))
+            daemon.stop()
+        finally:
+            load.close()
+            if daemon.process.poll() is None:
+                daemon.kill()
+            for system in systems:
+                system.done()
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+def under_load(daemon, load, before, *steps):
+    """Each step in the middle of load, which goes on for a while."""
+    for step in steps:
+        load.begin("load", url(daemon))
+        time.sleep(0.7)
+        step()
+        time.sleep(2)
+        load.begin("check", url(daemon))
+        load.end()
+        load.end()
+    return not_noticed(daemon, load, before)
+
+
+@with_disks
+def a_disk_is_drained_and_removed(daemon, systems, load, before):
+    check(all(row["files"] > 0 for row in disks(daemon).values()), f"spread: {disks(daemon)}")
+    # The first disk of the pool may go as any other.
+    under_load(daemon, load, before,
+               lambda: daemon.cli("disk", "drain", disks(daemon)["mnt0"]["directory"]))
+    wait_healthy(daemon)
+    check(disks(daemon)["mnt0"]["state"] == "drained", f"{disks(daemon)['mnt0']}")
+    directory = disks(daemon)["mnt0"]["directory"]
+    daemon.cli("disk", "remove", directory, "--yes")
+    check("mnt0" not in disks(daemon), "the disk is still listed")
+    systems[0].until_free("umount")
+    daemon.kill()
+    daemon.start()
+    not_noticed(daemon, load, under_load(daemon, load, before))
+
+
+@with_disks
+def a_disk_becomes_read_only_and_is_replaced(daemon, systems, load, before):
+    under_load(daemon, load, before, systems[2].fail)
+    wait_for_disk(daemon, "mnt2", ("read-only", "failed"))
+    check(daemon.cli("health", expect=11).stdout.find("mnt2") >= 0, "health says nothing")
+    systems.append(FileSystem(daemon.directory, 1024 * MIB, "3", "ext4"))
+    old = disks(daemon)["mnt2"]["directory"]
+    daemon.cli("disk", "replace", old, os.path.join(systems[3].mount_point, "pool"),
+               "--capacity", "700M")
+    wait_healthy(daemon)
+    check(disks(daemon)["mnt3"]["files"] > 0, "nothing is on the new disk")
+    daemon.cli("disk", "remove", old, "--yes")
+    under_load(daemon, load, before)
+    reasons = [event["reason"] for event in daemon.json("event", "list")]
+    check("disk-trouble" in reasons and "pool-healthy" in reasons, f"events: {reasons}")
+
+
+@with_disks
+def a_disk_vanishes_and_comes_back(daemon, systems, load, before):
+    under_load(daemon, load, before, systems[1].vanish)
+    wait_for_disk(daemon, "mnt1", ("missing", "suspect", "failed", "read-only"))
+    # The daemon dies and starts while it is away.
+    load.begin("load", url(daemon))
+    time.sleep(0.7)
+    daemon.kill()
+    load.end("lost")
+    daemon.start()
+    systems[1].done()
+    load.run("check", url(daemon))
+    systems[1].come_back()
+    daemon.cli("disk", "restore", disks(daemon)["mnt1"]["directory"])
+    wait_for_disk(daemon, "mnt1", ("online",), 120)
+    wait_healthy(daemon)
+    daemon.cli("iscsi", "unexport", "default/d")
+    report = daemon.json("vdisk", "check", "default/d", "--data")["result"]
+    bad = report["bad_pages"] + report["bad_blocks"] + report["missing_live_blocks"]
+    check(bad == 0, f"vdisk check: {report}")
+
+
+@with_disks
+def others_fill_a_disk(daemon, systems, load, before):
+    under_load(daemon, load, before, systems[0].fill)
+    systems[0].free()
+    under_load(daemon, load, before)
+    wait_healthy(daemon)
+
+
+def refusals(daemon):
+    """What cannot be done is refused, with a reason and a remedy."""
+    daemon.start()
+    daemon.make_pool("1G")
+    done = daemon.cli("container", "set", "default", "replication_factor=2", expect=2)
+    check("add disks first" in done.stderr, done.stderr)
+    done = daemon.cli("disk", "add", "local", daemon.path("pool"), expect=None)
+    check(done.returncode != 0 and done.stderr, "the same directory twice")
+    done = daemon.cli("disk", "drain", daemon.path("pool"), expect=None)
+    check(done.returncode != 0 and "disk add" in done.stderr, done.stderr)
+    done = daemon.cli("disk", "remove", daemon.path("pool"), "--yes", expect=None)
+    check(done.returncode != 0 and done.stderr, "the last disk")
+    os.mkdir(daemon.path("full"))
+    run(["touch", daemon.path("full") + "/x"])
+    done = daemon.cli("disk", "add", "local", daemon.path("full"), expect=None)
+    check(done.returncode != 0 and "other content" in done.stderr, done.stderr)
+    daemon.stop()
+
+
+if __name__ == "__main__":
+    skip_without_loop("ext4", "xfs")
+    sys.exit(rig.main(refusals, a_disk_is_drained_and_removed,
+                      a_disk_becomes_read_only_and_is_replaced, a_disk_vanishes_and_comes_back,
+                      others_fill_a_disk))
