@@ -95,7 +95,8 @@ int pool_disk_find(struct pool *pool, const char *text, uint64_t *ret_id);
 int pool_disk_set_draining(struct pool *pool, uint64_t id, bool draining);
 /* Declares it failed, as the operator may who has it in his hands. -EINVAL as above. */
 int pool_disk_fail(struct pool *pool, uint64_t id);
-/* Looks for a missing or failed disk now; what is on it counts again where rows still name it. */
+/* Looks for a missing or failed disk now; what is on it counts again where rows still name it.
+ * -EBUSY: what was under way there has not ended yet; it is looked for again. */
 int pool_disk_restore(struct pool *pool, uint64_t id);
 /* Forgets a disk that no row of a file names. -EBUSY one does; -EINVAL it is the last one. */
 int pool_disk_remove(struct pool *pool, uint64_t id);

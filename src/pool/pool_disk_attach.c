@@ -18,7 +18,8 @@
 #include "pool/pool_priv.h"
 #include "reactor/io.h"
 
-#define SETTLE_NS (10 * NSEC_PER_MSEC)
+#define SETTLE_NS    (10 * NSEC_PER_MSEC)
+#define SETTLE_TRIES 100
 
 /* A crash between the disk's row and the last step of making it leaves label.new. */
 static int label_find(const struct pool_disk *disk, struct pool_label *ret_label, bool *ret_is_new)
@@ -111,16 +112,27 @@ int pool_disk_attach(struct pool_disk *disk)
 	return 0;
 }
 
+/* What changes names there since before it was missing ends first; on a disk that hangs it may take
+ * longer than anybody waits: -EBUSY. */
+static int settle(const struct pool_disk *disk)
+{
+	for (unsigned i = 0; disk->names_busy > 0; i++) {
+		if (i == SETTLE_TRIES)
+			return -EBUSY;
+		fiber_sleep(SETTLE_NS);
+	}
+	return 0;
+}
+
 int pool_disk_search(struct pool_disk *disk)
 {
 	struct pool *pool = disk->pool;
-	int r = 0;
+	int r;
 
 	fiber_mutex_lock(&pool->disks_lock);
-	while (disk->names_busy > 0) /* since before it was missing */
-		fiber_sleep(SETTLE_NS);
+	r = settle(disk);
 	disk->tried_ns = reactor_now_ns(pool->home);
-	if (pool_disk_state_of(disk) == POOL_DISK_MISSING && !disk->leaving) {
+	if (r == 0 && pool_disk_state_of(disk) == POOL_DISK_MISSING && !disk->leaving) {
 		r = pool_disk_attach(disk);
 		if (r == 0) {
 			REACHED("pool.disk-returned");
