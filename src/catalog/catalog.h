@@ -34,6 +34,7 @@ enum catalog_table {
 	CATALOG_NVME_RESERVATION = 13, /* (vDisk) */
 	CATALOG_EVENT = 20,          /* (slot) */
 	CATALOG_POLICY = 21,         /* (vDisk): what is set for it alone */
+	CATALOG_SCRUB = 22,          /* (pool) */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */

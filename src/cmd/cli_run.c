@@ -205,9 +205,9 @@ static int call(struct run *run)
 
 		return r == EXIT_CODE_OK ? EXIT_CODE_UNHEALTHY : r;
 	}
-	if (!method->job)
-		return print_result(run, answer, result);
 	id = json_object_get(result, "id");
+	if (!method->job || !id) /* some only begin one when they are told to */
+		return print_result(run, answer, result);
 	if (!run->args.no_wait)
 		return finish_job(run, json_integer_value(id), UINT64_MAX);
 	if (run->args.json)

@@ -226,6 +226,8 @@ static int start_node(void *arg)
 		.restore_catalog =
 			config->restore_catalog[0] ? config->restore_catalog : NULL,
 		.map_budget_bytes = config_map_bytes(config),
+		.scrub_days = config->scrub_days,
+		.scrub_rate_bytes = config->scrub_rate_bytes,
 		.iscsi_enabled = config->iscsi_enabled,
 		.iscsi = {.address = config->iscsi_address,
 			  .port = (uint16_t)config->iscsi_port,

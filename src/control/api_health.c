@@ -11,6 +11,7 @@
 
 #include "control/api_nvme.h"
 #include "control/node_disk.h"
+#include "control/node_scrub.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
 #define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
@@ -121,6 +122,30 @@ static void check_copies(struct api_request *request, struct node_pool *pool)
 		     "%" PRIu64 " MiB are to leave disks that are draining", sum.leaving / MIB);
 }
 
+/* When it was last scrubbed, and with what result. */
+static void check_scrub(struct api_request *request, const char *name, uint64_t pool_id)
+{
+	struct node *node = request->node;
+	struct world *world = node->options.world;
+	uint64_t days = node->options.scrub_days, now = world->ops->wall_ns(world), from, age;
+	struct scrub_state state;
+
+	if (scrub_load(node->catalog, pool_id, &state) < 0)
+		return;
+	from = MAX(state.since_wall_ns, state.last.ended_wall_ns);
+	age = from && now > from ? (now - from) / (24 * 3600 * NSEC_PER_SEC) : 0;
+	if (state.last.damaged || state.now.damaged)
+		find(request, EVENT_ERROR, name,
+		     "see which data: sarsen vdisk check --data; check the disk",
+		     "a scrub found %" PRIu64 " blocks that are damaged on every copy",
+		     MAX(state.last.damaged, state.now.damaged));
+	if (days && age > 2 * days)
+		find(request, EVENT_WARNING, name,
+		     state.phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"
+						 : "begin one: sarsen pool scrub",
+		     "no scrub has come to its end for %" PRIu64 " days", age);
+}
+
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
@@ -137,6 +162,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 	check_space(request, pool, &info->space);
 	check_disks(request, pool);
 	check_copies(request, pool);
+	check_scrub(request, pool->name, pool->id);
 }
 
 static int check_pools(struct api_request *request)

@@ -131,8 +131,11 @@ int api_pool_show(struct api_request *request)
 	fiber_mutex_lock(&node->lock);
 	pool = node_pool_find(node, name);
 	if (pool) {
+		uint64_t id = pool->id;
+
 		request->result = pool_to_json(pool);
-		json_object_set_new(request->result, "copies", copies_to_json(node, pool->id));
+		json_object_set_new(request->result, "copies", copies_to_json(node, id));
+		json_object_set_new(request->result, "scrub", api_scrub_to_json(node, id));
 	}
 	fiber_mutex_unlock(&node->lock);
 	return pool ? 0 : api_fail_unknown(request, "pool", name);

@@ -58,6 +58,8 @@ static const struct setting settings[] = {
 	{"nvme", "in_flight", VALUE_SIZE, AT(nvme_in_flight_bytes), 1 * MIB, GIB},
 	{"log", "level", VALUE_LEVEL, AT(log_level), 0, 0},
 	{"log", "format", VALUE_FORMAT, AT(log_format), 0, 0},
+	{"scrub", "days", VALUE_NUMBER, AT(scrub_days), 0, 365},
+	{"scrub", "rate", VALUE_SIZE, AT(scrub_rate_bytes), 0, TIB},
 	{"memory", "budget", VALUE_SIZE, AT(memory_budget_bytes), 128 * MIB, TIB},
 };
 
@@ -97,6 +99,7 @@ void config_defaults(struct config *config)
 		.nvme_in_flight_bytes = 64 * MIB,
 		.log_level = LOG_LEVEL_INFO,
 		.log_format = LOG_FORMAT_TEXT,
+		.scrub_days = 14,
 		.memory_budget_bytes = 512 * MIB,
 	};
 

@@ -2,7 +2,7 @@
 #pragma once
 /*
  * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [nvme], [log],
- * [memory].
+ * [scrub], [memory].
  * Everything wrong in a file is reported, each with file and line: unknown sections and keys, keys
  * given twice, values out of range, lines that are none. sarsend.conf(5) describes the keys.
  */
@@ -53,6 +53,9 @@ struct config {
 	/* [log] */
 	enum log_level log_level;
 	enum log_format log_format;
+	/* [scrub] */
+	uint64_t scrub_days;       /* 0 = only when asked for */
+	uint64_t scrub_rate_bytes; /* a second; 0 = no limit */
 	/* [memory] */
 	uint64_t memory_budget_bytes; /* of the whole process */
 };

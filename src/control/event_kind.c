@@ -33,6 +33,12 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				 "themselves where disks can take them; see sarsen disk list."},
 	[EVENT_POOL_HEALTHY] = {"pool-healthy", EVENT_INFO,
 				"All data have the copies that they should; each was looked up."},
+	[EVENT_SCRUB_REPAIRED] = {"scrub-repaired", EVENT_WARNING,
+				  "A copy held a damaged block, which was put right from another "
+				  "copy: check the disk if more come."},
+	[EVENT_SCRUB_DAMAGE] = {"scrub-damage", EVENT_ERROR,
+				"A block is damaged on every copy: sarsen vdisk check --data tells "
+				"whether it is in use; reading it fails."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
 	[EVENT_DISK_TROUBLE] = {"disk-trouble", EVENT_WARNING,

@@ -83,6 +83,18 @@ static const struct method_column pool_fields[] = {
 	{"copies.single_bytes", "one-copy-left", COLUMN_SIZE},
 	{"copies.lost_bytes", "lost", COLUMN_SIZE},
 	{"copies.to_copy_bytes", "to-copy", COLUMN_SIZE},
+	{"scrub.state", "scrub", COLUMN_TEXT},
+	{"scrub.ended", "last-scrub", COLUMN_TEXT},
+	{"scrub.put_right_blocks", "put-right-blocks", COLUMN_COUNT},
+	{"scrub.damaged_blocks", "damaged-blocks", COLUMN_COUNT},
+	{0},
+};
+
+static const struct method_column scrub_fields[] = {
+	{"state", "state", COLUMN_TEXT},
+	{"read_bytes", "read", COLUMN_SIZE},
+	{"put_right_blocks", "put-right-blocks", COLUMN_COUNT},
+	{"damaged_blocks", "damaged-blocks", COLUMN_COUNT},
 	{0},
 };
 
@@ -404,6 +416,13 @@ static const struct method methods[METHOD_COUNT] = {
 				      "make missing copies and empty disks that are draining, now",
 				      PARAMS(THE_POOL), repair_fields, METHOD_PRINT_FIELDS,
 				      .changes = true, .job = true),
+	[METHOD_POOL_SCRUB] =
+		METHOD("pool", "scrub", ROLE_OPERATOR,
+		       "read every copy of all that is stored and hold it against its checksums",
+		       PARAMS(THE_POOL, PARAM("pause", PARAM_BOOL, 0, "stop the one under way for now"),
+			      PARAM("resume", PARAM_BOOL, 0, "go on with the one that is paused"),
+			      PARAM("cancel", PARAM_BOOL, 0, "give up the one under way")),
+		       scrub_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
 	[METHOD_DISK_ADD] = METHOD("disk", "add", ROLE_ADMINISTRATOR, "add a disk to a pool",
 				   PARAMS(PARAM("pool", PARAM_NAME, GIVEN, "name of the pool"),
 					  NEW_DIRECTORY, NEW_DISK),

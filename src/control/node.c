@@ -9,6 +9,7 @@
 #include "control/json_memory.h"
 #include "control/node_disk.h"
 #include "control/node_nvme.h"
+#include "control/node_scrub.h"
 
 struct reactor *node_next_reactor(struct node *node)
 {
@@ -179,6 +180,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	}
 	node_watch_start(node);
 	node_repair_start_service(node);
+	node_scrub_start_service(node);
 	node_delete_resume(node);
 	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
@@ -208,6 +210,7 @@ void node_stop(struct node *node)
 	node_space_stop(node);
 	node_watch_stop(node);
 	node_repair_stop_service(node);
+	node_scrub_stop_service(node);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

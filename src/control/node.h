@@ -32,6 +32,8 @@ struct node_options {
 	const char *restore_catalog; /* NULL, or the directory of a disk whose mirror takes the
 					catalog's place */
 	uint64_t map_budget_bytes;   /* for the maps of all vDisks */
+	uint64_t scrub_days;         /* between scrubs of a pool; 0 = only when asked for */
+	uint64_t scrub_rate_bytes;   /* a second, of one pool; 0 = no limit */
 	bool iscsi_enabled;
 	struct iscsi_server_options iscsi;
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */

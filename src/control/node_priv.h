@@ -55,6 +55,8 @@ struct node_pool {
 	/* node_repair.c */
 	bool repairing; /* a job runs */
 	uint64_t repair_again_ns;
+	/* node_scrub.c */
+	bool scrubbing, scrub_stop; /* a job runs; it is to end, as its row says */
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */
@@ -118,7 +120,7 @@ struct node {
 		struct fiber_task task;
 		struct fiber_queue queue;
 		bool started, runs;
-	} watch, repair;
+	} watch, repair, scrub;
 	struct { /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */

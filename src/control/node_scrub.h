@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Scrub of pools, as a service of the node. On its home, from fibers. */
+#include "control/node_priv.h"
+#include "curator/scrub.h"
+
+/* Begins one from the start. -EALREADY: one is under way or paused. */
+int node_scrub_start(struct node *node, struct node_pool *pool, uint64_t *ret_job);
+/* Pauses, resumes or gives up the one under way: from one phase (idle: any) to the other. -ENOENT:
+ * there is none. */
+int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phase from,
+		      enum scrub_phase to);
+void node_scrub_start_service(struct node *node);
+void node_scrub_stop_service(struct node *node); /* waits; the node is stopping */
