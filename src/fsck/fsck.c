@@ -41,7 +41,8 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 			 "check the disk; data are read through the map and need no header"},
 	[FSCK_INDEX] = {"file-index", FSCK_ERROR,
 			"check the disk; restore what the file's groups hold"},
-	[FSCK_COPY] = {"copy-damaged", FSCK_MINOR, "run sarsen-fsck without -n"},
+	[FSCK_COPY] = {"copy-damaged", FSCK_ERROR,
+		       "check the disk; a scrub puts it right from another copy"},
 	[FSCK_BLOCK_UNUSED] = {"block-unused", FSCK_ERROR,
 			       "check the disk; no data are lost with it"},
 	[FSCK_BLOCK] = {"block-damaged", FSCK_ERROR,
@@ -56,6 +57,12 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 	[FSCK_LOG] = {"log-end", FSCK_ERROR,
 		      "the vDisk does not open: restore it from a backup"},
 };
+
+/* Where rows are missing, it is not known what the others should say. */
+static bool can_repair(const struct fsck *fsck)
+{
+	return fsck->options->repair && !fsck->rows_missing;
+}
 
 static void tell(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause,
 		 const char *done)
@@ -99,7 +106,7 @@ void fsck_find_fixed(struct fsck *fsck, enum fsck_kind kind, const char *object,
 	va_start(arguments, cause);
 	vsnprintf(text, sizeof(text), cause, arguments);
 	va_end(arguments);
-	tell(fsck, kind, object, text, fsck->options->repair ? done : NULL);
+	tell(fsck, kind, object, text, can_repair(fsck) ? done : NULL);
 }
 
 int fsck_progress(struct fsck *fsck, uint64_t bytes)
@@ -119,7 +126,7 @@ int fsck_progress(struct fsck *fsck, uint64_t bytes)
 
 int fsck_add_change(struct fsck *fsck, const struct fsck_change *change)
 {
-	if (!fsck->options->repair)
+	if (!can_repair(fsck))
 		return 0;
 	if (fsck->change_count == fsck->change_capacity) {
 		size_t capacity = MAX(2 * fsck->change_capacity, (size_t)64);
@@ -263,6 +270,8 @@ int fsck_run(const struct fsck_options *options, struct fsck_report *ret_report)
 	r = fsck.buffer ? read_catalog(&fsck) : -ENOMEM;
 	if (r == 0)
 		r = check_all(&fsck);
+	if (r == 0)
+		r = fsck_repair(&fsck);
 	*ret_report = fsck.report;
 	done(&fsck);
 	return r;

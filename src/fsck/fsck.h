@@ -32,7 +32,7 @@ enum fsck_kind {
 	FSCK_READ,            /* the disk does not give it */
 	FSCK_HEADER,          /* a record's header, in a sealed group */
 	FSCK_INDEX,           /* of a compacted file */
-	FSCK_COPY,            /* one copy is damaged, another is right */
+	FSCK_COPY,            /* one copy of several is damaged */
 	FSCK_BLOCK_UNUSED,    /* damaged, but nothing needs it any more */
 	FSCK_BLOCK,           /* damaged data of a vDisk */
 	FSCK_MAP_PAGE,

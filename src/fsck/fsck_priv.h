@@ -96,6 +96,9 @@ void fsck_find_fixed(struct fsck *fsck, enum fsck_kind kind, const char *object,
 int fsck_progress(struct fsck *fsck, uint64_t bytes);
 int fsck_add_change(struct fsck *fsck, const struct fsck_change *change);
 
+/* fsck_repair.c: makes the changes that were added. */
+int fsck_repair(struct fsck *fsck);
+
 /* fsck_wal.c */
 int fsck_wal_check(struct fsck *fsck, const char *path);
 

@@ -19,6 +19,7 @@
 #include "block/block.h"
 #include "catalog/raw.h"
 #include "egroup/rows.h"
+#include "egroup/store.h"
 #include "fsck/fsck.h"
 #include "pool/container.h"
 #include "real_rig.h"
@@ -48,6 +49,7 @@ struct state {
 	struct told *told;
 	size_t object_count;
 	uint64_t memory_bytes;
+	bool repair;
 };
 
 static void keep(struct told *told, const struct fsck_finding *finding)
@@ -80,6 +82,7 @@ static int check_fiber(void *arg)
 					     .catalog = catalog,
 					     .scratch = scratch,
 					     .memory_bytes = state->memory_bytes,
+					     .repair = state->repair,
 					     .finding = note,
 					     .arg = state};
 
@@ -410,6 +413,60 @@ static void flips_in_the_catalog(void **ret_state)
 	flips_in(*ret_state, "catalog.db-wal");
 }
 
+static int spoil_rows(void *arg)
+{
+	struct state *state = arg;
+	const struct catalog_options options = {
+		.path = real_rig_path(&state->rig, "catalog.db")};
+	struct catalog_key file = catalog_key(CATALOG_EGFILE), counter = catalog_key(CATALOG_META);
+	uint8_t id[8] = {99}, low[8] = {1}, value[EGROUP_ROW_BYTES];
+	const struct egroup_file empty = {.id = 999,
+					  .allocated_bytes = 4096,
+					  .copies = {.count = 1, .disks = {1}}};
+	struct catalog *catalog;
+
+	catalog_key_add(&file, state->pool_id);
+	catalog_key_add(&file, state->vdisk_id);
+	catalog_key_add(&file, 999);
+	egroup_file_row(&empty, value);
+	catalog_key_add_text(&counter, "id:vdisk");
+	const struct catalog_change changes[] = {
+		{.kind = CATALOG_DELETE,
+		 .key = catalog_name_key(CATALOG_NAME_VDISK, state->container_id, "disk")},
+		{.kind = CATALOG_PUT,
+		 .key = catalog_name_key(CATALOG_NAME_POOL, 0, "nowhere"),
+		 .value = id,
+		 .length = 8},
+		{.kind = CATALOG_PUT, .key = counter, .value = low, .length = 8},
+		{.kind = CATALOG_PUT, .key = file, .value = value, .length = sizeof(value)},
+	};
+
+	ASSERT(catalog_open(state->rig.world, &options, &catalog) == 0);
+	ASSERT(catalog_commit(catalog, changes, ARRAY_SIZE(changes)) == 0);
+	catalog_close(catalog);
+	return 0;
+}
+
+/* What is wrong in the catalog is put right, once, and only when that is asked for. */
+static void rows_are_repaired(void **ret_state)
+{
+	struct state *state = *ret_state;
+
+	assert_int_equal(real_rig_run(&state->rig, 0, spoil_rows, state), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		state->repair = i == 2;
+		check(state);
+		assert_int_equal(state->counts[FSCK_NAME], 2);
+		assert_int_equal(state->counts[FSCK_COUNTER], 2); /* of files, too */
+		assert_int_equal(state->counts[FSCK_FILE_EMPTY], 1);
+		assert_int_equal(state->counts[FSCK_FILE_MISSING], 1); /* gone with its row */
+		assert_int_equal(state->report.corrected, state->repair ? 5 : 0);
+	}
+	state->repair = false;
+	check(state);
+	assert_int_equal(all(state), 0);
+}
+
 struct reading {
 	struct state *state;
 	unsigned char *model;
@@ -477,6 +534,7 @@ int main(void)
 		cmocka_unit_test(one_flip_in_each_block),
 		cmocka_unit_test(many_flips_at_once),
 		cmocka_unit_test(flips_in_the_catalog),
+		cmocka_unit_test(rows_are_repaired),
 		cmocka_unit_test(damage_is_not_served),
 	};
 

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""sarsen-fsck over what a real daemon has stored: stopped, killed, damaged, in use."""
+import json
+import os
+import subprocess
+import sys
+
+import rig
+from rig import check, run
+
+FSCK = os.path.join(rig.BUILD, "sarsen-fsck")
+
+
+def fsck(daemon, *words, expect=0):
+    done = run([FSCK, "--state", daemon.path("state"), *words], expect=expect)
+    return done.stdout, done.stderr
+
+
+def report(daemon, *words, expect=0):
+    return json.loads(fsck(daemon, "-o", "json", *words, expect=expect)[0])
+
+
+def tree(directory):
+    """All files with size and time of change."""
+    return sorted((os.path.join(top, name), os.stat(os.path.join(top, name)).st_size,
+                   os.stat(os.path.join(top, name)).st_mtime_ns)
+                  for top, _, names in os.walk(directory) for name in names)
+
+
+def usage(daemon):
+    fsck(daemon, "--no-such", expect=16)
+    fsck(daemon, "-o", "xml", expect=16)
+    fsck(daemon, "something", expect=16)
+    check("Exit status" in fsck(daemon, "--help")[0], "help")
+    check("sarsen-fsck" in fsck(daemon, "--version")[0], "version")
+    fsck(daemon, "-n", expect=8)  # there is no state
+
+
+def stopped_and_killed(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("vdisk", "create", "default/a", "256M")
+    for words in (["-n"], []):
+        text = fsck(daemon, *words, expect=8)[1]
+        check("stop it first" in text, f"refused while it runs: {text}")
+    uri = daemon.cli("iscsi", "export", "default/a").stdout.strip()
+    run(["qemu-img", "bench", "-f", "raw", "-w", "-c", "4000", "-s", "16k", "-S", "48k", uri])
+    daemon.stop()
+    before = tree(daemon.directory)
+    found = report(daemon, "-n")
+    check(found["errors"] == 0 and found["left"] == 0, f"clean: {found}")
+    check(found["vdisks"] == 1 and found["bytes"] > 60 << 20, f"looked at: {found}")
+    check(tree(daemon.directory) == before, "-n writes nothing")
+    for _ in range(3):
+        daemon.start()
+        uri = daemon.json("iscsi", "list")[0]["url"]
+        load = subprocess.Popen(["qemu-img", "bench", "-f", "raw", "-w", "-c", "400000", "-s",
+                                 "16k", "-S", "48k", uri], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+        try:
+            load.wait(timeout=1.5)
+        except subprocess.TimeoutExpired:
+            pass
+        daemon.kill()
+        load.kill()  # it would go on trying
+        load.wait(timeout=60)
+        found = report(daemon)
+        check(found["errors"] == 0, f"killed: {found}")
+    damaged(daemon)
+
+
+def damaged(daemon):
+    groups = [name for name, size, _ in tree(daemon.path("pool")) if name.endswith(".eg") and size]
+    with open(groups[0], "r+b") as file:
+        file.seek(4096 * 5 + 77)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 4]))
+    found = report(daemon, "-n", expect=4)
+    check(found["left"] >= 1, f"damaged: {found}")
+    check(all(f["code"] and f["object"] and f["cause"] and f["advice"]
+              for f in found["findings"]), "each finding says all")
+    text = fsck(daemon, "-n", expect=4)[0]
+    check("damaged: " in text and "to do: " in text, text)
+    scrubbed(daemon)
+
+
+def scrubbed(daemon):
+    """The same damage, found by the daemon."""
+    daemon.start()
+    daemon.cli("pool", "scrub", "local", "--pause", expect=3)
+    daemon.cli("pool", "scrub", "local", "--pause", "--cancel", expect=2)
+    daemon.cli("pool", "scrub", "local")
+    pool = daemon.json("pool", "show", "local")["scrub"]
+    check(pool["state"] == "idle" and pool["ended"], f"ended: {pool}")
+    check(pool["read_bytes"] > 30 << 20 and pool["damaged_blocks"] >= 1, f"found: {pool}")
+    events = [event["reason"] for event in daemon.json("event", "list")]
+    check("scrub-damage" in events, f"told: {events}")
+    health = daemon.cli("-o", "json", "health", "show", expect=None).stdout
+    check("damaged on every copy" in health, health)
+    daemon.stop()
+
+
+if __name__ == "__main__":
+    rig.require_qemu_iscsi()
+    sys.exit(rig.main(usage, stopped_and_killed))
