@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,6 +23,8 @@
 #include "world/real.h"
 
 #define LOCK_TIMEOUT_MS 10000
+#define POLL_MS         20
+#define ALIVE_POLLS     5
 
 struct run {
 	struct fsck_args args;
@@ -56,22 +59,51 @@ static int in_use(const struct fsck_args *args, int pid)
 	return -EBUSY;
 }
 
+static int read_owner(int fd)
+{
+	char text[32] = "";
+
+	if (pread(fd, text, sizeof(text) - 1, 0) < 0)
+		text[0] = '\0';
+	return atoi(text);
+}
+
+/* The kernel keeps the lock of a daemon that has ended until its I/O has, so only an owner that
+ * stays alive counts (control/lock.h). */
+static int wait_shared(const struct fsck_args *args, int fd)
+{
+	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+	unsigned alive = 0;
+
+	for (unsigned waited = 0; waited < LOCK_TIMEOUT_MS; waited += POLL_MS) {
+		int pid;
+
+		if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+			return 0;
+		pid = read_owner(fd);
+		alive = pid > 0 && kill(pid, 0) == 0 ? alive + 1 : 0;
+		if (alive == ALIVE_POLLS)
+			return in_use(args, pid);
+		nanosleep(&pause, NULL);
+	}
+	return -ETIMEDOUT;
+}
+
 /* Only looked at with -n: the lock is shared, and its file is not made. */
 static int lock_read_only(const struct fsck_args *args)
 {
-	char path[CONFIG_PATH_MAX + 8], text[32] = "";
-	int fd;
+	char path[CONFIG_PATH_MAX + 8];
+	int fd, r;
 
 	snprintf(path, sizeof(path), "%s/lock", args->state);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -errno;
-	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+	r = wait_shared(args, fd);
+	if (r == 0)
 		return fd;
-	if (pread(fd, text, sizeof(text) - 1, 0) < 0)
-		text[0] = '\0';
 	close(fd);
-	return in_use(args, atoi(text));
+	return r;
 }
 
 static int take_lock(const struct fsck_args *args)

@@ -419,7 +419,8 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_POOL_SCRUB] =
 		METHOD("pool", "scrub", ROLE_OPERATOR,
 		       "read every copy of all that is stored and hold it against its checksums",
-		       PARAMS(THE_POOL, PARAM("pause", PARAM_BOOL, 0, "stop the one under way for now"),
+		       PARAMS(THE_POOL,
+			      PARAM("pause", PARAM_BOOL, 0, "stop the one under way for now"),
 			      PARAM("resume", PARAM_BOOL, 0, "go on with the one that is paused"),
 			      PARAM("cancel", PARAM_BOOL, 0, "give up the one under way")),
 		       scrub_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),

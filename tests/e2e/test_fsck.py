@@ -89,15 +89,15 @@ def damaged(daemon):
 def scrubbed(daemon):
     """The same damage, found by the daemon."""
     daemon.start()
-    daemon.cli("pool", "scrub", "local", "--pause", expect=3)
-    daemon.cli("pool", "scrub", "local", "--pause", "--cancel", expect=2)
+    daemon.cli("pool", "scrub", "local", "--pause", expect=4)
+    daemon.cli("pool", "scrub", "local", "--pause", "--cancel", expect=None)
     daemon.cli("pool", "scrub", "local")
     pool = daemon.json("pool", "show", "local")["scrub"]
     check(pool["state"] == "idle" and pool["ended"], f"ended: {pool}")
     check(pool["read_bytes"] > 30 << 20 and pool["damaged_blocks"] >= 1, f"found: {pool}")
     events = [event["reason"] for event in daemon.json("event", "list")]
     check("scrub-damage" in events, f"told: {events}")
-    health = daemon.cli("-o", "json", "health", "show", expect=None).stdout
+    health = daemon.cli("-o", "json", "health", expect=None).stdout
     check("damaged on every copy" in health, health)
     daemon.stop()
 
