@@ -141,6 +141,8 @@ int api_disk_add(struct api_request *request)
 	r = pool ? add(request, pool, &id) : api_fail_unknown(request, "pool", name);
 	if (r == 0)
 		r = show_disk(request, pool, id);
+	if (r == 0)
+		(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	fiber_mutex_unlock(&node->lock);
 	node_repair_look(node);
 	return r;
@@ -195,6 +197,8 @@ static int with_disk(struct api_request *request,
 			     "there is no disk '%s': give its number, directory or UUID", text);
 	else
 		r = fn(request, pool, id);
+	if (r == 0 && request->method->changes)
+		(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	fiber_mutex_unlock(&node->lock);
 	return r;
 }

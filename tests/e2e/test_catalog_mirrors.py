@@ -177,6 +177,20 @@ def a_damaged_mirror_is_found_and_made_again(daemon):
     daemon.stop()
 
 
+def each_disk_has_one(daemon):
+    begin(daemon)
+    daemon.cli("disk", "add", "local", daemon.path("second"))
+    check(len(mirrors(daemon)) == 2, "two at once")
+    all_served(daemon)
+    daemon.kill()
+    remove_catalog(daemon)
+    os.rename(daemon.path("pool/catalog"), daemon.path("hidden"))
+    daemon.start()
+    check(restored(daemon), "from the other disk")
+    all_served(daemon)
+    daemon.stop()
+
+
 def a_pool_that_was_deleted_leaves_nothing(daemon):
     begin(daemon)
     for i in range(VDISKS):
@@ -194,4 +208,4 @@ if __name__ == "__main__":
                       flips_in_the_file_lose_nothing, nothing_is_made_up,
                       a_lost_state_directory_comes_back, a_state_that_was_set_back_is_refused,
                       a_damaged_mirror_is_found_and_made_again,
-                      a_pool_that_was_deleted_leaves_nothing))
+                      each_disk_has_one, a_pool_that_was_deleted_leaves_nothing))
