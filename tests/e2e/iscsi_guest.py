@@ -132,6 +132,10 @@ class Guest(Machine):
         self.sh("dmesg -c >/dev/null")
         return self
 
+    def settle(self):
+        """Udev looks again at a disk that was written, soon after it was closed."""
+        self.sh("sleep 0.3; udevadm settle")
+
     def script(self, text):
         return self.sh("; ".join(text.strip().split("\n")).replace("do; ", "do "))
 

@@ -122,6 +122,7 @@ def another_disk_comes_and_goes(disks):
     guest.sh("iscsiadm -m session --rescan")
     guest.until(f"[ -b {other} ]")
     guest.sh(f"dd if=/run/disk of={other} bs=64k count=4 oflag=direct 2>/dev/null")
+    guest.settle()
     guest.sh("d=$(readlink -f %s); echo 1 >/sys/block/${d##*/}/device/delete" % other)
     daemon.cli("iscsi", "lun", "remove", TARGET, "1")
     daemon.cli("vdisk", "delete", "default/other", "--yes")
@@ -196,7 +197,9 @@ def paths(guest, active, failed):
 def assemble(disks):
     """Logs in through both networks; the multipath device."""
     guest = disks.one
-    guest.sh(f"umount /mnt; {disks.node(TARGET)} --logout")
+    guest.sh("umount /mnt")
+    guest.settle()
+    guest.sh(f"{disks.node(TARGET)} --logout")
     disks.login(guest, TARGET, 2, CHAP + SHORT)
     disks.login(guest, TARGET, 3, CHAP + SHORT + DIGESTS)
     negotiated = guest.sh("cat /sys/class/iscsi_connection/*/*_digest").split()
@@ -236,7 +239,9 @@ def paths_are_lost(disks):
     guest.until(f"[ $(cat /sys/block/sd[ab]/size | sort -u) = {256 * MIB // 512} ]")
     guest.sh(f"multipathd resize map {device.rsplit('/', 1)[1]}")
     guest.sh(f"/sbin/resize2fs {device} && [ $(df -mP /mnt | awk 'END {{print $2}}') -gt 200 ]")
-    guest.sh(f"umount /mnt; multipath -f {device}; iscsiadm -m node --logout")
+    guest.sh("umount /mnt")
+    guest.settle()
+    guest.sh(f"multipath -f {device}; iscsiadm -m node --logout")
 
 
 def persist(guest, line, expect=0):
@@ -292,6 +297,7 @@ def compare_and_write(disks):
     check("iscompare" in said, f"a miscompare: {said}")
     for guest in (one, two):
         begins_with(guest, "b")
+        guest.settle()
         guest.sh("iscsiadm -m node --logout")
 
 
@@ -299,8 +305,10 @@ STEPS = (discovers_and_logs_in, makes_a_file_system, another_disk_comes_and_goes
          the_daemon_ends_under_load, gives_room_back, grows, paths_are_lost, reserve,
          compare_and_write)
 
-# What their kernels say of a path that was lost, and of a write that a reservation forbids.
-ALLOWED = {paths_are_lost: "I/O error, dev sd",
+# What their kernels say of a disk that udev still looks at while it goes, of a path that was lost,
+# and of a write that a reservation forbids.
+ALLOWED = {another_disk_comes_and_goes: "I/O error on dev sdb",
+           paths_are_lost: "I/O error.* dev sd",
            reserve: "reservation conflict|critical nexus error"}
 
 
