@@ -25,7 +25,6 @@ const char fsck_help_text[] =
 enum {
 	OPTION_STATE = 256,
 	OPTION_CONFIG,
-	OPTION_REBUILD,
 	OPTION_VERSION,
 	OPTION_HELP,
 };
@@ -35,7 +34,6 @@ static const struct option options[] = {
 	{"output", required_argument, NULL, 'o'},
 	{"state", required_argument, NULL, OPTION_STATE},
 	{"config", required_argument, NULL, OPTION_CONFIG},
-	{"rebuild-catalog", no_argument, NULL, OPTION_REBUILD},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{0},
@@ -103,8 +101,6 @@ int fsck_args_parse(int argc, char **argv, struct fsck_args *ret_args)
 			state = optarg;
 		else if (option == OPTION_CONFIG)
 			config = optarg;
-		else if (option == OPTION_REBUILD)
-			args.rebuild = true;
 		else if (option == OPTION_VERSION)
 			args.version = true;
 		else if (option == OPTION_HELP)

@@ -20,7 +20,7 @@ enum fsck_exit {
 
 struct fsck_args {
 	char state[CONFIG_PATH_MAX];
-	bool show_only, json, rebuild, help, version;
+	bool show_only, json, help, version;
 };
 
 /* -EINVAL; what is wrong was told on stderr. */

@@ -100,7 +100,7 @@ static void asks_for_help(void **state)
 static void refuses(void **state)
 {
 	FAILS("-H");
-	FAILS("disk", "list");
+	FAILS("disc", "list");
 	FAILS("vdisk");
 	FAILS("vdisk", "explode");
 	FAILS("help", "vdisk", "explode");
