@@ -18,6 +18,10 @@ const char daemon_help_text[] =
 	"  --reactors N     threads that do the work (default: all CPUs but one)\n"
 	"  --restore-catalog DIR\n"
 	"                   take the copy of the catalog on this disk of a pool first\n"
+	"  --upgrade-check  only say whether this program can read what is on disk, what\n"
+	"                   it would convert, and whether there is a way back\n"
+	"  -o, --output json|text\n"
+	"                   how to print that (default: text)\n"
 	"  --check-config   only say what is wrong with the configuration\n"
 	"  --version        print the version\n"
 	"  --help           this text\n\n"
@@ -30,6 +34,7 @@ enum {
 	OPTION_REACTORS,
 	OPTION_RESTORE,
 	OPTION_CHECK,
+	OPTION_UPGRADE,
 	OPTION_VERSION,
 	OPTION_HELP
 };
@@ -41,13 +46,15 @@ static const struct option options[] = {
 	{"reactors", required_argument, NULL, OPTION_REACTORS},
 	{"restore-catalog", required_argument, NULL, OPTION_RESTORE},
 	{"check-config", no_argument, NULL, OPTION_CHECK},
+	{"upgrade-check", no_argument, NULL, OPTION_UPGRADE},
+	{"output", required_argument, NULL, 'o'},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{0},
 };
 
 struct given {
-	const char *state, *config, *socket, *reactors, *restore;
+	const char *state, *config, *socket, *reactors, *restore, *output;
 	enum daemon_action action;
 };
 
@@ -58,7 +65,7 @@ static int parse_options(int argc, char **argv, struct given *given, config_faul
 
 	optind = 1;
 	opterr = 1; /* getopt names the bad option on stderr itself */
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
 		if (option == OPTION_STATE)
 			given->state = optarg;
 		else if (option == OPTION_CONFIG)
@@ -71,6 +78,10 @@ static int parse_options(int argc, char **argv, struct given *given, config_faul
 			given->restore = optarg;
 		else if (option == OPTION_CHECK)
 			given->action = DAEMON_CHECK_CONFIG;
+		else if (option == OPTION_UPGRADE)
+			given->action = DAEMON_CHECK_UPGRADE;
+		else if (option == 'o')
+			given->output = optarg;
 		else if (option == OPTION_VERSION)
 			given->action = DAEMON_VERSION;
 		else if (option == OPTION_HELP)
@@ -78,6 +89,14 @@ static int parse_options(int argc, char **argv, struct given *given, config_faul
 		else
 			return -EINVAL;
 	}
+	if (given->output && strcmp(given->output, "text") != 0 &&
+	    strcmp(given->output, "json") != 0) {
+		fault("--output: give json or text", arg);
+		return -EINVAL;
+	}
+	if (given->action == DAEMON_CHECK_UPGRADE && given->output &&
+	    strcmp(given->output, "json") == 0)
+		given->action = DAEMON_CHECK_UPGRADE_JSON;
 	if (optind < argc) {
 		fault("sarsend takes no arguments, only options: see sarsend --help", arg);
 		return -EINVAL;

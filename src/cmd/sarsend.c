@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "cmd/daemon_args.h"
+#include "cmd/daemon_upgrade.h"
 #include "control/keeper_real.h"
 #include "control/lock.h"
 #include "control/node.h"
@@ -243,6 +244,9 @@ static int start_node(void *arg)
 			 .max_queues = (unsigned)config->nvme_max_queues,
 			 .max_namespaces = (unsigned)config->nvme_max_namespaces,
 			 .in_flight_bytes = config->nvme_in_flight_bytes},
+		.space_percents = {(unsigned)config->space_notice,
+				   (unsigned)config->space_low,
+				   (unsigned)config->space_critical},
 		.process_id = (uint64_t)getpid()};
 
 	return node_start(&options, &daemon->node, &daemon->error);
@@ -414,6 +418,9 @@ int main(int argc, char **argv)
 		printf("sarsend %s\n", version_text());
 	else if (action == DAEMON_CHECK_CONFIG)
 		puts("the configuration is good");
+	else if (action == DAEMON_CHECK_UPGRADE || action == DAEMON_CHECK_UPGRADE_JSON)
+		return (int)daemon_upgrade_check(daemon.config.state,
+						 action == DAEMON_CHECK_UPGRADE_JSON);
 	else
 		return run(&daemon);
 	return 0;

@@ -58,11 +58,13 @@ static uint64_t full_in_ns(const struct node *node, const struct node_pool *pool
 static void check_space(struct api_request *request, const struct node_pool *pool,
 			const struct pool_space *space)
 {
-	enum node_space level = node_space_level(space, NODE_SPACE_OK);
+	const unsigned *percents = node_space_percents(request->node);
+	enum node_space level =
+		node_space_level(space->live, space->limit, percents, NODE_SPACE_OK);
 	uint64_t full_ns = full_in_ns(request->node, pool, space);
 	const char *remedy = "delete vDisks, unmap what guests do not need, or give more room";
 
-	if (level != NODE_SPACE_OK)
+	if (level >= NODE_SPACE_LOW)
 		find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
 		     pool->name, remedy, "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be",
 		     space->live / MIB, space->limit / MIB);
@@ -146,6 +148,32 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 		     "no scrub has come to its end for %" PRIu64 " days", age);
 }
 
+static void check_container(struct api_request *request, const struct pool_quota_info *quota)
+{
+	enum node_space level = node_space_level(quota->taken, quota->capacity, quota->percents,
+						 NODE_SPACE_OK);
+	struct container_info info;
+
+	if (level < NODE_SPACE_LOW || quota->capacity == POLICY_NONE ||
+	    container_get(request->node->catalog, quota->container, &info) < 0)
+		return;
+	find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING, info.name,
+	     "raise its max_capacity: sarsen container set; or unmap what guests do not need",
+	     "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be in the container",
+	     quota->taken / MIB, quota->capacity / MIB);
+}
+
+static void check_containers(struct api_request *request, const struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_quota_info *quotas = NULL;
+	size_t count = 0;
+
+	if (pool_quota_list(pool->pool, &quotas, &count) < 0)
+		return; /* no memory: what else is found counts */
+	for (size_t i = 0; i < count; i++)
+		check_container(request, &quotas[i]);
+}
+
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
@@ -160,6 +188,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 						      : "check the disk and its mount",
 		     "the pool is %s", info->state);
 	check_space(request, pool, &info->space);
+	check_containers(request, pool);
 	check_disks(request, pool);
 	check_copies(request, pool);
 	check_scrub(request, pool->name, pool->id);

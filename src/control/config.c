@@ -56,6 +56,9 @@ static const struct setting settings[] = {
 	{"nvme", "max_queues", VALUE_NUMBER, AT(nvme_max_queues), 1, 128},
 	{"nvme", "max_namespaces", VALUE_NUMBER, AT(nvme_max_namespaces), 1, 256},
 	{"nvme", "in_flight", VALUE_SIZE, AT(nvme_in_flight_bytes), 1 * MIB, GIB},
+	{"space", "notice", VALUE_NUMBER, AT(space_notice), 1, 100},
+	{"space", "low", VALUE_NUMBER, AT(space_low), 1, 100},
+	{"space", "critical", VALUE_NUMBER, AT(space_critical), 1, 100},
 	{"log", "level", VALUE_LEVEL, AT(log_level), 0, 0},
 	{"log", "format", VALUE_FORMAT, AT(log_format), 0, 0},
 	{"scrub", "days", VALUE_NUMBER, AT(scrub_days), 0, 365},
@@ -97,6 +100,9 @@ void config_defaults(struct config *config)
 		.nvme_max_queues = 64,
 		.nvme_max_namespaces = 64,
 		.nvme_in_flight_bytes = 64 * MIB,
+		.space_notice = 75,
+		.space_low = 90,
+		.space_critical = 95,
 		.log_level = LOG_LEVEL_INFO,
 		.log_format = LOG_FORMAT_TEXT,
 		.scrub_days = 14,
@@ -369,6 +375,11 @@ int config_check(const struct config *config, config_fault_fn *fault_fn, void *a
 	}
 	if (config->iscsi_announce[strcspn(config->iscsi_announce, "/ \t@?#")]) {
 		fault_fn("[iscsi] announce is not a host name or address", arg);
+		r = -EINVAL;
+	}
+	if (config->space_notice > config->space_low ||
+	    config->space_low > config->space_critical) {
+		fault_fn("[space] notice is greater than low, or low than critical", arg);
 		r = -EINVAL;
 	}
 	if (check_nvme(config, fault_fn, arg) < 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [nvme], [log],
+ * sarsend's configuration file (INI, by inih): sections [node], [iscsi], [nvme], [space], [log],
  * [scrub], [memory].
  * Everything wrong in a file is reported, each with file and line: unknown sections and keys, keys
  * given twice, values out of range, lines that are none. sarsend.conf(5) describes the keys.
@@ -50,6 +50,8 @@ struct config {
 	uint64_t nvme_max_controllers;
 	uint64_t nvme_max_queues, nvme_max_namespaces; /* of a controller */
 	uint64_t nvme_in_flight_bytes;                 /* of a controller */
+	/* [space] */
+	uint64_t space_notice, space_low, space_critical; /* percent of a pool */
 	/* [log] */
 	enum log_level log_level;
 	enum log_format log_format;

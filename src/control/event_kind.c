@@ -20,14 +20,39 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,
 				  "Its file system cannot be written: check the disk. vDisks that "
 				  "failed to write need a restart of the daemon afterwards."},
-	[EVENT_POOL_SPACE_OK] = {"pool-space-ok", EVENT_INFO,
-				 "Less than 75 % of what may be live is live again."},
-	[EVENT_POOL_SPACE_LOW] = {"pool-space-low", EVENT_WARNING,
-				  "80 % of what may be live is live: plan for more room, or "
-				  "delete what is not needed."},
-	[EVENT_POOL_SPACE_CRITICAL] = {"pool-space-critical", EVENT_ERROR,
-				       "95 % of what may be live is live: writes fail soon. Delete "
-				       "vDisks, or unmap what guests do not need."},
+	[EVENT_POOL_SPACE_OK] = {
+		"pool-space-ok", EVENT_INFO,
+		"Clearly less than 75 % of what may be live is live "
+		"again."},
+	[EVENT_POOL_SPACE_NOTICE] = {
+		"pool-space-notice", EVENT_INFO,
+		"75 % of what may be live is live ([space] notice): a "
+		"good time to plan."},
+	[EVENT_POOL_SPACE_LOW] = {
+		"pool-space-low", EVENT_WARNING,
+		"90 % of what may be live is live ([space] low): add "
+		"disks, or delete what is not needed."},
+	[EVENT_POOL_SPACE_CRITICAL] = {
+		"pool-space-critical", EVENT_ERROR,
+		"95 % of what may be live is live ([space] critical): "
+		"writes fail soon. Delete vDisks, or unmap what guests "
+		"do not need."},
+	[EVENT_CONTAINER_SPACE_OK] = {
+		"container-space-ok", EVENT_INFO,
+		"Clearly less of its max_capacity than its space_notice "
+		"is live again."},
+	[EVENT_CONTAINER_SPACE_NOTICE] = {
+		"container-space-notice", EVENT_INFO,
+		"As much of its max_capacity is live as its "
+		"space_notice says."},
+	[EVENT_CONTAINER_SPACE_LOW] = {
+		"container-space-low", EVENT_WARNING,
+		"As much of its max_capacity is live as its space_low "
+		"says: raise it, or delete what is not needed."},
+	[EVENT_CONTAINER_SPACE_CRITICAL] = {
+		"container-space-critical", EVENT_ERROR,
+		"As much of its max_capacity is live as its "
+		"space_critical says: writes of its vDisks fail soon."},
 	[EVENT_POOL_DEGRADED] = {"pool-degraded", EVENT_WARNING,
 				 "Some data have fewer copies than they should: they are made by "
 				 "themselves where disks can take them; see sarsen disk list."},

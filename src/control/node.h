@@ -39,6 +39,8 @@ struct node_options {
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */
 	struct node_nvme_options nvme;
 	uint64_t process_id; /* shown */
+	/* Percent of what may be live in a pool that events tell of, rising; all 0: 75, 90, 95. */
+	unsigned space_percents[3];
 };
 
 /* A pool, vDisk or export that cannot be opened does not prevent the start: it is logged, and shown

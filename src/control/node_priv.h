@@ -29,7 +29,8 @@
 
 enum node_space { /* how much of what may be live in a pool is */
 		  NODE_SPACE_OK,
-		  NODE_SPACE_LOW,
+		  NODE_SPACE_NOTICE,
+		NODE_SPACE_LOW,
 		  NODE_SPACE_CRITICAL,
 };
 
@@ -257,4 +258,7 @@ void node_delete_resume(struct node *node);
 void node_watch_start(struct node *node);
 void node_watch_stop(struct node *node);
 /* `before` is what it was when it was last asked for. */
-enum node_space node_space_level(const struct pool_space *space, enum node_space before);
+enum node_space node_space_level(uint64_t used, uint64_t limit, const unsigned percents[3],
+				 enum node_space before);
+/* Of a pool: what the configuration says, or the defaults. */
+const unsigned *node_space_percents(const struct node *node);

@@ -13,21 +13,27 @@
 #include "base/log.h"
 
 #define PERIOD_NS NSEC_PER_SEC
-/* Percent of a pool's limit that is live. The way back has its own, so that it does not flutter. */
-#define SPACE_OK       75
-#define SPACE_LOW      80
-#define SPACE_CRITICAL 95
-#define RECOVERED_MAX  32 /* told one by one after a crash */
+/* The way back is at so many points less, so that it does not flutter. */
+#define SPACE_BACK    5
+#define RECOVERED_MAX 32 /* told one by one after a crash */
 
-enum node_space node_space_level(const struct pool_space *space, enum node_space before)
+enum node_space node_space_level(uint64_t used, uint64_t limit, const unsigned percents[3],
+				 enum node_space before)
 {
-	double used = space->limit ? 100.0 * (double)space->live / (double)space->limit : 100;
+	double percent = limit ? 100.0 * (double)used / (double)limit : 100;
+	enum node_space level = NODE_SPACE_OK;
 
-	if (used >= SPACE_CRITICAL)
-		return NODE_SPACE_CRITICAL;
-	if (used >= SPACE_LOW)
-		return NODE_SPACE_LOW;
-	return used < SPACE_OK || before == NODE_SPACE_OK ? NODE_SPACE_OK : NODE_SPACE_LOW;
+	for (unsigned i = 0; i < 3; i++)
+		if (percent >= (double)percents[i] - ((unsigned)before > i ? SPACE_BACK : 0))
+			level = (enum node_space)(i + 1);
+	return level;
+}
+
+const unsigned *node_space_percents(const struct node *node)
+{
+	static const unsigned defaults[3] = {75, 90, 95};
+
+	return node->options.space_percents[2] ? node->options.space_percents : defaults;
 }
 
 static void watch_state(struct node *node, struct node_pool *pool, const char *state)
@@ -48,10 +54,12 @@ static void watch_space(struct node *node, struct node_pool *pool, const struct 
 {
 	static const enum event_reason reasons[] = {
 		[NODE_SPACE_OK] = EVENT_POOL_SPACE_OK,
+		[NODE_SPACE_NOTICE] = EVENT_POOL_SPACE_NOTICE,
 		[NODE_SPACE_LOW] = EVENT_POOL_SPACE_LOW,
 		[NODE_SPACE_CRITICAL] = EVENT_POOL_SPACE_CRITICAL,
 	};
-	enum node_space level = node_space_level(space, pool->seen_space);
+	enum node_space level = node_space_level(space->live, space->limit,
+						  node_space_percents(node), pool->seen_space);
 
 	if (level == pool->seen_space)
 		return;
@@ -59,6 +67,40 @@ static void watch_space(struct node *node, struct node_pool *pool, const struct 
 	event_emit(node->events, reasons[level], pool->name,
 		   "%" PRIu64 " MiB are live, %" PRIu64 " MiB may be", space->live / MIB,
 		   space->limit / MIB);
+}
+
+static void watch_container(struct node *node, struct node_pool *pool,
+			    const struct pool_quota_info *quota)
+{
+	static const enum event_reason reasons[] = {
+		[NODE_SPACE_OK] = EVENT_CONTAINER_SPACE_OK,
+		[NODE_SPACE_NOTICE] = EVENT_CONTAINER_SPACE_NOTICE,
+		[NODE_SPACE_LOW] = EVENT_CONTAINER_SPACE_LOW,
+		[NODE_SPACE_CRITICAL] = EVENT_CONTAINER_SPACE_CRITICAL,
+	};
+	enum node_space before = (enum node_space)quota->told, level;
+	struct container_info info;
+
+	level = quota->capacity == POLICY_NONE
+			? NODE_SPACE_OK
+			: node_space_level(quota->taken, quota->capacity, quota->percents, before);
+	if (level == before || container_get(node->catalog, quota->container, &info) < 0)
+		return; /* it was deleted a moment ago, or the next turn tells */
+	pool_quota_set_told(pool->pool, quota->container, level);
+	event_emit(node->events, reasons[level], info.name,
+		   "%" PRIu64 " MiB are live, %" PRIu64 " MiB may be", quota->taken / MIB,
+		   quota->capacity / MIB);
+}
+
+static void watch_containers(struct node *node, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_quota_info *quotas = NULL;
+	size_t count = 0;
+
+	if (pool_quota_list(pool->pool, &quotas, &count) < 0)
+		return; /* the next turn looks again */
+	for (size_t i = 0; i < count; i++)
+		watch_container(node, pool, &quotas[i]);
 }
 
 static void watch_pools(struct node *node)
@@ -79,6 +121,7 @@ static void watch_pools(struct node *node)
 		}
 		watch_state(node, pool, info->state);
 		watch_space(node, pool, &info->space);
+		watch_containers(node, pool);
 		node_disk_watch(node, pool);
 	}
 	fiber_mutex_unlock(&node->lock);

@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/macros.h"
@@ -41,6 +42,7 @@ struct pool_quota {
 	/* Home: what is set. */
 	int64_t capacity, reserved;
 	unsigned factor;
+	unsigned percents[3], told;
 };
 
 struct call {
@@ -50,6 +52,8 @@ struct call {
 	struct pool_quota *quota;
 	struct pool_quota_info *info;
 	enum pool_quota_problem problem;
+	size_t count;
+	unsigned told;
 };
 
 static int carry(struct pool *pool, int (*fn)(void *arg), struct call *call)
@@ -178,6 +182,14 @@ static void apply_policy(struct pool_quota *quota, const struct container_policy
 	      (unsigned)policy->replication_factor);
 }
 
+static void remember(struct pool_quota *quota, const struct container_policy *policy)
+{
+	quota->percents[0] = (unsigned)policy->space_notice;
+	quota->percents[1] = (unsigned)policy->space_low;
+	quota->percents[2] = (unsigned)policy->space_critical;
+	apply_policy(quota, policy);
+}
+
 static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
 {
 	struct container_policy policy;
@@ -191,7 +203,7 @@ static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_q
 		quota = add(pool, container);
 		if (!quota)
 			return -ENOMEM;
-		apply_policy(quota, &policy);
+		remember(quota, &policy);
 	}
 	*ret_quota = quota;
 	return 0;
@@ -265,7 +277,7 @@ static int set_at_home(void *arg)
 		quota = add(call->pool, call->container);
 	if (!quota)
 		return -ENOMEM;
-	apply_policy(quota, call->policy);
+	remember(quota, call->policy);
 	return 0;
 }
 
@@ -296,20 +308,28 @@ void pool_quota_forget(struct pool *pool, uint64_t container)
 	(void)carry(pool, forget_at_home, &call); /* is 0 */
 }
 
-static int get_at_home(void *arg)
+static void fill_info(struct pool_quota *quota, struct pool_quota_info *ret_info)
 {
-	struct call *call = arg;
-	const struct pool_quota *quota = find(call->pool, call->container);
-	int64_t taken;
+	int64_t taken = quota->capacity - atomic_load(&quota->left);
 
-	if (!quota)
-		return -ENOENT;
-	taken = quota->capacity - atomic_load(&((struct pool_quota *)quota)->left);
-	*call->info = (struct pool_quota_info){
+	*ret_info = (struct pool_quota_info){
+		.container = quota->container,
 		.taken = (uint64_t)MAX(taken, (int64_t)0),
 		.capacity = quota->capacity == UNLIMITED ? POLICY_NONE : (uint64_t)quota->capacity,
 		.reserved = (uint64_t)quota->reserved,
+		.told = quota->told,
 	};
+	memcpy(ret_info->percents, quota->percents, sizeof(quota->percents));
+}
+
+static int get_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota = find(call->pool, call->container);
+
+	if (!quota)
+		return -ENOENT;
+	fill_info(quota, call->info);
 	return 0;
 }
 
@@ -318,6 +338,51 @@ int pool_quota_get(struct pool *pool, uint64_t container, struct pool_quota_info
 	struct call call = {.container = container, .info = ret_info};
 
 	return carry(pool, get_at_home, &call);
+}
+
+static int list_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota;
+	size_t count = 0;
+
+	LIST_FOR_EACH (&call->pool->quotas, quota, struct pool_quota, link)
+		count++;
+	call->info = calloc(count + 1, sizeof(*call->info));
+	if (!call->info)
+		return -ENOMEM;
+	LIST_FOR_EACH (&call->pool->quotas, quota, struct pool_quota, link)
+		fill_info(quota, &call->info[call->count++]);
+	return 0;
+}
+
+int pool_quota_list(struct pool *pool, struct pool_quota_info **ret_infos, size_t *ret_count)
+{
+	struct call call = {0};
+	int r = carry(pool, list_at_home, &call);
+
+	if (r < 0)
+		return r;
+	*ret_infos = call.info;
+	*ret_count = call.count;
+	return 0;
+}
+
+static int told_at_home(void *arg)
+{
+	struct call *call = arg;
+	struct pool_quota *quota = find(call->pool, call->container);
+
+	if (quota)
+		quota->told = call->told;
+	return 0;
+}
+
+void pool_quota_set_told(struct pool *pool, uint64_t container, unsigned told)
+{
+	struct call call = {.container = container, .told = told};
+
+	(void)carry(pool, told_at_home, &call); /* is 0 */
 }
 
 /* Of the disks that count, in that tier; every copy of what is reserved there takes some. */

@@ -13,9 +13,12 @@
 struct pool_quota;
 
 struct pool_quota_info {
+	uint64_t container;
 	uint64_t taken; /* live and admitted, of open vDisks */
 	uint64_t capacity; /* POLICY_NONE = no limit */
 	uint64_t reserved;
+	unsigned percents[3]; /* of capacity that events tell of */
+	unsigned told;        /* pool_quota_set_told() */
 };
 
 /* Fibers of any reactor. The quota of a container, which stays until it is closed as often.
@@ -46,3 +49,7 @@ int pool_quota_set(struct pool *pool, uint64_t container, const struct container
 void pool_quota_forget(struct pool *pool, uint64_t container);
 int pool_quota_get(struct pool *pool, uint64_t container,
 		   struct pool_quota_info *ret_info); /* -ENOENT */
+/* All of them; caller frees. */
+int pool_quota_list(struct pool *pool, struct pool_quota_info **ret_infos, size_t *ret_count);
+/* For the caller to remember, what it told of the quota last; 0 at first. */
+void pool_quota_set_told(struct pool *pool, uint64_t container, unsigned told);

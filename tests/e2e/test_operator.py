@@ -3,6 +3,7 @@
 """What an operator lives with: completion, events, health, doctor, support bundles."""
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -80,6 +81,90 @@ def policies(daemon):
     daemon.cli("container", "set", "nosuch", "stripe_width=1", expect=4)
     check("tier_order_random" in daemon.cli("help", "vdisk", "set").stdout, "help")
     daemon.stop()
+
+
+def thresholds_are_told(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("container", "set", "default", "max_capacity=100M", "space_notice=1",
+               "space_low=2", "space_critical=20")
+    daemon.cli("vdisk", "create", "default/a", "64M")
+    url = daemon.cli("iscsi", "export", "default/a").stdout.strip()
+    rig.require_qemu_iscsi()
+    run(["qemu-io", "-f", "raw", "-c", "write -P 7 0 8M", "-c", "flush", url])
+    until(lambda: "container-space-low" in reasons(daemon), "8 % is more than 2 %")
+    found = json.loads(daemon.cli("-o", "json", "health", expect=None).stdout)["result"]
+    check(any(row["object"] == "default" and row["severity"] == "warning" for row in found),
+          f"{found}")
+    daemon.cli("container", "set", "default", "max_capacity=none")
+    until(lambda: "container-space-ok" in reasons(daemon), "no limit, no events")
+    daemon.stop()
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def edit_row(daemon, table, change):
+    """Replaces the value of the one row of a table of the catalog."""
+    database = sqlite3.connect(daemon.path("state/catalog.db"))
+    key, version, value = database.execute(
+        "SELECT key, version, value FROM facts WHERE substr(key, 1, 1) = ?",
+        (bytes([table]),)).fetchone()
+    value = change(value)
+    database.execute("UPDATE facts SET value = ?, crc = ? WHERE key = ?",
+                     (value, crc32c(key + version.to_bytes(8, "little") + value), key))
+    database.commit()
+    database.close()
+
+
+def upgrade_check(daemon, expect):
+    done = run(daemon.command("--upgrade-check", "-o", "json"), expect)
+    return json.loads(done.stdout)["result"]
+
+
+def upgrades_are_checked(daemon):
+    done = run(daemon.command("--upgrade-check"), 3)
+    check("catalog" in done.stderr, done.stderr)
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("vdisk", "create", "default/a", "64M")
+    check(upgrade_check(daemon, 0)["readable"], "beside a running daemon")
+    daemon.stop()
+    found = upgrade_check(daemon, 0)
+    # What this program writes is the newest that it knows of: the check's table is up to date.
+    check(found["readable"] and not found["converts"] and found["damaged"] == 0 and
+          found["problem"] == "", f"{found}")
+    formats = {row["format"]: row for row in found["formats"]}
+    for name in ("catalog", "pool row", "disk row", "vDisk row", "disk label", "event row"):
+        check(list(formats[name]["found"]) == [str(formats[name]["newest"])], f"{name}: {formats}")
+    check(formats["container row"]["found"] == {"1": 1}, f"{formats}")
+    check("as it is" in run(daemon.command("--upgrade-check")).stdout, "text")
+
+    def older(value):
+        length = int.from_bytes(value[6:8], "little")
+        return b"\1" + bytes(5) + value[6:32] + value[-length:]
+    edit_row(daemon, 3, older)
+    found = upgrade_check(daemon, 0)
+    check(found["readable"] and found["converts"], f"{found}")
+    check({row["format"]: row["verdict"] for row in found["formats"]}["disk row"] ==
+          "to be converted", f"{found}")
+    check("1 of version 1" in run(daemon.command("--upgrade-check")).stdout, "text")
+    daemon.start()
+    check(daemon.json("pool", "show", "local")["state"] == "online", "version 1 is served")
+    daemon.stop()
+    edit_row(daemon, 4, lambda value: b"\3" + value[1:])
+    found = upgrade_check(daemon, 1)
+    check(not found["readable"] and
+          {row["format"]: row["verdict"] for row in found["formats"]}["container row"] ==
+          "too new", f"{found}")
+    check("cannot read" in run(daemon.command("--upgrade-check"), 1).stdout, "text")
+    run(daemon.command("--upgrade-check", "-o", "xml"), 2)
 
 
 def reasons(daemon, *words):
@@ -209,6 +294,6 @@ def members(path):
 
 
 if __name__ == "__main__":
-    sys.exit(rig.main(bash_completes, policies, events_are_durable_and_followed,
-                      health_tells_what_is_wrong, doctor_works_without_the_daemon,
-                      support_bundle_hides_names))
+    sys.exit(rig.main(bash_completes, policies, thresholds_are_told, upgrades_are_checked,
+                      events_are_durable_and_followed, health_tells_what_is_wrong,
+                      doctor_works_without_the_daemon, support_bundle_hides_names))

@@ -92,6 +92,7 @@ static void help_and_version_need_no_file(void **state)
 	assert_int_equal(PARSE("--version"), 0);
 	assert_int_equal(action, DAEMON_VERSION);
 	assert_non_null(strstr(daemon_help_text, "--check-config"));
+	assert_non_null(strstr(daemon_help_text, "--upgrade-check"));
 }
 
 static int make_file(void **state)
