@@ -137,6 +137,7 @@ static int call_stale(struct egroup_file *file, unsigned lost)
 
 	REACHED("egroup.copy-stale");
 	file->copies.stale |= lost;
+	pool_file_set_copies(file->file, &file->copies);
 	egroup_file_change(file, value, &change);
 	log_warning("egroup", "a copy could not be synced; it does not count any more",
 		    "vdisk=%" PRIu64 " file=%" PRIx64 " copies=%u stale=%x", file->store->vdisk,

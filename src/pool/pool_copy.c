@@ -77,8 +77,14 @@ static int make_new(struct making *making)
 
 	pool_spare_make_room(making->disk);
 	pool_path_group(making->disk, making->file_id, &path);
-	r = note(making->disk, io_open(path.text, flags, &making->file));
-	if (r)
+	r = io_open(path.text, flags, &making->file);
+	/* What an earlier copy left on a disk that was read-only: no row names it, or the table
+	 * would. */
+	if (r == -EEXIST && io_unlink(path.text) == 0) {
+		REACHED("pool.leftover");
+		r = io_open(path.text, flags, &making->file);
+	}
+	if (note(making->disk, r))
 		return r;
 	r = allocate(making->disk, making->file, making->size_bytes);
 	if (r == 0)

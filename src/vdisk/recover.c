@@ -23,6 +23,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/reached.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 #include "vdisk/vdisk_priv.h"
 
@@ -432,6 +433,10 @@ static int commit_seals(struct recovery *recovery)
 	if (r < 0)
 		return r;
 	vdisk->epoch_raised = true;
+	for (size_t i = 0; i < recovery->count; i++)
+		if (recovery->groups[i]->file->copies.stale && recovery->groups[i]->file->file)
+			pool_file_set_copies(recovery->groups[i]->file->file,
+					     &recovery->groups[i]->file->copies);
 	for (size_t i = 0; i < recovery->count; i++)
 		if (is_unsealed(recovery->groups[i]))
 			egroup_sealed(recovery->groups[i], recovery->ends[i],

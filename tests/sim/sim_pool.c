@@ -179,6 +179,21 @@ static void restore_failed(struct engine_rig *rig)
 			(void)pool_disk_restore(rig->pool, infos[i].id); /* or the next time */
 }
 
+static void print_disks(struct engine_rig *rig)
+{
+	_cleanup_free_ struct pool_disk_info *infos = NULL;
+	size_t count = 0;
+
+	(void)pool_disk_list(rig->pool, &infos,
+			     &count); /* without memory there is nothing to say */
+	for (size_t i = 0; i < count; i++)
+		fprintf(stderr,
+			"disk %" PRIu64 " %s: capacity %" PRIu64 " used %" PRIu64 " files %" PRIu64
+			"%s\n",
+			infos[i].id, pool_disk_state_name(infos[i].state), infos[i].capacity,
+			infos[i].used, infos[i].files, infos[i].draining ? " draining" : "");
+}
+
 static int heal(struct engine_rig *rig)
 {
 	uint64_t end = reactor_now_ns(reactor_current()) + HEAL_NS;
@@ -189,6 +204,8 @@ static int heal(struct engine_rig *rig)
 			restore_failed(rig);
 		repair_once(current);
 		vdisk_get_redundancy(rig->vdisk, &sum);
+		if (reactor_now_ns(reactor_current()) >= end)
+			print_disks(rig);
 		SIM_RUN_CHECK(reactor_now_ns(reactor_current()) < end,
 			      "not healthy: %u disks usable of %u, to copy %" PRIu64
 			      ", degraded %" PRIu64 ", lost %" PRIu64 ", leaving %" PRIu64,
