@@ -25,7 +25,7 @@
 #define LOG_IN_FLIGHT_MAX     8u  /* records */
 #define LOG_CUT_BLOCKS        16u /* a record that gathers requests is cut at 64 KiB */
 #define LOG_FIRST_GROUP_BYTES (1 * MIB)
-#define LOG_REROUTES_MAX      3u /* as many disks may fail one after the other under a record */
+#define LOG_REROUTES_MAX      5u /* until then the pool has noticed which disks err */
 
 struct vdisk;
 

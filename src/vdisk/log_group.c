@@ -10,6 +10,7 @@
 
 #define SPACE_WAIT_NS     (10 * NSEC_PER_SEC) /* of a write for reclaim */
 #define SPACE_POLL_NS     (200 * NSEC_PER_MSEC)
+#define REROUTE_PAUSE_NS  (50 * NSEC_PER_MSEC)
 #define REROUTE_MIN_BYTES (4 * MIB) /* holds every record in flight */
 _Static_assert(LOG_IN_FLIGHT_MAX *(1 + CACHE_RECORD_BLOCKS) * BLOCK_BYTES <= REROUTE_MIN_BYTES,
 	       "a new group must hold what is issued again");
@@ -297,6 +298,20 @@ void log_drop_ready(struct log *log)
 	(void)egroup_drop(log->vdisk->store, group);
 }
 
+/* Each time a little longer: the pool counts errors and then avoids the disk, and without that it
+ * could be chosen again and again. */
+static void pause_before_reroute(struct log *log)
+{
+	struct list_node *node = list_front(&log->in_flight);
+	struct record_buffer *record;
+
+	if (!node) /* the log has failed meanwhile */
+		return;
+	record = LIST_ENTRY(node, struct record_buffer, link);
+	if (record->reroutes > 0)
+		fiber_sleep(record->reroutes * REROUTE_PAUSE_NS);
+}
+
 static void reroute_run(struct fiber_task *task)
 {
 	struct log *log = CONTAINER_OF(task, struct log, reroute_task);
@@ -305,6 +320,7 @@ static void reroute_run(struct fiber_task *task)
 
 	r = final_error(log);
 	if (r == 0) {
+		pause_before_reroute(log);
 		log_drop_ready(log);
 		r = make_group(log, POOL_USE_INTERNAL, REROUTE_MIN_BYTES, &group);
 	}
