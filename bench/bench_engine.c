@@ -2,13 +2,14 @@
 /*
  * Drives a vDisk in process, in the real world:
  *
- *     bench_engine WHAT --directory=DIR [--mib=N] [--pool-mib=N] [--depth=N] [--milliseconds=N]
- *                       [--link=PATH]
+ *     bench_engine WHAT --directory=DIR [--mib=N] [--pool-mib=N] [--disks=N] [--factor=N]
+ *                       [--depth=N] [--milliseconds=N] [--link=PATH]
  *
  * WHAT: fill (all of it at random, once), fill-sequential, randread, randwrite, randwrite-flush (a
  * flush after each write), seqread, seqwrite, open (how long opening takes), compact (until reclaim
- * has nothing to do). The state in DIR is made when it is not there, and stays. Block size: 4 KiB,
- * 128 KiB for seq*. Data is verified by the engine's own checksums.
+ * has nothing to do), repair (a second copy of everything, on another disk), scrub. The state in
+ * DIR is made when it is not there, and stays. Block size: 4 KiB, 128 KiB for seq*. Data is
+ * verified by the engine's own checksums.
  *
  * serve: the vDisk is namespace 1 of the keeper at --link, on processor 0. Says "serving", then
  * obeys lines on standard input, each with one line of JSON: randread and randwrite drive the vDisk
@@ -27,6 +28,8 @@
 #include "block/chance.h"
 #include "frontend/nvme/link.h"
 #include "pool/container.h"
+#include "pool/policy.h"
+#include "pool/pool_disk.h"
 #include "vdisk/vdisk.h"
 
 #define DEPTH_MAX 256
@@ -45,6 +48,7 @@ struct job {
 	const char *what;
 	char directory[4096 - 32], link_path[108];
 	uint64_t size_bytes, pool_bytes, duration_ns;
+	unsigned disks, factor; /* when it is made */
 	unsigned depth;
 	uint32_t block_bytes;
 	enum block_op op;
@@ -126,6 +130,17 @@ static void lane_done(struct block_request *request, int result)
 	lane_next(lane);
 }
 
+/* Beside the first: copies go to files of their own, if not to devices of their own. */
+static int add_disk(struct job *job, unsigned number)
+{
+	char path[4096];
+	const struct pool_disk_spec spec = {.directory = path, .capacity_bytes = job->pool_bytes};
+	uint64_t id;
+
+	snprintf(path, sizeof(path), "%s/pool%u", job->directory, number);
+	return pool_disk_add(job->pool, &spec, &id);
+}
+
 static int make(struct job *job, struct world *world, const char *catalog_path)
 {
 	const struct catalog_options options = {.path = catalog_path, .create = true};
@@ -134,6 +149,7 @@ static int make(struct job *job, struct world *world, const char *catalog_path)
 		.name = "bench", .directory = pool_path, .capacity_bytes = job->pool_bytes};
 	struct vdisk_spec vdisk = {
 		.name = "disk", .size_bytes = job->size_bytes, .block_bytes = 4096};
+	struct policy_set policy = {0};
 	uint64_t id;
 	int r;
 
@@ -145,9 +161,13 @@ static int make(struct job *job, struct world *world, const char *catalog_path)
 		r = pool_open(world, job->catalog, id, &job->pool);
 	if (r == 0)
 		r = container_create(job->catalog, world, id, "c", &vdisk.container_id);
+	for (unsigned i = 1; r == 0 && i < job->disks; i++)
+		r = add_disk(job, i);
 	if (r == 0)
 		r = vdisk_create(job->pool, &vdisk, &id);
-	return r;
+	if (r == 0)
+		r = policy_set_put(&policy, POLICY_REPLICATION_FACTOR, job->factor);
+	return r < 0 ? r : policy_put_vdisk(job->catalog, id, &policy);
 }
 
 static int open_all(struct job *job)
@@ -242,6 +262,47 @@ static void measure(struct job *job)
 					    .cpu_ns = bench_cpu_ns() - cpu};
 }
 
+/* A second copy of everything, which then goes again. */
+static void measure_repair(struct job *job)
+{
+	struct vdisk_repair make = {0}, drop = {0};
+	uint64_t cpu, start;
+	int r;
+
+	wait_for_reclaim(job);
+	vdisk_set_factor(job->vdisk, 2);
+	cpu = bench_cpu_ns();
+	start = bench_now_ns();
+	r = vdisk_repair(job->vdisk, &make);
+	job->result = (struct bench_result){.operations = 1,
+					    .bytes = make.copied_bytes,
+					    .elapsed_ns = bench_now_ns() - start,
+					    .cpu_ns = bench_cpu_ns() - cpu};
+	vdisk_set_factor(job->vdisk, 1);
+	if (r == 0)
+		r = vdisk_repair(job->vdisk, &drop);
+	if (r < 0)
+		bench_fail("repair", r);
+}
+
+static void measure_scrub(struct job *job)
+{
+	struct vdisk_scrub scrub = {0};
+	uint64_t cpu, start;
+	int r;
+
+	wait_for_reclaim(job);
+	cpu = bench_cpu_ns();
+	start = bench_now_ns();
+	r = vdisk_scrub(job->vdisk, &scrub);
+	job->result = (struct bench_result){.operations = 1,
+					    .bytes = scrub.bytes,
+					    .elapsed_ns = bench_now_ns() - start,
+					    .cpu_ns = bench_cpu_ns() - cpu};
+	if (r < 0 || scrub.damaged)
+		bench_fail("scrub", r < 0 ? r : -EUCLEAN);
+}
+
 static int run(void *arg)
 {
 	struct job *job = arg;
@@ -258,6 +319,10 @@ static int run(void *arg)
 		measure(job);
 	else if (strcmp(job->what, "compact") == 0)
 		wait_for_reclaim(job);
+	else if (strcmp(job->what, "repair") == 0)
+		measure_repair(job);
+	else if (strcmp(job->what, "scrub") == 0)
+		measure_scrub(job);
 	vdisk_get_stats(job->vdisk, &job->stats);
 	close_all(job);
 	return job->error;
@@ -388,6 +453,8 @@ static void choose(struct job *job)
 		{"seqwrite", BLOCK_WRITE, 128 * 1024, false, false, false},
 		{"open", BLOCK_OP_COUNT, 4096, false, false, false},
 		{"compact", BLOCK_OP_COUNT, 4096, false, false, false},
+		{"repair", BLOCK_OP_COUNT, 4096, false, false, false},
+		{"scrub", BLOCK_OP_COUNT, 4096, false, false, false},
 		{"serve", BLOCK_OP_COUNT, 4096, true, false, false},
 	};
 
@@ -417,6 +484,8 @@ static void read_options(struct job *job, int argc, char **argv)
 		bench_fail("--directory=DIR is missing", -EINVAL);
 	job->size_bytes = bench_option(argc, argv, "mib", 1024) * MIB;
 	job->pool_bytes = bench_option(argc, argv, "pool-mib", job->size_bytes / MIB * 2) * MIB;
+	job->disks = (unsigned)bench_option(argc, argv, "disks", 1);
+	job->factor = (unsigned)bench_option(argc, argv, "factor", 1);
 	job->depth = (unsigned)bench_option(argc, argv, "depth", 32);
 	job->duration_ns = bench_option(argc, argv, "milliseconds", 2000) * NSEC_PER_MSEC;
 	if (job->depth < 1 || job->depth > DEPTH_MAX)

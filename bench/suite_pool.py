@@ -1,13 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite `pool`: choosing two of 10,000 disks for a file's copies, per second of processor time."""
+"""Suite `pool`: two copies of everything against two raw files written at once; repair and scrub
+against raw sequential I/O; choosing disks. The two disks of the pool are directories on one device
+here, so that a read is compared with one reader."""
+import concurrent.futures
+
 import lib
 
-GOAL = 1e5  # choices per second: 10 us each
+CHOICES_GOAL = 1e5  # per second of processor time: 10 us each
+SIZE_MIB, QUICK_MIB = 4096, 512
 
 
-def run(bench):
+def placement(bench):
     arguments = [f"--milliseconds={int(bench.seconds * 500)}"]
     ours = [bench.program("bench_pool", *arguments)["per_cpu_second"]
             for _ in range(bench.pair_count)]
-    return [lib.make_row("pool placement, 10,000 disks", "choices/s", ours, None, GOAL,
-                         absolute=True)]
+    return lib.make_row("pool placement, 10,000 disks", "choices/s", ours, None, CHOICES_GOAL,
+                        absolute=True)
+
+
+class Pool:
+    def __init__(self, bench):
+        self.bench = bench
+        self.mib = QUICK_MIB if bench.quick else SIZE_MIB
+        self.raw = [bench.path("raw"), bench.path("raw2")]
+        for path in self.raw:
+            bench.fio_fill(path, self.mib << 20)
+
+    def ours(self, what, directory, depth=8, factor=1):
+        return self.bench.program(
+            "bench_engine", what, f"--directory={self.bench.path(directory)}", f"--mib={self.mib}",
+            f"--pool-mib={self.mib * 3}", "--disks=2", f"--factor={factor}", f"--depth={depth}",
+            f"--milliseconds={int(self.bench.seconds * 1000)}", timeout=1200)
+
+    def two_writers(self, block, depth):
+        """The slower of two that write at once."""
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            return min(threads.map(lambda path: self.writer(path, block, depth), self.raw))
+
+    def writer(self, path, block, depth):
+        result = self.bench.fio(path, "randwrite" if block == 4096 else "write", block, depth,
+                                self.mib << 20)
+        return result["write"]["iops"]
+
+    def reader(self, block, depth):
+        result = self.bench.fio(self.raw[0], "randread" if block == 4096 else "read", block, depth,
+                                self.mib << 20)
+        return result["read"]["iops"]
+
+    def sequential(self, rw):
+        result = self.bench.fio(self.raw[0], rw, 1 << 20, 1, self.mib << 20)
+        return result[rw]["iops"] * (1 << 20)
+
+    def row(self, name, unit, ours, reference, goal):
+        return lib.make_row(f"pool {name}", unit,
+                            *lib.run_pairs(ours, reference, self.bench.pair_count), goal)
+
+
+def bytes_per_second(result):
+    return result["bytes"] / result["seconds"]
+
+
+def run(bench):
+    pool = Pool(bench)
+    pool.ours("fill-sequential", "two", factor=2)
+    pool.ours("fill-sequential", "one")
+    rows = [
+        pool.row("two copies, 128 KiB sequential write QD8", "requests/s",
+                 lambda: pool.ours("seqwrite", "two")["per_second"],
+                 lambda: pool.two_writers(131072, 8), 0.8),
+        pool.row("two copies, 4 KiB random write QD32", "requests/s",
+                 lambda: pool.ours("randwrite", "two", 32)["per_second"],
+                 lambda: pool.two_writers(4096, 32), 0.8),
+        pool.row("two copies, 4 KiB random read QD32", "requests/s",
+                 lambda: pool.ours("randread", "two", 32)["per_second"],
+                 lambda: pool.reader(4096, 32), 0.95),
+        pool.row("repair, copying", "bytes/s",
+                 lambda: bytes_per_second(pool.ours("repair", "one")),
+                 lambda: pool.sequential("write"), 0.8),
+        pool.row("scrub", "bytes/s", lambda: bytes_per_second(pool.ours("scrub", "one")),
+                 lambda: pool.sequential("read"), 0.8),
+    ]
+    return rows + [placement(bench)]
