@@ -30,7 +30,7 @@
 enum node_space { /* how much of what may be live in a pool is */
 		  NODE_SPACE_OK,
 		  NODE_SPACE_NOTICE,
-		NODE_SPACE_LOW,
+		  NODE_SPACE_LOW,
 		  NODE_SPACE_CRITICAL,
 };
 
@@ -56,6 +56,8 @@ struct node_pool {
 	/* node_repair.c */
 	bool repairing; /* a job runs */
 	uint64_t repair_again_ns;
+	uint64_t repair_pause_ns; /* after the last one had to leave something; 0 = it had not */
+	bool told_degraded;
 	/* node_scrub.c */
 	bool scrubbing, scrub_stop; /* a job runs; it is to end, as its row says */
 };

@@ -18,8 +18,9 @@
 #include "pool/policy.h"
 #include "pool/pool_disk.h"
 
-#define LOOK_NS  (30 * NSEC_PER_SEC)
-#define AGAIN_NS (60 * NSEC_PER_SEC) /* after a job that had to leave something */
+#define LOOK_NS      (30 * NSEC_PER_SEC)
+#define AGAIN_NS     (60 * NSEC_PER_SEC) /* after a job that had to leave something, at first ... */
+#define AGAIN_MAX_NS (3600 * NSEC_PER_SEC) /* ... and at most */
 
 struct redundancy_call {
 	struct vdisk *vdisk;
@@ -174,6 +175,21 @@ static int conclude(struct repair *repair, const char *name, struct error *ret_e
 	return repair->error ? repair->error : -EIO;
 }
 
+/* What could not be done is tried again, less and less often, unless something changes. */
+static void settle_pool(struct node *node, struct node_pool *pool, int result)
+{
+	uint64_t *pause = &pool->repair_pause_ns;
+
+	pool->repairing = false;
+	if (result < 0)
+		*pause = *pause ? MIN(*pause * 2, AGAIN_MAX_NS) : AGAIN_NS;
+	else
+		*pause = 0;
+	pool->repair_again_ns = result < 0 ? reactor_now_ns(node->home) + *pause : 0;
+	if (result == 0)
+		pool->told_degraded = false;
+}
+
 static int run(struct job *job, void *arg, struct error *ret_error)
 {
 	struct repair *repair = arg;
@@ -197,10 +213,8 @@ static int run(struct job *job, void *arg, struct error *ret_error)
 	if (r == 0)
 		r = conclude(repair, name, ret_error);
 	pool = node_pool_by_id(repair->node, repair->pool_id);
-	if (pool) {
-		pool->repairing = false;
-		pool->repair_again_ns = r < 0 ? reactor_now_ns(repair->node->home) + AGAIN_NS : 0;
-	}
+	if (pool)
+		settle_pool(repair->node, pool, r);
 	return r;
 }
 
@@ -244,9 +258,12 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 	pool = node_pool_by_id(node, id);
 	if (!pool || pool->repairing || (sum.to_copy == 0 && sum.leaving == 0))
 		return;
-	event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,
-		   "%" PRIu64 " MiB need a copy (%" PRIu64 " MiB have one left); repair begins",
-		   sum.to_copy / MIB, sum.single / MIB);
+	if (!pool->told_degraded)
+		event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,
+			   "%" PRIu64 " MiB need a copy (%" PRIu64
+			   " MiB have one left); repair begins",
+			   sum.to_copy / MIB, sum.single / MIB);
+	pool->told_degraded = true;
 	r = node_repair_start(node, pool, &job);
 	if (r < 0 && r != -EALREADY)
 		log_warning("node", "a repair cannot be started", "pool=%s error=%d", pool->name,
@@ -308,7 +325,7 @@ void node_repair_look(struct node *node)
 	if (!node->repair.started)
 		return;
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
-		pool->repair_again_ns = 0;
+		pool->repair_again_ns = pool->repair_pause_ns = 0;
 	fiber_queue_wake_all(&node->repair.queue);
 }
 

@@ -23,6 +23,7 @@
 #include "codec/crc32c.h"
 #include "egroup/index.h"
 #include "egroup/store_priv.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
 #define CHUNK_BLOCKS 256u /* copied at a time: 1 MiB */
@@ -541,8 +542,10 @@ static int write_target(struct compaction *compaction)
 {
 	struct egroup_store *store = compaction->store;
 	uint64_t bytes = ((uint64_t)compaction->blocks + compaction->total_slots) << BLOCK_SHIFT;
-	const struct pool_want want = {
-		.use = POOL_USE_INTERNAL, .size_bytes = bytes, .copies = store->factor};
+	const struct pool_want want = {.use = POOL_USE_INTERNAL,
+				       .size_bytes = bytes,
+				       .copies = store->factor,
+				       .tiers = store->tiers};
 	int r;
 
 	r = pool_file_take(store->pool, &want, &compaction->target);
@@ -582,6 +585,8 @@ static int adopt_target(struct compaction *compaction)
 	}
 	target->file = TAKE_PTR(compaction->target);
 	store->open_count++;
+	if (target->copies.stale)
+		pool_file_set_copies(target->file, &target->copies);
 	switch_memory(compaction, target);
 	egroup_file_unref(target);
 	return 0;

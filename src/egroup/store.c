@@ -217,7 +217,10 @@ static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
 int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group)
 {
-	struct pool_want want = {.use = use, .size_bytes = size_bytes, .copies = store->factor};
+	struct pool_want want = {.use = use,
+				 .size_bytes = size_bytes,
+				 .copies = store->factor,
+				 .tiers = store->tiers};
 	struct pool_file *taken;
 	struct egroup_file *file;
 	struct egroup *group;

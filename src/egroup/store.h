@@ -67,6 +67,7 @@ struct egroup_store {
 	struct reactor *reactor;
 	uint64_t vdisk;
 	unsigned factor;   /* copies that a new file shall have */
+	unsigned tiers;    /* where, as in struct pool_want; 0 = anywhere */
 	struct list files; /* in order of file id */
 	struct egroup **buckets;
 	uint32_t bucket_count;

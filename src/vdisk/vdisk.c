@@ -141,7 +141,7 @@ static void vdisk_free(struct vdisk *vdisk)
 		vdisk_admit_return(vdisk, vdisk->admitted[layer]);
 	if (vdisk->factor)
 		pool_quota_account_live(vdisk->quota, vdisk->factor,
-				  -(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+					-(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	pool_quota_close(vdisk->quota);
 	map_done(&vdisk->map);
 	egroup_store_close(vdisk->store);
@@ -157,7 +157,8 @@ static void init_volume(struct vdisk *vdisk)
 	vdisk->volume.physical_block_bytes = BLOCK_BYTES;
 }
 
-/* Its container's quota, and copies of its data as the policy of vDisk and container says. */
+/* Its container's quota; how many copies of its data, and where, as the policy of vDisk and
+ * container says. */
 static int open_policy(struct vdisk *vdisk)
 {
 	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
@@ -167,9 +168,11 @@ static int open_policy(struct vdisk *vdisk)
 
 	if (r == 0)
 		r = pool_quota_open(vdisk->pool, vdisk->row.container, &vdisk->quota);
-	if (r == 0)
-		vdisk->factor = (unsigned)policy->replication_factor;
-	return r;
+	if (r < 0)
+		return r;
+	vdisk->factor = (unsigned)policy->replication_factor;
+	vdisk->tiers = (unsigned)policy->tier_order_random;
+	return 0;
 }
 
 static int open_parts(struct vdisk *vdisk)
@@ -185,11 +188,12 @@ static int open_parts(struct vdisk *vdisk)
 		return r;
 	vdisk->accounted_slots = vdisk->row.live_slots;
 	pool_quota_account_live(vdisk->quota, vdisk->factor,
-			  (int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
+				(int64_t)(vdisk->accounted_slots * BLOCK_BYTES));
 	vdisk->tail_limit = vdisk_tail_limit(vdisk);
 	r = egroup_store_open(vdisk->pool, vdisk->row.id, vdisk->factor, &vdisk->store);
 	if (r < 0)
 		return r;
+	vdisk->store->tiers = vdisk->tiers;
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,
 		     vdisk->row.root_level);
 	if (r == 0)

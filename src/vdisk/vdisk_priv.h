@@ -41,7 +41,8 @@ struct vdisk {
 	struct world *world;
 	struct pool *pool;
 	struct pool_quota *quota; /* of its container */
-	unsigned factor; /* copies of its data, as it is accounted; 0 = not yet */
+	unsigned tiers;           /* where they go: policy.h, POLICY_TIERS */
+	unsigned factor;          /* copies of its data, as it is accounted; 0 = not yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;
 	struct vdisk_row row; /* as committed, but for the name */
