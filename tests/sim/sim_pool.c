@@ -199,6 +199,9 @@ static int heal(struct engine_rig *rig)
 	uint64_t end = reactor_now_ns(reactor_current()) + HEAL_NS;
 	struct vdisk_redundancy sum;
 
+	/* Errors of this round are forgotten, or their disk is given up now: not in the next round,
+	 * when others have their bad day. */
+	fiber_sleep(POOL_DISK_LIMITS_DEFAULT.window_ns + NSEC_PER_SEC);
 	while (!is_healthy(current)) {
 		if (!current->replacing)
 			restore_failed(rig);
