@@ -71,7 +71,7 @@ def a_catalog_that_is_gone_is_made_again(daemon):
     daemon.stop()
     remove_catalog(daemon)
     daemon.start()
-    check(restored(daemon), "an event says so")
+    rig.wait_for(lambda: restored(daemon), "an event that says so")
     all_served(daemon)
     daemon.kill()
     remove_catalog(daemon)
@@ -87,7 +87,7 @@ def damage_of_the_file_loses_nothing(daemon):
     with open(path, "r+b") as file:
         file.write(b"rubbish" * 1000)
     daemon.start()
-    check(restored(daemon), "rubbish")
+    rig.wait_for(lambda: restored(daemon), "the event of a catalog that was restored")
     all_served(daemon)
     daemon.stop()
     os.truncate(path, os.path.getsize(path) // 4096 // 2 * 4096)
@@ -186,7 +186,7 @@ def each_disk_has_one(daemon):
     remove_catalog(daemon)
     os.rename(daemon.path("pool/catalog"), daemon.path("hidden"))
     daemon.start()
-    check(restored(daemon), "from the other disk")
+    rig.wait_for(lambda: restored(daemon), "an event: from the other disk")
     all_served(daemon)
     daemon.stop()
 
