@@ -18,6 +18,8 @@
 #include "pool/policy.h"
 #include "pool/pool_disk.h"
 
+#define PASS_NS      (500 * NSEC_PER_MSEC)
+#define IDLE_PASSES  3u /* in which nothing could be done, before a job gives up */
 #define LOOK_NS      (30 * NSEC_PER_SEC)
 #define AGAIN_NS     (60 * NSEC_PER_SEC) /* after a job that had to leave something, at first ... */
 #define AGAIN_MAX_NS (3600 * NSEC_PER_SEC) /* ... and at most */
@@ -143,6 +145,32 @@ static int repair_all(struct repair *repair, bool urgent)
 	return r;
 }
 
+/* What was still being written, or moved, in one pass is there for the next. */
+static int repair_passes(struct repair *repair)
+{
+	struct vdisk_redundancy left;
+	unsigned idle = 0;
+
+	for (;;) {
+		uint64_t done = repair->done + repair->dropped;
+		int r;
+
+		repair->error = 0;
+		r = repair_all(repair, true);
+		if (r == 0)
+			r = repair_all(repair, false);
+		if (r < 0)
+			return r;
+		node_pool_redundancy(repair->node, repair->pool_id, &left);
+		idle = repair->done + repair->dropped == done ? idle + 1 : 0;
+		if ((left.to_copy == 0 && left.leaving == 0) || idle > IDLE_PASSES)
+			return 0;
+		if (job_is_cancelled(repair->job))
+			return -ECANCELED;
+		fiber_sleep(PASS_NS);
+	}
+}
+
 static json_t *result_to_json(const struct repair *repair, const struct vdisk_redundancy *left)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "copied_bytes", (json_int_t)repair->done,
@@ -207,9 +235,7 @@ static int run(struct job *job, void *arg, struct error *ret_error)
 	node_pool_redundancy(repair->node, repair->pool_id, &before);
 	repair->total = before.to_copy;
 	job_progress(job, 0, repair->total);
-	r = repair_all(repair, true);
-	if (r == 0)
-		r = repair_all(repair, false);
+	r = repair_passes(repair);
 	if (r == 0)
 		r = conclude(repair, name, ret_error);
 	pool = node_pool_by_id(repair->node, repair->pool_id);
