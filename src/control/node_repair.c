@@ -46,6 +46,13 @@ static void add(struct vdisk_redundancy *sum, const struct vdisk_redundancy *one
 	sum->lost += one->lost;
 	sum->leaving += one->leaving;
 	sum->to_copy += one->to_copy;
+	sum->to_drop += one->to_drop;
+}
+
+/* A disk that was given up while no other can take its place is nothing to be done about. */
+static bool is_work(const struct vdisk_redundancy *sum)
+{
+	return sum->to_copy > 0 || sum->to_drop > 0;
 }
 
 bool node_vdisk_redundancy(struct node *node, struct node_vdisk *vdisk,
@@ -163,7 +170,7 @@ static int repair_passes(struct repair *repair)
 			return r;
 		node_pool_redundancy(repair->node, repair->pool_id, &left);
 		idle = repair->done + repair->dropped == done ? idle + 1 : 0;
-		if ((left.to_copy == 0 && left.leaving == 0) || idle > IDLE_PASSES)
+		if (!is_work(&left) || idle > IDLE_PASSES)
 			return 0;
 		if (job_is_cancelled(repair->job))
 			return -ECANCELED;
@@ -187,7 +194,7 @@ static int conclude(struct repair *repair, const char *name, struct error *ret_e
 
 	node_pool_redundancy(repair->node, repair->pool_id, &left);
 	job_set_result(repair->job, result_to_json(repair, &left));
-	if (left.to_copy == 0 && left.lost == 0) {
+	if (!is_work(&left) && left.lost == 0) {
 		event_emit(repair->node->events,
 			   left.degraded ? EVENT_POOL_DEGRADED : EVENT_POOL_HEALTHY, name,
 			   "%" PRIu64 " MiB copied; %" PRIu64
@@ -282,7 +289,7 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 		return;
 	node_pool_redundancy(node, id, &sum);
 	pool = node_pool_by_id(node, id);
-	if (!pool || pool->repairing || (sum.to_copy == 0 && sum.leaving == 0))
+	if (!pool || pool->repairing || !is_work(&sum))
 		return;
 	if (!pool->told_degraded)
 		event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,

@@ -40,7 +40,7 @@ static unsigned wanted_copies(const struct egroup_store *store)
 
 /* Copies by what becomes of them; bits. */
 struct sorted_copies {
-	unsigned good;    /* count */
+	unsigned good;    /* count, and stay */
 	unsigned away;    /* on a missing disk: count again when it is back */
 	unsigned leaving; /* can be read, but are to be moved */
 	unsigned failed;  /* on a disk that was given up: may still come back */
@@ -129,11 +129,10 @@ static void count_file(const struct egroup_file *file, struct egroup_redundancy 
 
 	egroup_file_need(file, &need);
 	sum->to_copy += need.make * egroup_scan_bytes(file);
-	for (unsigned i = 0; i < file->copies.count; i++)
-		if (pool_disk_is_leaving(file->store->pool, file->copies.disks[i])) {
-			sum->leaving += bytes;
-			break;
-		}
+	if (sort_copies(file).leaving)
+		sum->leaving += bytes;
+	if (need.drop)
+		sum->to_drop += bytes;
 	if (need.lost) {
 		sum->lost += bytes;
 	} else if (need.good >= file->store->factor) {

@@ -23,6 +23,7 @@ struct egroup_redundancy { /* bytes of files, each counted once */
 	uint64_t lost;     /* no copy can be read */
 	uint64_t leaving;  /* have copies on disks that are draining */
 	uint64_t to_copy;  /* what repair has to write, copies counted */
+	uint64_t to_drop;  /* have copies that are to go */
 };
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
 

@@ -34,6 +34,7 @@ void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret)
 		.lost = sum.lost,
 		.leaving = sum.leaving,
 		.to_copy = sum.to_copy,
+		.to_drop = sum.to_drop,
 	};
 }
 

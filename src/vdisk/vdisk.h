@@ -100,6 +100,7 @@ struct vdisk_redundancy {
 	uint64_t lost;     /* no copy can be read */
 	uint64_t leaving;  /* have copies on disks that are draining */
 	uint64_t to_copy;  /* bytes that repair has to write, as things are now */
+	uint64_t to_drop;  /* have copies that repair is to remove */
 };
 void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);
 /* For files made from now on; repair adds to the others, or removes, as there is room.

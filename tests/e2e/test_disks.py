@@ -35,8 +35,8 @@ def wait_healthy(daemon, seconds=120):
     deadline = time.monotonic() + seconds
     while True:
         now = copies(daemon)
-        if all(now[key] == 0 for key in ("to_copy_bytes", "degraded_bytes", "lost_bytes",
-                                         "leaving_bytes")):
+        if all(now[key] == 0 for key in ("to_copy_bytes", "to_drop_bytes", "degraded_bytes",
+                                         "lost_bytes", "leaving_bytes")):
             return now
         check(time.monotonic() < deadline, f"not healthy: {now} {daemon.json('job', 'list')}")
         time.sleep(0.5)

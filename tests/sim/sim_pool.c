@@ -164,7 +164,7 @@ static bool is_healthy(struct simulation *simulation)
 
 	vdisk_get_redundancy(simulation->rig.vdisk, &sum);
 	return pool_disks_usable(simulation->rig.pool) >= simulation->factor && sum.to_copy == 0 &&
-	       sum.degraded == 0 && sum.lost == 0 && sum.leaving == 0;
+	       sum.to_drop == 0 && sum.degraded == 0 && sum.lost == 0 && sum.leaving == 0;
 }
 
 /* As an operator would, who knows that it was the cable. */

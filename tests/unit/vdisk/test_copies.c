@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies of a vDisk's files, and what there is to do about them: on two or three simulated disks.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_rig.h"
+#include "pool/pool_disk.h"
+
+#define POOL_BYTES  (512 * MIB)
+#define DISK_BYTES  (8 * MIB)
+#define PIECE_BYTES MIB
+
+static struct engine_rig rig_memory;
+
+static uint64_t disk_id(struct engine_rig *rig, unsigned number)
+{
+	uint64_t id = 0;
+
+	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
+	return id;
+}
+
+static void write_all(struct engine_rig *rig)
+{
+	char *piece = aligned_alloc(4096, PIECE_BYTES);
+
+	assert_non_null(piece);
+	memset(piece, 0x5a, PIECE_BYTES);
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
+		assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, piece, PIECE_BYTES, at), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	free(piece);
+}
+
+/* Makes and fills a vDisk whose files are all sealed. */
+static void begin(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	write_all(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+}
+
+static int end(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static struct vdisk_redundancy redundancy(struct engine_rig *rig)
+{
+	struct vdisk_redundancy sum;
+
+	vdisk_get_redundancy(rig->vdisk, &sum);
+	return sum;
+}
+
+static void expect_nothing_to_do(struct engine_rig *rig)
+{
+	const struct vdisk_redundancy sum = redundancy(rig);
+
+	assert_int_equal(sum.to_copy + sum.to_drop + sum.leaving + sum.lost, 0);
+}
+
+static void run(unsigned disks, unsigned factor, int (*fn)(struct engine_rig *rig))
+{
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, disks, factor);
+	engine_rig_call(&rig_memory, fn);
+	engine_rig_done(&rig_memory);
+}
+
+/* It stays in the rows, for it may come back; until then there is nothing to do about it. */
+static int one_of_two_fails(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+
+	begin(rig);
+	expect_nothing_to_do(rig);
+	assert_true(redundancy(rig).whole > 0);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_true(redundancy(rig).degraded > 0 && redundancy(rig).whole == 0);
+	assert_int_equal(redundancy(rig).single, redundancy(rig).degraded);
+	expect_nothing_to_do(rig);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_int_equal(repair.copied_bytes + repair.dropped_copies, 0);
+	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void a_failed_disk_that_nothing_replaces(void **state)
+{
+	(void)state;
+	run(2, 2, one_of_two_fails);
+}
+
+static int one_of_three_fails(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+
+	begin(rig);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_true(redundancy(rig).to_copy > 0);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), -EBUSY);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(repair.copied_bytes > 0 && repair.dropped_copies > 0);
+	assert_int_equal(repair.damaged_blocks, 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	return end(rig);
+}
+
+static void a_failed_disk_that_a_third_replaces(void **state)
+{
+	(void)state;
+	run(3, 2, one_of_three_fails);
+}
+
+static int one_is_drained(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+
+	begin(rig);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_true(redundancy(rig).leaving > 0 && redundancy(rig).to_copy > 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 0)), 0);
+	return end(rig);
+}
+
+static void a_disk_is_drained(void **state)
+{
+	(void)state;
+	run(2, 1, one_is_drained);
+}
+
+/* Up, with repair; and down again. */
+static int the_factor_changes(struct engine_rig *rig)
+{
+	struct vdisk_repair up = {0}, down = {0};
+
+	begin(rig);
+	vdisk_set_factor(rig->vdisk, 3);
+	assert_true(redundancy(rig).to_copy > 0 && redundancy(rig).degraded > 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &up), 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	vdisk_set_factor(rig->vdisk, 1);
+	assert_true(redundancy(rig).to_drop > 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &down), 0);
+	assert_int_equal(down.copied_bytes, 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void more_copies_and_fewer(void **state)
+{
+	(void)state;
+	run(3, 1, the_factor_changes);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_failed_disk_that_nothing_replaces),
+		cmocka_unit_test(a_failed_disk_that_a_third_replaces),
+		cmocka_unit_test(a_disk_is_drained),
+		cmocka_unit_test(more_copies_and_fewer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
