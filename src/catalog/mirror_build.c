@@ -181,12 +181,12 @@ static int chunk_copy(struct build *build, struct catalog_key *after)
 static int header_write(struct build *build)
 {
 	struct world *world = build->catalog->world;
-	const struct mirror_snapshot snapshot = {
-		.start = build->mirror->start,
-		.end_sequence = build->catalog->mirrors.position.sequence,
-		.bytes = build->offset,
-		.entries = build->entries,
-		.made_wall_ns = world->ops->wall_ns(world)};
+	const struct mirror_snapshot snapshot = {.start = build->mirror->start,
+						 .end_sequence =
+							 build->catalog->mirrors.position.sequence,
+						 .bytes = build->offset,
+						 .entries = build->entries,
+						 .made_wall_ns = world->ops->wall_ns(world)};
 	int r;
 
 	mirror_snapshot_write(build->buffer, &snapshot);

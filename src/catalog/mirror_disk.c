@@ -17,10 +17,10 @@
 void mirror_path_of(const char *directory, const char *kind, uint64_t number,
 		    struct mirror_path *ret_path)
 {
-	int length = kind ? snprintf(ret_path->text, sizeof(ret_path->text),
-				     "%s/catalog/%s-%016" PRIx64, directory, kind, number)
-			  : snprintf(ret_path->text, sizeof(ret_path->text), "%s/catalog",
-				     directory);
+	int length =
+		kind ? snprintf(ret_path->text, sizeof(ret_path->text), "%s/catalog/%s-%016" PRIx64,
+				directory, kind, number)
+		     : snprintf(ret_path->text, sizeof(ret_path->text), "%s/catalog", directory);
 
 	ASSERT(length < (int)sizeof(ret_path->text)); /* CATALOG_MIRROR_DIRECTORY_MAX leaves room */
 }
@@ -86,8 +86,7 @@ static int content_read_from(struct world_file *file, uint64_t offset, size_t mo
 	return 0;
 }
 
-static int content_read(const char *path, uint64_t offset, size_t most,
-			struct content *ret_content)
+static int content_read(const char *path, uint64_t offset, size_t most, struct content *ret_content)
 {
 	struct world_file *file;
 	int r, r2;
@@ -242,10 +241,10 @@ static int log_walk(struct reading *reading, const struct content *content)
 	while (at < content->length &&
 	       mirror_frame_read(content->data + at, content->length - at, &info) == 0 &&
 	       mirror_frame_follows(&info, &look->end)) {
-		int r = reading->apply ? entries_apply(reading,
-						       content->data + at + MIRROR_FRAME_HEADER,
-						       info.payload, &entries)
-				       : 0;
+		int r = reading->apply
+				? entries_apply(reading, content->data + at + MIRROR_FRAME_HEADER,
+						info.payload, &entries)
+				: 0;
 
 		if (r)
 			return r;
@@ -432,8 +431,8 @@ int mirror_load(const char *directory, struct mirror_look *ret_look, struct mirr
 		return r;
 	if (load.rows.count != look.end.rows) {
 		log_error("catalog", "a mirror has not the rows that it should",
-			  "directory=\"%s\" rows=%zu expected=%" PRIu64, directory,
-			  load.rows.count, look.end.rows);
+			  "directory=\"%s\" rows=%zu expected=%" PRIu64, directory, load.rows.count,
+			  look.end.rows);
 		return -EUCLEAN;
 	}
 	*ret_look = look;

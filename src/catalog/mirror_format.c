@@ -310,8 +310,7 @@ int mirror_chunk_check(const uint8_t *data, const struct mirror_chunk *chunk)
 {
 	const struct chunk_header *header = (const struct chunk_header *)data;
 
-	return crc_without_itself(data, mirror_chunk_bytes(chunk->payload)) ==
-			       get_le32(header->crc)
+	return crc_without_itself(data, mirror_chunk_bytes(chunk->payload)) == get_le32(header->crc)
 		       ? 0
 		       : -EUCLEAN;
 }

@@ -209,19 +209,6 @@ int mirror_hint_find(const char *path, bool *ret_found)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int sync_parent(const char *path)
-{
-	_cleanup_free_ char *parent = strdup(path);
-	char *slash = parent ? strrchr(parent, '/') : NULL;
-
-	if (!parent)
-		return -ENOMEM;
-	if (!slash)
-		return io_directory_sync(".");
-	slash[slash == parent ? 1 : 0] = '\0';
-	return io_directory_sync(parent);
-}
-
 /* Zeros are written where nothing is, so that the space is there. */
 static int hint_prepare(struct world_file *file, const char *path)
 {
@@ -237,7 +224,7 @@ static int hint_prepare(struct world_file *file, const char *path)
 		r = io_write(file, zeros, MIRROR_HINT_SLOT, i * MIRROR_HINT_SLOT);
 	if (r == 0)
 		r = io_sync(file);
-	return r ? r : sync_parent(path);
+	return r ? r : io_directory_sync_above(path);
 }
 
 int mirror_hint_open(const char *path, struct world_file **ret_file)

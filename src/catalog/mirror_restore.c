@@ -85,8 +85,7 @@ static int choose_by_hint(struct restore *restore, const struct mirror_standings
 			return r;
 		if (r)
 			continue;
-		if (restore->look.torn ||
-		    restore->look.end.generation < hint->generation ||
+		if (restore->look.torn || restore->look.end.generation < hint->generation ||
 		    memcmp(restore->look.end.uuid, hint->uuid, MIRROR_UUID_BYTES) != 0) {
 			restore->report->mirror_torn = restore->look.torn;
 			tell_report(restore, hint->mirrors[i].directory, -ESTALE);
@@ -210,19 +209,6 @@ static int rename_if_there(const char *path, const char *to, const char *suffix)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int sync_parent(const char *path)
-{
-	_cleanup_free_ char *parent = strdup(path);
-	char *slash = parent ? strrchr(parent, '/') : NULL;
-
-	if (!parent)
-		return -ENOMEM;
-	if (!slash)
-		return io_directory_sync(".");
-	slash[slash == parent ? 1 : 0] = '\0';
-	return io_directory_sync(parent);
-}
-
 static int fill(struct restore *restore)
 {
 	const char *path = restore->options->path;
@@ -253,10 +239,10 @@ static int replace(struct world *world, const char *path)
 	if (r == 0)
 		r = rename_if_there(path, aside, "-wal");
 	if (r == 0)
-		r = sync_parent(path);
+		r = io_directory_sync_above(path);
 	if (r == 0)
 		r = io_rename(new_path, path);
-	return r ? r : sync_parent(path);
+	return r ? r : io_directory_sync_above(path);
 }
 
 static int choose(struct restore *restore, const char *from, const struct mirror_standings *hint)

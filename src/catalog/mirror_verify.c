@@ -45,9 +45,9 @@ static int read_own(struct verify *verify)
 		struct catalog_rows *rows = &call.request.dump.rows;
 		struct catalog_key after = call.request.dump.after;
 
-		call = (struct call){.request = {.kind = STORE_DUMP,
-						 .dump = {.after = after,
-							  .bytes = MIRROR_CHUNK_AIM}}};
+		call = (struct call){
+			.request = {.kind = STORE_DUMP,
+				    .dump = {.after = after, .bytes = MIRROR_CHUNK_AIM}}};
 		r = catalog_call_run(verify->catalog, &call);
 		if (r)
 			return r;

@@ -18,16 +18,13 @@ static json_t *health_to_json(const struct pool_disk_health *health)
 		"write_ns", (json_int_t)health->write_ns, "busy", (int)health->busy);
 }
 
-static json_t *limits_to_json(struct node_pool *pool)
+static json_t *limits_to_json(void)
 {
-	struct pool_disk_limits limits;
-
-	node_disk_get_limits(pool, &limits);
-	return json_pack("{s:I, s:i, s:i, s:I, s:I, s:I}", "slow_ns", (json_int_t)limits.slow_ns,
-			 "errors", (int)limits.errors, "fatal_errors", (int)limits.fatal_errors,
-			 "window_ns", (json_int_t)limits.window_ns, "suspect_ns",
-			 (json_int_t)limits.suspect_ns, "missing_ns",
-			 (json_int_t)limits.missing_ns);
+	return json_pack("{s:I, s:i, s:i, s:I, s:I, s:I}", "slow_ns", (json_int_t)POOL_DISK_SLOW_NS,
+			 "errors", (int)POOL_DISK_ERRORS, "fatal_errors",
+			 (int)POOL_DISK_FATAL_ERRORS, "window_ns", (json_int_t)POOL_DISK_WINDOW_NS,
+			 "suspect_ns", (json_int_t)POOL_DISK_SUSPECT_NS, "missing_ns",
+			 (json_int_t)POOL_DISK_MISSING_NS);
 }
 
 static const char *state_of(const struct pool_disk_info *info)
@@ -208,7 +205,7 @@ static int show(struct api_request *request, struct node_pool *pool, uint64_t id
 	int r = show_disk(request, pool, id);
 
 	if (r == 0)
-		json_object_set_new(request->result, "limits", limits_to_json(pool));
+		json_object_set_new(request->result, "limits", limits_to_json());
 	return r;
 }
 

@@ -23,9 +23,7 @@
 #define GIVEN (PARAM_REQUIRED | PARAM_POSITIONAL)
 
 #define THE_POOL      PARAM("name", PARAM_NAME, GIVEN, "name of the pool")
-#define THE_DISK                                                           \
-	PARAM("disk", PARAM_TEXT, GIVEN, "its number, directory or UUID", \
-	      .maximum = 4000)
+#define THE_DISK      PARAM("disk", PARAM_TEXT, GIVEN, "its number, directory or UUID", .maximum = 4000)
 #define THE_CONTAINER PARAM("name", PARAM_NAME, GIVEN, "name of the container")
 #define THE_VDISK     PARAM("name", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")
 #define THE_PROPERTIES                                          \
@@ -416,14 +414,13 @@ static const struct method methods[METHOD_COUNT] = {
 				      "make missing copies and empty disks that are draining, now",
 				      PARAMS(THE_POOL), repair_fields, METHOD_PRINT_FIELDS,
 				      .changes = true, .job = true),
-	[METHOD_POOL_SCRUB] =
-		METHOD("pool", "scrub", ROLE_OPERATOR,
-		       "read every copy of all that is stored and hold it against its checksums",
-		       PARAMS(THE_POOL,
-			      PARAM("pause", PARAM_BOOL, 0, "stop the one under way for now"),
-			      PARAM("resume", PARAM_BOOL, 0, "go on with the one that is paused"),
-			      PARAM("cancel", PARAM_BOOL, 0, "give up the one under way")),
-		       scrub_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
+	[METHOD_POOL_SCRUB] = METHOD(
+		"pool", "scrub", ROLE_OPERATOR,
+		"read every copy of all that is stored and hold it against its checksums",
+		PARAMS(THE_POOL, PARAM("pause", PARAM_BOOL, 0, "pause the one that is under way"),
+		       PARAM("resume", PARAM_BOOL, 0, "go on with the one that is paused"),
+		       PARAM("cancel", PARAM_BOOL, 0, "give up the one under way")),
+		scrub_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
 	[METHOD_DISK_ADD] = METHOD("disk", "add", ROLE_ADMINISTRATOR, "add a disk to a pool",
 				   PARAMS(PARAM("pool", PARAM_NAME, GIVEN, "name of the pool"),
 					  NEW_DIRECTORY, NEW_DISK),

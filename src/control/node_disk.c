@@ -39,27 +39,6 @@ int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, si
 	return pool->pool ? pool_disk_list(pool->pool, ret_infos, ret_count) : pool->error;
 }
 
-struct limits_call {
-	const struct pool *pool;
-	struct pool_disk_limits *ret_limits;
-};
-
-static int limits_at_home(void *arg)
-{
-	struct limits_call *call = arg;
-
-	pool_disk_get_limits(call->pool, call->ret_limits);
-	return 0;
-}
-
-void node_disk_get_limits(struct node_pool *pool, struct pool_disk_limits *ret_limits)
-{
-	struct limits_call call = {.pool = pool->pool, .ret_limits = ret_limits};
-
-	ASSERT(pool->pool);
-	(void)fiber_call(pool->home, FIBER_CONTROL, limits_at_home, &call); /* is 0 */
-}
-
 int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change change)
 {
 	if (!pool->pool)

@@ -15,8 +15,6 @@ int node_disk_add(struct node_pool *pool, const struct pool_disk_spec *spec, uin
 int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *ret_info);
 /* Caller frees. */
 int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count);
-/* When a disk of an open pool is avoided and given up. */
-void node_disk_get_limits(struct node_pool *pool, struct pool_disk_limits *ret_limits);
 enum node_disk_change {
 	NODE_DISK_DRAIN,
 	NODE_DISK_KEEP, /* drains no more */

@@ -99,17 +99,6 @@ void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_ne
 	*ret_need = need;
 }
 
-static bool is_sealed(const struct egroup_file *file)
-{
-	struct list *groups = (struct list *)&file->groups;
-	struct egroup *group;
-
-	LIST_FOR_EACH (groups, group, struct egroup, link)
-		if (!group->sealed)
-			return false;
-	return true;
-}
-
 static bool needs_work(const struct egroup_need *need)
 {
 	return need->make > 0 || need->drop != 0;
@@ -118,8 +107,8 @@ static bool needs_work(const struct egroup_need *need)
 /* Copies that make up for those that go must be there, or be made, first. */
 static bool can_work(const struct egroup_file *file, const struct egroup_need *need)
 {
-	return needs_work(need) && !need->lost && is_sealed(file) && !file->busy && !file->dying &&
-	       !egroup_file_is_avoided(file);
+	return needs_work(need) && !need->lost && egroup_file_is_sealed(file) && !file->busy &&
+	       !file->dying && !egroup_file_is_avoided(file);
 }
 
 static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
@@ -176,7 +165,7 @@ bool egroup_repair_waits_for_seal(struct egroup_store *store)
 		struct egroup_need need;
 
 		egroup_file_need(file, &need);
-		if (needs_work(&need) && !need.lost && !file->dying && !is_sealed(file))
+		if (needs_work(&need) && !need.lost && !file->dying && !egroup_file_is_sealed(file))
 			return true;
 	}
 	return false;
@@ -355,7 +344,7 @@ int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)
 {
 	int r;
 
-	ASSERT(!file->busy && is_sealed(file));
+	ASSERT(!file->busy && egroup_file_is_sealed(file));
 	file->busy = true;
 	r = egroup_file_open(file);
 	if (r == 0) {

@@ -323,6 +323,17 @@ void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn)
 	group->pinned = false;
 }
 
+bool egroup_file_is_sealed(const struct egroup_file *file)
+{
+	struct list *groups = (struct list *)&file->groups;
+	struct egroup *group;
+
+	LIST_FOR_EACH (groups, group, struct egroup, link)
+		if (!group->sealed)
+			return false;
+	return true;
+}
+
 int egroup_trim(struct egroup_store *store, struct egroup *group)
 {
 	struct egroup_file *file = group->file;

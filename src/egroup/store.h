@@ -124,6 +124,8 @@ struct egroup_read {
 	void *arg;
 };
 int egroup_file_read(const struct egroup_read *read);
+/* Nobody writes to it any more. */
+bool egroup_file_is_sealed(const struct egroup_file *file);
 /* Every copy that its row names takes part. It is open. */
 bool egroup_file_is_whole(const struct egroup_file *file);
 /* A check for egroup_file_read(): one block whose CRC-32C is *(const uint32_t *)arg. */

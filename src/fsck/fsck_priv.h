@@ -146,7 +146,3 @@ static inline void fsck_bit_set(uint64_t *bits, uint32_t bit)
 {
 	bits[bit / 64] |= UINT64_C(1) << (bit % 64);
 }
-static inline void fsck_bit_clear(uint64_t *bits, uint32_t bit)
-{
-	bits[bit / 64] &= ~(UINT64_C(1) << (bit % 64));
-}

@@ -12,9 +12,9 @@
 #include "pool/pool_name.h"
 #include "pool/pool_rows.h"
 
-#define ROW_VERSION_1 1 /* nothing is set: older programs can read it */
-#define ROW_VERSION_2 2 /* a policy follows */
-#define RETRIES_MAX 16 /* lost races with other commits to the same row */
+#define ROW_VERSION_1 1  /* nothing is set: older programs can read it */
+#define ROW_VERSION_2 2  /* a policy follows */
+#define RETRIES_MAX   16 /* lost races with other commits to the same row */
 
 /* docs/format.md, "Container row": of version 2, followed by what the container sets. */
 struct container_value {
@@ -87,8 +87,8 @@ static uint32_t encode(const struct container_info *info, const struct policy_se
 {
 	struct container_value *value = &ret_row->value;
 
-	*value = (struct container_value){.version =
-						  set->count > 0 ? ROW_VERSION_2 : ROW_VERSION_1};
+	*value =
+		(struct container_value){.version = set->count > 0 ? ROW_VERSION_2 : ROW_VERSION_1};
 	put_le64(value->pool_id, info->pool_id);
 	put_le64(value->created_wall_ns, info->created_wall_ns);
 	memcpy(value->name, info->name, strlen(info->name));
@@ -104,7 +104,9 @@ static int create_commit(struct catalog *catalog, const struct container_info *i
 	struct catalog_change changes[5] = {
 		{.kind = CATALOG_EXPECT, .key = name, .version = 0},
 		{.kind = CATALOG_PUT, .key = name, .value = id_value, .length = sizeof(id_value)},
-		{.kind = CATALOG_PUT, .key = container_key(info->id), .value = &row,
+		{.kind = CATALOG_PUT,
+		 .key = container_key(info->id),
+		 .value = &row,
 		 .length = encode(info, set, &row)},
 	};
 

@@ -18,11 +18,11 @@ enum policy_kind {
 };
 
 enum policy_tier { /* numbers are part of the format */
-	POLICY_SSD,
-	POLICY_HDD,
-	POLICY_SAN,
-	POLICY_CLOUD,
-	POLICY_TIER_COUNT,
+		   POLICY_SSD,
+		   POLICY_HDD,
+		   POLICY_SAN,
+		   POLICY_CLOUD,
+		   POLICY_TIER_COUNT,
 };
 
 #define POLICY_NONE       ((uint64_t)INT64_MAX) /* no limit */
@@ -32,40 +32,40 @@ enum policy_tier { /* numbers are part of the format */
 
 /* Identifier, name, number in rows (never used again), kind, least, most, default, whether a vDisk
  * may have its own, what it is. */
-#define POLICY_PROPERTIES(X)                                                                       \
-	X(REPLICATION_FACTOR, replication_factor, 1, POLICY_COUNT, 1, POLICY_FACTOR_MAX, 1, true,  \
-	  "copies of all data, on different disks")                                                \
-	X(MAX_CAPACITY, max_capacity, 2, POLICY_SIZE, MIB, POLICY_NONE, POLICY_NONE, false,        \
-	  "most that may be live, copies not counted; writes beyond it fail")                      \
-	X(MAX_CAPACITY_SSD, max_capacity_ssd, 3, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false,  \
-	  "of that on SSDs")                                                                       \
-	X(MAX_CAPACITY_HDD, max_capacity_hdd, 4, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false,  \
-	  "of that on hard disks")                                                                 \
-	X(MAX_CAPACITY_SAN, max_capacity_san, 5, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false,  \
-	  "of that on SAN volumes")                                                                \
-	X(MAX_CAPACITY_CLOUD, max_capacity_cloud, 6, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE,     \
-	  false, "of that in the cloud")                                                           \
-	X(MIN_RESERVED, min_reserved, 7, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,                \
-	  "room that no other container can take, copies not counted")                             \
-	X(MIN_RESERVED_SSD, min_reserved_ssd, 8, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,        \
-	  "of that on SSDs")                                                                       \
-	X(MIN_RESERVED_HDD, min_reserved_hdd, 9, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,        \
-	  "of that on hard disks")                                                                 \
-	X(MIN_RESERVED_SAN, min_reserved_san, 10, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,       \
-	  "of that on SAN volumes")                                                                \
-	X(MIN_RESERVED_CLOUD, min_reserved_cloud, 11, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,   \
-	  "of that in the cloud")                                                                  \
-	X(STRIPE_WIDTH, stripe_width, 12, POLICY_COUNT, 1, POLICY_WIDTH_MAX, POLICY_WIDTH_MAX,     \
-	  true, "disks that the data of a vDisk are spread over, as far as there are so many")     \
-	X(TIER_ORDER_RANDOM, tier_order_random, 13, POLICY_TIERS, 1, POLICY_ALL_TIERS,             \
-	  POLICY_ALL_TIERS, true, "tiers for data written at random, the best first")              \
-	X(TIER_ORDER_SEQUENTIAL, tier_order_sequential, 14, POLICY_TIERS, 1, POLICY_ALL_TIERS,     \
-	  POLICY_ALL_TIERS, true, "tiers for data written in sequence, the best first")            \
-	X(SPACE_NOTICE, space_notice, 15, POLICY_PERCENT, 1, 100, 75, false,                       \
-	  "percent of max_capacity that an event tells of")                                        \
-	X(SPACE_LOW, space_low, 16, POLICY_PERCENT, 1, 100, 90, false,                             \
-	  "percent of max_capacity that a warning tells of")                                       \
-	X(SPACE_CRITICAL, space_critical, 17, POLICY_PERCENT, 1, 100, 95, false,                   \
+#define POLICY_PROPERTIES(X)                                                                      \
+	X(REPLICATION_FACTOR, replication_factor, 1, POLICY_COUNT, 1, POLICY_FACTOR_MAX, 1, true, \
+	  "copies of all data, on different disks")                                               \
+	X(MAX_CAPACITY, max_capacity, 2, POLICY_SIZE, MIB, POLICY_NONE, POLICY_NONE, false,       \
+	  "most that may be live, copies not counted; writes beyond it fail")                     \
+	X(MAX_CAPACITY_SSD, max_capacity_ssd, 3, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
+	  "of that on SSDs")                                                                      \
+	X(MAX_CAPACITY_HDD, max_capacity_hdd, 4, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
+	  "of that on hard disks")                                                                \
+	X(MAX_CAPACITY_SAN, max_capacity_san, 5, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
+	  "of that on SAN volumes")                                                               \
+	X(MAX_CAPACITY_CLOUD, max_capacity_cloud, 6, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE,    \
+	  false, "of that in the cloud")                                                          \
+	X(MIN_RESERVED, min_reserved, 7, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,               \
+	  "room that no other container can take, copies not counted")                            \
+	X(MIN_RESERVED_SSD, min_reserved_ssd, 8, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,       \
+	  "of that on SSDs")                                                                      \
+	X(MIN_RESERVED_HDD, min_reserved_hdd, 9, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,       \
+	  "of that on hard disks")                                                                \
+	X(MIN_RESERVED_SAN, min_reserved_san, 10, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,      \
+	  "of that on SAN volumes")                                                               \
+	X(MIN_RESERVED_CLOUD, min_reserved_cloud, 11, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,  \
+	  "of that in the cloud")                                                                 \
+	X(STRIPE_WIDTH, stripe_width, 12, POLICY_COUNT, 1, POLICY_WIDTH_MAX, POLICY_WIDTH_MAX,    \
+	  true, "disks that the data of a vDisk are spread over, as far as there are so many")    \
+	X(TIER_ORDER_RANDOM, tier_order_random, 13, POLICY_TIERS, 1, POLICY_ALL_TIERS,            \
+	  POLICY_ALL_TIERS, true, "tiers for data written at random, the best first")             \
+	X(TIER_ORDER_SEQUENTIAL, tier_order_sequential, 14, POLICY_TIERS, 1, POLICY_ALL_TIERS,    \
+	  POLICY_ALL_TIERS, true, "tiers for data written in sequence, the best first")           \
+	X(SPACE_NOTICE, space_notice, 15, POLICY_PERCENT, 1, 100, 75, false,                      \
+	  "percent of max_capacity that an event tells of")                                       \
+	X(SPACE_LOW, space_low, 16, POLICY_PERCENT, 1, 100, 90, false,                            \
+	  "percent of max_capacity that a warning tells of")                                      \
+	X(SPACE_CRITICAL, space_critical, 17, POLICY_PERCENT, 1, 100, 95, false,                  \
 	  "percent of max_capacity that an error tells of")
 
 #define POLICY_ENUM(ID, ...) POLICY_##ID,

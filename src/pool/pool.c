@@ -105,8 +105,6 @@ int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct 
 	pool->home = reactor_current();
 	pool->id = id;
 	pool->opened_ns = reactor_now_ns(pool->home);
-	pool->limits = POOL_DISK_LIMITS_DEFAULT;
-	atomic_store(&pool->slow_ns, pool->limits.slow_ns);
 	fiber_mutex_init(&pool->disks_lock);
 	pool_wait_init(pool);
 	pool_keeper_init(pool);

@@ -21,18 +21,6 @@ static int make_directory(const char *path)
 	return r == -EEXIST ? 0 : r;
 }
 
-static int sync_parent(const char *directory)
-{
-	_cleanup_free_ char *parent = strdup(directory);
-	char *slash;
-
-	if (!parent)
-		return -ENOMEM;
-	slash = strrchr(parent, '/');
-	slash[slash == parent ? 1 : 0] = '\0';
-	return io_directory_sync(parent);
-}
-
 static int expect_empty(const char *directory, const char *name)
 {
 	struct pool_path path;
@@ -202,7 +190,7 @@ int pool_directory_make(const char *directory, bool force)
 	int r = make_directory(directory);
 
 	if (r == 0)
-		r = sync_parent(directory);
+		r = io_directory_sync_above(directory);
 	if (r == 0 && force)
 		r = remove_old_pool(directory);
 	if (r == 0)

@@ -152,8 +152,6 @@ void pool_disk_set_state(struct pool_disk *disk, enum pool_disk_state state, int
 	pool_space_recount(pool);
 	pool_wait_wake(pool);
 	pool_keeper_wake(pool);
-	if (pool->disk_hook)
-		pool->disk_hook(pool->disk_arg, disk->id);
 }
 
 static bool takes_files(struct pool_disk *disk)
@@ -210,28 +208,6 @@ uint64_t pool_first_disk(const struct pool *pool)
 	POOL_FOR_EACH_DISK(pool, disk)
 	first = MIN(first, disk->id);
 	return first;
-}
-
-void pool_set_disk_hook(struct pool *pool, void (*hook)(void *arg, uint64_t disk), void *arg)
-{
-	reactor_assert_home(pool->home);
-	pool->disk_hook = hook;
-	pool->disk_arg = arg;
-}
-
-void pool_disk_get_limits(const struct pool *pool, struct pool_disk_limits *ret_limits)
-{
-	*ret_limits = pool->limits;
-}
-
-void pool_disk_set_limits(struct pool *pool, const struct pool_disk_limits *limits)
-{
-	reactor_assert_home(pool->home);
-	ASSERT(limits->errors > 0 && limits->fatal_errors >= limits->errors &&
-	       limits->fatal_errors <= POOL_ERRORS_MAX);
-	pool->limits = *limits;
-	atomic_store(&pool->slow_ns, limits->slow_ns);
-	pool_keeper_wake(pool);
 }
 
 /* Tiers, as placement numbers them. */
@@ -430,8 +406,6 @@ static int set_draining_at_home(void *arg)
 		 "pool=%s disk=%" PRIu64 " directory=\"%s\"", call->pool->name, disk->id,
 		 disk->row.directory);
 	pool_space_recount(call->pool);
-	if (call->pool->disk_hook)
-		call->pool->disk_hook(call->pool->disk_arg, disk->id);
 	return 0;
 }
 

@@ -36,22 +36,12 @@ enum pool_disk_state {
 
 /* When a disk is avoided and when it is given up; docs/pool.md explains them, `disk show` shows
  * them beside what was measured. */
-struct pool_disk_limits {
-	uint64_t slow_ns;      /* mean latency from which it is suspect: 500 ms */
-	unsigned errors;       /* errors within `window_ns` from which it is suspect: 3 */
-	unsigned fatal_errors; /* ... from which it has failed: 30 */
-	uint64_t window_ns;    /* 60 s */
-	uint64_t suspect_ns;   /* as long it stays suspect after it last misbehaved: 60 s */
-	uint64_t missing_ns;   /* missing that long, it has failed: 10 min; 0 = never */
-};
-
-#define POOL_DISK_LIMITS_DEFAULT                                    \
-	((struct pool_disk_limits){.slow_ns = 500 * NSEC_PER_MSEC,  \
-				   .errors = 3,                     \
-				   .fatal_errors = 30,              \
-				   .window_ns = 60 * NSEC_PER_SEC,  \
-				   .suspect_ns = 60 * NSEC_PER_SEC, \
-				   .missing_ns = 600 * NSEC_PER_SEC})
+#define POOL_DISK_SLOW_NS      (500 * NSEC_PER_MSEC) /* mean latency from which it is suspect */
+#define POOL_DISK_ERRORS       3u  /* errors within the window from which it is suspect */
+#define POOL_DISK_FATAL_ERRORS 30u /* ... from which it has failed; see POOL_ERRORS_MAX */
+#define POOL_DISK_WINDOW_NS    (60 * NSEC_PER_SEC)
+#define POOL_DISK_SUSPECT_NS   (60 * NSEC_PER_SEC)  /* as long, after it last misbehaved */
+#define POOL_DISK_MISSING_NS   (600 * NSEC_PER_SEC) /* missing that long, it has failed */
 
 struct pool_disk_spec {
 	const char *directory;   /* as in pool_spec */
@@ -101,11 +91,6 @@ int pool_disk_restore(struct pool *pool, uint64_t id);
 /* Forgets a disk that no row of a file names. -EBUSY one does; -EINVAL it is the last one. */
 int pool_disk_remove(struct pool *pool, uint64_t id);
 
-/* On the home reactor. Limits are as at POOL_DISK_LIMITS_DEFAULT until they are set; fatal_errors
- * is at most 64. */
-void pool_disk_get_limits(const struct pool *pool, struct pool_disk_limits *ret_limits);
-void pool_disk_set_limits(struct pool *pool, const struct pool_disk_limits *limits);
-
 /* Disks that new copies can be put on now. Any reactor, never suspends. */
 unsigned pool_disks_usable(const struct pool *pool);
 enum pool_disk_state pool_disk_state(const struct pool *pool,
@@ -114,8 +99,6 @@ enum pool_disk_state pool_disk_state(const struct pool *pool,
 bool pool_disk_is_leaving(const struct pool *pool, uint64_t id);
 /* Told of a checksum mismatch in what a copy on it gave. Any reactor. */
 void pool_disk_report_mismatch(struct pool *pool, uint64_t id);
-/* Called, on the pool's home reactor, after a disk changed its state. One callback a pool. */
-void pool_set_disk_hook(struct pool *pool, void (*hook)(void *arg, uint64_t disk), void *arg);
 
 /*
  * Copies of one file, for repair. From the reactor that opened it.

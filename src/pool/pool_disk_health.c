@@ -58,7 +58,7 @@ static void count_latency(struct pool_disk *disk, enum pool_disk_io kind, uint64
 	uint64_t mean = mean_add(kind == POOL_DISK_READS ? &health->read_ns : &health->write_ns,
 				 now_ns > start_ns ? now_ns - start_ns : 0);
 
-	if (mean >= atomic_load_explicit(&disk->pool->slow_ns, memory_order_relaxed))
+	if (mean >= POOL_DISK_SLOW_NS)
 		be_bad(disk, now_ns);
 }
 
@@ -159,13 +159,12 @@ void pool_disk_report_mismatch(struct pool *pool, uint64_t id)
 
 unsigned pool_disk_errors_lately(struct pool_disk *disk, uint64_t now_ns)
 {
-	uint64_t window_ns = disk->pool->limits.window_ns;
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < POOL_ERRORS_MAX; i++) {
 		uint64_t then_ns = atomic_load(&disk->health.error_ns[i]);
 
-		count += then_ns != 0 && then_ns + window_ns >= now_ns;
+		count += then_ns != 0 && then_ns + POOL_DISK_WINDOW_NS >= now_ns;
 	}
 	return count;
 }
@@ -185,12 +184,12 @@ void pool_disk_forget_health(struct pool_disk *disk)
 
 /* Judging */
 
+_Static_assert(POOL_DISK_FATAL_ERRORS <= POOL_ERRORS_MAX, "as many are remembered");
+
 static bool is_slow(struct pool_disk *disk)
 {
-	uint64_t slow_ns = disk->pool->limits.slow_ns;
-
-	return atomic_load(&disk->health.read_ns) >= slow_ns ||
-	       atomic_load(&disk->health.write_ns) >= slow_ns;
+	return atomic_load(&disk->health.read_ns) >= POOL_DISK_SLOW_NS ||
+	       atomic_load(&disk->health.write_ns) >= POOL_DISK_SLOW_NS;
 }
 
 /* Whether the label can be read: 0, -ESHUTDOWN or why not. */
@@ -223,13 +222,12 @@ static void give_up(struct pool_disk *disk, const char *why)
 
 static void judge(struct pool_disk *disk, uint64_t now_ns)
 {
-	const struct pool_disk_limits *limits = &disk->pool->limits;
 	unsigned errors = pool_disk_errors_lately(disk, now_ns);
 
-	if (errors >= limits->fatal_errors && pool_disk_can_be_spared(disk)) {
+	if (errors >= POOL_DISK_FATAL_ERRORS && pool_disk_can_be_spared(disk)) {
 		give_up(disk, "too many errors");
 	} else if (pool_disk_state_of(disk) < POOL_DISK_SUSPECT &&
-		   (errors >= limits->errors || is_slow(disk))) {
+		   (errors >= POOL_DISK_ERRORS || is_slow(disk))) {
 		REACHED("pool.disk-suspect");
 		pool_disk_set_state(disk, POOL_DISK_SUSPECT, is_slow(disk) ? -ETIME : -EIO);
 	}
@@ -253,8 +251,7 @@ static uint64_t tend_missing(struct pool_disk *disk, uint64_t now_ns)
 {
 	struct pool *pool = disk->pool;
 	uint64_t since_ns = MAX(atomic_load(&disk->state_since_ns), pool->opened_ns);
-	uint64_t last_ns =
-		pool->limits.missing_ns ? since_ns + pool->limits.missing_ns : UINT64_MAX;
+	uint64_t last_ns = since_ns + POOL_DISK_MISSING_NS;
 
 	if (now_ns >= disk->tried_ns + POOL_DISK_SEARCH_NS) {
 		if (pool_disk_search(disk) == 0)
@@ -292,7 +289,7 @@ static uint64_t tend_orphans(struct pool_disk *disk, uint64_t now_ns)
 
 static uint64_t tend_suspect(struct pool_disk *disk, uint64_t now_ns)
 {
-	uint64_t until_ns = atomic_load(&disk->health.bad_ns) + disk->pool->limits.suspect_ns;
+	uint64_t until_ns = atomic_load(&disk->health.bad_ns) + POOL_DISK_SUSPECT_NS;
 
 	if (now_ns < until_ns)
 		return until_ns;

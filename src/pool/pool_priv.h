@@ -84,9 +84,7 @@ struct pool {
 	struct pool_disk *_Atomic disks[POOL_DISKS_MAX];
 	_Atomic unsigned slot_count; /* that were ever used */
 	struct pool_disk *removed;
-	struct fiber_mutex disks_lock;  /* adding and removing */
-	struct pool_disk_limits limits; /* home reactor */
-	_Atomic uint64_t slow_ns;       /* of them, for all */
+	struct fiber_mutex disks_lock; /* adding and removing */
 	_Atomic uint64_t group_bytes;
 
 	/* Account of live data, by factor; any reactor. Home writes the shares: what each disk that
@@ -104,8 +102,6 @@ struct pool {
 	uint64_t takes; /* counts them: what is drawn at random follows from it */
 	void (*pressure_hook)(void *arg);
 	void *pressure_arg;
-	void (*disk_hook)(void *arg, uint64_t disk);
-	void *disk_arg;
 
 	struct list waiters; /* pool_wait.c */
 	struct reactor_timer wait_timer;
@@ -246,7 +242,7 @@ uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_st
 bool pool_space_counts(const struct pool_disk *disk);
 
 /* Admission (pool_admit.c). Any reactor. */
-bool pool_admit_fits(struct pool *pool, bool with_held); /* what is there now */
+bool pool_admit_fits(struct pool *pool, bool with_held);          /* what is there now */
 unsigned pool_admit_largest_factor(const struct pool *pool);      /* of what is live or admitted */
 void pool_admit_get(struct pool *pool, struct pool_space *space); /* live, admitted, limit */
 

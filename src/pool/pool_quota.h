@@ -14,7 +14,7 @@ struct pool_quota;
 
 struct pool_quota_info {
 	uint64_t container;
-	uint64_t taken; /* live and admitted, of open vDisks */
+	uint64_t taken;    /* live and admitted, of open vDisks */
 	uint64_t capacity; /* POLICY_NONE = no limit */
 	uint64_t reserved;
 	unsigned percents[3]; /* of capacity that events tell of */

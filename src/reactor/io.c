@@ -3,6 +3,7 @@
 #include "reactor/io.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/macros.h"
 
@@ -128,6 +129,19 @@ int io_directory_sync(const char *path)
 	IO_BEGIN();
 	ops->directory_sync(port, path, &op.op);
 	return (int)fiber_op_wait(&op);
+}
+
+int io_directory_sync_above(const char *path)
+{
+	_cleanup_free_ char *parent = strdup(path);
+	char *slash = parent ? strrchr(parent, '/') : NULL;
+
+	if (!parent)
+		return -ENOMEM;
+	if (!slash)
+		return io_directory_sync(".");
+	slash[slash == parent ? 1 : 0] = '\0';
+	return io_directory_sync(parent);
 }
 
 int io_fs_stat(const char *path, struct world_fs_stat *ret_stat)

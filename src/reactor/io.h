@@ -24,6 +24,8 @@ int io_unlink(const char *path);
 int io_directory_make(const char *path); /* -EEXIST when there */
 int io_directory_list(const char *path, struct world_names *ret_names);
 int io_directory_sync(const char *path);
+/* Of the directory that `path` is in. -ENOMEM */
+int io_directory_sync_above(const char *path);
 int io_fs_stat(const char *path, struct world_fs_stat *ret_stat);
 /* Runs work(arg) on a worker thread. -ESHUTDOWN in a dead world, else 0. */
 int io_job(void (*work)(void *arg), void *arg);

@@ -247,16 +247,6 @@ static unsigned use_limit(const struct vdisk *vdisk)
 	return pressure < 90 ? 80 : 90;
 }
 
-/* Whether the guest has asked for something since the last time. */
-static bool guest_is_active(struct vdisk *vdisk)
-{
-	uint64_t before = vdisk->operations_at_step;
-
-	vdisk->operations_at_step =
-		vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
-	return vdisk->operations_at_step != before;
-}
-
 #define PAUSE_ACTIVE   20u /* ns for each byte while the guest is active: 50 MB/s */
 #define PAUSE_IDLE     4u  /* 250 MB/s */
 #define PRESSURE_HURRY 50u /* percent from which on compaction does not wait */
@@ -266,7 +256,8 @@ static bool guest_is_active(struct vdisk *vdisk)
 static uint64_t pause_per_byte(struct vdisk *vdisk)
 {
 	unsigned pressure = pool_pressure(vdisk->pool);
-	unsigned pause = guest_is_active(vdisk) ? PAUSE_ACTIVE : PAUSE_IDLE;
+	unsigned pause = vdisk_guest_is_active(vdisk, &vdisk->operations_at_step) ? PAUSE_ACTIVE
+										  : PAUSE_IDLE;
 
 	return pressure < PRESSURE_HURRY ? pause * (PRESSURE_HURRY - pressure) / PRESSURE_HURRY : 0;
 }

@@ -17,6 +17,7 @@
 
 struct run {
 	struct vdisk *vdisk;
+	uint64_t operations; /* of the guest, when it was last looked */
 	struct vdisk_repair *wanted;
 	struct egroup_repair repair;
 };
@@ -51,15 +52,6 @@ void vdisk_set_factor(struct vdisk *vdisk, unsigned factor)
 	vdisk->store->factor = factor;
 }
 
-static bool guest_is_active(struct vdisk *vdisk)
-{
-	uint64_t before = vdisk->operations_at_copy;
-
-	vdisk->operations_at_copy =
-		vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
-	return vdisk->operations_at_copy != before;
-}
-
 static int after_piece(void *arg, uint64_t bytes)
 {
 	struct run *run = arg;
@@ -70,7 +62,7 @@ static int after_piece(void *arg, uint64_t bytes)
 		return -ECANCELED;
 	if (wanted->progress && !wanted->progress(wanted->arg, run->repair.copied_bytes))
 		return -ECANCELED;
-	if (guest_is_active(run->vdisk))
+	if (vdisk_guest_is_active(run->vdisk, &run->operations))
 		fiber_sleep(bytes * pause);
 	else
 		fiber_yield();
@@ -130,6 +122,7 @@ int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 	if (vdisk->closing)
 		return -ECANCELED;
 	vdisk->fibers++;
+	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
 	r = vdisk->log.failed ? 0 : seal_open_groups(vdisk);
 	if (r == 0 || !stops(r)) {
 		int files = repair_files(&run);

@@ -85,6 +85,14 @@ void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes)
 		pool_quota_admit_return(vdisk->quota, vdisk->factor, bytes);
 }
 
+bool vdisk_guest_is_active(const struct vdisk *vdisk, uint64_t *seen)
+{
+	uint64_t before = *seen;
+
+	*seen = vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
+	return *seen != before;
+}
+
 static void give_back_admission(struct vdisk *vdisk, struct vdisk_request *state)
 {
 	vdisk_admit_return(vdisk, state->admitted);

@@ -20,16 +20,6 @@ struct run {
 	uint64_t operations; /* of the guest, when it was last looked */
 };
 
-static bool is_sealed(struct egroup_file *file)
-{
-	struct egroup *group;
-
-	LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-		if (!group->sealed)
-			return false;
-	return true;
-}
-
 /* NULL with *ret_busy: the next one is being moved or copied just now. */
 static struct egroup_file *next_file(struct vdisk *vdisk, uint64_t after, bool *ret_busy)
 {
@@ -37,7 +27,7 @@ static struct egroup_file *next_file(struct vdisk *vdisk, uint64_t after, bool *
 
 	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
 		if (file->id > after && (!best || file->id < best->id) && !file->dying &&
-		    is_sealed(file))
+		    egroup_file_is_sealed(file))
 			best = file;
 	*ret_busy = best && best->busy;
 	return *ret_busy ? NULL : best;
@@ -67,11 +57,8 @@ static int after_piece(void *arg, uint64_t bytes)
 {
 	struct run *run = arg;
 	struct vdisk *vdisk = run->vdisk;
-	uint64_t operations =
-		vdisk->stats.operations[BLOCK_READ] + vdisk->stats.operations[BLOCK_WRITE];
-	bool busy = operations != run->operations;
+	bool busy = vdisk_guest_is_active(vdisk, &run->operations);
 
-	run->operations = operations;
 	run->scrub->bytes += bytes;
 	if (vdisk->closing)
 		return -ECANCELED;
@@ -111,7 +98,7 @@ uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
 	uint64_t bytes = 0;
 
 	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
-		if (!file->dying && is_sealed(file))
+		if (!file->dying && egroup_file_is_sealed(file))
 			bytes += file->copies.count * egroup_scan_bytes(file);
 	return bytes;
 }
@@ -127,6 +114,7 @@ int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 	if (vdisk->closing)
 		return -ECANCELED;
 	vdisk->fibers++;
+	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
 	while (r == 0 && ((file = next_file(vdisk, scrub->after, &busy)) || busy)) {
 		uint64_t id = file ? file->id : 0;
 

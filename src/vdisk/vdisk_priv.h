@@ -89,7 +89,6 @@ struct vdisk {
 	bool counting, count_spoilt;
 	int reclaim_error;
 	uint64_t operations_at_step; /* of the guest, when compaction last looked */
-	uint64_t operations_at_copy; /* ... when repair last looked */
 
 	struct reactor_timer tick;
 	unsigned idle_ticks;
@@ -146,6 +145,8 @@ void vdisk_space_changed(struct vdisk *vdisk);
 /* The pool's admission, with this vDisk's factor. */
 int vdisk_admit(struct vdisk *vdisk, uint64_t bytes);
 void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes);
+/* Whether the guest has asked for something since *seen was last asked with. */
+bool vdisk_guest_is_active(const struct vdisk *vdisk, uint64_t *seen);
 /* Spawns a fiber that belongs to a request; counted, so that closing can wait. */
 void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task,
 		 void (*run)(struct fiber_task *task));

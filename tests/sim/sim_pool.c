@@ -201,7 +201,7 @@ static int heal(struct engine_rig *rig)
 
 	/* Errors of this round are forgotten, or their disk is given up now: not in the next round,
 	 * when others have their bad day. */
-	fiber_sleep(POOL_DISK_LIMITS_DEFAULT.window_ns + NSEC_PER_SEC);
+	fiber_sleep(POOL_DISK_WINDOW_NS + NSEC_PER_SEC);
 	while (!is_healthy(current)) {
 		if (!current->replacing)
 			restore_failed(rig);
