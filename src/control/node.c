@@ -208,9 +208,9 @@ void node_stop(struct node *node)
 	reactor_assert_home(node->home);
 	node->stopping = true;
 	node_space_stop(node);
-	node_watch_stop(node);
-	node_repair_stop_service(node);
-	node_scrub_stop_service(node);
+	node_service_stop(&node->watch);
+	node_service_stop(&node->repair);
+	node_service_stop(&node->scrub);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

@@ -38,6 +38,5 @@ void node_pool_redundancy(struct node *node, uint64_t pool_id,
 /* Starts a job. -EALREADY: one runs. */
 int node_repair_start(struct node *node, struct node_pool *pool, uint64_t *ret_job);
 void node_repair_start_service(struct node *node);
-void node_repair_stop_service(struct node *node); /* waits; the node is stopping */
 /* Something has changed: the service looks now. */
 void node_repair_look(struct node *node);

@@ -39,6 +39,16 @@ struct node_pool *node_pool_by_id(struct node *node, uint64_t id)
 	return NULL;
 }
 
+struct node_pool *node_pool_after(struct node *node, uint64_t id)
+{
+	struct node_pool *pool, *next = NULL;
+
+	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
+		if (pool->id > id && (!next || pool->id < next->id))
+			next = pool;
+	return next;
+}
+
 static int open_at_home(void *arg)
 {
 	struct call *call = arg;

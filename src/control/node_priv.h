@@ -18,6 +18,7 @@
 #include "control/event.h"
 #include "control/job.h"
 #include "control/node.h"
+#include "control/node_service.h"
 #include "control/params.h"
 #include "pool/container.h"
 #include "pool/pool_disk.h"
@@ -119,11 +120,7 @@ struct node {
 	struct fiber_mutex reservations_lock;
 	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
-	struct {
-		struct fiber_task task;
-		struct fiber_queue queue;
-		bool started, runs;
-	} watch, repair, scrub;
+	struct node_service watch, repair, scrub;
 	struct { /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */
@@ -151,6 +148,8 @@ void node_catalog_watch(struct node *node);
 /* node_pool.c */
 struct node_pool *node_pool_find(struct node *node, const char *name);
 struct node_pool *node_pool_by_id(struct node *node, uint64_t id);
+/* The one with the next greater id, or NULL: for loops that suspend meanwhile. */
+struct node_pool *node_pool_after(struct node *node, uint64_t id);
 /* Adds the pool to the list and tries to open it. -ENOMEM, or 0 with pool->error set. */
 int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool);
 int node_pools_open(struct node *node);
@@ -258,7 +257,6 @@ void node_delete_resume(struct node *node);
 
 /* node_watch.c: makes events of what changes. Started last; stopped first, when node->stopping. */
 void node_watch_start(struct node *node);
-void node_watch_stop(struct node *node);
 /* `before` is what it was when it was last asked for. */
 enum node_space node_space_level(uint64_t used, uint64_t limit, const unsigned percents[3],
 				 enum node_space before);

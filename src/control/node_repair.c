@@ -305,61 +305,26 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 
 static void look(struct node *node)
 {
-	uint64_t ids[64];
-	size_t count = 0;
 	struct node_pool *pool;
 
-	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
-		if (count < ARRAY_SIZE(ids))
-			ids[count++] = pool->id;
-	for (size_t i = 0; i < count && !node->stopping; i++) {
-		pool = node_pool_by_id(node, ids[i]);
-		if (pool)
-			look_at_pool(node, pool);
+	for (uint64_t id = 0; !node->stopping && (pool = node_pool_after(node, id));) {
+		id = pool->id;
+		look_at_pool(node, pool);
 	}
-}
-
-static void repair_run(struct fiber_task *task)
-{
-	struct node *node = CONTAINER_OF(task, struct node, repair.task);
-
-	while (!node->stopping) {
-		look(node);
-		if (!node->stopping)
-			(void)fiber_queue_wait_until(&node->repair.queue,
-						     reactor_now_ns(node->home) + LOOK_NS);
-	}
-	node->repair.runs = false;
-	fiber_queue_wake_all(&node->repair.queue);
 }
 
 void node_repair_start_service(struct node *node)
 {
-	fiber_queue_init(&node->repair.queue);
-	node->repair.runs = node->repair.started = true;
-	node->repair.task.run = repair_run;
-	fiber_spawn(node->home, FIBER_CONTROL, &node->repair.task);
-}
-
-void node_repair_stop_service(struct node *node)
-{
-	if (!node->repair.started)
-		return;
-	ASSERT(node->stopping);
-	fiber_queue_wake_all(&node->repair.queue);
-	while (node->repair.runs)
-		fiber_queue_wait(&node->repair.queue);
+	node_service_start(&node->repair, node, look, LOOK_NS);
 }
 
 void node_repair_look(struct node *node)
 {
 	struct node_pool *pool;
 
-	if (!node->repair.started)
-		return;
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
 		pool->repair_again_ns = pool->repair_pause_ns = 0;
-	fiber_queue_wake_all(&node->repair.queue);
+	node_service_wake(&node->repair);
 }
 
 struct factor_call {

@@ -16,11 +16,11 @@
 
 #include "base/log.h"
 
-#define LOOK_NS           (60 * NSEC_PER_SEC)
-#define SAVE_NS           (5 * NSEC_PER_SEC)
-#define GUEST_PAUSE_NS    8 /* for each byte read beside a guest's I/O */
-#define FINDINGS_A_SLICE  16
-#define DAY_NS            (24 * UINT64_C(3600) * NSEC_PER_SEC)
+#define LOOK_NS          (60 * NSEC_PER_SEC)
+#define SAVE_NS          (5 * NSEC_PER_SEC)
+#define GUEST_PAUSE_NS   8 /* for each byte read beside a guest's I/O */
+#define FINDINGS_A_SLICE 16
+#define DAY_NS           (24 * UINT64_C(3600) * NSEC_PER_SEC)
 
 struct run {
 	struct node *node;
@@ -95,8 +95,8 @@ static void tell(struct node *node, const struct node_vdisk *vdisk, const struct
 
 		event_emit(node->events,
 			   finding->put_right ? EVENT_SCRUB_REPAIRED : EVENT_SCRUB_DAMAGE,
-			   vdisk->name, "group %" PRIu64 ", slot %" PRIu32 " on disk %" PRIu64
-			   ": error %d",
+			   vdisk->name,
+			   "group %" PRIu64 ", slot %" PRIu32 " on disk %" PRIu64 ": error %d",
 			   finding->group, finding->slot, finding->disk, finding->error);
 	}
 }
@@ -143,8 +143,7 @@ static int run_vdisk(struct run *run, uint64_t id)
 
 		r = vdisk ? run_slice(run, vdisk) : 0;
 		if (r >= 0 && !is_stopped(run)) {
-			int stored =
-				scrub_store(run->node->catalog, run->pool_id, &run->state);
+			int stored = scrub_store(run->node->catalog, run->pool_id, &run->state);
 
 			r = stored < 0 ? stored : r;
 		}
@@ -228,10 +227,10 @@ static int run_job(struct job *job, void *arg, struct error *ret_error)
 	if (r == 0)
 		r = run_all(run);
 	r = conclude(run, r);
-	job_set_result(job, json_pack("{s:I, s:I, s:I}", "read_bytes",
-				      (json_int_t)run->state.now.bytes, "put_right_blocks",
-				      (json_int_t)run->state.now.put_right, "damaged_blocks",
-				      (json_int_t)run->state.now.damaged));
+	job_set_result(job,
+		       json_pack("{s:I, s:I, s:I}", "read_bytes", (json_int_t)run->state.now.bytes,
+				 "put_right_blocks", (json_int_t)run->state.now.put_right,
+				 "damaged_blocks", (json_int_t)run->state.now.damaged));
 	pool = node_pool_by_id(run->node, run->pool_id);
 	if (pool)
 		pool->scrubbing = false;
@@ -295,7 +294,7 @@ int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phas
 	if (r < 0)
 		return r;
 	if (to == SCRUB_RUNNING)
-		fiber_queue_wake_all(&node->scrub.queue);
+		node_service_wake(&node->scrub);
 	else
 		pool->scrub_stop = pool->scrubbing;
 	return 0;
@@ -308,8 +307,7 @@ static void look_at_pool(struct node *node, uint64_t id)
 	uint64_t now = wall_ns(node), job;
 	struct scrub_state state;
 
-	if (!pool || !pool->pool || pool->scrubbing ||
-	    scrub_load(node->catalog, id, &state) < 0)
+	if (!pool || !pool->pool || pool->scrubbing || scrub_load(node->catalog, id, &state) < 0)
 		return;
 	pool = node_pool_by_id(node, id);
 	if (!pool || pool->scrubbing)
@@ -324,42 +322,17 @@ static void look_at_pool(struct node *node, uint64_t id)
 	}
 }
 
-static void service_run(struct fiber_task *task)
+static void look(struct node *node)
 {
-	struct node *node = CONTAINER_OF(task, struct node, scrub.task);
+	struct node_pool *pool;
 
-	while (!node->stopping) {
-		struct node_pool *pool;
-		uint64_t ids[64];
-		size_t count = 0;
-
-		LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
-			if (count < ARRAY_SIZE(ids))
-				ids[count++] = pool->id;
-		for (size_t i = 0; i < count && !node->stopping; i++)
-			look_at_pool(node, ids[i]);
-		if (!node->stopping)
-			(void)fiber_queue_wait_until(&node->scrub.queue,
-						     reactor_now_ns(node->home) + LOOK_NS);
+	for (uint64_t id = 0; !node->stopping && (pool = node_pool_after(node, id));) {
+		id = pool->id;
+		look_at_pool(node, id);
 	}
-	node->scrub.runs = false;
-	fiber_queue_wake_all(&node->scrub.queue);
 }
 
 void node_scrub_start_service(struct node *node)
 {
-	fiber_queue_init(&node->scrub.queue);
-	node->scrub.runs = node->scrub.started = true;
-	node->scrub.task.run = service_run;
-	fiber_spawn(node->home, FIBER_CONTROL, &node->scrub.task);
-}
-
-void node_scrub_stop_service(struct node *node)
-{
-	if (!node->scrub.started)
-		return;
-	ASSERT(node->stopping);
-	fiber_queue_wake_all(&node->scrub.queue);
-	while (node->scrub.runs)
-		fiber_queue_wait(&node->scrub.queue);
+	node_service_start(&node->scrub, node, look, LOOK_NS);
 }

@@ -11,4 +11,3 @@ int node_scrub_start(struct node *node, struct node_pool *pool, uint64_t *ret_jo
 int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phase from,
 		      enum scrub_phase to);
 void node_scrub_start_service(struct node *node);
-void node_scrub_stop_service(struct node *node); /* waits; the node is stopping */

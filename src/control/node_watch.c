@@ -59,7 +59,7 @@ static void watch_space(struct node *node, struct node_pool *pool, const struct 
 		[NODE_SPACE_CRITICAL] = EVENT_POOL_SPACE_CRITICAL,
 	};
 	enum node_space level = node_space_level(space->live, space->limit,
-						  node_space_percents(node), pool->seen_space);
+						 node_space_percents(node), pool->seen_space);
 
 	if (level == pool->seen_space)
 		return;
@@ -172,20 +172,11 @@ static void watch_vdisks(struct node *node)
 	}
 }
 
-static void watch_run(struct fiber_task *task)
+static void look(struct node *node)
 {
-	struct node *node = CONTAINER_OF(task, struct node, watch.task);
-
-	while (!node->stopping) {
-		node_catalog_watch(node);
-		watch_pools(node);
-		watch_vdisks(node);
-		if (!node->stopping)
-			(void)fiber_queue_wait_until(&node->watch.queue,
-						     reactor_now_ns(node->home) + PERIOD_NS);
-	}
-	node->watch.runs = false;
-	fiber_queue_wake_all(&node->watch.queue);
+	node_catalog_watch(node);
+	watch_pools(node);
+	watch_vdisks(node);
 }
 
 /* Has the run before ended cleanly? Its last event tells. */
@@ -239,19 +230,5 @@ void node_watch_start(struct node *node)
 	if (!clean)
 		tell_recovered(node);
 	tell_failed(node);
-	fiber_queue_init(&node->watch.queue);
-	node->watch.runs = true;
-	node->watch.task.run = watch_run;
-	fiber_spawn(node->home, FIBER_CONTROL, &node->watch.task);
-	node->watch.started = true;
-}
-
-void node_watch_stop(struct node *node)
-{
-	if (!node->watch.started)
-		return;
-	ASSERT(node->stopping);
-	fiber_queue_wake_all(&node->watch.queue);
-	while (node->watch.runs)
-		fiber_queue_wait(&node->watch.queue);
+	node_service_start(&node->watch, node, look, PERIOD_NS);
 }
