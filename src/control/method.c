@@ -23,7 +23,7 @@
 #define GIVEN (PARAM_REQUIRED | PARAM_POSITIONAL)
 
 #define THE_POOL      PARAM("name", PARAM_NAME, GIVEN, "name of the pool")
-#define THE_DISK      PARAM("disk", PARAM_TEXT, GIVEN, "its number, directory or UUID", .maximum = 4000)
+#define THE_DISK      PARAM("disk", PARAM_TEXT, GIVEN, "number, directory or UUID", .maximum = 4000)
 #define THE_CONTAINER PARAM("name", PARAM_NAME, GIVEN, "name of the container")
 #define THE_VDISK     PARAM("name", PARAM_VDISK, GIVEN, "the vDisk, as container/vdisk")
 #define THE_PROPERTIES                                          \

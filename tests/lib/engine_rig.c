@@ -159,6 +159,37 @@ int engine_rig_close_vdisk(struct engine_rig *rig)
 	return vdisk ? vdisk_close(vdisk) : 0;
 }
 
+static int make_vdisk(struct engine_rig *rig)
+{
+	int r = engine_rig_create(rig);
+
+	if (r == 0)
+		r = engine_rig_start(rig);
+	return r < 0 ? r : engine_rig_create_vdisk(rig, "disk", rig->vdisk_bytes);
+}
+
+int engine_rig_make(struct engine_rig *rig)
+{
+	int r = make_vdisk(rig);
+
+	engine_rig_stop(rig);
+	return r;
+}
+
+int engine_rig_bring_up(struct engine_rig *rig)
+{
+	int r = make_vdisk(rig);
+
+	return r < 0 ? r : engine_rig_open_vdisk(rig);
+}
+
+int engine_rig_open_again(struct engine_rig *rig)
+{
+	int r = rig->catalog ? 0 : engine_rig_start(rig);
+
+	return r < 0 ? r : engine_rig_open_vdisk(rig);
+}
+
 struct call {
 	struct engine_rig *rig;
 	int (*fn)(struct engine_rig *rig);

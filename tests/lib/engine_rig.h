@@ -14,6 +14,7 @@ struct engine_rig {
 	uint64_t budget_bytes;   /* of the cache */
 	unsigned disks;          /* of the pool, each a simulated one; 0 = the catalog's */
 	unsigned factor;         /* copies; 0 = 1 */
+	uint64_t vdisk_bytes;    /* for engine_rig_make() and engine_rig_bring_up() */
 	struct catalog *catalog;
 	struct pool *pool;
 	uint64_t pool_id, container_id, vdisk_id;
@@ -39,6 +40,11 @@ void engine_rig_done(struct engine_rig *rig);
 int engine_rig_create(struct engine_rig *rig);
 /* Opens catalog and pool. */
 int engine_rig_start(struct engine_rig *rig);
+/* Makes everything, and a vDisk; closed, or open. */
+int engine_rig_make(struct engine_rig *rig);
+int engine_rig_bring_up(struct engine_rig *rig);
+/* Opens what is not open of catalog and pool, and the vDisk. */
+int engine_rig_open_again(struct engine_rig *rig);
 /* Closes whatever is open. */
 void engine_rig_stop(struct engine_rig *rig);
 int engine_rig_create_vdisk(struct engine_rig *rig, const char *name, uint64_t size_bytes);

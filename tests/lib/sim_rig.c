@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim_rig.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+
 static void make_reactors(struct sim_rig *rig)
 {
 	for (unsigned i = 0; i < rig->reactor_count; i++) {
@@ -96,4 +101,36 @@ void sim_rig_run(struct sim_rig *rig, unsigned index, void (*run)(void *arg), vo
 
 	sim_rig_start(rig, index, &task);
 	ASSERT(sim_rig_wait(rig, &task, 1, 3600 * NSEC_PER_SEC) == 0);
+}
+
+static void discard_line(enum log_level level, const char *line, void *arg)
+{
+	(void)level;
+	(void)line;
+	(void)arg;
+}
+
+uint64_t sim_rig_seeds(const char *text, uint64_t few, sim_rig_seed_fn *run, void *totals)
+{
+	uint64_t first = 1, count = few;
+
+	if (text && sscanf(text, "%" SCNu64 ":%" SCNu64, &first, &count) != 2)
+		return 0;
+	if (count > 1)
+		log_set_sink(discard_line, NULL);
+	for (uint64_t seed = first; seed < first + count; seed++)
+		(void)run(seed, totals);
+	log_set_sink(NULL, NULL);
+	return count;
+}
+
+bool sim_rig_replays(uint64_t seed, sim_rig_seed_fn *run, void *totals)
+{
+	uint64_t first, second;
+
+	log_set_sink(discard_line, NULL);
+	first = run(seed, totals);
+	second = run(seed, totals);
+	log_set_sink(NULL, NULL);
+	return first == second;
 }

@@ -242,8 +242,10 @@ static void client_run(void *arg)
 	}
 }
 
-void engine_load_verify(struct engine_load *load)
+static void verify_run(void *arg)
 {
+	struct engine_load *load = arg;
+
 	for (uint64_t at = 0; at < load->size_bytes; at += VERIFY_STEP) {
 		uint64_t length = MIN(VERIFY_STEP, load->size_bytes - at);
 		int r = block_io(load->rig->volume, BLOCK_READ, 0, load->verify, length,
@@ -255,9 +257,10 @@ void engine_load_verify(struct engine_load *load)
 	}
 }
 
-void engine_load_verify_crash(struct engine_load *load, enum model_crash kind)
+static void verify_crash_run(void *arg)
 {
-	struct model_cut *cut = model_cut_new(&load->model, kind);
+	struct engine_load *load = arg;
+	struct model_cut *cut = model_cut_new(&load->model, load->crash_kind);
 
 	for (uint64_t at = 0; at < load->size_bytes; at += VERIFY_STEP) {
 		uint64_t length = MIN(VERIFY_STEP, load->size_bytes - at);
@@ -270,8 +273,9 @@ void engine_load_verify_crash(struct engine_load *load, enum model_crash kind)
 	model_cut_finish(cut);
 }
 
-void engine_load_check_clean(struct engine_load *load)
+static void check_clean_run(void *arg)
 {
+	struct engine_load *load = arg;
 	struct vdisk_check_report report;
 	struct vdisk_stats stats;
 	int r = vdisk_check(load->rig->vdisk, true, NULL, NULL, &report);
@@ -288,6 +292,22 @@ void engine_load_check_clean(struct engine_load *load)
 	SIM_RUN_CHECK(stats.live_bytes == (report.pages + report.blocks) * 4096,
 		      "check: the account says %" PRIu64 " bytes, the map %" PRIu64 " slots",
 		      stats.live_bytes, report.pages + report.blocks);
+}
+
+void engine_load_verify(struct engine_load *load)
+{
+	sim_rig_run(&load->rig->sim, 0, verify_run, load);
+}
+
+void engine_load_verify_crash(struct engine_load *load, enum model_crash kind)
+{
+	load->crash_kind = kind;
+	sim_rig_run(&load->rig->sim, 0, verify_crash_run, load);
+}
+
+void engine_load_check_clean(struct engine_load *load)
+{
+	sim_rig_run(&load->rig->sim, 0, check_clean_run, load);
 }
 
 void engine_load_start(struct engine_load *load, struct sim_rig_task *tasks, unsigned least,

@@ -2,7 +2,7 @@
 #pragma once
 /*
  * A load for simulations of the engine: clients with random operations on the rig's vDisk, each
- * result held against a model. Functions are called from fibers, but for init, done and start.
+ * result held against a model. Functions are called from the main thread.
  */
 #include "block/chance.h"
 #include "engine_mix.h"
@@ -38,6 +38,7 @@ struct engine_load {
 	bool (*is_fault)(const struct engine_load *load, int result);
 	struct engine_client clients[ENGINE_LOAD_CLIENTS];
 	unsigned char *verify;
+	enum model_crash crash_kind; /* that is verified */
 };
 
 /* After spread, sizes and flags were set. */

@@ -62,57 +62,6 @@ static void set_faults(struct simulation *simulation, bool on)
 /* What was asked of the engine from the test's main thread, in a fiber. */
 static struct simulation *current;
 
-static int bring_up(struct engine_rig *rig)
-{
-	int r = engine_rig_create(rig);
-
-	if (r == 0)
-		r = engine_rig_start(rig);
-	if (r == 0)
-		r = engine_rig_create_vdisk(rig, "disk",
-					    current->load.size_bytes * current->load.spread);
-	return r < 0 ? r : engine_rig_open_vdisk(rig);
-}
-
-static int open_again(struct engine_rig *rig)
-{
-	int r = 0;
-
-	if (!rig->catalog)
-		r = engine_rig_start(rig);
-	if (r == 0)
-		r = engine_rig_open_vdisk(rig);
-	return r;
-}
-
-static int close_vdisk(struct engine_rig *rig)
-{
-	return engine_rig_close_vdisk(rig);
-}
-
-static enum model_crash crash_kind;
-
-static int verify_crash(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_verify_crash(&current->load, crash_kind);
-	return 0;
-}
-
-static int verify_all(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_verify(&current->load);
-	return 0;
-}
-
-static int check_clean(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_check_clean(&current->load);
-	return 0;
-}
-
 static int delete_all(struct engine_rig *rig)
 {
 	struct pool_space space;
@@ -167,11 +116,11 @@ static void reopen(struct simulation *simulation)
 	int r;
 
 	set_faults(simulation, chance_below(&simulation->chance, 2));
-	r = engine_rig_call(&simulation->rig, open_again);
+	r = engine_rig_call(&simulation->rig, engine_rig_open_again);
 	if (r < 0) {
 		SIM_RUN_CHECK(is_fault(&simulation->load, r), "open: %d", r);
 		set_faults(simulation, false);
-		r = engine_rig_call(&simulation->rig, open_again);
+		r = engine_rig_call(&simulation->rig, engine_rig_open_again);
 	}
 	SIM_RUN_CHECK(r == 0, "open without faults: %d", r);
 }
@@ -189,8 +138,7 @@ static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
 	simulation->load.crashing = false;
 	reopen(simulation);
 	set_faults(simulation, false);
-	crash_kind = power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH;
-	engine_rig_call(rig, verify_crash);
+	engine_load_verify_crash(&simulation->load, power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH);
 }
 
 static void start_clients(struct simulation *simulation, struct sim_rig_task *tasks)
@@ -225,15 +173,15 @@ static void round_run(struct simulation *simulation)
 	SIM_RUN_CHECK(r == 0, "clients do not end: %d", r);
 	set_faults(simulation, false);
 	if (fate == 3) {
-		r = engine_rig_call(rig, close_vdisk);
+		r = engine_rig_call(rig, engine_rig_close_vdisk);
 		SIM_RUN_CHECK(r == 0 || is_fault(&simulation->load, r), "close: %d", r);
 		reopen(simulation);
 		set_faults(simulation, false);
 	}
-	engine_rig_call(rig, verify_all);
+	engine_load_verify(&simulation->load);
 	/* Before an open counts again: what checkpoints made of the liveness that was known. */
 	if (simulation->scenario == SCENARIO_PLAIN && chance_below(&simulation->chance, 2))
-		engine_rig_call(rig, check_clean);
+		engine_load_check_clean(&simulation->load);
 	maybe_resize(simulation);
 }
 
@@ -243,9 +191,9 @@ static void heal(struct simulation *simulation)
 	int r;
 
 	set_faults(simulation, false);
-	r = engine_rig_call(&simulation->rig, close_vdisk);
+	r = engine_rig_call(&simulation->rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0 || is_fault(&simulation->load, r), "close: %d", r);
-	r = engine_rig_call(&simulation->rig, open_again);
+	r = engine_rig_call(&simulation->rig, engine_rig_open_again);
 	SIM_RUN_CHECK(r == 0, "open: %d", r);
 }
 
@@ -279,6 +227,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	simulation->load.fills = simulation->scenario == SCENARIO_FULL;
 	simulation->load.checks = simulation->scenario == SCENARIO_PLAIN;
 	engine_load_init(&simulation->load, &simulation->rig, &simulation->chance, seed);
+	simulation->rig.vdisk_bytes = simulation->load.size_bytes * simulation->load.spread;
 	current = simulation;
 }
 
@@ -297,13 +246,13 @@ static uint64_t run(uint64_t seed, bool trace)
 	if (!trace)
 		log_set_level(LOG_LEVEL_ERROR + 1);
 	simulation_init(&simulation, seed, trace);
-	r = engine_rig_call(&simulation.rig, bring_up);
+	r = engine_rig_call(&simulation.rig, engine_rig_bring_up);
 	SIM_RUN_CHECK(r == 0, "bring up: %d", r);
 	for (unsigned i = 0; i < ROUNDS; i++)
 		round_run(&simulation);
 	heal(&simulation);
-	engine_rig_call(&simulation.rig, verify_all);
-	engine_rig_call(&simulation.rig, check_clean);
+	engine_load_verify(&simulation.load);
+	engine_load_check_clean(&simulation.load);
 	engine_rig_call(&simulation.rig, delete_all);
 	hash = sim_trace_hash(simulation.rig.sim.sim);
 	simulation_done(&simulation);

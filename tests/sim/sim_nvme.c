@@ -883,25 +883,14 @@ static void read_all(struct simulation *simulation)
 	}
 }
 
-static int make_engine(struct engine_rig *engine)
-{
-	int result = engine_rig_create(engine);
-
-	if (result == 0)
-		result = engine_rig_start(engine);
-	if (result == 0)
-		result = engine_rig_create_vdisk(engine, "v", 4 * MIB);
-	engine_rig_stop(engine);
-	return result;
-}
-
 static void set_up(struct simulation *simulation, uint64_t seed, bool trace)
 {
 	struct nvme_rig *rig = &simulation->rig;
 
 	chance_init(&simulation->chance, seed);
 	engine_rig_init(&simulation->engine, seed, trace, GIB);
-	SIM_RUN_CHECK(engine_rig_call(&simulation->engine, make_engine) == 0, "no engine");
+	simulation->engine.vdisk_bytes = 4 * MIB;
+	SIM_RUN_CHECK(engine_rig_call(&simulation->engine, engine_rig_make) == 0, "no engine");
 	nvme_rig_init_in(rig, &simulation->engine.sim);
 	rig->context = simulation;
 	rig->on_point = on_point;

@@ -633,18 +633,6 @@ static void read_all(struct simulation *simulation)
 	}
 }
 
-static int make_engine(struct engine_rig *engine)
-{
-	int result = engine_rig_create(engine);
-
-	if (result == 0)
-		result = engine_rig_start(engine);
-	if (result == 0)
-		result = engine_rig_create_vdisk(engine, "v", 4 * MIB);
-	engine_rig_stop(engine);
-	return result;
-}
-
 static int close_engine(struct engine_rig *engine)
 {
 	(void)free_reservations(engine);
@@ -660,7 +648,8 @@ static void set_up(struct simulation *simulation, uint64_t seed, bool trace)
 	chance_init(&simulation->chance, seed);
 	simulation->block_bytes = below(simulation, 2) ? 4096 : 512;
 	engine_rig_init_with(&simulation->engine, &options, GIB, 2);
-	SIM_RUN_CHECK(engine_rig_call(&simulation->engine, make_engine) == 0, "no engine");
+	simulation->engine.vdisk_bytes = 4 * MIB;
+	SIM_RUN_CHECK(engine_rig_call(&simulation->engine, engine_rig_make) == 0, "no engine");
 	for (unsigned i = 0; i < BLOCKS; i++)
 		register_init(&simulation->registers[i], 0);
 	simulation->calm = true;

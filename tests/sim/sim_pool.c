@@ -116,48 +116,6 @@ static void repairer_run(void *arg)
 	}
 }
 
-static int bring_up(struct engine_rig *rig)
-{
-	int r = engine_rig_create(rig);
-
-	if (r == 0)
-		r = engine_rig_start(rig);
-	if (r == 0)
-		r = engine_rig_create_vdisk(rig, "disk",
-					    current->load.size_bytes * current->load.spread);
-	return r < 0 ? r : engine_rig_open_vdisk(rig);
-}
-
-static int open_again(struct engine_rig *rig)
-{
-	int r = rig->catalog ? 0 : engine_rig_start(rig);
-
-	return r < 0 ? r : engine_rig_open_vdisk(rig);
-}
-
-static enum model_crash crash_kind;
-
-static int verify_crash(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_verify_crash(&current->load, crash_kind);
-	return 0;
-}
-
-static int verify(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_verify(&current->load);
-	return 0;
-}
-
-static int check_clean(struct engine_rig *rig)
-{
-	(void)rig;
-	engine_load_check_clean(&current->load);
-	return 0;
-}
-
 static bool is_healthy(struct simulation *simulation)
 {
 	struct vdisk_redundancy sum;
@@ -232,10 +190,9 @@ static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
 	engine_rig_crashed(rig);
 	simulation->load.crashing = false;
 	/* Opening may meet a disk on its bad day; others must do. */
-	r = engine_rig_call(rig, open_again);
+	r = engine_rig_call(rig, engine_rig_open_again);
 	SIM_RUN_CHECK(r == 0, "open: %d", r);
-	crash_kind = power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH;
-	engine_rig_call(rig, verify_crash);
+	engine_load_verify_crash(&simulation->load, power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH);
 }
 
 static bool never(void *arg)
@@ -371,21 +328,16 @@ static void round_run(struct simulation *simulation)
 		simulation->repairing = false;
 		r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS);
 		SIM_RUN_CHECK(r == 0, "the repair does not end: %d", r);
-		engine_rig_call(rig, verify);
+		engine_load_verify(&simulation->load);
 	}
 	simulation->repairing = false;
 	end_bad_days(simulation);
 	engine_rig_call(rig, heal);
 	if (simulation->flipped)
 		engine_rig_call(rig, scrub_twice);
-	engine_rig_call(rig, verify);
+	engine_load_verify(&simulation->load);
 	if (simulation->disks > simulation->factor && chance_below(&simulation->chance, 3) == 0)
 		engine_rig_call(rig, drain_one);
-}
-
-static int close_vdisk(struct engine_rig *rig)
-{
-	return engine_rig_close_vdisk(rig);
 }
 
 static int delete_all(struct engine_rig *rig)
@@ -428,6 +380,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	engine_rig_init(&simulation->rig, seed, trace, DISK_BYTES);
 	engine_rig_set_disks(&simulation->rig, simulation->disks, simulation->factor);
 	engine_load_init(&simulation->load, &simulation->rig, &simulation->chance, seed);
+	simulation->rig.vdisk_bytes = simulation->load.size_bytes * simulation->load.spread;
 	current = simulation;
 }
 
@@ -440,17 +393,17 @@ static uint64_t run(uint64_t seed, bool trace)
 	if (!trace)
 		log_set_level(LOG_LEVEL_ERROR + 1);
 	simulation_init(&simulation, seed, trace);
-	r = engine_rig_call(&simulation.rig, bring_up);
+	r = engine_rig_call(&simulation.rig, engine_rig_bring_up);
 	SIM_RUN_CHECK(r == 0, "bring up: %d", r);
 	for (unsigned i = 0; i < ROUNDS; i++)
 		round_run(&simulation);
-	engine_rig_call(&simulation.rig, check_clean);
-	r = engine_rig_call(&simulation.rig, close_vdisk);
+	engine_load_check_clean(&simulation.load);
+	r = engine_rig_call(&simulation.rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0, "close: %d", r);
-	r = engine_rig_call(&simulation.rig, open_again);
+	r = engine_rig_call(&simulation.rig, engine_rig_open_again);
 	SIM_RUN_CHECK(r == 0, "open: %d", r);
-	engine_rig_call(&simulation.rig, verify);
-	r = engine_rig_call(&simulation.rig, close_vdisk);
+	engine_load_verify(&simulation.load);
+	r = engine_rig_call(&simulation.rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0, "close: %d", r);
 	engine_rig_call(&simulation.rig, delete_all);
 	hash = sim_trace_hash(simulation.rig.sim.sim);

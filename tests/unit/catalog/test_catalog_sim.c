@@ -45,7 +45,7 @@
 #define MIRRORS    3
 #define PATH       DISK "/catalog.db"
 
-struct state { /* of a group */
+struct state {           /* of a group */
 	uint64_t number; /* of the transaction */
 	unsigned mask;   /* rows that are there */
 };
@@ -67,7 +67,7 @@ struct model {
 	uint64_t seed;
 	unsigned life;
 	unsigned mirrors;
-	bool has_hint; /* mirrors are known without the database */
+	bool has_hint;       /* mirrors are known without the database */
 	bool taken, is_sure; /* the database is away; a mirror must do */
 	uint64_t restored, put_back, good;
 };
@@ -157,8 +157,8 @@ static void mismatch(const struct model *m, unsigned group, const struct catalog
 		m->seed, m->life, group, g->now.number, g->now.mask, g->maybe.number, g->maybe.mask,
 		g->unknown);
 	for (size_t i = 0; i < rows->count; i++)
-		fprintf(stderr, " %" PRIu64 "=%" PRIu64,
-			catalog_key_number(&rows->rows[i].key, 1), get_le64(rows->rows[i].value));
+		fprintf(stderr, " %" PRIu64 "=%" PRIu64, catalog_key_number(&rows->rows[i].key, 1),
+			get_le64(rows->rows[i].value));
 	fprintf(stderr, "\n");
 	abort();
 }
@@ -197,8 +197,8 @@ static size_t changes_build(struct model *m, unsigned group, const struct state 
 	for (unsigned row = 0; row < ROWS; row++) {
 		struct catalog_change *change = &changes[count];
 
-		*change = (struct catalog_change){.kind = CATALOG_DELETE,
-						  .key = row_key(group, row)};
+		*change =
+			(struct catalog_change){.kind = CATALOG_DELETE, .key = row_key(group, row)};
 		if (next->mask & 1u << row) {
 			value_fill(values[row], next->number, row);
 			change->kind = CATALOG_PUT;
@@ -432,7 +432,8 @@ static void set_faults(struct model *m, unsigned kind)
 	if (kind == 1)
 		faults = (struct sim_faults){.write_error_ppm = 20000, .sync_error_ppm = 30000};
 	if (kind == 2)
-		faults = (struct sim_faults){.read_error_ppm = 20000, .metadata_error_ppm = 20000,
+		faults = (struct sim_faults){.read_error_ppm = 20000,
+					     .metadata_error_ppm = 20000,
 					     .sync_error_ppm = 20000};
 	sim_disk_set_faults(m->rig.sim, DISK, &faults);
 	sim_disk_set_capacity(m->rig.sim, DISK, kind == 3 ? 2 * MIB : DISK_BYTES);
@@ -520,8 +521,9 @@ struct totals {
 };
 
 /* Returns the trace's hash. */
-static uint64_t run_seed(uint64_t seed, struct totals *totals)
+static uint64_t run_seed(uint64_t seed, void *arg)
 {
+	struct totals *totals = arg;
 	struct model *m = calloc(1, sizeof(*m));
 	struct sim_options options = {.seed = seed, .trace = getenv("SARSEN_TRACE") != NULL};
 	uint64_t hash;
@@ -547,27 +549,14 @@ static uint64_t run_seed(uint64_t seed, struct totals *totals)
 
 static const char *seeds; /* "FIRST:COUNT", or NULL for the few of the fast suite */
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static void keeps_what_it_acknowledged(void **state)
 {
-	const char *text = seeds;
-	uint64_t first = 1, count = 60;
+	uint64_t count;
 	struct totals totals = {0};
 
 	(void)state;
-	if (text)
-		assert_int_equal(sscanf(text, "%" SCNu64 ":%" SCNu64, &first, &count), 2);
-	if (!text || count > 1)
-		log_set_sink(discard_line, NULL);
-	for (uint64_t seed = first; seed < first + count; seed++)
-		(void)run_seed(seed, &totals);
-	log_set_sink(NULL, NULL);
+	count = sim_rig_seeds(seeds, 60, run_seed, &totals);
+	assert_true(count > 0);
 	print_message("%" PRIu64 " seeds, %" PRIu64 " transactions acknowledged, %" PRIu64
 		      " times restored from a mirror, %" PRIu64 " times not, %" PRIu64
 		      " times all mirrors good\n",
@@ -581,9 +570,7 @@ static void replays_a_seed_exactly(void **state)
 	struct totals totals = {0};
 
 	(void)state;
-	log_set_sink(discard_line, NULL);
-	assert_true(run_seed(7, &totals) == run_seed(7, &totals));
-	log_set_sink(NULL, NULL);
+	assert_true(sim_rig_replays(7, run_seed, &totals));
 }
 
 int main(int argc, char **argv)

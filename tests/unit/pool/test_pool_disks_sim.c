@@ -738,8 +738,9 @@ static void life(struct model *m)
 }
 
 /* Returns the trace's hash. */
-static uint64_t run_seed(uint64_t seed, uint64_t *counts)
+static uint64_t run_seed(uint64_t seed, void *arg)
 {
+	uint64_t *counts = arg;
 	struct model *m = calloc(1, sizeof(*m));
 	struct sim_options options = {.seed = seed, .trace = getenv("SARSEN_TRACE") != NULL};
 	char root[16];
@@ -766,29 +767,13 @@ static uint64_t run_seed(uint64_t seed, uint64_t *counts)
 
 static const char *seeds; /* "FIRST:COUNT", or NULL for the few of the fast suite */
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static void keeps_copies_and_account(void **state)
 {
-	const char *text = seeds;
-	uint64_t first = 1, count = 40, counts[3] = {0};
+	uint64_t counts[3] = {0}, count;
 
 	(void)state;
-	if (text)
-		assert_int_equal(sscanf(text, "%" SCNu64 ":%" SCNu64, &first, &count), 2);
-	if (!text || count > 1)
-		log_set_sink(discard_line, NULL);
-	for (uint64_t seed = first; seed < first + count; seed++) {
-		if (getenv("SARSEN_SEEDS"))
-			fprintf(stderr, "seed %" PRIu64 "\n", seed);
-		(void)run_seed(seed, counts);
-	}
-	log_set_sink(NULL, NULL);
+	count = sim_rig_seeds(seeds, 40, run_seed, counts);
+	assert_true(count > 0);
 	print_message("%" PRIu64 " seeds, %" PRIu64 " files taken, %" PRIu64 " repaired, %" PRIu64
 		      " degraded\n",
 		      count, counts[0], counts[1], counts[2]);
@@ -800,9 +785,7 @@ static void replays_a_seed_exactly(void **state)
 	uint64_t counts[3] = {0};
 
 	(void)state;
-	log_set_sink(discard_line, NULL);
-	assert_true(run_seed(3, counts) == run_seed(3, counts));
-	log_set_sink(NULL, NULL);
+	assert_true(sim_rig_replays(3, run_seed, counts));
 }
 
 int main(int argc, char **argv)
