@@ -36,7 +36,10 @@ static int read_copy(const struct egroup_read *read, unsigned copy)
 static void put_right(const struct egroup_read *read, unsigned copy)
 {
 	struct egroup_file *file = read->file;
-	int r = pool_io_write_copy(file->file, copy, read->buffer, read->length, read->offset);
+	int r;
+
+	file->store->wrong_copies++;
+	r = pool_io_write_copy(file->file, copy, read->buffer, read->length, read->offset);
 
 	if (r == 0)
 		r = pool_io_sync_copy(file->file, copy);
@@ -50,7 +53,6 @@ static void put_right(const struct egroup_read *read, unsigned copy)
 		return;
 	}
 	REACHED("egroup.put-right");
-	file->store->put_right++;
 	log_warning(
 		"egroup", "a damaged copy was put right from another",
 		"vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64 " bytes=%zu",

@@ -28,6 +28,7 @@ struct scan {
 	struct egroup_file *file;
 	unsigned copy;
 	char *buffer; /* CHUNK_BLOCKS */
+	uint64_t unreadable[CHUNK_BLOCKS / 64]; /* blocks of it that are not what the copy has */
 	/* The record that the scan is in, of a plain file. */
 	struct egroup *group;
 	uint32_t header_slot, record_end;
@@ -35,8 +36,9 @@ struct scan {
 	uint32_t crcs[RECORD_BLOCKS_MAX];
 };
 
+/* `r`: of reading it again, from all copies; `wrong`: how many had been found wrong before. */
 static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
-		 uint32_t slot, int r)
+		 uint32_t slot, int r, uint64_t wrong)
 {
 	const struct egroup_finding finding = {
 		.kind = r == -EIO ? EGROUP_FINDING_READ : kind,
@@ -47,6 +49,9 @@ static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_
 		.right_elsewhere = r == 0,
 	};
 
+	/* The same copy had it right this time: a bit had flipped on the way. */
+	if (r == 0 && scan->file->store->wrong_copies == wrong)
+		return;
 	REACHED("scan.finding");
 	if (scan->hooks->finding)
 		scan->hooks->finding(scan->hooks->arg, &finding);
@@ -57,8 +62,8 @@ static bool ends_scan(int r)
 	return r == -ESHUTDOWN || r == -ENOMEM || r == -ECANCELED;
 }
 
-/* Fills the buffer from the scan's copy; where that cannot be read in one piece, block by block:
- * what cannot be read becomes zeros, which match no checksum. */
+/* Fills the buffer from the scan's copy; where that cannot be read in one piece, block by block.
+ */
 static int fill(struct scan *scan, uint64_t first, uint32_t blocks)
 {
 	struct pool_file *file = egroup_file_handle(scan->file);
@@ -66,6 +71,7 @@ static int fill(struct scan *scan, uint64_t first, uint32_t blocks)
 				  first << BLOCK_SHIFT);
 
 	scan->file->store->read_bytes += (uint64_t)blocks * BLOCK_BYTES;
+	memset(scan->unreadable, 0, sizeof(scan->unreadable));
 	for (uint32_t i = 0; r < 0 && !ends_scan(r) && i < blocks; i++) {
 		char *block = scan->buffer + (size_t)i * BLOCK_BYTES;
 		int one = pool_io_read_copy(file, scan->copy, block, BLOCK_BYTES,
@@ -73,10 +79,23 @@ static int fill(struct scan *scan, uint64_t first, uint32_t blocks)
 
 		if (ends_scan(one))
 			return one;
-		if (one < 0)
+		if (one < 0) {
 			memset(block, 0, BLOCK_BYTES);
+			scan->unreadable[i / 64] |= UINT64_C(1) << (i % 64);
+		}
 	}
 	return ends_scan(r) ? r : 0;
+}
+
+static bool is_unreadable(const struct scan *scan, uint32_t at)
+{
+	return UNLIKELY(scan->unreadable[at / 64] >> (at % 64) & 1);
+}
+
+static bool is_intact(const struct scan *scan, uint32_t at, uint32_t crc)
+{
+	return LIKELY(crc32c(scan->buffer + (size_t)at * BLOCK_BYTES, BLOCK_BYTES) == crc) &&
+	       !is_unreadable(scan, at);
 }
 
 /* A block of the buffer against its checksum; what another copy has right takes its place. */
@@ -84,14 +103,15 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 		  uint32_t slot)
 {
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
+	uint64_t wrong = scan->file->store->wrong_copies;
 	int r;
 
-	if (LIKELY(crc32c(block, BLOCK_BYTES) == crc))
+	if (is_intact(scan, at, crc))
 		return 0;
 	r = egroup_read_block(scan->file, place, scan->copy, egroup_check_crc, &crc, block);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r);
+	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, wrong);
 	return 0;
 }
 
@@ -122,7 +142,8 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 				     .stream = group->stream};
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
 	const struct record_header_disk *header = (const struct record_header_disk *)block;
-	int r = record_check(header, &id);
+	uint64_t wrong = scan->file->store->wrong_copies;
+	int r = is_unreadable(scan, at) ? -EIO : record_check(header, &id);
 
 	if (r < 0 && !scan->lost) {
 		r = egroup_read_block(scan->file, slot, scan->copy, egroup_check_header,
@@ -130,7 +151,7 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 		if (ends_scan(r))
 			return r;
 		if (!(r < 0 && end_is_unknown(group)))
-			tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r);
+			tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, wrong);
 	}
 	scan->lost = r < 0;
 	scan->header_slot = slot;
@@ -187,6 +208,7 @@ static int read_index(struct scan *scan, char *memory, struct index_view *ret_vi
 	struct egroup_file *file = scan->file;
 	const struct index_id id = {
 		.pool = pool_id(file->store->pool), .vdisk = file->store->vdisk, .file = file->id};
+	uint64_t wrong = file->store->wrong_copies;
 	int r = pool_io_read_copy(egroup_file_handle(file), scan->copy, memory,
 				  (size_t)file->index_blocks * BLOCK_BYTES, 0);
 
@@ -197,7 +219,7 @@ static int read_index(struct scan *scan, char *memory, struct index_view *ret_vi
 	r = egroup_index_read(file, scan->copy, memory, ret_view);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r);
+	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, wrong);
 	return r < 0 ? -EUCLEAN : 0;
 }
 
@@ -221,7 +243,7 @@ static int look_at_compacted(struct scan *scan, const struct index_view *view, u
 		uint32_t crc = le32toh(view->crcs[position + at]), slot;
 		uint64_t group;
 
-		if (LIKELY(crc32c(scan->buffer + (size_t)at * BLOCK_BYTES, BLOCK_BYTES) == crc))
+		if (is_intact(scan, at, crc))
 			continue;
 		owner_of(view, position + at, &group, &slot);
 		r = settle(scan, place + at, at, crc, group, slot);

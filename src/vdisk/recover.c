@@ -328,9 +328,11 @@ static int look_behind_copy(struct recovery *recovery, size_t at, unsigned copy)
 	return r;
 }
 
+/* One copy that can be read is enough: it has every record that was acknowledged. */
 static int look_behind(struct recovery *recovery, size_t at)
 {
 	struct egroup *group = recovery->groups[at];
+	bool is_known = false;
 	unsigned copies;
 	int r;
 
@@ -340,11 +342,19 @@ static int look_behind(struct recovery *recovery, size_t at)
 	if (r < 0)
 		return r;
 	copies = copies_of(group);
-	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
-		if (copies >> copy & 1)
-			r = look_behind_copy(recovery, at, copy);
+	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++) {
+		if (!(copies >> copy & 1))
+			continue;
+		r = look_behind_copy(recovery, at, copy);
+		if (r == 0)
+			is_known = true;
+		else if (r != -EIO)
+			break;
+		else
+			REACHED("recover.end-unreadable");
+	}
 	egroup_file_unref(group->file);
-	return r;
+	return r == -EIO && is_known ? 0 : r;
 }
 
 static bool is_unsealed(const struct egroup *group)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Tests of tests/mutants/run: lists that are wrong, and what counts as killed."""
+import glob
 import importlib.machinery
 import importlib.util
 import os
@@ -105,6 +106,15 @@ class RunTest(unittest.TestCase):
         self.write("a.c", mutant.old)
         with self.assertRaises(mutants.MutantError):
             mutants.run_mutant(FakeTree(self.directory.name, "failed", "error"), mutant, 1)
+
+    def test_ours_apply(self):
+        """Whoever changes a line that a mutant names finds out here, not in the long run."""
+        names, tree = [], FakeTree(mutants.ROOT, "failed")
+        for path in sorted(glob.glob(os.path.join(HERE, "*.list"))):
+            for mutant in mutants.parse_list(path):
+                mutants.read_original(tree, mutant)
+                names.append(mutant.name)
+        self.assertEqual(sorted(set(names)), sorted(names))
 
 
 if __name__ == "__main__":

@@ -209,7 +209,9 @@ int iscsi_shard_remove_lun(struct iscsi_shard *shard, const char *name, uint16_t
 	return 0;
 }
 
-void iscsi_shard_resized(struct iscsi_shard *shard, const struct block_volume *volume)
+/* What serves that volume here, one LUN after the other. */
+static void each_unit(struct iscsi_shard *shard, const struct block_volume *volume,
+		      void (*fn)(struct iscsi_unit *unit, const void *arg), const void *arg)
 {
 	struct iscsi_target *target;
 
@@ -219,25 +221,37 @@ void iscsi_shard_resized(struct iscsi_shard *shard, const struct block_volume *v
 			struct scsi_unit *unit = target->scsi.units[lun];
 
 			if (unit && iscsi_unit_of(unit)->source == volume)
-				iscsi_unit_resized(iscsi_unit_of(unit));
+				fn(iscsi_unit_of(unit), arg);
 		}
 	}
+}
+
+static void resize_unit(struct iscsi_unit *unit, const void *arg)
+{
+	(void)arg;
+	iscsi_unit_resized(unit);
+}
+
+void iscsi_shard_resized(struct iscsi_shard *shard, const struct block_volume *volume)
+{
+	each_unit(shard, volume, resize_unit, NULL);
+}
+
+struct space {
+	uint64_t available, total;
+};
+
+static void set_unit_space(struct iscsi_unit *unit, const void *arg)
+{
+	const struct space *space = arg;
+
+	scsi_unit_set_space(&unit->scsi, space->available, space->total);
 }
 
 void iscsi_shard_set_space(struct iscsi_shard *shard, const struct block_volume *volume,
 			   uint64_t available, uint64_t total)
 {
-	struct iscsi_target *target;
-
-	reactor_assert_home(shard->reactor);
-	LIST_FOR_EACH (&shard->targets, target, struct iscsi_target, link) {
-		for (unsigned lun = 0; lun < SCSI_LUNS; lun++) {
-			struct scsi_unit *unit = target->scsi.units[lun];
-
-			if (unit && iscsi_unit_of(unit)->source == volume)
-				scsi_unit_set_space(unit, available, total);
-		}
-	}
+	each_unit(shard, volume, set_unit_space, &(struct space){available, total});
 }
 
 /* --- From one shard to another --- */
