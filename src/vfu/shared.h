@@ -129,7 +129,9 @@ struct vfu_admin_state {
 	uint32_t notice_count;
 	uint32_t reserved;
 	uint64_t namespaces_known[4]; /* bitmap of nsid - 1: the guest knows that it is there */
-	uint8_t reserved_more[24];
+	/* Checksum of the sizes of those; 0: made by an engine that keeps none. */
+	uint32_t namespaces_sizes;
+	uint8_t reserved_more[20];
 };
 
 /* What the SMART log counts, over engines and resets. E: now and then, not with each command */

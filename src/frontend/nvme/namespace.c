@@ -4,33 +4,80 @@
 
 #include <errno.h>
 
+#include "base/reached.h"
 #include "block/remote.h"
+#include "codec/crc32c.h"
 
 #define REMOTE_REQUESTS 512u /* on the way to another reactor at once; more wait */
+
+static bool namespace_is_known(const struct nvme_controller *controller, uint32_t nsid)
+{
+	return controller->shared->admin.namespaces_known[(nsid - 1) / 64] >> (nsid - 1) % 64 & 1;
+}
+
+/* Of namespaces that are there and that the guest knows of. */
+static uint32_t namespace_sizes(const struct nvme_controller *controller)
+{
+	uint32_t crc = 0;
+
+	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++) {
+		const struct nvme_ns *ns = nvme_namespace_get(controller, nsid);
+
+		if (ns && namespace_is_known(controller, nsid)) {
+			const uint64_t size[] = {nsid, ns->blocks, ns->shift};
+
+			crc = crc32c_more(crc, size, sizeof(size));
+		}
+	}
+	return MAX(crc, 1u);
+}
+
+static void namespace_tell(struct nvme_controller *controller, uint32_t nsid)
+{
+	struct vfu_admin_state *admin = &controller->shared->admin;
+
+	admin->namespaces_changed[nsid / 64] |= UINT64_C(1) << nsid % 64;
+	nvme_event_raise(controller, NVME_EVENT_NAMESPACES);
+}
 
 static void namespace_changed(struct nvme_controller *controller, uint32_t nsid)
 {
 	struct vfu_admin_state *admin = &controller->shared->admin;
 	uint64_t bit = UINT64_C(1) << (nsid - 1) % 64, *known;
 
-	admin->namespaces_changed[nsid / 64] |= UINT64_C(1) << nsid % 64;
-	nvme_event_raise(controller, NVME_EVENT_NAMESPACES);
+	namespace_tell(controller, nsid);
 	known = &admin->namespaces_known[(nsid - 1) / 64];
 	*known = nvme_namespace_get(controller, nsid) ? *known | bit : *known & ~bit;
+	admin->namespaces_sizes = namespace_sizes(controller);
+}
+
+/* An engine that died had given some namespace another size, or was about to tell of it. Which one
+ * is not known: the guest looks at all. */
+static void namespace_tell_sizes(struct nvme_controller *controller)
+{
+	REACHED("nvme.sizes-changed");
+	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++)
+		if (nvme_namespace_get(controller, nsid) && namespace_is_known(controller, nsid))
+			namespace_tell(controller, nsid);
 }
 
 void nvme_namespace_seen(struct nvme_controller *controller, bool again)
 {
-	uint64_t *known = controller->shared->admin.namespaces_known;
+	struct vfu_admin_state *admin = &controller->shared->admin;
 
+	if (again && admin->namespaces_sizes &&
+	    admin->namespaces_sizes != namespace_sizes(controller))
+		namespace_tell_sizes(controller);
 	for (uint32_t nsid = 1; nsid <= NVME_NAMESPACE_MAX; nsid++) {
-		uint64_t bit = UINT64_C(1) << (nsid - 1) % 64, *word = &known[(nsid - 1) / 64];
+		uint64_t bit = UINT64_C(1) << (nsid - 1) % 64;
+		uint64_t *word = &admin->namespaces_known[(nsid - 1) / 64];
 		bool there = nvme_namespace_get(controller, nsid) != NULL;
 
-		if (again && there != !!(*word & bit))
-			namespace_changed(controller, nsid);
+		if (again && there != namespace_is_known(controller, nsid))
+			namespace_tell(controller, nsid);
 		*word = there ? *word | bit : *word & ~bit;
 	}
+	admin->namespaces_sizes = namespace_sizes(controller);
 }
 
 static void namespace_measure(struct nvme_ns *ns)
