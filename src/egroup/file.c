@@ -13,6 +13,17 @@
 
 #define AVOID_NS (60 * NSEC_PER_SEC)
 
+/* Ids are taken in order, but the fibers that took them may come here in another. */
+static void insert(struct egroup_store *store, struct egroup_file *file)
+{
+	struct list_node *at = &store->files.head;
+
+	while (at->prev != &store->files.head &&
+	       LIST_ENTRY(at->prev, struct egroup_file, link)->id > file->id)
+		at = at->prev;
+	list_insert_before(at, &file->link);
+}
+
 struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id)
 {
 	struct egroup_file *file = calloc(1, sizeof(*file));
@@ -23,7 +34,7 @@ struct egroup_file *egroup_file_new(struct egroup_store *store, uint64_t id)
 	file->store = store;
 	list_init(&file->groups);
 	list_node_init(&file->lru_link);
-	list_push_back(&store->files, &file->link);
+	insert(store, file);
 	store->file_count++;
 	return file;
 }
@@ -33,6 +44,7 @@ void egroup_file_free(struct egroup_file *file)
 	struct egroup_store *store = file->store;
 
 	ASSERT(file->references == 0 && file->group_count == 0);
+	egroup_cursors_leave(store, file);
 	list_remove(&file->link);
 	list_remove(&file->lru_link);
 	store->file_count--;

@@ -24,6 +24,7 @@
 #include "pool/pool_io.h"
 
 #define CHUNK_BLOCKS 256u /* what is read back at a time; at least a scan's piece */
+#define FILES_A_TURN 512u /* looked at before others get a turn */
 
 static unsigned bit_count(unsigned bits)
 {
@@ -143,16 +144,18 @@ void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundanc
 			count_file(file, ret);
 }
 
-struct egroup_file *egroup_repair_next(struct egroup_store *store, bool urgent)
+struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent)
 {
 	struct egroup_file *file;
 
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+	for (unsigned looked_at = 0; (file = egroup_cursor_next(cursor)); looked_at++) {
 		struct egroup_need need;
 
 		egroup_file_need(file, &need);
 		if (can_work(file, &need) && !(urgent && need.good > 1))
 			return file;
+		if (looked_at % FILES_A_TURN == FILES_A_TURN - 1)
+			fiber_yield();
 	}
 	return NULL;
 }

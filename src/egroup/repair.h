@@ -5,7 +5,7 @@
  * draining, or fewer than the vDisk's factor. Home: the vDisk's reactor; in fibers where they
  * suspend.
  */
-#include "egroup/store.h"
+#include "egroup/cursor.h"
 
 struct egroup_need {   /* what a file lacks, as things are now */
 	unsigned good; /* copies that count: not stale, on a disk that stays and can be reached */
@@ -33,9 +33,10 @@ struct egroup_repair {
 	void *arg;
 	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out, added to */
 };
-/* The file that is to be repaired next: with `urgent` only those with one readable copy left.
- * NULL: none that can be repaired now. Files that a repair failed on are left alone for a while. */
-struct egroup_file *egroup_repair_next(struct egroup_store *store, bool urgent);
+/* The next file that can be repaired now: with `urgent` only those with one readable copy left.
+ * NULL: none is left of this pass. Files that a repair failed on are left alone for a while. Fiber:
+ * others get a turn when there are many files that need nothing. */
+struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent);
 /* One file: new copies are filled from whichever copy is right, block by block, read back, synced,
  * and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy. */
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair);

@@ -122,6 +122,7 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk, unsigne
 	store->vdisk = vdisk;
 	store->factor = factor;
 	list_init(&store->files);
+	list_init(&store->cursors);
 	list_init(&store->idle);
 	fiber_queue_init(&store->opened);
 	fiber_queue_init(&store->released);
@@ -154,6 +155,7 @@ void egroup_store_close(struct egroup_store *store)
 		return;
 	while (store->discards > 0)
 		fiber_queue_wait(&store->released);
+	ASSERT(list_is_empty(&store->cursors));
 	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
 		ASSERT(file->references == 0);
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)

@@ -66,9 +66,10 @@ struct egroup_store {
 	struct catalog *catalog;
 	struct reactor *reactor;
 	uint64_t vdisk;
-	unsigned factor;   /* copies that a new file shall have */
-	unsigned tiers;    /* where, as in struct pool_want; 0 = anywhere */
-	struct list files; /* in order of file id */
+	unsigned factor;     /* copies that a new file shall have */
+	unsigned tiers;      /* where, as in struct pool_want; 0 = anywhere */
+	struct list files;   /* in order of file id */
+	struct list cursors; /* of struct egroup_cursor */
 	struct egroup **buckets;
 	uint32_t bucket_count;
 	uint32_t group_count;

@@ -30,4 +30,6 @@ int egroup_read_block(struct egroup_file *file, uint64_t place, unsigned first,
 		      int (*check)(void *arg, const void *block), void *arg, void *buffer);
 /* A check: a record's header, which is that of *(const struct record_id *)arg. */
 int egroup_check_header(void *arg, const void *block);
+/* Before it is freed (cursor.c). */
+void egroup_cursors_leave(struct egroup_store *store, struct egroup_file *file);
 int egroup_rows_load(struct egroup_store *store);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/reached.h"
 #include "egroup/compact.h"
+#include "egroup/cursor.h"
 #include "vdisk/vdisk_priv.h"
 
 #define DEAD_SLICE 1024u       /* taken out in one turn */
@@ -294,28 +295,35 @@ static int compact_once(struct vdisk *vdisk)
 	return r == -EAGAIN ? 0 : r;
 }
 
+static bool may_trim(struct egroup_file *file)
+{
+	struct egroup *group;
+
+	if (file->compacted || file->busy || file->group_count != 1 || egroup_file_is_avoided(file))
+		return false;
+	group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
+	return group->sealed && !group->pinned &&
+	       file->allocated_bytes >= ((uint64_t)group->slots << BLOCK_SHIFT) + TRIM_SLACK;
+}
+
 /* What a sealed group's file has beyond its length goes back. */
 static int trim_groups(struct vdisk *vdisk)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
-	struct egroup *group;
 	int r = 0;
 
-	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link) {
-		if (file->compacted || file->busy || file->dying || file->group_count != 1 ||
-		    egroup_file_is_avoided(file))
+	egroup_cursor_init(&cursor, vdisk->store, 0);
+	while (r != -ESHUTDOWN && !vdisk->closing && (file = egroup_cursor_next(&cursor))) {
+		if (!may_trim(file))
 			continue;
-		group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
-		if (!group->sealed || group->pinned ||
-		    file->allocated_bytes < ((uint64_t)group->slots << BLOCK_SHIFT) + TRIM_SLACK)
-			continue;
-		/* The list may change meanwhile: one file, then look again from the start. */
-		r = egroup_trim(vdisk->store, group);
+		r = egroup_trim(vdisk->store,
+				LIST_ENTRY(list_front(&file->groups), struct egroup, link));
 		if (r < 0 && r != -ESHUTDOWN)
 			egroup_file_avoid(file, r);
-		return r == -ESHUTDOWN ? r : 1;
 	}
-	return r;
+	egroup_cursor_done(&cursor);
+	return r == -ESHUTDOWN ? r : 0;
 }
 
 static int reclaim(struct vdisk *vdisk)
@@ -330,9 +338,8 @@ static int reclaim(struct vdisk *vdisk)
 	r = egroup_reap(vdisk->store);
 	if (r > 0)
 		vdisk_space_changed(vdisk);
-	do {
-		r = r < 0 ? r : trim_groups(vdisk);
-	} while (r > 0 && !vdisk->closing);
+	if (r >= 0)
+		r = trim_groups(vdisk);
 	while (r >= 0 && !vdisk->closing) {
 		r = compact_once(vdisk);
 		vdisk_space_changed(vdisk);

@@ -93,12 +93,12 @@ static bool stops(int r)
 	return r == -ESHUTDOWN || r == -ECANCELED || r == -ENOTRECOVERABLE;
 }
 
-static int repair_files(struct run *run)
+static int repair_files(struct run *run, struct egroup_cursor *cursor)
 {
 	struct egroup_file *file;
 	int first_error = 0;
 
-	while ((file = egroup_repair_next(run->vdisk->store, run->wanted->urgent))) {
+	while ((file = egroup_repair_next(cursor, run->wanted->urgent))) {
 		int r = egroup_repair_file(file, &run->repair);
 
 		if (stops(r))
@@ -125,8 +125,12 @@ int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
 	r = vdisk->log.failed ? 0 : seal_open_groups(vdisk);
 	if (r == 0 || !stops(r)) {
-		int files = repair_files(&run);
+		struct egroup_cursor cursor;
+		int files;
 
+		egroup_cursor_init(&cursor, vdisk->store, 0);
+		files = repair_files(&run, &cursor);
+		egroup_cursor_done(&cursor);
 		r = files < 0 ? files : r;
 	}
 	repair->copied_bytes = run.repair.copied_bytes;

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/reached.h"
+#include "egroup/cursor.h"
 #include "egroup/scan.h"
 #include "vdisk/vdisk_priv.h"
 
@@ -19,19 +20,6 @@ struct run {
 	const struct egroup_file *file;
 	uint64_t operations; /* of the guest, when it was last looked */
 };
-
-/* NULL with *ret_busy: the next one is being moved or copied just now. */
-static struct egroup_file *next_file(struct vdisk *vdisk, uint64_t after, bool *ret_busy)
-{
-	struct egroup_file *file, *best = NULL;
-
-	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
-		if (file->id > after && (!best || file->id < best->id) && !file->dying &&
-		    egroup_file_is_sealed(file))
-			best = file;
-	*ret_busy = best && best->busy;
-	return *ret_busy ? NULL : best;
-}
 
 static void on_finding(void *arg, const struct egroup_finding *finding)
 {
@@ -103,11 +91,30 @@ uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
 	return bytes;
 }
 
+/* One that is being moved or copied just now is waited for; it may be gone then. */
+static int scrub_next(struct run *run, struct egroup_cursor *cursor, struct egroup_file *file)
+{
+	uint64_t id = file->id;
+	int r;
+
+	if (file->busy) {
+		egroup_cursor_back(cursor);
+		fiber_sleep(BUSY_NS);
+		return after_piece(run, 0);
+	}
+	if (!egroup_file_is_sealed(file))
+		return 0;
+	r = scrub_file(run, file);
+	if (r == 0)
+		run->scrub->after = id;
+	return r;
+}
+
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 {
 	struct run run = {.vdisk = vdisk, .scrub = scrub};
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
-	bool busy;
 	int r = 0;
 
 	reactor_assert_home(vdisk->reactor);
@@ -115,15 +122,10 @@ int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 		return -ECANCELED;
 	vdisk->fibers++;
 	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
-	while (r == 0 && ((file = next_file(vdisk, scrub->after, &busy)) || busy)) {
-		uint64_t id = file ? file->id : 0;
-
-		if (busy)
-			fiber_sleep(BUSY_NS);
-		r = busy ? after_piece(&run, 0) : scrub_file(&run, file);
-		if (r == 0 && !busy)
-			scrub->after = id;
-	}
+	egroup_cursor_init(&cursor, vdisk->store, scrub->after);
+	while (r == 0 && (file = egroup_cursor_next(&cursor)))
+		r = scrub_next(&run, &cursor, file);
+	egroup_cursor_done(&cursor);
 	if (r == 0)
 		REACHED("scrub.done");
 	vdisk_fiber_ends(vdisk);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See cursor.h. Invariant: `at` is a node of store->files or its head; whoever frees a file moves
+ * the cursors that are at it one back. */
+#include "egroup/cursor.h"
+
+#include "egroup/store_priv.h"
+
+void egroup_cursor_init(struct egroup_cursor *cursor, struct egroup_store *store, uint64_t after)
+{
+	struct list_node *at = &store->files.head;
+
+	while (at->next != &store->files.head &&
+	       LIST_ENTRY(at->next, struct egroup_file, link)->id <= after)
+		at = at->next;
+	*cursor = (struct egroup_cursor){.store = store, .at = at};
+	list_push_back(&store->cursors, &cursor->link);
+}
+
+void egroup_cursor_done(struct egroup_cursor *cursor)
+{
+	list_remove(&cursor->link);
+}
+
+struct egroup_file *egroup_cursor_next(struct egroup_cursor *cursor)
+{
+	const struct list_node *end = &cursor->store->files.head;
+
+	while (cursor->at->next != end) {
+		struct egroup_file *file;
+
+		cursor->at = cursor->at->next;
+		file = LIST_ENTRY(cursor->at, struct egroup_file, link);
+		if (!file->dying)
+			return file;
+	}
+	return NULL;
+}
+
+void egroup_cursor_back(struct egroup_cursor *cursor)
+{
+	if (cursor->at != &cursor->store->files.head)
+		cursor->at = cursor->at->prev;
+}
+
+void egroup_cursors_leave(struct egroup_store *store, struct egroup_file *file)
+{
+	struct egroup_cursor *cursor;
+
+	LIST_FOR_EACH (&store->cursors, cursor, struct egroup_cursor, link)
+		if (cursor->at == &file->link)
+			cursor->at = file->link.prev;
+}
