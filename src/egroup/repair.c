@@ -39,6 +39,12 @@ static unsigned wanted_copies(const struct egroup_store *store)
 	return MIN(store->factor, MAX(usable, 1u));
 }
 
+/* How many there can be once all disks that stay are in order. */
+static unsigned lasting_copies(const struct egroup_store *store)
+{
+	return MIN(store->factor, pool_disks_staying(store->pool));
+}
+
 /* Copies by what becomes of them; bits. */
 struct sorted_copies {
 	unsigned good;    /* count, and stay */
@@ -87,7 +93,11 @@ void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_ne
 	if (enough < wanted)
 		need.make += wanted - enough;
 	if (good > 0 && good + away >= wanted)
-		need.drop = sorted.stale | sorted.leaving;
+		need.drop = sorted.stale;
+	/* What can be read stays until others can in its place: a disk that takes nothing just now,
+	 * or is missing, is waited for. */
+	if (good > 0 && good >= lasting_copies(file->store))
+		need.drop |= sorted.leaving;
 	/* A disk that was given up may be found again: until there is one for each. */
 	if (good >= file->store->factor)
 		need.drop |= sorted.failed | sorted.away;

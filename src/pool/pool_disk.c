@@ -185,6 +185,17 @@ unsigned pool_disks_usable(const struct pool *pool)
 	return count;
 }
 
+unsigned pool_disks_staying(const struct pool *pool)
+{
+	struct pool_disk *disk;
+	unsigned count = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	count += !pool_disk_is_failed(disk) && !atomic_load(&disk->leaving) &&
+		 !atomic_load(&disk->draining);
+	return count;
+}
+
 enum pool_disk_state pool_disk_state(const struct pool *pool, uint64_t id)
 {
 	const struct pool_disk *disk = pool_disk_by_id(pool, id);

@@ -93,6 +93,8 @@ int pool_disk_remove(struct pool *pool, uint64_t id);
 
 /* Disks that new copies can be put on now. Any reactor, never suspends. */
 unsigned pool_disks_usable(const struct pool *pool);
+/* Those and others that may be so again: neither failed, nor draining, nor being removed. */
+unsigned pool_disks_staying(const struct pool *pool);
 enum pool_disk_state pool_disk_state(const struct pool *pool,
 				     uint64_t id); /* no such disk: FAILED */
 /* Whether copies there are to be moved: it has failed, is draining or is not the pool's. */

@@ -151,6 +151,41 @@ static void a_disk_is_drained(void **state)
 	run(2, 1, one_is_drained);
 }
 
+/* The only other disk that could take copies cannot just now: what the draining one has stays. */
+static int one_is_drained_beside_a_read_only_one(struct engine_rig *rig)
+{
+	struct vdisk_repair blocked = {0}, repair = {0};
+	uint64_t third;
+
+	begin(rig);
+	third = disk_id(rig, 2);
+	sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(2), true);
+	write_all(rig);
+	assert_int_equal(pool_disk_state(rig->pool, third), POOL_DISK_READ_ONLY);
+	assert_int_equal(vdisk_repair(rig->vdisk, &blocked), 0); /* seals what was interrupted */
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	blocked = (struct vdisk_repair){0};
+	assert_int_equal(vdisk_repair(rig->vdisk, &blocked), 0);
+	assert_true(redundancy(rig).leaving > 0);
+	assert_int_equal(redundancy(rig).to_drop, 0);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), -EBUSY);
+	sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(2), false);
+	while (pool_disk_state(rig->pool, third) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(repair.copied_bytes > 0 && repair.dropped_copies > 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	return end(rig);
+}
+
+static void draining_waits_for_another_disk(void **state)
+{
+	(void)state;
+	run(3, 2, one_is_drained_beside_a_read_only_one);
+}
+
 /* Up, with repair; and down again. */
 static int the_factor_changes(struct engine_rig *rig)
 {
@@ -182,6 +217,7 @@ int main(void)
 		cmocka_unit_test(a_failed_disk_that_nothing_replaces),
 		cmocka_unit_test(a_failed_disk_that_a_third_replaces),
 		cmocka_unit_test(a_disk_is_drained),
+		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(more_copies_and_fewer),
 	};
 
