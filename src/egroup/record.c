@@ -89,6 +89,11 @@ void record_seal(struct record_header_disk *header, const struct record_seal *se
 	header->prev_group = htole64(seal->prev_group);
 	header->prev_slot = htole32(seal->prev_slot);
 	header->durable_lsn = htole64(seal->durable_lsn);
+	header->file = htole64(seal->file);
+	if (seal->note)
+		memcpy(header->note, seal->note, sizeof(header->note));
+	else
+		memset(header->note, 0, sizeof(header->note));
 	header->crc = htole32(header_crc(header));
 }
 

@@ -16,6 +16,7 @@
 #define RECORD_VERSION     1u
 #define RECORD_EXTENTS_MAX 128u
 #define RECORD_BLOCKS_MAX  256u /* payload of one record: 1 MiB */
+#define RECORD_NOTE_BYTES  800u
 
 enum record_stream {
 	RECORD_STREAM_LOG = 1,   /* guest writes of a vDisk, in order of LSN */
@@ -53,17 +54,23 @@ struct record_header_disk {
 	uint32_t payload_blocks;
 	uint64_t durable_lsn; /* every record up to it was synced when this one was built */
 	uint32_t extent_count;
-	uint32_t reserved[7];
+	uint32_t reserved;
+	uint64_t file; /* that it was written to; 0 in those of older programs */
+	uint32_t reserved2[4];
 	struct record_extent_disk extents[RECORD_EXTENTS_MAX];
 	uint32_t block_crcs[RECORD_BLOCKS_MAX]; /* CRC-32C of each stored block */
-	uint8_t padding[904];
+	/* Of the first record of a group: whose it is (vdisk/identity.h). Else zeros. */
+	uint8_t note[RECORD_NOTE_BYTES];
+	uint8_t padding[104];
 };
 _Static_assert(sizeof(struct record_header_disk) == 4096, "on-disk format");
 _Static_assert(offsetof(struct record_header_disk, group) == 32, "on-disk format");
 _Static_assert(offsetof(struct record_header_disk, epoch) == 48, "on-disk format");
 _Static_assert(offsetof(struct record_header_disk, durable_lsn) == 80, "on-disk format");
+_Static_assert(offsetof(struct record_header_disk, file) == 96, "on-disk format");
 _Static_assert(offsetof(struct record_header_disk, extents) == 120, "on-disk format");
 _Static_assert(offsetof(struct record_header_disk, block_crcs) == 2168, "on-disk format");
+_Static_assert(offsetof(struct record_header_disk, note) == 3192, "on-disk format");
 
 struct record_id { /* what a record must say to be one of ours; a zero field matches anything */
 	uint64_t pool;
@@ -87,6 +94,8 @@ struct record_seal {
 	struct record_id id;
 	uint64_t epoch, lsn, durable_lsn, prev_group;
 	uint32_t prev_slot;
+	uint64_t file;
+	const void *note; /* RECORD_NOTE_BYTES, for the first record of a group; else NULL */
 };
 /* Fills in the identity and the CRC. May be repeated, when a record is issued again elsewhere. */
 void record_seal(struct record_header_disk *header, const struct record_seal *seal);

@@ -175,6 +175,26 @@ bool pool_disk_refuses(const struct pool_disk *disk)
 	return pool_disk_is_gone(disk) && pool_disk_can_be_spared(disk);
 }
 
+unsigned pool_disk_ids(const struct pool *pool, uint64_t ret_ids[POOL_DISKS_MAX],
+		       uint8_t ret_tiers[POOL_DISKS_MAX])
+{
+	struct pool_disk *disk;
+	unsigned count = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		unsigned at = count++;
+
+		for (; at > 0 && ret_ids[at - 1] > disk->id; at--) {
+			ret_ids[at] = ret_ids[at - 1];
+			ret_tiers[at] = ret_tiers[at - 1];
+		}
+		ret_ids[at] = disk->id;
+		ret_tiers[at] = pool_tier_number(disk->row.tier);
+	}
+	return count;
+}
+
 unsigned pool_disks_usable(const struct pool *pool)
 {
 	struct pool_disk *disk;

@@ -91,6 +91,10 @@ int pool_disk_restore(struct pool *pool, uint64_t id);
 /* Forgets a disk that no row of a file names. -EBUSY one does; -EINVAL it is the last one. */
 int pool_disk_remove(struct pool *pool, uint64_t id);
 
+/* Ids in ascending order and tiers (enum policy_tier) of all disks; how many. Any reactor, never
+ * suspends. */
+unsigned pool_disk_ids(const struct pool *pool, uint64_t ret_ids[POOL_DISKS_MAX],
+		       uint8_t ret_tiers[POOL_DISKS_MAX]);
 /* Disks that new copies can be put on now. Any reactor, never suspends. */
 unsigned pool_disks_usable(const struct pool *pool);
 /* Those and others that may be so again: neither failed, nor draining, nor being removed. */

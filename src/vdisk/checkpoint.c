@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/log.h"
 #include "base/reached.h"
 #include "vdisk/vdisk_priv.h"
@@ -239,6 +240,8 @@ static void after_commit(struct vdisk *vdisk, const struct fold_result *result, 
 	if (folded) {
 		vdisk_fold_apply(vdisk, result);
 		vdisk->stats.checkpoints++;
+		vdisk->identity_is_old =
+			le64toh(vdisk->identity.size_bytes) != vdisk->row.size_bytes;
 		vdisk_admit_return(vdisk, vdisk->admitted[frozen]);
 		vdisk->admitted[frozen] = 0;
 	}
@@ -268,6 +271,14 @@ static int fold(struct vdisk *vdisk, struct fold_result *result)
 	return r;
 }
 
+/* The disk itself must say what the row will, though nothing has changed in the map: records that
+ * zeroed what was zero already, another size. */
+static bool wants_root(const struct vdisk *vdisk)
+{
+	return vdisk->log.acked_lsn > vdisk->row.checkpoint_lsn ||
+	       (vdisk->identity_is_old && vdisk->row.root.address);
+}
+
 static int checkpoint_once(struct vdisk *vdisk)
 {
 	struct fold_result result = {0};
@@ -276,7 +287,7 @@ static int checkpoint_once(struct vdisk *vdisk)
 	int r;
 
 	if (!folded) {
-		folded = map_freeze(&vdisk->map);
+		folded = map_freeze(&vdisk->map, wants_root(vdisk));
 		freeze(vdisk);
 	}
 	r = log_sync(&vdisk->log);

@@ -102,6 +102,8 @@ static int writer_flush(struct fold *fold)
 		       .stream = RECORD_STREAM_PAGES},
 		.epoch = vdisk->row.epoch,
 		.lsn = ++vdisk->row.page_lsn,
+		.file = vdisk->page_group->file->id,
+		.note = vdisk->page_slot == 0 ? &vdisk->identity : NULL,
 	};
 	record_seal(writer_header(fold), &seal);
 	r = pool_io_write(egroup_file_handle(vdisk->page_group->file), fold->buffer,
@@ -116,6 +118,17 @@ static int writer_flush(struct fold *fold)
 	return 0;
 }
 
+/* Which checkpoint it is: the epoch is that of the page group by now. */
+static void tell_checkpoint(struct vdisk *vdisk)
+{
+	struct identity_disk *identity = &vdisk->identity;
+
+	identity->epoch = htole64(vdisk->row.epoch);
+	identity->log_group = htole64(vdisk->fold_group);
+	identity->log_slot = htole32(vdisk->fold_slot);
+	identity->written_wall_ns = htole64(vdisk->world->ops->wall_ns(vdisk->world));
+}
+
 /* Adds a page to the record being built; tells its address and CRC. */
 static int writer_add(struct fold *fold, unsigned level, uint64_t index,
 		      const struct map_entry *entries, struct map_entry *ret_entry)
@@ -123,28 +136,31 @@ static int writer_add(struct fold *fold, unsigned level, uint64_t index,
 	struct vdisk *vdisk = fold->vdisk;
 	const struct page_id id = {.vdisk = vdisk->row.id, .index = index, .level = level};
 	struct record_header_disk *header = writer_header(fold);
+	bool is_root = level == map_root_level(&vdisk->map);
 	uint32_t crc;
-	int r;
+	int r = 0;
 
-	if (fold->count == 0) {
+	if (fold->count == WRITER_BLOCKS)
+		r = writer_flush(fold);
+	if (r == 0 && fold->count == 0) {
 		r = writer_prepare(fold);
-		if (r < 0)
-			return r;
 		record_begin(header);
 	}
+	if (r < 0)
+		return r;
+	if (is_root)
+		tell_checkpoint(vdisk);
 	crc = page_encode(
 		(struct page_disk *)(fold->buffer + (size_t)(1 + fold->count) * BLOCK_BYTES), &id,
-		vdisk->fold_lsn, entries);
+		vdisk->fold_lsn, entries, is_root ? &vdisk->identity : NULL);
 	/* One extent for all: pages name themselves. */
 	record_add(header, RECORD_EXTENT_PAGES, fold->count, 1);
 	record_add_block(header, crc);
 	ret_entry->crc = crc;
 	ret_entry->address =
 		address_make(vdisk->page_group->id, vdisk->page_slot + 1 + fold->count);
-	r = address_list_add(&fold->result->pages, ret_entry->address);
-	if (r < 0)
-		return r;
-	return ++fold->count == WRITER_BLOCKS ? writer_flush(fold) : 0;
+	fold->count++;
+	return address_list_add(&fold->result->pages, ret_entry->address);
 }
 
 static bool any_present(const struct map_entry *entries)
@@ -155,12 +171,16 @@ static bool any_present(const struct map_entry *entries)
 	return false;
 }
 
-/* Writes the page, or nothing when it would be empty. */
+/* Writes the page, or nothing when it would be empty; but a root is always written, because it says
+ * on the disk itself that there was a checkpoint (identity.h). */
 static int emit(struct fold *fold, unsigned level, uint64_t index, const struct map_entry *entries,
 		struct map_entry *ret_entry)
 {
+	bool is_root = level == map_root_level(&fold->vdisk->map);
+
 	*ret_entry = (struct map_entry){0};
-	return any_present(entries) ? writer_add(fold, level, index, entries, ret_entry) : 0;
+	return is_root || any_present(entries) ? writer_add(fold, level, index, entries, ret_entry)
+					       : 0;
 }
 
 static void delta_apply(struct fold *fold, const struct map_delta *delta)
@@ -376,6 +396,7 @@ int vdisk_fold(struct vdisk *vdisk, struct fold_result *ret_result)
 	if (!fold)
 		return -ENOMEM;
 	ASSERT(vdisk->map.frozen);
+	identity_refresh(vdisk);
 	fold->vdisk = vdisk;
 	fold->result = ret_result;
 	fold->buffer = aligned_alloc(BLOCK_BYTES, (size_t)(1 + WRITER_BLOCKS) * BLOCK_BYTES);

@@ -217,6 +217,8 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 		.durable_lsn = log->durable_lsn,
 		.prev_group = log->prev_group,
 		.prev_slot = log->prev_slot,
+		.file = group->group->file->id,
+		.note = record->slot == 0 ? &vdisk->identity : NULL,
 	};
 	record_seal(header, &seal);
 	log->prev_group = group->group->id;

@@ -314,11 +314,11 @@ bool map_is_dirty(const struct map *map)
 	return map->frozen || map_bits_any(map->root->dirty[map->active]);
 }
 
-bool map_freeze(struct map *map)
+bool map_freeze(struct map *map, bool always)
 {
 	if (map->frozen)
 		return true;
-	if (!map_bits_any(map->root->dirty[map->active]))
+	if (!always && !map_bits_any(map->root->dirty[map->active]))
 		return false;
 	map->active = !map->active;
 	map->frozen = true;

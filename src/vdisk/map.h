@@ -98,8 +98,8 @@ void map_set(struct map *map, uint64_t block, uint32_t count, uint64_t address,
 /* The range reads as zeros. */
 void map_zero(struct map *map, uint64_t block, uint64_t count);
 
-/* The active layer becomes the frozen one. False when there is nothing in it. */
-bool map_freeze(struct map *map);
+/* The active layer becomes the frozen one. False when there is nothing in it, unless `always`. */
+bool map_freeze(struct map *map, bool always);
 bool map_is_dirty(const struct map *map);
 
 static inline bool map_bit(const uint64_t *bits, unsigned bit)

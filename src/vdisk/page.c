@@ -8,7 +8,7 @@
 #include "codec/crc32c.h"
 
 uint32_t page_encode(struct page_disk *page, const struct page_id *id, uint64_t lsn,
-		     const struct map_entry *entries)
+		     const struct map_entry *entries, const void *note)
 {
 	memset(page, 0, sizeof(*page));
 	page->magic = htole32(PAGE_MAGIC);
@@ -21,6 +21,8 @@ uint32_t page_encode(struct page_disk *page, const struct page_id *id, uint64_t 
 		page->entries[i].crc = htole32(entries[i].crc);
 		page->entries[i].address = htole64(entries[i].address);
 	}
+	if (note)
+		memcpy(page->note, note, sizeof(page->note));
 	return crc32c(page, sizeof(*page));
 }
 

@@ -13,6 +13,7 @@
 #define MAP_FANOUT_BITS 8
 #define PAGE_MAGIC      UINT32_C(0x50414D53) /* "SMAP" */
 #define PAGE_VERSION    1
+#define PAGE_NOTE_BYTES RECORD_NOTE_BYTES
 
 /* 12 bytes. `crc` of the plain 4 KiB that the address names; address = group (40 bits), slot (14),
  * type (10). */
@@ -63,10 +64,12 @@ struct page_disk { /* little-endian */
 	uint64_t lsn;   /* of the checkpoint that made it */
 	uint8_t reserved2[32];
 	struct map_entry entries[MAP_FANOUT];
-	uint8_t padding[960];
+	uint8_t note[PAGE_NOTE_BYTES]; /* of a root: whose it is (identity.h); else zeros */
+	uint8_t padding[160];
 };
 _Static_assert(sizeof(struct page_disk) == BLOCK_BYTES, "on-disk format");
 _Static_assert(offsetof(struct page_disk, entries) == 64, "on-disk format");
+_Static_assert(offsetof(struct page_disk, note) == 3136, "on-disk format");
 
 struct page_id {
 	uint64_t vdisk;
@@ -74,9 +77,10 @@ struct page_id {
 	unsigned level;
 };
 
-/* Fills a page; returns the CRC-32C of its 4096 bytes. */
+/* Fills a page; returns the CRC-32C of its 4096 bytes. `note`: PAGE_NOTE_BYTES of a root, or NULL.
+ */
 uint32_t page_encode(struct page_disk *page, const struct page_id *id, uint64_t lsn,
-		     const struct map_entry *entries);
+		     const struct map_entry *entries, const void *note);
 /* `crc` is what the parent says. -EBADMSG when the bytes differ from it; -EUCLEAN when they are
  * another page or hold an impossible entry. */
 int page_decode(const struct page_disk *page, const struct page_id *id, uint32_t crc,

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/log.h"
 #include "base/reached.h"
 #include "pool/policy.h"
@@ -150,6 +151,31 @@ static void vdisk_free(struct vdisk *vdisk)
 	free(vdisk);
 }
 
+void identity_refresh(struct vdisk *vdisk)
+{
+	const struct vdisk_row *row = &vdisk->row;
+	struct identity identity = {
+		.container = row->container,
+		.created_wall_ns = row->created_wall_ns,
+		.size_bytes = row->size_bytes,
+		.block_bytes = row->block_bytes,
+		.factor = vdisk->factor,
+		.log_slot = le32toh(vdisk->identity.log_slot),
+		.log_group = le64toh(vdisk->identity.log_group),
+	};
+	struct vdisk_row there;
+
+	/* Names are changed in the catalog alone; without it the last one that is known will do. */
+	memcpy(identity.name, row->name, sizeof(identity.name));
+	if (vdisk_row_get(vdisk->catalog, row->id, &there) == 0)
+		memcpy(identity.name, there.name, sizeof(identity.name));
+	memcpy(identity.container_name, vdisk->container_name, sizeof(identity.container_name));
+	identity.disk_count = pool_disk_ids(vdisk->pool, identity.disks, identity.tiers);
+	identity.epoch = row->epoch;
+	identity.written_wall_ns = vdisk->world->ops->wall_ns(vdisk->world);
+	identity_encode(&identity, &vdisk->identity);
+}
+
 static void init_volume(struct vdisk *vdisk)
 {
 	block_volume_init(&vdisk->volume, &volume_ops, vdisk->reactor, vdisk->row.size_bytes,
@@ -162,14 +188,18 @@ static void init_volume(struct vdisk *vdisk)
 static int open_policy(struct vdisk *vdisk)
 {
 	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
+	struct container_info container;
 	int r = policy ? container_policy_get(vdisk->catalog, vdisk->row.container, vdisk->row.id,
 					      policy)
 		       : -ENOMEM;
 
 	if (r == 0)
+		r = container_get(vdisk->catalog, vdisk->row.container, &container);
+	if (r == 0)
 		r = pool_quota_open(vdisk->pool, vdisk->row.container, &vdisk->quota);
 	if (r < 0)
 		return r;
+	memcpy(vdisk->container_name, container.name, sizeof(vdisk->container_name));
 	vdisk->factor = (unsigned)policy->replication_factor;
 	vdisk->tiers = (unsigned)policy->tier_order_random;
 	return 0;
@@ -194,6 +224,7 @@ static int open_parts(struct vdisk *vdisk)
 	if (r < 0)
 		return r;
 	vdisk->store->tiers = vdisk->tiers;
+	identity_refresh(vdisk);
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,
 		     vdisk->row.root_level);
 	if (r == 0)
@@ -331,9 +362,13 @@ int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
 	row = vdisk_row_begin(vdisk);
 	row.size_bytes = size_bytes;
 	r = vdisk_row_commit(vdisk, &row, NULL, 0);
-	if (r == 0)
-		vdisk->volume.size_bytes = size_bytes;
-	return r;
+	if (r < 0)
+		return r;
+	vdisk->volume.size_bytes = size_bytes;
+	vdisk->identity_is_old = true;
+	/* One that fails is tried again by itself. */
+	vdisk_checkpoint_soon(vdisk);
+	return 0;
 }
 
 void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats)

@@ -5,6 +5,7 @@
 #include "block/range_lock.h"
 #include "egroup/store.h"
 #include "pool/pool_quota.h"
+#include "vdisk/identity.h"
 #include "vdisk/log.h"
 #include "vdisk/map.h"
 #include "vdisk/rows.h"
@@ -47,6 +48,9 @@ struct vdisk {
 	struct vdisk_cache *cache;
 	struct vdisk_row row; /* as committed, but for the name */
 	bool epoch_raised;
+	struct identity_disk identity; /* as its groups tell it from now on */
+	char container_name[CONTAINER_NAME_MAX + 1];
+	bool identity_is_old; /* the newest root says something else */
 	struct fiber_mutex row_mutex;
 
 	struct map map;
@@ -198,6 +202,9 @@ int vdisk_row_commit(struct vdisk *vdisk, const struct vdisk_row *row,
 		     const struct catalog_change *more, size_t count);
 int vdisk_raise_epoch(struct vdisk *vdisk);
 uint64_t vdisk_tail_limit(const struct vdisk *vdisk);
+
+/* What the groups tell, by what is known now. Fiber. */
+void identity_refresh(struct vdisk *vdisk);
 
 /* fold.c: the frozen layer into new pages. Fiber. */
 struct fold_result {

@@ -11,6 +11,7 @@
 #include "egroup/index.h"
 #include "egroup/record.h"
 #include "fuzz.h"
+#include "vdisk/identity.h"
 #include "vdisk/page.h"
 
 #define INDEX_BLOCKS_MAX 32u
@@ -21,8 +22,12 @@ static void check_record(struct record_header_disk *header)
 	struct record_extent extent;
 	uint32_t cursor = 0;
 
+	struct identity identity;
+
 	if (record_check(header, &anything) < 0)
 		return;
+	if (identity_decode(header->note, &identity) == 0)
+		ASSERT(identity.disk_count <= POOL_DISKS_MAX && identity.name[0]);
 	ASSERT(record_payload_blocks(header) <= RECORD_BLOCKS_MAX);
 	for (uint32_t i = 0; i < record_extent_count(header); i++) {
 		record_get_extent(header, i, &cursor, &extent);
@@ -34,10 +39,12 @@ static void check_record(struct record_header_disk *header)
 static void try_record(const uint8_t *data, size_t size)
 {
 	struct record_header_disk *header = calloc(1, sizeof(*header));
-	struct record_seal seal = {0};
+	uint8_t note[RECORD_NOTE_BYTES];
+	struct record_seal seal = {.note = note};
 
 	ASSERT(header);
 	memcpy(header, data, MIN(size, sizeof(*header)));
+	memcpy(note, header->note, sizeof(note));
 	check_record(header);
 	record_seal(header, &seal);
 	check_record(header);

@@ -185,13 +185,13 @@ static void test_against_array(void **state)
 		random_steps(round == 0 ? 0 : STEPS);
 		check_all();
 		assert_int_equal(map_is_dirty(&map), round > 0);
-		assert_int_equal(map_freeze(&map), round > 0);
+		assert_int_equal(map_freeze(&map, false), round > 0);
 		check_all();
 		random_steps(STEPS);
 		check_all();
 		assert_true(map_is_dirty(&map));
 		/* A frozen layer stays until it is folded. */
-		assert_true(map_freeze(&map));
+		assert_true(map_freeze(&map, false));
 		check_all();
 		finish();
 	}
@@ -237,7 +237,7 @@ static void test_grows(void **state)
 	assert_int_equal(map_lookup(&map, UINT64_C(1) << 33, &entry), 0);
 	assert_int_equal(address_group(entry.address), 1);
 	check_all();
-	assert_true(map_freeze(&map));
+	assert_true(map_freeze(&map, false));
 	random_steps(STEPS);
 	check_all();
 	zero(0, BLOCKS);

@@ -25,7 +25,7 @@ static uint32_t build(void)
 		entries[i].crc = i * 77777;
 		entries[i].address = address_make((UINT64_C(1) << 40) - 1 - i, 16383 - i);
 	}
-	return page_encode(&page, &id, 99, entries);
+	return page_encode(&page, &id, 99, entries, NULL);
 }
 
 static int decode(const struct page_id *as)
