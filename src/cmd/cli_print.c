@@ -149,18 +149,70 @@ static void print_rows(FILE *stream, const struct grid *grid, bool no_header)
 	}
 }
 
-static void print_fields(FILE *stream, const struct grid *grid, bool no_header)
+/* "devices" of "devices[].model"; 0 = it is of no array. */
+static size_t array_length(const char *key)
 {
-	int width = 0;
+	const char *end = strstr(key, "[].");
 
-	for (size_t i = 0; i < grid->column_count; i++)
-		width = MAX(width, (int)strlen(grid->columns[i].title));
-	for (size_t i = 0; i < grid->column_count; i++) {
-		if (no_header)
-			fprintf(stream, "%s\t%s\n", grid->columns[i].title, grid->cells[i]);
-		else
-			fprintf(stream, "%-*s  %s\n", width, grid->columns[i].title,
-				grid->cells[i]);
+	return end ? (size_t)(end - key) : 0;
+}
+
+struct fields {
+	FILE *stream;
+	int width;
+	const struct cli_print_options *options;
+};
+
+static void print_field(const struct fields *fields, const struct method_column *column,
+			const json_t *value)
+{
+	char cell[CLI_CELL_MAX];
+
+	cli_print_cell(value, column->type, fields->options->exact, cell);
+	if (fields->options->no_header)
+		fprintf(fields->stream, "%s\t%s\n", column->title + strspn(column->title, " "),
+			cell);
+	else
+		fprintf(fields->stream, "%-*s  %s\n", fields->width, column->title, cell);
+}
+
+/* Prints all columns of one array; returns how many they are. What an element does not have is
+ * left out. */
+static size_t print_elements(const struct fields *fields, const struct method_column *columns,
+			     const json_t *result)
+{
+	size_t length = array_length(columns[0].key), count = 0, i;
+	char name[64];
+	const json_t *element, *value;
+
+	ASSERT(length < sizeof(name));
+	snprintf(name, sizeof(name), "%.*s", (int)length, columns[0].key);
+	while (columns[count].key && array_length(columns[count].key) == length &&
+	       strncmp(columns[count].key, name, length) == 0)
+		count++;
+	json_array_foreach(json_object_get(result, name), i, element)
+	{
+		for (size_t at = 0; at < count; at++)
+			if ((value = find(element, columns[at].key + length + 3)))
+				print_field(fields, &columns[at], value);
+	}
+	return count;
+}
+
+static void print_fields(FILE *stream, const struct method_column *columns, const json_t *result,
+			 const struct cli_print_options *options)
+{
+	struct fields fields = {.stream = stream, .options = options};
+
+	for (size_t i = 0; columns[i].key; i++)
+		fields.width = MAX(fields.width, (int)strlen(columns[i].title));
+	while (columns->key) {
+		if (array_length(columns->key)) {
+			columns += print_elements(&fields, columns, result);
+		} else {
+			print_field(&fields, columns, find(result, columns->key));
+			columns++;
+		}
 	}
 }
 
@@ -178,13 +230,16 @@ int cli_print(FILE *stream, const struct method *method, const json_t *result,
 		fputs(text ? text : "", stream);
 		return 0;
 	}
+	if (method->print == METHOD_PRINT_FIELDS) {
+		print_fields(stream, method->columns,
+			     json_is_array(result) ? json_array_get(result, 0) : result, options);
+		return 0;
+	}
 	r = grid_fill(&grid, method->columns, result, options->exact);
 	if (r < 0)
 		return r;
 	if (method->print == METHOD_PRINT_ROWS)
 		print_rows(stream, &grid, options->no_header);
-	else if (method->print == METHOD_PRINT_FIELDS)
-		print_fields(stream, &grid, options->no_header);
 	else
 		fprintf(stream, "%s\n", grid.cells[0]);
 	free(grid.cells);

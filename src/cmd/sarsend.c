@@ -20,6 +20,7 @@
 #include "control/lock.h"
 #include "control/node.h"
 #include "control/notify.h"
+#include "control/place_real.h"
 #include "control/service.h"
 #include "control/version.h"
 #include "reactor/fiber.h"
@@ -244,6 +245,8 @@ static int start_node(void *arg)
 			 .max_queues = (unsigned)config->nvme_max_queues,
 			 .max_namespaces = (unsigned)config->nvme_max_namespaces,
 			 .in_flight_bytes = config->nvme_in_flight_bytes},
+		.places = &place_real_ops,
+		.places_context = (void *)"",
 		.space_percents = {(unsigned)config->space_notice,
 				   (unsigned)config->space_low,
 				   (unsigned)config->space_critical},

@@ -19,6 +19,7 @@ static api_handler *const handlers[METHOD_COUNT] = {
 	[METHOD_DISK_ADD] = api_disk_add,
 	[METHOD_DISK_LIST] = api_disk_list,
 	[METHOD_DISK_SHOW] = api_disk_show,
+	[METHOD_DISK_LOCATE] = api_disk_locate,
 	[METHOD_DISK_DRAIN] = api_disk_drain,
 	[METHOD_DISK_FAIL] = api_disk_fail,
 	[METHOD_DISK_RESTORE] = api_disk_restore,

@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "control/node_disk.h"
+#include "control/node_place.h"
 #include "control/size.h"
 
 static json_t *health_to_json(const struct pool_disk_health *health)
@@ -286,6 +286,7 @@ static int remove_disk(struct api_request *request, struct node_pool *pool, uint
 				"disk '%s' is the last one of pool '%s'", text, pool->name);
 	if (r < 0)
 		return api_fail_errno(request, r, "remove disk", text);
+	node_place_forget(request->node, pool->id, id);
 	request->result = json_object();
 	return 0;
 }

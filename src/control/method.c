@@ -146,6 +146,31 @@ static const struct method_column disk_fields[] = {
 	{0},
 };
 
+static const struct method_column locate_fields[] = {
+	{"disk", "disk", COLUMN_COUNT},
+	{"pool", "pool", COLUMN_TEXT},
+	{"directory", "directory", COLUMN_TEXT},
+	{"state", "state", COLUMN_TEXT},
+	{"uuid", "uuid", COLUMN_TEXT},
+	{"seen", "seen", COLUMN_TEXT},
+	{"mount.point", "mount", COLUMN_TEXT},
+	{"mount.type", "file-system", COLUMN_TEXT},
+	{"mount.source", "mounted-from", COLUMN_TEXT},
+	{"devices[].name", "device", COLUMN_TEXT},
+	{"devices[].through", "  through", COLUMN_TEXT},
+	{"devices[].size_bytes", "  size", COLUMN_SIZE},
+	{"devices[].model", "  model", COLUMN_TEXT},
+	{"devices[].serial", "  serial", COLUMN_TEXT},
+	{"devices[].wwn", "  wwn", COLUMN_TEXT},
+	{"devices[].path", "  by-path", COLUMN_TEXT},
+	{"devices[].enclosure", "  enclosure", COLUMN_TEXT},
+	{"devices[].slot", "  slot", COLUMN_TEXT},
+	{"devices[].backing_file", "  file", COLUMN_TEXT},
+	{"devices[].light", "  light", COLUMN_TEXT},
+	{"note", "note", COLUMN_TEXT},
+	{0},
+};
+
 static const struct method_column container_columns[] = {
 	{"name", "NAME", COLUMN_TEXT},
 	{"pool", "POOL", COLUMN_TEXT},
@@ -431,6 +456,15 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_DISK_SHOW] =
 		METHOD("disk", "show", ROLE_READER, "show one disk, what was measured, and limits",
 		       PARAMS(THE_DISK), disk_fields, METHOD_PRINT_FIELDS),
+	[METHOD_DISK_LOCATE] =
+		METHOD("disk", "locate", ROLE_OPERATOR,
+		       "tell where a disk is, and switch on the light of its slot",
+		       PARAMS(THE_DISK, PARAM("off", PARAM_BOOL, 0, "switch the light off"),
+			      PARAM("blink", PARAM_INTEGER, 0,
+				    "instead, read from the disk each second for so many seconds, "
+				    "so that its own light blinks",
+				    .minimum = 1, .maximum = 3600)),
+		       locate_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
 	[METHOD_DISK_DRAIN] =
 		METHOD("disk", "drain", ROLE_ADMINISTRATOR,
 		       "move what is on a disk to others, so that it can be removed",

@@ -19,6 +19,7 @@ enum method_id {
 	METHOD_DISK_ADD,
 	METHOD_DISK_LIST,
 	METHOD_DISK_SHOW,
+	METHOD_DISK_LOCATE,
 	METHOD_DISK_DRAIN,
 	METHOD_DISK_FAIL,
 	METHOD_DISK_RESTORE,
@@ -125,7 +126,10 @@ enum column_type {
 };
 
 struct method_column {
-	const char *key; /* in the result, dots lead into objects: "space.used_bytes" */
+	/* In the result, dots lead into objects: "space.used_bytes". Of METHOD_PRINT_FIELDS also
+	 * "devices[].model": neighbours that begin with the same array are printed for each of its
+	 * elements. */
+	const char *key;
 	const char *title;
 	enum column_type type;
 };

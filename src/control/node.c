@@ -9,6 +9,7 @@
 #include "control/json_memory.h"
 #include "control/node_disk.h"
 #include "control/node_nvme.h"
+#include "control/node_place.h"
 #include "control/node_scrub.h"
 
 struct reactor *node_next_reactor(struct node *node)
@@ -181,6 +182,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	node_watch_start(node);
 	node_repair_start_service(node);
 	node_scrub_start_service(node);
+	node_place_start_service(node);
 	node_delete_resume(node);
 	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
@@ -211,6 +213,7 @@ void node_stop(struct node *node)
 	node_service_stop(&node->watch);
 	node_service_stop(&node->repair);
 	node_service_stop(&node->scrub);
+	node_service_stop(&node->places);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

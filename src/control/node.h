@@ -10,6 +10,7 @@
  */
 #include "control/error.h"
 #include "control/keeper.h"
+#include "control/place.h"
 #include "frontend/iscsi/iscsi.h"
 
 struct node;
@@ -38,6 +39,8 @@ struct node_options {
 	struct iscsi_server_options iscsi;
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */
 	struct node_nvme_options nvme;
+	const struct place_ops *places; /* NULL = nothing is known of where disks are */
+	void *places_context;
 	uint64_t process_id; /* shown */
 	/* Percent of what may be live in a pool that events tell of, rising; all 0: 75, 90, 95. */
 	unsigned space_percents[3];

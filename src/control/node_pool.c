@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/node_place.h"
 
 #define SPARES_AHEAD 4 /* 256 MiB written while the pool is idle, of pools of 8 GiB or more */
 
@@ -137,6 +138,7 @@ static int delete_at_home(void *arg)
 int node_pool_delete(struct node *node, struct node_pool *pool)
 {
 	struct call call = {.pool = pool->pool};
+	uint64_t id = pool->id;
 	struct node_vdisk *vdisk;
 	int r;
 
@@ -148,6 +150,7 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	if (r)
 		return r;
 	remove_entry(pool);
+	node_place_forget(node, id, 0);
 	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	return 0;
 }

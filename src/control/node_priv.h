@@ -120,7 +120,7 @@ struct node {
 	struct fiber_mutex reservations_lock;
 	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
-	struct node_service watch, repair, scrub;
+	struct node_service watch, repair, scrub, places;
 	struct { /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */

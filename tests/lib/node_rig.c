@@ -56,6 +56,8 @@ static void start_in_fiber(void *arg)
 						      .max_controllers = rig->max_controllers,
 						      .max_queues = rig->max_controllers,
 						      .max_namespaces = rig->max_controllers},
+					     .places = rig->places,
+					     .places_context = rig->places_context,
 					     .process_id = 1};
 
 	rig->error = (struct error){0};

@@ -19,6 +19,8 @@ struct node_rig {
 	bool iscsi;                /* at the next start; true at first */
 	bool nvme;                 /* the same */
 	struct keeper_rig keepers; /* outlive the node */
+	const struct place_ops *places; /* at the next start; NULL at first */
+	void *places_context;
 	unsigned max_controllers;  /* at the next start; of namespaces and queues too */
 	uint64_t fail_json;        /* the n-th allocation for JSON within a call fails; 0 = none */
 	struct error error;        /* of the last start */

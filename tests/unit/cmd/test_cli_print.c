@@ -101,6 +101,21 @@ static void prints_fields_values_and_nothing(void **state)
 	expect_print(METHOD_VDISK_FLUSH, "{}", false, "");
 }
 
+static void prints_fields_of_each_element(void **state)
+{
+	expect_print(
+		METHOD_DISK_LOCATE,
+		"{\"disk\": 3, \"mount\": {\"point\": \"/m\"}, \"devices\": [{\"name\": \"sda\"}, "
+		"{\"name\": \"sdb\", \"slot\": \"7\"}]}",
+		true,
+		"disk\t3\npool\t-\ndirectory\t-\nstate\t-\nuuid\t-\nseen\t-\nmount\t/m\n"
+		"file-system\t-\nmounted-from\t-\ndevice\tsda\ndevice\tsdb\nslot\t7\nnote\t-\n");
+	expect_print(METHOD_DISK_LOCATE, "{\"devices\": 7}", false,
+		     "disk          -\npool          -\ndirectory     -\nstate         -\n"
+		     "uuid          -\nseen          -\nmount         -\nfile-system   -\n"
+		     "mounted-from  -\nnote          -\n");
+}
+
 static void finds_nested_values(void **state)
 {
 	expect_print(METHOD_POOL_LIST, "[{\"name\": \"p\", \"space\": {\"used_bytes\": 1024}}]",
@@ -116,6 +131,7 @@ int main(void)
 		cmocka_unit_test(formats_durations),
 		cmocka_unit_test(prints_rows),
 		cmocka_unit_test(prints_fields_values_and_nothing),
+		cmocka_unit_test(prints_fields_of_each_element),
 		cmocka_unit_test(finds_nested_values),
 	};
 
