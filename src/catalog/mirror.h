@@ -69,6 +69,6 @@ struct catalog_verify {
 /*
  * Reads all rows of the catalog and of the mirrors in good standing from their disks and compares
  * them. A mirror that is not alike or cannot be read loses its standing, and is built again.
- * -EUCLEAN: a row of the catalog itself is damaged.
+ * -EUCLEAN: a row of the catalog itself is damaged or missing; then no mirror is judged.
  */
 int catalog_verify(struct catalog *catalog, struct catalog_verify *ret_verify);

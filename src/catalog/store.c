@@ -42,10 +42,10 @@ struct store_format {
 _Static_assert(sizeof(struct store_format) == 16, "on disk");
 _Static_assert(offsetof(struct store_format, version) == 8, "on disk");
 
-#define FACTS_SQL                                                                   \
+#define FACTS_SQL                                                                      \
 	"CREATE TABLE facts(key BLOB NOT NULL PRIMARY KEY, version INTEGER NOT NULL, " \
 	"value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID"
-#define RANGE_SQL                                                                   \
+#define RANGE_SQL                                                                  \
 	"SELECT key, version, value, crc FROM facts WHERE key >= ?1 AND key < ?2 " \
 	"ORDER BY key LIMIT ?3"
 #define BALLAST_SQL "CREATE TABLE ballast(data BLOB)"
@@ -102,9 +102,9 @@ int store_error(struct store *store, int rc, const char *what)
 	int r = error_number(rc, store->db ? sqlite3_system_errno(store->db) : 0);
 
 	if (r != -ENOSPC && r != -ESHUTDOWN)
-		log_warning("catalog", "SQLite failed",
-			    "call=\"%s\" code=%d error=%d text=\"%s\"", what,
-			    rc, r, store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
+		log_warning("catalog", "SQLite failed", "call=\"%s\" code=%d error=%d text=\"%s\"",
+			    what, rc, r,
+			    store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
 	return r;
 }
 
@@ -449,6 +449,10 @@ static int read_one(struct store *store, struct store_request *request)
 		return store_select(store, request->get.key, &version, &request->get.row);
 	if (request->kind == STORE_DUMP)
 		return store_dump(store, request, &request->dump.rows);
+	if (request->kind == STORE_CHECK) {
+		(void)sqlite3_db_release_memory(store->db); /* always SQLITE_OK */
+		return store_check(store);
+	}
 	return store_scan(store, request, &request->scan.rows);
 }
 

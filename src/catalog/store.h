@@ -9,7 +9,14 @@
 
 struct store;
 
-enum store_request_kind { STORE_GET, STORE_SCAN, STORE_DUMP, STORE_COMMIT, STORE_IDS };
+enum store_request_kind {
+	STORE_GET,
+	STORE_SCAN,
+	STORE_DUMP,
+	STORE_CHECK, /* store_check(), of what is on the disk: nothing that was kept of it counts */
+	STORE_COMMIT,
+	STORE_IDS
+};
 
 struct store_request {
 	struct list_node link;
@@ -51,7 +58,7 @@ struct store_request {
 int store_open(const struct catalog_options *options, struct store **ret_store);
 void store_close(struct store *store); /* NULL is fine */
 
-/* Runs a list of STORE_GET, STORE_SCAN and STORE_DUMP; sets each request's result. */
+/* Runs a list of STORE_GET, STORE_SCAN, STORE_DUMP and STORE_CHECK; sets each request's result. */
 void store_read(struct store *store, struct list *requests);
 /* Runs a list of STORE_COMMIT and STORE_IDS, as one transaction if possible; sets each result. */
 void store_write(struct store *store, struct list *requests);

@@ -60,7 +60,7 @@ int api_catalog_show(struct api_request *request)
 int api_catalog_verify(struct api_request *request)
 {
 	struct catalog_verify verify;
-	int r = catalog_verify(request->node->catalog, &verify);
+	int r = node_catalog_verify(request->node, &verify);
 
 	if (r < 0)
 		return api_fail_errno(request, r, "verify", "catalog");

@@ -150,8 +150,8 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 
 static void check_container(struct api_request *request, const struct pool_quota_info *quota)
 {
-	enum node_space level = node_space_level(quota->taken, quota->capacity, quota->percents,
-						 NODE_SPACE_OK);
+	enum node_space level =
+		node_space_level(quota->taken, quota->capacity, quota->percents, NODE_SPACE_OK);
 	struct container_info info;
 
 	if (level < NODE_SPACE_LOW || quota->capacity == POLICY_NONE ||
@@ -333,6 +333,14 @@ static int check_catalog(struct api_request *request)
 		if (!good && infos[i].state == CATALOG_MIRROR_GOOD)
 			good = infos[i].directory;
 	}
+	if (request->node->catalog_watch.damage)
+		find(request, EVENT_ERROR, "catalog",
+		     good ? "restart the daemon, which makes it again from a mirror; check the "
+			    "disk "
+			    "of the state directory"
+			  : "stop the daemon and run sarsen-fsck; check the disk of the state "
+			    "directory",
+		     "rows of its database are damaged or missing");
 	r = catalog_get_error(catalog);
 	if (r == 0)
 		return 0;

@@ -20,50 +20,42 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,
 				  "Its file system cannot be written: check the disk. vDisks that "
 				  "failed to write need a restart of the daemon afterwards."},
-	[EVENT_POOL_SPACE_OK] = {
-		"pool-space-ok", EVENT_INFO,
-		"Clearly less than 75 % of what may be live is live "
-		"again."},
-	[EVENT_POOL_SPACE_NOTICE] = {
-		"pool-space-notice", EVENT_INFO,
-		"75 % of what may be live is live ([space] notice): a "
-		"good time to plan."},
-	[EVENT_POOL_SPACE_LOW] = {
-		"pool-space-low", EVENT_WARNING,
-		"90 % of what may be live is live ([space] low): add "
-		"disks, or delete what is not needed."},
-	[EVENT_POOL_SPACE_CRITICAL] = {
-		"pool-space-critical", EVENT_ERROR,
-		"95 % of what may be live is live ([space] critical): "
-		"writes fail soon. Delete vDisks, or unmap what guests "
-		"do not need."},
-	[EVENT_CONTAINER_SPACE_OK] = {
-		"container-space-ok", EVENT_INFO,
-		"Clearly less of its max_capacity than its space_notice "
-		"is live again."},
-	[EVENT_CONTAINER_SPACE_NOTICE] = {
-		"container-space-notice", EVENT_INFO,
-		"As much of its max_capacity is live as its "
-		"space_notice says."},
-	[EVENT_CONTAINER_SPACE_LOW] = {
-		"container-space-low", EVENT_WARNING,
-		"As much of its max_capacity is live as its space_low "
-		"says: raise it, or delete what is not needed."},
-	[EVENT_CONTAINER_SPACE_CRITICAL] = {
-		"container-space-critical", EVENT_ERROR,
-		"As much of its max_capacity is live as its "
-		"space_critical says: writes of its vDisks fail soon."},
+	[EVENT_POOL_SPACE_OK] = {"pool-space-ok", EVENT_INFO,
+				 "Clearly less than 75 % of what may be live is live "
+				 "again."},
+	[EVENT_POOL_SPACE_NOTICE] = {"pool-space-notice", EVENT_INFO,
+				     "75 % of what may be live is live ([space] notice): a "
+				     "good time to plan."},
+	[EVENT_POOL_SPACE_LOW] = {"pool-space-low", EVENT_WARNING,
+				  "90 % of what may be live is live ([space] low): add "
+				  "disks, or delete what is not needed."},
+	[EVENT_POOL_SPACE_CRITICAL] = {"pool-space-critical", EVENT_ERROR,
+				       "95 % of what may be live is live ([space] critical): "
+				       "writes fail soon. Delete vDisks, or unmap what guests "
+				       "do not need."},
+	[EVENT_CONTAINER_SPACE_OK] = {"container-space-ok", EVENT_INFO,
+				      "Clearly less of its max_capacity than its space_notice "
+				      "is live again."},
+	[EVENT_CONTAINER_SPACE_NOTICE] = {"container-space-notice", EVENT_INFO,
+					  "As much of its max_capacity is live as its "
+					  "space_notice says."},
+	[EVENT_CONTAINER_SPACE_LOW] = {"container-space-low", EVENT_WARNING,
+				       "As much of its max_capacity is live as its space_low "
+				       "says: raise it, or delete what is not needed."},
+	[EVENT_CONTAINER_SPACE_CRITICAL] = {"container-space-critical", EVENT_ERROR,
+					    "As much of its max_capacity is live as its "
+					    "space_critical says: writes of its vDisks fail soon."},
 	[EVENT_POOL_DEGRADED] = {"pool-degraded", EVENT_WARNING,
 				 "Some data have fewer copies than they should: they are made by "
 				 "themselves where disks can take them; see sarsen disk list."},
 	[EVENT_POOL_HEALTHY] = {"pool-healthy", EVENT_INFO,
 				"All data have the copies that they should; each was looked up."},
 	[EVENT_SCRUB_REPAIRED] = {"scrub-repaired", EVENT_WARNING,
-				  "A copy held a damaged block, which was put right from another "
-				  "copy: check the disk if more come."},
+				  "A copy of a block, of the catalog or of a label was damaged and "
+				  "was put right from another: check the disk if more come."},
 	[EVENT_SCRUB_DAMAGE] = {"scrub-damage", EVENT_ERROR,
-				"A block is damaged on every copy: sarsen vdisk check --data tells "
-				"whether it is in use; reading it fails."},
+				"A block is damaged on every copy, or a label: sarsen vdisk check "
+				"--data tells whether the block is in use; reading it fails."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
 	[EVENT_DISK_TROUBLE] = {"disk-trouble", EVENT_WARNING,
@@ -97,6 +89,10 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				    "The catalog was missing or damaged and was made again from a "
 				    "mirror; the old file lies beside it. Check the disk of the "
 				    "state directory."},
+	[EVENT_CATALOG_DAMAGED] = {"catalog-damaged", EVENT_ERROR,
+				   "The catalog's database is damaged on the disk of the state "
+				   "directory: restart the daemon, which makes it again from a "
+				   "mirror; check that disk."},
 	[EVENT_CATALOG_MIRROR_LOST] = {"catalog-mirror-lost", EVENT_WARNING,
 				       "The disk of a pool has no good copy of the catalog: check "
 				       "the disk and its mount. It is tried again now and then."},

@@ -231,6 +231,23 @@ static void tell_mirror(struct node *node, const struct catalog_mirror_info *now
 			   "it has a good copy of the catalog again");
 }
 
+int node_catalog_verify(struct node *node, struct catalog_verify *ret_verify)
+{
+	int r = catalog_verify(node->catalog, ret_verify);
+
+	if (r == 0 && ret_verify->differences > 0)
+		event_emit(node->events, EVENT_SCRUB_REPAIRED, "catalog",
+			   "%" PRIu64 " differences between it and its mirrors; those that differ "
+			   "are made again",
+			   ret_verify->differences);
+	if (r == -EUCLEAN && node->catalog_watch.damage == 0)
+		event_emit(node->events, EVENT_CATALOG_DAMAGED, "catalog",
+			   "rows of its database are damaged or missing");
+	if (r == 0 || r == -EUCLEAN)
+		node->catalog_watch.damage = r;
+	return r;
+}
+
 void node_catalog_watch(struct node *node)
 {
 	struct catalog_mirror_info *infos;

@@ -126,6 +126,7 @@ struct node {
 		struct catalog_mirror_info *infos; /* as told last */
 		size_t count;
 		unsigned turns;
+		int damage; /* of the database, found by the last verification; 0 = none */
 	} catalog_watch;
 	struct jobs *jobs;
 	struct fiber_mutex lock;
@@ -144,6 +145,8 @@ int node_catalog_start(struct node *node, struct error *error);
 /* Makes a mirror on each disk of each pool, and no other. */
 int node_catalog_sync(struct node *node);
 void node_catalog_watch(struct node *node);
+/* catalog_verify(), and tells what it found. */
+int node_catalog_verify(struct node *node, struct catalog_verify *ret_verify);
 
 /* node_pool.c */
 struct node_pool *node_pool_find(struct node *node, const char *name);

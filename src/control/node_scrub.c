@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scrub as a service of the node: a job "pool.scrub" a pool goes through the vDisks that are open,
- * in order of id, and reads every copy of all that is stored and sealed (vdisk_scrub()). How far it
+ * Scrub as a service of the node: a job "pool.scrub" a pool looks at the catalog, its mirrors and
+ * the disks' labels (node_scrub_facts.c), then goes through the vDisks that are open, in order of
+ * id, and reads every copy of all that is stored and sealed (vdisk_scrub()). How far it
  * has come is in the catalog (curator/scrub.h) every few seconds, so that it goes on after a
  * restart; the row says "running" until the end, and the service begins the job when there is none.
  *
@@ -181,9 +182,11 @@ static int count_total(struct run *run)
 static int run_all(struct run *run)
 {
 	struct node_vdisk *vdisk;
-	int r = count_total(run);
+	int r = node_scrub_facts(run->node, run->pool_id, &run->state.now);
 	uint64_t id = run->state.vdisk ? run->state.vdisk - 1 : 0;
 
+	if (r == 0)
+		r = count_total(run);
 	for (; r == 0 && (vdisk = node_vdisk_after(run->node, id));) {
 		id = vdisk->info.id;
 		if (vdisk->info.pool_id == run->pool_id)

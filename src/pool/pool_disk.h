@@ -95,6 +95,12 @@ int pool_disk_remove(struct pool *pool, uint64_t id);
  * suspends. */
 unsigned pool_disk_ids(const struct pool *pool, uint64_t ret_ids[POOL_DISKS_MAX],
 		       uint8_t ret_tiers[POOL_DISKS_MAX]);
+
+/* Holds the label against the row. A damaged one is written anew where what is left of it proves
+ * that it was this disk's. -EUCLEAN: damaged beyond that; -ENODEV none or another's: the disk is
+ * looked for then; -EROFS... 0 also of a disk that is missing or failed. */
+int pool_disk_scrub_label(struct pool *pool, uint64_t id, bool *ret_put_right);
+
 /* Disks that new copies can be put on now. Any reactor, never suspends. */
 unsigned pool_disks_usable(const struct pool *pool);
 /* Those and others that may be so again: neither failed, nor draining, nor being removed. */

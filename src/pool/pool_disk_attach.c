@@ -21,57 +21,6 @@
 #define SETTLE_NS    (10 * NSEC_PER_MSEC)
 #define SETTLE_TRIES 100
 
-/* A crash between the disk's row and the last step of making it leaves label.new. */
-static int label_find(const struct pool_disk *disk, struct pool_label *ret_label, bool *ret_is_new)
-{
-	struct pool_path path;
-	int r;
-
-	pool_path_of(disk->row.directory, "label", &path);
-	r = pool_label_read(path.text, ret_label);
-	*ret_is_new = false;
-	if (r != -ENOENT)
-		return r;
-	pool_path_of(disk->row.directory, "label.new", &path);
-	*ret_is_new = true;
-	return pool_label_read(path.text, ret_label);
-}
-
-/* Once, not each time it is searched for. */
-static void warn_foreign(const struct pool_disk *disk, const struct pool_label *label)
-{
-	const struct pool *pool = disk->pool;
-
-	if (pool->keeper_runs && pool_disk_is_gone(disk))
-		return;
-	log_error("pool", "the directory belongs to another pool or disk",
-		  "pool=%s disk=%" PRIu64 " directory=\"%s\" label=%s label_id=%" PRIu64
-		  " label_disk=%" PRIu64,
-		  pool->name, disk->id, disk->row.directory, label->name, label->pool_id,
-		  label->disk_id);
-}
-
-int pool_disk_check_label(const struct pool_disk *disk, bool read_only)
-{
-	const struct pool *pool = disk->pool;
-	struct pool_label label;
-	bool is_new;
-	int r = label_find(disk, &label, &is_new);
-
-	if (r == -ENOENT || r == -ENOTDIR)
-		return -ENODEV;
-	if (r)
-		return r;
-	if (label.pool_id != pool->id || label.disk_id != disk->id ||
-	    memcmp(label.uuid, disk->row.uuid, sizeof(label.uuid)) != 0) {
-		warn_foreign(disk, &label);
-		return -ENODEV;
-	}
-	if (!is_new || read_only)
-		return 0;
-	return pool_directory_rename_label(disk->row.directory, "label.new", "label");
-}
-
 static int find(struct pool_disk *disk, struct world_fs_stat *ret_fs)
 {
 	int r = io_fs_stat(disk->row.directory, ret_fs);

@@ -105,6 +105,22 @@ int pool_label_read(const char *path, struct pool_label *ret_label)
 	return 0;
 }
 
+int pool_label_resembles(const char *path, const struct pool_label *label)
+{
+	struct label_disk disk;
+	int r = read_file(path, &disk);
+
+	if (r)
+		return r;
+	if (memcmp(disk.uuid, label->uuid, sizeof(disk.uuid)) == 0)
+		return 0;
+	return get_le64(disk.pool_id) == label->pool_id &&
+			       get_le64(disk.disk_id) == label->disk_id &&
+			       get_le64(disk.created_wall_ns) == label->created_wall_ns
+		       ? 0
+		       : -EUCLEAN;
+}
+
 static int write_file(const char *path, const struct label_disk *disk)
 {
 	struct world_file *file;

@@ -22,5 +22,8 @@ struct pool_label {
 
 /* From fibers. -ENOENT, -EUCLEAN, -EPROTONOSUPPORT. */
 int pool_label_read(const char *path, struct pool_label *ret_label);
+/* 0: what is there, damaged, was `label` for certain: it has the UUID, or else all of pool, disk
+ * and time. -EUCLEAN: who knows; -ENOENT ... */
+int pool_label_resembles(const char *path, const struct pool_label *label);
 /* Writes and syncs the file; its directory entry is the caller's to sync. */
 int pool_label_write(const char *path, const struct pool_label *label);

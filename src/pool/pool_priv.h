@@ -200,7 +200,8 @@ static inline bool pool_disk_is_gone(const struct pool_disk *disk)
 int pool_disk_attach(struct pool_disk *disk);
 /* The same for one that is missing while the pool is in use; stays missing on errors. */
 int pool_disk_search(struct pool_disk *disk);
-/* Whether the label can be read and is right; -ENODEV when not. */
+/* Whether the label is there and this disk's (pool_disk_label.c); -ENODEV when not. One that is
+ * damaged but was this disk's for certain is good enough, and written anew unless `read_only`. */
 int pool_disk_check_label(const struct pool_disk *disk, bool read_only);
 /* Writes it into the row, then into its state. */
 int pool_disk_declare_failed(struct pool_disk *disk, int error);

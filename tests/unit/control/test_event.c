@@ -13,8 +13,8 @@
 #include <string.h>
 
 #include "control/event.h"
-
 #include "node_rig.h"
+#include "reactor/io.h"
 
 static struct node_rig rig;
 static const char *page;
@@ -80,8 +80,8 @@ static void jobs_are_told_and_followed(void **state)
 	node_rig_expect(&rig, ERROR_NONE, "vdisk.delete", "{\"name\": \"c/d\"}");
 	list = result_of("event.follow", "{\"after\": 1, \"timeout_ms\": 30000}");
 	assert_int_equal(json_array_size(list), 1);
-	assert_string_equal(
-		json_string_value(json_object_get(json_array_get(list, 0), "reason")), "job-done");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "reason")),
+			    "job-done");
 	json_decref(list);
 	list = result_of("event.follow", "{\"timeout_ms\": 100}");
 	assert_int_equal(json_array_size(list), 0);
@@ -94,13 +94,135 @@ static void jobs_are_told_and_followed(void **state)
 	node_rig_done(&rig);
 }
 
+#define POOL     NODE_RIG_DISK "/pool"
+#define DATABASE NODE_RIG_DISK "/state/catalog.db"
+
+static bool health_tells(const char *words)
+{
+	json_t *result = result_of("health.show", "{}");
+	char *text = json_dumps(result, 0);
+	bool found = strstr(text, words);
+
+	free(text);
+	json_decref(result);
+	return found;
+}
+
+/* Waits until the mirror is good. */
+static void wait_for_mirror(void)
+{
+	bool good = false;
+
+	for (unsigned i = 0; !good && i < 100; i++) {
+		json_t *list = result_of("catalog.show", "{}");
+		json_t *mirror = json_array_get(list, 1);
+
+		good = mirror &&
+		       strcmp(json_string_value(json_object_get(mirror, "state")), "good") == 0;
+		json_decref(list);
+		list = result_of("event.follow", "{\"after\": 100000, \"timeout_ms\": 1000}");
+		json_decref(list);
+	}
+	assert_true(good);
+}
+
+/* A scrub from its start to its end, which tells what it put right and what it could not. */
+static void scrub(json_int_t put_right, json_int_t damaged)
+{
+	bool ended = false;
+
+	node_rig_expect(&rig, ERROR_NONE, "pool.scrub", "{\"name\": \"p\"}");
+	for (unsigned i = 0; !ended && i < 100; i++) {
+		json_t *pool = result_of("pool.show", "{\"name\": \"p\"}");
+		json_t *told = json_object_get(pool, "scrub");
+
+		ended = strcmp(json_string_value(json_object_get(told, "state")), "idle") == 0;
+		if (ended) {
+			assert_int_equal(
+				json_integer_value(json_object_get(told, "put_right_blocks")),
+				put_right);
+			assert_int_equal(
+				json_integer_value(json_object_get(told, "damaged_blocks")),
+				damaged);
+		}
+		json_decref(pool);
+		json_decref(result_of("event.follow", "{\"after\": 100000, \"timeout_ms\": 1000}"));
+	}
+	assert_true(ended);
+}
+
+static void flip_snapshot(void *arg)
+{
+	struct world_names names;
+	char path[160];
+	int r = -ENOENT;
+
+	(void)arg;
+	ASSERT(io_directory_list(POOL "/catalog", &names) == 0);
+	for (size_t i = 0; i < names.count; i++) {
+		snprintf(path, sizeof(path), POOL "/catalog/%.100s", names.names[i]);
+		if (strncmp(names.names[i], "snapshot-", 9) == 0)
+			r = sim_disk_flip(rig.sim.sim, path, 4096 + 100, 3);
+	}
+	ASSERT(r == 0);
+	world_names_free(&names);
+}
+
+/* Somewhere in the database where something is. */
+static void flip_database(void)
+{
+	for (uint64_t at = 4096 + 4000;; at += 4096) {
+		json_t *answer;
+
+		assert_int_equal(sim_disk_flip(rig.sim.sim, DATABASE, at, 1), 0);
+		answer = node_rig_call(&rig, "catalog.verify", "{}");
+		json_decref(answer);
+		if (rig.code == ERROR_DAMAGED)
+			return;
+		assert_int_equal(rig.code, ERROR_NONE);
+		assert_int_equal(sim_disk_flip(rig.sim.sim, DATABASE, at, 1), 0);
+	}
+}
+
+/* The catalog's database, its mirrors and the labels of disks are looked at, too. */
+static void scrub_looks_at_facts(void **state)
+{
+	(void)state;
+	node_rig_init(&rig, 4, 1);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_make_pool(&rig);
+	wait_for_mirror();
+	scrub(0, 0);
+	assert_int_equal(sim_disk_flip(rig.sim.sim, POOL "/label", 45, 2), 0);
+	sim_rig_run(&rig.sim, 0, flip_snapshot, NULL);
+	scrub(2, 0);
+	assert_int_equal(count_of("scrub-repaired"), 2);
+	wait_for_mirror();
+	scrub(0, 0);
+	assert_false(health_tells("database"));
+	node_rig_stop(&rig); /* all of it into the database, out of the WAL */
+	assert_int_equal(node_rig_start(&rig), 0);
+	wait_for_mirror();
+	flip_database();
+	assert_true(health_tells("rows of its database are damaged"));
+	scrub(0, 1);
+	node_rig_expect(&rig, ERROR_NONE, "event.follow", "{\"timeout_ms\": 1000}");
+	assert_int_equal(count_of("catalog-damaged"), 1);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	wait_for_mirror();
+	assert_int_equal(count_of("catalog-restored"), 1);
+	scrub(0, 0);
+	assert_false(health_tells("database"));
+	node_rig_done(&rig);
+}
+
 /* In a fiber, which a failed cmocka check cannot leave: ASSERT() instead. */
 static void fill_and_reopen(void *arg)
 {
 	struct reactor *home = rig.sim.reactors[0];
-	const struct catalog_options options = {.path = NODE_RIG_DISK "/state/catalog.db",
-						.vfs = SIM_VFS_NAME,
-						.create = true};
+	const struct catalog_options options = {
+		.path = NODE_RIG_DISK "/state/catalog.db", .vfs = SIM_VFS_NAME, .create = true};
 	struct catalog *catalog;
 	struct events *events;
 	struct event event;
@@ -161,6 +283,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(starts_and_stops_are_told),
 		cmocka_unit_test(jobs_are_told_and_followed),
+		cmocka_unit_test(scrub_looks_at_facts),
 		cmocka_unit_test(the_oldest_go),
 		cmocka_unit_test(page_names_every_reason),
 	};

@@ -68,10 +68,14 @@ static void label_run(void *arg)
 	read_label(good);
 	for (uint64_t offset = 0; offset < 4096; offset += offset < 160 ? 1 : 97) {
 		ASSERT(sim_disk_flip(rig->sim.sim, LABEL, offset, offset % 8) == 0);
-		ASSERT(reopen(rig) == -EUCLEAN);
-		ASSERT(sim_disk_flip(rig->sim.sim, LABEL, offset, offset % 8) == 0);
+		ASSERT(reopen(rig) == 0); /* what is left proves whose it was: written anew */
+		read_label(label);
+		ASSERT(memcmp(label, good, sizeof(label)) == 0);
 	}
-	ASSERT(reopen(rig) == 0);
+	/* Neither UUID nor number is right. */
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 41, 1) == 0);
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 25, 1) == 0);
+	ASSERT(reopen(rig) == -EUCLEAN);
 	write_file(LABEL, good, 4095);
 	ASSERT(reopen(rig) == -EUCLEAN);
 	memcpy(label, good, 4096);
@@ -94,6 +98,50 @@ static void label_run(void *arg)
 	write_file(LABEL, good, 4096);
 	ASSERT(reopen(rig) == 0);
 	pool_rig_close(rig);
+}
+
+static void scrub_label(struct pool_rig *rig, int expected, bool expected_put_right)
+{
+	bool put_right = false;
+
+	ASSERT(pool_disk_scrub_label(rig->pool, 1, &put_right) == expected);
+	ASSERT(put_right == expected_put_right);
+}
+
+static void scrub_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	uint8_t good[4096], label[4096];
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	read_label(good);
+	for (uint64_t offset = 0; offset < 4096; offset += 331) {
+		ASSERT(sim_disk_flip(rig->sim.sim, LABEL, offset, offset % 8) == 0);
+		scrub_label(rig, 0, true);
+		read_label(label);
+		ASSERT(memcmp(label, good, sizeof(label)) == 0);
+		scrub_label(rig, 0, false);
+	}
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, true);
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 300, 2) == 0);
+	scrub_label(rig, -EROFS, false);
+	scrub_label(rig, 0, false); /* known to be so now: it stays, for it says whose it is */
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, false);
+	fiber_sleep(5 * NSEC_PER_SEC); /* until that was found out */
+	scrub_label(rig, 0, true);
+	/* Not known any more: said, and left as it is. */
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 41, 1) == 0);
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 25, 1) == 0);
+	scrub_label(rig, -EUCLEAN, false);
+	write_file(LABEL, good, 4096);
+	scrub_label(rig, 0, false);
+	ASSERT(pool_disk_scrub_label(rig->pool, 7, &(bool){false}) == -ENOENT);
+	pool_rig_close(rig);
+}
+
+static void scrubs_the_label(void **state)
+{
+	pool_rig_run(*state, scrub_run);
 }
 
 static void checks_the_label(void **state)
@@ -317,9 +365,9 @@ static void refuses_damaged_rows(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(checks_the_label),     TEST(keeps_two_pools_apart),
-		TEST(refuses_bad_places),   TEST(sweeps_what_no_row_names),
-		TEST(refuses_damaged_rows),
+		TEST(checks_the_label),         TEST(scrubs_the_label),
+		TEST(keeps_two_pools_apart),    TEST(refuses_bad_places),
+		TEST(sweeps_what_no_row_names), TEST(refuses_damaged_rows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
