@@ -327,30 +327,29 @@ void node_repair_look(struct node *node)
 	node_service_wake(&node->repair);
 }
 
-struct factor_call {
+struct policy_call {
 	struct vdisk *vdisk;
-	unsigned factor;
+	const struct container_policy *policy;
 };
 
-static int set_factor_at_home(void *arg)
+static int set_policy_at_home(void *arg)
 {
-	struct factor_call *call = arg;
+	struct policy_call *call = arg;
 
-	vdisk_set_factor(call->vdisk, call->factor);
+	vdisk_set_policy(call->vdisk, call->policy);
 	return 0;
 }
 
 static void follow_policy(struct node *node, struct node_vdisk *vdisk,
 			  struct container_policy *policy)
 {
-	struct factor_call call = {.vdisk = vdisk->vdisk};
+	struct policy_call call = {.vdisk = vdisk->vdisk, .policy = policy};
 
 	if (container_policy_get(node->catalog, vdisk->info.container_id, vdisk->info.id, policy) <
 		    0 ||
 	    !node_vdisk_use(vdisk))
-		return; /* its next opening follows */
-	call.factor = (unsigned)policy->replication_factor;
-	(void)node_vdisk_call(vdisk, set_factor_at_home, &call); /* is 0 */
+		return;                                          /* its next opening follows */
+	(void)node_vdisk_call(vdisk, set_policy_at_home, &call); /* is 0 */
 	node_vdisk_unuse(node, vdisk);
 }
 

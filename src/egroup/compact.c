@@ -542,15 +542,21 @@ static int write_target(struct compaction *compaction)
 {
 	struct egroup_store *store = compaction->store;
 	uint64_t bytes = ((uint64_t)compaction->blocks + compaction->total_slots) << BLOCK_SHIFT;
-	const struct pool_want want = {.use = POOL_USE_INTERNAL,
-				       .size_bytes = bytes,
-				       .copies = store->factor,
-				       .tiers = store->tiers};
+	struct egroup_stripe *stripe = &store->stripes[EGROUP_KIND_COMPACTED];
+	const struct egroup_stripe before = *stripe;
+	struct pool_want want = {.use = POOL_USE_INTERNAL,
+				 .size_bytes = bytes,
+				 .copies = store->factor,
+				 .tiers = store->tiers};
+	struct pool_copies copies;
 	int r;
 
+	egroup_stripe_want(&before, store->width, &want);
 	r = pool_file_take(store->pool, &want, &compaction->target);
 	if (r < 0)
 		return r;
+	pool_file_get_copies(compaction->target, &copies);
+	egroup_stripe_note(stripe, &copies);
 	fill_index(compaction);
 	r = copy_all(compaction);
 	if (r == 0 && pool_file_size(compaction->target) > bytes)

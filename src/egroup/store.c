@@ -121,6 +121,7 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk, unsigne
 	store->reactor = reactor_current();
 	store->vdisk = vdisk;
 	store->factor = factor;
+	store->width = 1;
 	list_init(&store->files);
 	list_init(&store->cursors);
 	list_init(&store->idle);
@@ -216,9 +217,15 @@ static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
 	return 0;
 }
 
+static struct egroup_stripe *stripe_of(struct egroup_store *store, enum record_stream stream)
+{
+	return &store->stripes[stream == RECORD_STREAM_LOG ? EGROUP_KIND_LOG : EGROUP_KIND_PAGES];
+}
+
 int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_t epoch,
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group)
 {
+	const struct egroup_stripe before = *stripe_of(store, stream);
 	struct pool_want want = {.use = use,
 				 .size_bytes = size_bytes,
 				 .copies = store->factor,
@@ -234,6 +241,7 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 		return r;
 	/* What the guest writes has no size that it must fit into. */
 	want.about = use == POOL_USE_DATA;
+	egroup_stripe_want(&before, store->width, &want);
 	r = pool_file_take(store->pool, &want, &taken);
 	if (r < 0)
 		return r;
@@ -263,6 +271,7 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 		egroup_file_unref(file);
 		return r;
 	}
+	egroup_stripe_note(stripe_of(store, stream), &file->copies);
 	*ret_group = group;
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "catalog/catalog.h"
 #include "egroup/record.h"
 #include "egroup/slotset.h"
+#include "egroup/stripe.h"
 #include "pool/pool.h"
 #include "reactor/fiber.h"
 
@@ -61,13 +62,22 @@ struct egroup {
 	struct list_node link; /* of file->groups */
 };
 
+enum egroup_kind { /* of new files, each striped for itself */
+		   EGROUP_KIND_LOG,
+		   EGROUP_KIND_PAGES,
+		   EGROUP_KIND_COMPACTED,
+		   EGROUP_KIND_COUNT,
+};
+
 struct egroup_store {
 	struct pool *pool;
 	struct catalog *catalog;
 	struct reactor *reactor;
 	uint64_t vdisk;
-	unsigned factor;     /* copies that a new file shall have */
-	unsigned tiers;      /* where, as in struct pool_want; 0 = anywhere */
+	unsigned factor; /* copies that a new file shall have */
+	unsigned tiers;  /* where, as in struct pool_want; 0 = anywhere */
+	unsigned width;  /* disks that successive files of a kind are spread over */
+	struct egroup_stripe stripes[EGROUP_KIND_COUNT];
 	struct list files;   /* in order of file id */
 	struct list cursors; /* of struct egroup_cursor */
 	struct egroup **buckets;

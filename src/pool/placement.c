@@ -21,7 +21,9 @@ struct candidate {
 	unsigned index;
 	bool shares_domain;
 	unsigned tier_rank;
-	uint64_t score; /* free share in 1/65536, less for what is under way */
+	bool needed;
+	unsigned recency; /* 0 = not lately; the greater the later */
+	uint64_t score;   /* free share in 1/65536, less for what is under way */
 };
 
 static uint64_t next_random(uint64_t *state)
@@ -80,6 +82,14 @@ static unsigned tier_rank(const struct placement_want *want, uint8_t tier)
 	return want->tier_count;
 }
 
+static unsigned recency_of(const struct placement_want *want, uint64_t id)
+{
+	for (unsigned i = 0; i < want->recent_count; i++)
+		if (want->recent[i] == id)
+			return want->recent_count - i;
+	return 0;
+}
+
 static uint64_t score_of(const struct placement_disk *disk)
 {
 	uint64_t capacity = MAX(disk->capacity_bytes, UINT64_C(1));
@@ -97,6 +107,10 @@ static bool is_better(const struct candidate *a, const struct candidate *b)
 		return !a->shares_domain;
 	if (a->tier_rank != b->tier_rank)
 		return a->tier_rank < b->tier_rank;
+	if (a->needed != b->needed)
+		return a->needed;
+	if (a->recency != b->recency)
+		return a->recency < b->recency;
 	return a->score > b->score;
 }
 
@@ -113,6 +127,9 @@ static void consider(const struct choice *choice, unsigned index, struct candida
 		.index = index,
 		.shares_domain = shares_domain(choice, disk),
 		.tier_rank = tier_rank(choice->want, disk->tier),
+		.needed = choice->want->needed_bytes > 0 &&
+			  disk->free_bytes > choice->want->needed_bytes,
+		.recency = recency_of(choice->want, disk->id),
 		.score = score_of(disk),
 	};
 	if (is_better(&candidate, best))
@@ -126,6 +143,13 @@ static void consider_all(const struct choice *choice, unsigned count, unsigned f
 		consider(choice, (first + i) % count, best);
 }
 
+/* A draw that knows only bad places is no reason to take one of them. */
+static bool is_good(const struct choice *choice, const struct candidate *best)
+{
+	return best->found && !best->shares_domain && best->tier_rank == 0 && best->recency == 0 &&
+	       (choice->want->needed_bytes == 0 || best->needed);
+}
+
 static struct candidate choose_one(const struct choice *choice, unsigned count, uint64_t *random)
 {
 	struct candidate best = {0};
@@ -133,8 +157,7 @@ static struct candidate choose_one(const struct choice *choice, unsigned count, 
 	if (count > SAMPLES)
 		for (unsigned i = 0; i < SAMPLES; i++)
 			consider(choice, random_below(random, count), &best);
-	/* A draw that knows only bad places is no reason to take one of them. */
-	if (!best.found || best.shares_domain || best.tier_rank > 0)
+	if (!is_good(choice, &best))
 		consider_all(choice, count, random_below(random, count), &best);
 	return best;
 }

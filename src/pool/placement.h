@@ -5,10 +5,12 @@
  * wanted and a number drawn by the caller: no clock, no order of memory, nothing remembered.
  *
  * Hard rules: only disks that are usable and have the room; no disk twice; none of `avoid`.
- * Preferences, in this order: different failure domains; tiers as the policy orders them; then, of
- * some disks drawn at random, those with the most free room for what they do (free share, less what
- * is under way). Drawing a few rather than looking at all of them keeps the choice quick with many
- * disks, and does not send everything to one disk that is new and empty.
+ * Preferences, in this order: different failure domains; tiers as the policy orders them; disks
+ * without which what is free elsewhere cannot be used; disks that what was placed before did not
+ * go to, or those where that was longest ago; then, of some disks drawn at random, those with the
+ * most free room for what they do (free share, less what is under way). Drawing a few rather than
+ * looking at all of them keeps the choice quick with many disks, and does not send everything to
+ * one disk that is new and empty.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,6 +37,11 @@ struct placement_want {
 	unsigned avoid_domain_count;
 	uint8_t tiers[PLACEMENT_TIERS_MAX]; /* in order of preference ... */
 	unsigned tier_count;                /* ... 0 = any tier is as good */
+	/* Disks with more free than this are needed for a copy of whatever is still to come, for
+	 * the others together hold too little; 0 = there are none such. */
+	uint64_t needed_bytes;
+	const uint64_t *recent; /* ids of disks rather not used again; the first was used last */
+	unsigned recent_count;
 	uint64_t random;
 };
 

@@ -55,8 +55,8 @@ enum policy_tier { /* numbers are part of the format */
 	  "of that on SAN volumes")                                                               \
 	X(MIN_RESERVED_CLOUD, min_reserved_cloud, 11, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,  \
 	  "of that in the cloud")                                                                 \
-	X(STRIPE_WIDTH, stripe_width, 12, POLICY_COUNT, 1, POLICY_WIDTH_MAX, POLICY_WIDTH_MAX,    \
-	  true, "disks that the data of a vDisk are spread over, as far as there are so many")    \
+	X(STRIPE_WIDTH, stripe_width, 12, POLICY_COUNT, 1, POLICY_WIDTH_MAX, 4, true,             \
+	  "different disks that what is written in a row goes to, as far as there are so many")   \
 	X(TIER_ORDER_RANDOM, tier_order_random, 13, POLICY_TIERS, 1, POLICY_ALL_TIERS,            \
 	  POLICY_ALL_TIERS, true, "tiers for data written at random, the best first")             \
 	X(TIER_ORDER_SEQUENTIAL, tier_order_sequential, 14, POLICY_TIERS, 1, POLICY_ALL_TIERS,    \

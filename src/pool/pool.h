@@ -123,6 +123,10 @@ struct pool_want {
 	unsigned copies; /* 1 .. POOL_FACTOR_MAX */
 	unsigned tiers;  /* in order of preference, 4 bits each from the lowest: tier + 1 (0 ssd, 1
 			    hdd, 2 san, 3 cloud), 0 ends; 0 = any tier is as good */
+	/* Disks rather not used again, by id; the first was used last. Others are taken if they are
+	 * of as good a tier. NULL: none. */
+	const uint64_t *recent;
+	unsigned recent_count;
 	bool about; /* rather a spare file of half the size or more than a new one: it was written
 		       before, which makes writing it again faster */
 };

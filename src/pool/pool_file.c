@@ -126,7 +126,10 @@ static int take_at_home(void *arg)
 		.copy_want = {.use = call->want->use,
 			      .size_bytes = size,
 			      .spare_bytes = call->want->about ? (size + 1) / 2 : size},
-		.place = {.use = call->want->use, .tiers = call->want->tiers},
+		.place = {.use = call->want->use,
+			  .tiers = call->want->tiers,
+			  .recent = call->want->recent,
+			  .recent_count = call->want->recent_count},
 	};
 	int r = pool_state_writable(pool);
 

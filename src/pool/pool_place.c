@@ -69,6 +69,36 @@ static void set_tiers(struct placement_want *want, unsigned tiers)
 		want->tiers[want->tier_count++] = (uint8_t)((tiers & 15) - 1);
 }
 
+/*
+ * When bytes with several copies are to come, the most that can be placed is limited by what can be
+ * paired: sum of min(free, most) = copies * most. A disk with more free than that must get one copy
+ * of all of it, whatever else speaks for others. Those are taken out, until the rest can be spread
+ * in any way; 0: there are none.
+ */
+static uint64_t needed_bytes(const struct view *view, unsigned copies)
+{
+	uint64_t most = UINT64_MAX, before;
+	unsigned rest;
+
+	do {
+		uint64_t sum = 0;
+
+		rest = copies;
+
+		before = most;
+		for (unsigned i = 0; i < view->count; i++) {
+			const struct placement_disk *disk = &view->disks[i];
+
+			if (disk->usable && disk->free_bytes > before)
+				rest--;
+			else if (disk->usable)
+				sum += disk->free_bytes;
+		}
+		most = rest > 0 ? sum / rest : 0;
+	} while (most < before);
+	return rest < copies ? most : 0;
+}
+
 static unsigned choose(struct pool *pool, const struct pool_place *place, bool any,
 		       struct pool_disk *ret_disks[POOL_FACTOR_MAX])
 {
@@ -77,11 +107,15 @@ static unsigned choose(struct pool *pool, const struct pool_place *place, bool a
 		.copies = place->copies,
 		.bytes = place->bytes,
 		.random = ++pool->takes,
+		.recent = place->recent,
+		.recent_count = place->recent_count,
 	};
 	unsigned indexes[POOL_FACTOR_MAX], found;
 
 	look(pool, place, any, &view);
 	set_tiers(&want, place->tiers);
+	want.needed_bytes =
+		needed_bytes(&view, MAX(place->copies, pool_admit_largest_factor(pool)));
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
 		struct pool_disk *disk = pool_disk_by_id(pool, place->avoid[i]);
 

@@ -315,7 +315,9 @@ struct pool_place {
 	enum pool_use use;
 	uint64_t bytes;
 	unsigned copies;
-	unsigned tiers; /* as in pool_want */
+	unsigned tiers; /* as in pool_want ... */
+	const uint64_t *recent;
+	unsigned recent_count;
 	uint64_t avoid[POOL_COPIES_MAX];
 	uint64_t tried[POOL_DISKS_MAX]; /* ids */
 	unsigned tried_count;

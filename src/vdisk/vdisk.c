@@ -202,6 +202,7 @@ static int open_policy(struct vdisk *vdisk)
 	memcpy(vdisk->container_name, container.name, sizeof(vdisk->container_name));
 	vdisk->factor = (unsigned)policy->replication_factor;
 	vdisk->tiers = (unsigned)policy->tier_order_random;
+	vdisk->width = (unsigned)policy->stripe_width;
 	return 0;
 }
 
@@ -224,6 +225,7 @@ static int open_parts(struct vdisk *vdisk)
 	if (r < 0)
 		return r;
 	vdisk->store->tiers = vdisk->tiers;
+	vdisk->store->width = vdisk->width;
 	identity_refresh(vdisk);
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,
 		     vdisk->row.root_level);
@@ -369,6 +371,37 @@ int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
 	/* One that fails is tried again by itself. */
 	vdisk_checkpoint_soon(vdisk);
 	return 0;
+}
+
+/* The group that the log has ready follows the old policy: another takes its place. One that is
+ * just being made is waited for. */
+static void renew_ready_group(struct vdisk *vdisk)
+{
+	vdisk->fibers++;
+	while (vdisk->log.provisioning && !vdisk->closing)
+		fiber_queue_wait(&vdisk->log.settled);
+	if (!vdisk->closing && vdisk->log.ready) {
+		log_drop_ready(&vdisk->log);
+		log_provision(&vdisk->log);
+	}
+	vdisk_fiber_ends(vdisk);
+}
+
+void vdisk_set_policy(struct vdisk *vdisk, const struct container_policy *policy)
+{
+	struct egroup_store *store = vdisk->store;
+	unsigned tiers = (unsigned)policy->tier_order_random;
+	unsigned width = (unsigned)policy->stripe_width;
+	unsigned factor = (unsigned)policy->replication_factor;
+	bool same = store->tiers == tiers && store->width == width && store->factor == factor;
+
+	reactor_assert_home(vdisk->reactor);
+	if (same)
+		return;
+	vdisk_set_factor(vdisk, factor);
+	vdisk->tiers = store->tiers = tiers;
+	vdisk->width = store->width = width;
+	renew_ready_group(vdisk);
 }
 
 void vdisk_get_stats(struct vdisk *vdisk, struct vdisk_stats *ret_stats)

@@ -12,6 +12,7 @@
 
 struct vdisk;
 struct vdisk_cache;
+struct container_policy;
 
 #define VDISK_NAME_MAX  63
 #define VDISK_MAX_BYTES (64 * TIB)
@@ -106,6 +107,8 @@ void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);
 /* For files made from now on; repair adds to the others, or removes, as there is room.
  * 1 .. POOL_FACTOR_MAX */
 void vdisk_set_factor(struct vdisk *vdisk, unsigned factor);
+/* The same for all of the policy that says where files go; what is there stays there. Fiber. */
+void vdisk_set_policy(struct vdisk *vdisk, const struct container_policy *policy);
 
 struct vdisk_repair {
 	bool urgent; /* only what has one copy left where there should be more */

@@ -43,6 +43,7 @@ struct vdisk {
 	struct pool *pool;
 	struct pool_quota *quota; /* of its container */
 	unsigned tiers;           /* where they go: policy.h, POLICY_TIERS */
+	unsigned width;           /* disks that they are spread over */
 	unsigned factor;          /* copies of its data, as it is accounted; 0 = not yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;

@@ -561,7 +561,7 @@ static void policies_are_kept(void **state)
 	begin(41, 2);
 	node_rig_make_pool(&rig);
 	CREATE("d");
-	expect_property("container.get", "c", "stripe_width", "64 default");
+	expect_property("container.get", "c", "stripe_width", "4 default");
 	GOOD("container.set", SET("\"stripe_width\": 5, \"max_capacity\": \"512M\""));
 	GOOD("vdisk.set", SET_DISK("\"stripe_width\": 6"));
 	node_rig_crash(&rig, SIM_CRASH_POWER);

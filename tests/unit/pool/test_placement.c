@@ -168,6 +168,102 @@ static void prefers_tiers(void **unused)
 	}
 }
 
+static void draw_alike(struct placement_disk *disks, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		disks[i] = (struct placement_disk){.id = i + 1,
+						   .capacity_bytes = GIB,
+						   .free_bytes = MIB * (1 + below(1024)),
+						   .busy = (uint32_t)below(10),
+						   .domain = i,
+						   .tier = (uint8_t)below(2),
+						   .usable = below(8) > 0};
+}
+
+/* Whether a disk of that tier could have had it that was not used as lately. */
+static bool has_better(const struct placement_disk *disks, unsigned count,
+		       const struct placement_want *want, unsigned chosen)
+{
+	unsigned since = want->recent_count;
+
+	for (unsigned i = 0; i < want->recent_count; i++)
+		if (want->recent[i] == disks[chosen].id)
+			since = i;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned at = 0;
+
+		while (at < want->recent_count && want->recent[at] != disks[i].id)
+			at++;
+		if (may_have(want, &disks[i]) && disks[i].tier == disks[chosen].tier && at > since)
+			return true;
+	}
+	return false;
+}
+
+/* Never at the price of a tier, never as an error, never where another of the tier would do. */
+static void spares_what_was_used_lately(void **unused)
+{
+	struct placement_disk disks[100];
+	uint64_t recent[64];
+
+	(void)unused;
+	for (unsigned round = 0; round < 20000; round++) {
+		unsigned count = 1 + (unsigned)below(100), indexes[PLACEMENT_COPIES_MAX];
+		unsigned first = (unsigned)below(count);
+		struct placement_want want = {
+			.copies = 1,
+			.bytes = 64 * MIB,
+			.tiers = {1},
+			.tier_count = 1,
+			.random = draw(),
+			.recent = recent,
+			.recent_count = (unsigned)below(MIN(count, 64u) + 1),
+		};
+		unsigned possible[2] = {0};
+
+		draw_alike(disks, count);
+		for (unsigned i = 0; i < want.recent_count; i++)
+			recent[i] = disks[(first + i) % count].id;
+		for (unsigned i = 0; i < count; i++)
+			if (may_have(&want, &disks[i]))
+				possible[disks[i].tier]++;
+		if (placement_choose(disks, count, &want, indexes) == 0) {
+			assert_int_equal(possible[0] + possible[1], 0);
+			continue;
+		}
+		assert_int_equal(disks[indexes[0]].tier, possible[1] > 0);
+		assert_false(has_better(disks, count, &want, indexes[0]));
+	}
+}
+
+/* A disk without which the others cannot be filled comes before what was used lately. */
+static void keeps_what_others_need(void **unused)
+{
+	const uint64_t recent[] = {3};
+	struct placement_disk disks[] = {
+		{.id = 1, .capacity_bytes = GIB, .free_bytes = GIB, .domain = 1, .usable = true},
+		{.id = 2, .capacity_bytes = GIB, .free_bytes = GIB, .domain = 2, .usable = true},
+		{.id = 3,
+		 .capacity_bytes = 8 * GIB,
+		 .free_bytes = 3 * GIB,
+		 .domain = 3,
+		 .usable = true},
+	};
+	struct placement_want want = {
+		.copies = 2, .bytes = MIB, .random = 1, .recent = recent, .recent_count = 1};
+	unsigned indexes[PLACEMENT_COPIES_MAX];
+
+	(void)unused;
+	assert_int_equal(placement_choose(disks, 3, &want, indexes), 2);
+	assert_true(indexes[0] != 2 && indexes[1] != 2);
+	want.needed_bytes = 2 * GIB;
+	assert_int_equal(placement_choose(disks, 3, &want, indexes), 2);
+	assert_int_equal(indexes[0], 2);
+	want.needed_bytes = 3 * GIB;
+	assert_int_equal(placement_choose(disks, 3, &want, indexes), 2);
+	assert_true(indexes[0] != 2 && indexes[1] != 2);
+}
+
 /* 10,000 disks, one of them new and empty: it does not get everything, and all fill alike. */
 static void spreads_over_many(void **unused)
 {
@@ -228,6 +324,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(holds_the_rules),
 		cmocka_unit_test(prefers_tiers),
+		cmocka_unit_test(spares_what_was_used_lately),
+		cmocka_unit_test(keeps_what_others_need),
 		cmocka_unit_test(spreads_over_many),
 		cmocka_unit_test(finds_the_only_one),
 	};

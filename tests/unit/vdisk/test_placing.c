@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the groups of a vDisk go: stripe width, on simulated disks that are all alike. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "egroup/rows.h"
+#include "egroup/store.h"
+#include "engine_rig.h"
+#include "pool/policy.h"
+#include "reactor/io.h"
+
+#define POOL_BYTES (512 * MIB) /* groups of 4 MiB */
+#define DISK_BYTES (96 * MIB)
+#define FILES_MAX  64u
+
+static struct engine_rig rig_memory;
+
+enum wanted { LOGS, COMPACTED };
+
+struct files { /* of one kind, in the order in which they were made */
+	unsigned count;
+	struct pool_copies copies[FILES_MAX];
+};
+
+static void scan(struct engine_rig *rig, enum catalog_table table, struct catalog_rows *ret_rows)
+{
+	struct catalog_key prefix = egroup_prefix(table, rig->pool_id, rig->vdisk_id);
+
+	assert_int_equal(catalog_scan(rig->catalog, &prefix, NULL, 0, ret_rows), 0);
+}
+
+static bool is_log(const struct catalog_rows *groups, uint64_t file)
+{
+	struct egroup_group_row group;
+
+	for (size_t i = 0; i < groups->count; i++) {
+		assert_int_equal(egroup_group_row_decode(&groups->rows[i], &group), 0);
+		if (group.file == file)
+			return group.stream == RECORD_STREAM_LOG;
+	}
+	return false;
+}
+
+static struct files files_of(struct engine_rig *rig, enum wanted wanted)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0}, groups = {0};
+	struct files files = {0};
+	struct egroup_file_row row;
+
+	scan(rig, CATALOG_EGFILE, &rows);
+	scan(rig, CATALOG_EGROUP, &groups);
+	for (size_t i = 0; i < rows.count; i++) {
+		assert_int_equal(egroup_file_row_decode(&rows.rows[i], &row), 0);
+		if (row.compacted != (wanted == COMPACTED) ||
+		    (wanted == LOGS && !is_log(&groups, row.id)))
+			continue;
+		assert_true(files.count < FILES_MAX);
+		files.copies[files.count++] = row.copies;
+	}
+	return files;
+}
+
+static unsigned different_disks(const struct files *files, unsigned first, unsigned count)
+{
+	uint64_t seen[FILES_MAX * POOL_COPIES_MAX];
+	unsigned different = 0;
+
+	for (unsigned i = first; i < first + count; i++)
+		for (unsigned j = 0; j < files->copies[i].count; j++) {
+			unsigned at = 0;
+
+			while (at < different && seen[at] != files->copies[i].disks[j])
+				at++;
+			if (at == different)
+				seen[different++] = files->copies[i].disks[j];
+		}
+	return different;
+}
+
+/* As many files in a row as make up the width are on as many disks. */
+static void expect_width(const struct files *files, unsigned first, unsigned factor, unsigned width)
+{
+	unsigned in_a_row = width / factor;
+
+	assert_true(files->count >= first + in_a_row + 2);
+	for (unsigned i = first; i + in_a_row <= files->count; i++)
+		assert_int_equal(different_disks(files, i, in_a_row), in_a_row * factor);
+}
+
+static void set_policy(struct engine_rig *rig, unsigned factor, unsigned width)
+{
+	struct policy_set of_container = {0}, of_vdisk = {0};
+	struct container_policy policy;
+
+	assert_int_equal(policy_set_put(&of_container, POLICY_REPLICATION_FACTOR, factor), 0);
+	assert_int_equal(policy_set_put(&of_vdisk, POLICY_STRIPE_WIDTH, width), 0);
+	policy_merge(&of_container, &of_vdisk, &policy);
+	vdisk_set_policy(rig->vdisk, &policy);
+}
+
+static void write_range(struct engine_rig *rig, uint64_t from, uint64_t to, uint64_t piece)
+{
+	char *buffer = aligned_alloc(4096, piece);
+
+	assert_non_null(buffer);
+	memset(buffer, 0x5a, piece);
+	for (uint64_t at = from; at < to; at += piece)
+		assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, buffer, piece, at), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	free(buffer);
+}
+
+static void begin(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+}
+
+static int end(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void run(unsigned disks, unsigned factor, int (*fn)(struct engine_rig *rig))
+{
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, disks, factor);
+	engine_rig_call(&rig_memory, fn);
+	engine_rig_done(&rig_memory);
+}
+
+/* Four by default; what is set applies to the next group, without opening again. */
+static int width_is_kept(struct engine_rig *rig)
+{
+	struct files files;
+	unsigned before;
+
+	begin(rig);
+	write_range(rig, 0, 32 * MIB, MIB);
+	files = files_of(rig, LOGS);
+	expect_width(&files, 0, 1, 4);
+	before = files.count - 1; /* the last is ready, and is made again */
+	set_policy(rig, 1, 8);
+	write_range(rig, 32 * MIB, 96 * MIB, MIB);
+	files = files_of(rig, LOGS);
+	expect_width(&files, before, 1, 8);
+	return end(rig);
+}
+
+static void groups_are_spread(void **state)
+{
+	(void)state;
+	run(8, 1, width_is_kept);
+}
+
+/* The copies of one group count for the width, too. */
+static int width_of_copies(struct engine_rig *rig)
+{
+	struct files files;
+
+	begin(rig);
+	set_policy(rig, 2, 6);
+	write_range(rig, 0, 48 * MIB, MIB);
+	files = files_of(rig, LOGS);
+	expect_width(&files, 1, 2, 6);
+	return end(rig);
+}
+
+static void copies_are_spread(void **state)
+{
+	(void)state;
+	run(6, 2, width_of_copies);
+}
+
+/* There are fewer disks than that: all are used, none is an error. */
+static int width_is_too_great(struct engine_rig *rig)
+{
+	struct files files;
+
+	begin(rig);
+	set_policy(rig, 1, 64);
+	write_range(rig, 0, 32 * MIB, MIB);
+	files = files_of(rig, LOGS);
+	expect_width(&files, 1, 1, 3);
+	return end(rig);
+}
+
+static void fewer_disks_than_the_width(void **state)
+{
+	(void)state;
+	run(3, 1, width_is_too_great);
+}
+
+/* Of each piece of 64 KiB one in eight stays: so much of every group. */
+static int sparse_groups(struct engine_rig *rig)
+{
+	struct vdisk_stats stats;
+	struct files files;
+
+	begin(rig);
+	write_range(rig, 0, DISK_BYTES, MIB);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += 64 * KIB)
+		assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 56 * KIB, at), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	for (unsigned i = 0; i < 600 && files_of(rig, COMPACTED).count < 3; i++)
+		fiber_sleep(NSEC_PER_SEC);
+	vdisk_get_stats(rig->vdisk, &stats);
+	files = files_of(rig, COMPACTED);
+	assert_true(stats.compacted_groups > 0 && files.count >= 3);
+	for (unsigned i = 0; i + 2 <= files.count; i++)
+		assert_int_equal(different_disks(&files, i, 2), 2);
+	return end(rig);
+}
+
+static void compaction_is_spread(void **state)
+{
+	(void)state;
+	run(6, 1, sparse_groups);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(groups_are_spread),
+		cmocka_unit_test(copies_are_spread),
+		cmocka_unit_test(fewer_disks_than_the_width),
+		cmocka_unit_test(compaction_is_spread),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
