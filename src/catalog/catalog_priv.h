@@ -6,8 +6,7 @@
 #include "catalog/store.h"
 #include "reactor/fiber.h"
 
-#define MIRROR_STANDING_MAX \
-	(4u + CATALOG_MIRRORS_MAX * (4u + (size_t)CATALOG_MIRROR_DIRECTORY_MAX))
+#define MIRROR_STANDING_MAX (4u + CATALOG_MIRRORS_MAX * (4u + (size_t)CATALOG_MIRROR_DIRECTORY_MAX))
 
 struct mirror {
 	struct list_node link;
@@ -15,14 +14,14 @@ struct mirror {
 	char *directory;
 	bool standing; /* has all that is acknowledged, and must get what will be */
 	bool joined;   /* gets frames */
-	bool removed;  /* by a fiber that waits for the builder to leave it */
+	bool removed;  /* by the fiber that has `work`; else it is to be freed */
 	bool refused;
 	bool was_lost;
 	bool building;
 	int error;
 	uint64_t sequence, bytes, made_wall_ns;
-	uint64_t number;     /* of its newest log */
-	uint64_t log_bytes;  /* of the logs since its snapshot */
+	uint64_t number;    /* of its newest log */
+	uint64_t log_bytes; /* of the logs since its snapshot */
 	uint64_t next_try_ns;
 	unsigned tries;
 	/* The append that runs. */
@@ -35,7 +34,7 @@ struct mirror {
 	/* A log that the next frame goes to instead; the builder made it and waits. */
 	struct world_file *next_file, *old_file;
 	struct catalog_position start; /* of the newest log */
-	bool abandoned; /* it took too long: nobody waits for it any more */
+	bool abandoned;                /* it took too long: nobody waits for it any more */
 	int failed;
 };
 
@@ -134,8 +133,10 @@ void mirror_lose(struct mirror *mirror, int error);
  * -EEXIST of another catalog. */
 int mirror_compare(const struct mirror *mirror, const struct mirror_look *look);
 void mirror_kick(struct catalog *catalog); /* the builder */
-/* In a fiber: from the next frame on, frames go to this empty log, which becomes the mirror's. */
-void mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number);
+void mirror_free(struct mirror *mirror);   /* its files are closed */
+/* In a fiber: from the next frame on, frames go to this empty log, which becomes the mirror's.
+ * -ETIMEDOUT: the file stays the caller's, for an append is under way that nobody waits for. */
+int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number);
 
 /* mirror_build.c */
 void mirror_builder_start(struct catalog *catalog);

@@ -30,6 +30,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/reached.h"
 #include "catalog/catalog_priv.h"
 #include "reactor/io.h"
 
@@ -89,17 +90,22 @@ static void mirror_switch(struct mirror *mirror)
 	mirror->sequence = mirror->start.sequence;
 }
 
-void mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number)
+int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number)
 {
 	struct mirrors *mirrors = &mirror->catalog->mirrors;
 
-	ASSERT(!mirror->next_file && !mirror->old_file && !mirror->abandoned);
+	ASSERT(!mirror->next_file && !mirror->old_file);
+	if (mirror->abandoned) {
+		REACHED("mirror.join-late");
+		return -ETIMEDOUT;
+	}
 	mirror->next_file = file;
 	mirror->number = number;
 	if (mirrors->stage != MIRRORS_APPEND)
 		mirror_switch(mirror);
 	while (mirror->next_file)
 		fiber_queue_wait(&mirrors->changed);
+	return 0;
 }
 
 /* Appends. */
@@ -227,8 +233,12 @@ static void frame_settle(struct catalog *catalog)
 			mirror->sequence = mirrors->position.sequence;
 		}
 		mirror->failed = 0;
-		if (mirror->next_file)
+		if (mirror->next_file && !mirror->abandoned) {
 			mirror_switch(mirror);
+		} else if (mirror->next_file) {
+			REACHED("mirror.join-abandoned");
+			mirror->old_file = TAKE_PTR(mirror->next_file); /* the builder gives up */
+		}
 	}
 	mirror_frame_unref(TAKE_PTR(mirrors->frame));
 	mirror_kick(catalog);
@@ -344,12 +354,11 @@ void mirrors_tell(struct catalog *catalog)
 			standings.mirrors[standings.count++] = (struct mirror_standing){
 				.directory = mirror->directory, .standing = mirror->standing};
 	mirror_hint_fill(mirrors->hint_data, &standings);
-	mirrors->row_change =
-		(struct catalog_change){.kind = CATALOG_PUT,
-					.key = mirrors_key(),
-					.value = mirrors->row_value,
-					.length = (uint32_t)mirror_standings_encode(
-						&standings, mirrors->row_value)};
+	mirrors->row_change = (struct catalog_change){
+		.kind = CATALOG_PUT,
+		.key = mirrors_key(),
+		.value = mirrors->row_value,
+		.length = (uint32_t)mirror_standings_encode(&standings, mirrors->row_value)};
 	hint_start(catalog, standings.number);
 }
 
@@ -416,7 +425,7 @@ static struct mirror *mirror_new(struct catalog *catalog, const char *directory)
 	return mirror;
 }
 
-static void mirror_free(struct mirror *mirror)
+void mirror_free(struct mirror *mirror)
 {
 	ASSERT(!mirror->in_flight && !mirror->file && !mirror->old_file && !mirror->next_file);
 	list_remove(&mirror->link);
@@ -447,6 +456,26 @@ int mirror_compare(const struct mirror *mirror, const struct mirror_look *look)
 	return order == 0 && !look->torn && !look->damaged ? 0 : -EAGAIN;
 }
 
+/* What a process that was killed wrote last may be in the kernel only. */
+static int settle_files(struct mirror *mirror, const struct mirror_look *look)
+{
+	struct mirror_path path;
+	struct world_file *file;
+	int r = io_sync(mirror->file), r2;
+
+	if (r == 0 && look->tail_number != look->log_number) {
+		mirror_path_of(mirror->directory, "log", look->tail_number, &path);
+		r = mirror_file_open(path.text, 0, &file);
+		if (r)
+			return r;
+		r = io_sync(file);
+		r2 = io_close(file);
+		r = r ? r : r2;
+	}
+	mirror_path_of(mirror->directory, NULL, 0, &path);
+	return r ? r : io_directory_sync(path.text);
+}
+
 /* Takes its standing again when it is equal. -ESTALE: it is newer. Other errors are its own. */
 static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 {
@@ -460,6 +489,8 @@ static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 		mirror_path_of(mirror->directory, "log", look.log_number, &path);
 		r = mirror_file_open(path.text, 0, &mirror->file);
 	}
+	if (r == 0)
+		r = settle_files(mirror, &look);
 	if (r == -ESTALE) {
 		report->catalog_sequence = mirror->catalog->mirrors.position.sequence;
 		report->mirror_sequence = look.end.sequence;
@@ -490,8 +521,7 @@ static bool standings_match(struct mirrors *mirrors, const struct mirror_standin
 		     standings->generation == mirrors->position.generation;
 
 	for (unsigned i = 0; match && i < standings->count; i++) {
-		const struct mirror *mirror =
-			mirror_find(mirrors, standings->mirrors[i].directory);
+		const struct mirror *mirror = mirror_find(mirrors, standings->mirrors[i].directory);
 
 		match = mirror && mirror->standing == standings->mirrors[i].standing;
 	}
@@ -649,6 +679,12 @@ static int remove_locked(struct catalog *catalog, const char *directory)
 		return r;
 	}
 	mirror->joined = mirror->standing = false;
+	while (mirror->in_flight && !mirror->abandoned)
+		fiber_queue_wait(&mirrors->changed);
+	if (mirror->abandoned) { /* its disk may hang for ever: the builder frees it if not */
+		REACHED("mirror.removed-hung");
+		return 0;
+	}
 	mirror_close_files(mirror);
 	if (!mirror->refused)
 		(void)mirror_sweep(directory, UINT64_MAX); /* it may be gone with its disk */

@@ -95,6 +95,15 @@ static int log_fill(struct build *build, struct world_file *file)
 	return r ? r : io_sync(file);
 }
 
+/* Still gets frames: one that failed meanwhile has lost its log. */
+static int still_joined(const struct mirror *mirror)
+{
+	return mirror->catalog->mirrors.stopping ? -ECANCELED
+	       : mirror->joined                  ? 0
+	       : mirror->error                   ? mirror->error
+						 : -EIO;
+}
+
 static int log_create(struct build *build)
 {
 	struct mirror_path path, directory;
@@ -109,12 +118,13 @@ static int log_create(struct build *build)
 	r = log_fill(build, file);
 	if (r == 0)
 		r = io_directory_sync(directory.text);
+	if (r == 0)
+		r = mirror_join(build->mirror, file, build->number);
 	if (r) {
 		(void)io_close(file); /* it holds nothing */
 		return r;
 	}
-	mirror_join(build->mirror, file, build->number);
-	return 0;
+	return still_joined(build->mirror);
 }
 
 static int chunk_write(struct build *build, const struct catalog_rows *rows)
@@ -147,15 +157,6 @@ static int chunk_write(struct build *build, const struct catalog_rows *rows)
 	build->entries += rows->count;
 	build->index++;
 	return 0;
-}
-
-/* Still gets frames: one that failed meanwhile has lost its log. */
-static int still_joined(const struct mirror *mirror)
-{
-	return mirror->catalog->mirrors.stopping ? -ECANCELED
-	       : mirror->joined                  ? 0
-	       : mirror->error                   ? mirror->error
-						 : -EIO;
 }
 
 /* The next rows after `after`, as one chunk. 1: there were some. */
@@ -359,6 +360,19 @@ static uint64_t next_time_ns(struct catalog *catalog)
 	return next_ns;
 }
 
+/* Those that were removed while their disks hung. */
+static void free_removed(struct catalog *catalog)
+{
+	struct mirror *mirror;
+
+	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link) {
+		if (!mirror->removed || mirror->in_flight)
+			continue;
+		mirror_close_files(mirror);
+		mirror_free(mirror);
+	}
+}
+
 static void builder_run(struct fiber_task *task)
 {
 	struct mirrors *mirrors = CONTAINER_OF(task, struct mirrors, task);
@@ -367,6 +381,7 @@ static void builder_run(struct fiber_task *task)
 
 	while (!mirrors->stopping) {
 		fiber_mutex_lock(&mirrors->work);
+		free_removed(catalog);
 		mirror = mirrors->stopping ? NULL : next_due(catalog);
 		if (mirror)
 			build(mirror);

@@ -285,7 +285,10 @@ static int log_read(struct reading *reading, uint64_t number)
 	}
 	look->log_number = number;
 	look->log_bytes = 0;
-	return log_walk(reading, &content);
+	r = log_walk(reading, &content);
+	if (look->log_bytes > 0 || look->tail_number == 0)
+		look->tail_number = number;
+	return r;
 }
 
 static int logs_read(struct reading *reading, const struct world_names *names)

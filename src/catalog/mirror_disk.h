@@ -22,6 +22,7 @@ struct mirror_look {
 	struct mirror_snapshot snapshot;
 	uint64_t number;                /* of the snapshot */
 	uint64_t log_number, log_bytes; /* of the newest log in use; its next frame goes there */
+	uint64_t tail_number;           /* of the log that has the last frame */
 	uint64_t frame_bytes;           /* in all its logs */
 	bool torn;    /* what follows the last frame is not whole, or of a build that never ended */
 	bool damaged; /* whole frames follow what is not: changes are missing in between */

@@ -71,8 +71,63 @@ static bool is_fatal(int error)
 	return error == -ENOMEM || error == -ESHUTDOWN;
 }
 
+/* One that is newer than what was taken, and whole: what is only newer helps nobody. */
+static bool is_better(const struct restore *restore, const char *directory,
+		      struct mirror_look *ret_look)
+{
+	struct mirror_rows rows;
+	bool better;
+	int r;
+
+	if (strcmp(directory, restore->directory) == 0)
+		return false;
+	r = mirror_look(directory, ret_look);
+	if (is_fatal(r)) /* it may be */
+		return true;
+	if (r != 0 || memcmp(ret_look->end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
+	    catalog_position_compare(&ret_look->end, &restore->look.end) <= 0)
+		return false;
+	r = mirror_load(directory, ret_look, &rows);
+	if (is_fatal(r)) /* it may be */
+		return true;
+	if (r) {
+		log_error("catalog", "a newer mirror is not whole and is passed over",
+			  "directory=\"%s\" sequence=%" PRIu64, directory, ret_look->end.sequence);
+		return false;
+	}
+	better = !ret_look->damaged;
+	mirror_rows_done(&rows);
+	return better;
+}
+
+/* The mirrors that this one knows of: a better one is named instead of being passed over. */
+static int compare_others(struct restore *restore)
+{
+	_cleanup_(mirror_standings_done) struct mirror_standings standings = {0};
+	struct catalog_key key = catalog_key(CATALOG_META);
+	const struct catalog_row *row;
+
+	catalog_key_add_text(&key, "mirrors");
+	row = mirror_rows_find(&restore->rows, &key);
+	if (!row || mirror_standings_decode(row->value, row->length, &standings) != 0)
+		return 0;
+	for (unsigned i = 0; i < standings.count; i++) {
+		const char *directory = standings.mirrors[i].directory;
+		struct mirror_look look;
+
+		if (!is_better(restore, directory, &look))
+			continue;
+		restore->report->catalog_sequence = restore->look.end.sequence;
+		restore->report->mirror_sequence = look.end.sequence;
+		tell_report(restore, directory, -ESTALE);
+		return -ENODATA;
+	}
+	return 0;
+}
+
 /* A mirror that stands by the hint has all that was acknowledged: the first that can be read whole
- * will do. One whose end is torn may lack its last change or not: that is not for us to say. */
+ * will do, unless it knows of a newer one: then the hint was set back. One whose end is torn may
+ * lack its last change or not: that is not for us to say. */
 static int choose_by_hint(struct restore *restore, const struct mirror_standings *hint)
 {
 	for (unsigned i = 0; i < hint->count; i++) {
@@ -91,37 +146,10 @@ static int choose_by_hint(struct restore *restore, const struct mirror_standings
 			tell_report(restore, hint->mirrors[i].directory, -ESTALE);
 			continue;
 		}
-		return 0;
+		if (compare_others(restore) == 0)
+			return 0;
 	}
 	return -ENODATA;
-}
-
-/* The mirrors that this one knows of: a better one is named instead of being passed over. */
-static int compare_others(struct restore *restore)
-{
-	_cleanup_(mirror_standings_done) struct mirror_standings standings = {0};
-	struct catalog_key key = catalog_key(CATALOG_META);
-	const struct catalog_row *row;
-
-	catalog_key_add_text(&key, "mirrors");
-	row = mirror_rows_find(&restore->rows, &key);
-	if (!row || mirror_standings_decode(row->value, row->length, &standings) != 0)
-		return 0;
-	for (unsigned i = 0; i < standings.count; i++) {
-		const char *directory = standings.mirrors[i].directory;
-		struct mirror_look look;
-
-		if (strcmp(directory, restore->directory) == 0 ||
-		    mirror_look(directory, &look) != 0 ||
-		    memcmp(look.end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
-		    catalog_position_compare(&look.end, &restore->look.end) <= 0)
-			continue;
-		restore->report->catalog_sequence = restore->look.end.sequence;
-		restore->report->mirror_sequence = look.end.sequence;
-		tell_report(restore, directory, -ESTALE);
-		return -ENODATA;
-	}
-	return 0;
 }
 
 static void look_work(void *arg)
