@@ -85,6 +85,12 @@ static void check_disk(struct api_request *request, const struct node_pool *pool
 			 : "check it: sarsen disk show",
 		     "disk %" PRIu64 " (%.250s) is %s", info->id, info->directory,
 		     pool_disk_state_name(info->state));
+	if (info->state < POOL_DISK_READ_ONLY && info->used > info->capacity)
+		find(request, EVENT_WARNING, pool->name,
+		     "grow its file system; or add disks, then: sarsen disk drain",
+		     "disk %" PRIu64 " (%.250s) holds %" PRIu64 " MiB, but has room for %" PRIu64
+		     " MiB only",
+		     info->id, info->directory, info->used / MIB, info->capacity / MIB);
 	if (info->health.checksum_errors)
 		find(request, EVENT_WARNING, pool->name, "check the disk; replace it if more come",
 		     "disk %" PRIu64 " (%.250s) gave back %" PRIu64

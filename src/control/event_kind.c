@@ -65,6 +65,9 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 			       "A disk was given up and its copies are made elsewhere: replace "
 			       "it with sarsen disk replace, or take it back with sarsen disk "
 			       "restore."},
+	[EVENT_DISK_RESIZED] = {"disk-resized", EVENT_INFO,
+				"The file system of a disk was grown or shrunk; what the pool can "
+				"hold has followed."},
 	[EVENT_VDISK_RECOVERED] = {"vdisk-recovered", EVENT_INFO,
 				   "Opened after a run without a clean stop; its log was "
 				   "replayed."},

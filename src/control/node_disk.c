@@ -6,6 +6,7 @@
 #include "control/node_disk.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -76,6 +77,18 @@ static struct node_disk_seen *seen_of(struct node_pool *pool, uint64_t id)
 	return NULL;
 }
 
+static void watch_size(struct node *node, const struct node_pool *pool, struct node_disk_seen *seen,
+		       const struct pool_disk_info *info)
+{
+	if (info->capacity == 0 || info->capacity == seen->capacity)
+		return;
+	if (seen->capacity)
+		event_emit(node->events, EVENT_DISK_RESIZED, pool->name,
+			   "disk %" PRIu64 " (%.230s) has %" PRIu64 " MiB instead of %" PRIu64,
+			   info->id, info->directory, info->capacity / MIB, seen->capacity / MIB);
+	seen->capacity = info->capacity;
+}
+
 /* True: something has changed. What was not seen before is told only when it is not well. */
 static bool watch_disk(struct node *node, struct node_pool *pool, const struct pool_disk_info *info)
 {
@@ -86,8 +99,11 @@ static bool watch_disk(struct node *node, struct node_pool *pool, const struct p
 		before = seen->state;
 	else if (pool->disks_seen_count < ARRAY_SIZE(pool->disks_seen))
 		seen = &pool->disks_seen[pool->disks_seen_count++];
-	if (seen)
-		*seen = (struct node_disk_seen){info->id, info->state};
+	if (seen) {
+		seen->id = info->id;
+		seen->state = info->state;
+		watch_size(node, pool, seen, info);
+	}
 	if (info->state == before)
 		return false;
 	tell(node, pool, info);

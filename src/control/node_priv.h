@@ -38,6 +38,7 @@ enum node_space { /* how much of what may be live in a pool is */
 struct node_disk_seen { /* what was told last */
 	uint64_t id;
 	enum pool_disk_state state;
+	uint64_t capacity; /* when it was there last; 0 = not yet */
 };
 
 struct node_pool {

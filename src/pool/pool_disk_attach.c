@@ -52,6 +52,7 @@ int pool_disk_attach(struct pool_disk *disk)
 	warn_shared(disk);
 	pool_spare_done(disk);
 	pool_copy_forget_orphans(disk);
+	disk->measured_ns = reactor_now_ns(disk->pool->home);
 	pool_space_set_capacity(disk, pool_space_capacity(disk->row.capacity_bytes, &fs));
 	r = pool_sweep_disk(disk, fs.read_only);
 	if (r)

@@ -4,7 +4,8 @@
  *
  * Whoever does I/O counts it, with relaxed atomics; an error, or a mean latency that passes the
  * limit, wakes the keeper (pool_keeper.c), whose fiber calls pool_disk_tend(): the only place where
- * a disk becomes suspect, missing, failed or online again by itself.
+ * a disk becomes suspect, missing, failed or online again by itself. It also looks now and then how
+ * large the disk's file system is.
  *
  * Invariants
  *  1. A disk without which the pool has no other to put files on is never given up: not declared
@@ -22,6 +23,7 @@
 #include "reactor/io.h"
 
 #define PROBE_NS       NSEC_PER_SEC
+#define MEASURE_NS     (10 * NSEC_PER_SEC)
 #define ORPHANS_NS     (30 * NSEC_PER_SEC)
 #define LABEL_TRIES    3
 #define LABEL_PAUSE_NS (200 * NSEC_PER_MSEC)
@@ -308,16 +310,61 @@ static void look(struct pool_disk *disk)
 	pool_disk_set_state(disk, POOL_DISK_MISSING, r);
 }
 
-uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
+/* Its file system may have been grown or, when that is allowed, shrunk. */
+static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 {
-	int met = atomic_exchange(&disk->health.met, 0);
+	uint64_t before = atomic_load(&disk->capacity);
+	uint64_t capacity = pool_space_capacity(disk->row.capacity_bytes, fs);
 
-	if (met)
-		meet_at_home(disk, met);
-	if (!pool_disk_is_gone(disk) && atomic_exchange(&disk->health.look, false))
-		look(disk);
-	if (!pool_disk_is_gone(disk))
-		judge(disk, now_ns);
+	if (capacity == before)
+		return;
+	log_info("pool", "a disk has another size",
+		 "pool=%s disk=%" PRIu64 " directory=\"%s\" before=%" PRIu64 " bytes=%" PRIu64,
+		 disk->pool->name, disk->id, disk->row.directory, before, capacity);
+	pool_space_set_capacity(disk, capacity);
+	if (capacity > before) {
+		REACHED("pool.disk-grew");
+		pool_wait_wake(disk->pool);
+		return;
+	}
+	REACHED("pool.disk-shrank");
+	disk->names_busy++;
+	pool_spare_make_room(disk);
+	disk->names_busy--;
+	pool_space_press(disk->pool);
+}
+
+/* What is there now may be the file system above, or another that was put there: the label tells.
+ */
+static void measure(struct pool_disk *disk)
+{
+	struct world_fs_stat fs;
+	int r = io_fs_stat(disk->row.directory, &fs);
+
+	if (r == 0 && fs.id != disk->file_system) {
+		r = pool_disk_check_label(disk, true);
+		if (r == 0)
+			disk->file_system = fs.id;
+	}
+	if (pool_disk_is_gone(disk))
+		return; /* meanwhile */
+	if (r == 0)
+		adapt(disk, &fs);
+	else if (r != -ESHUTDOWN)
+		look_at(disk);
+}
+
+static uint64_t tend_size(struct pool_disk *disk, uint64_t now_ns)
+{
+	if (now_ns >= disk->measured_ns + MEASURE_NS) {
+		disk->measured_ns = now_ns;
+		measure(disk);
+	}
+	return disk->measured_ns + MEASURE_NS;
+}
+
+static uint64_t tend_state(struct pool_disk *disk, uint64_t now_ns)
+{
 	switch (pool_disk_state_of(disk)) {
 	case POOL_DISK_MISSING:
 		return tend_missing(disk, now_ns);
@@ -331,4 +378,22 @@ uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
 	default:
 		return UINT64_MAX;
 	}
+}
+
+uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
+{
+	uint64_t next_ns = UINT64_MAX, again_ns;
+
+	int met = atomic_exchange(&disk->health.met, 0);
+
+	if (met)
+		meet_at_home(disk, met);
+	if (!pool_disk_is_gone(disk) && atomic_exchange(&disk->health.look, false))
+		look(disk);
+	if (!pool_disk_is_gone(disk))
+		judge(disk, now_ns);
+	if (!pool_disk_is_gone(disk) && !disk->leaving)
+		next_ns = tend_size(disk, now_ns);
+	again_ns = tend_state(disk, now_ns);
+	return MIN(next_ns, again_ns);
 }

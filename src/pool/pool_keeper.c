@@ -3,8 +3,9 @@
  * The keeper: one fiber of a pool that looks after its disks (pool_disk_health.c) and, while the
  * pool is idle, writes spare files ahead.
  *
- * It sleeps without a timer when there is nothing to do, so that an idle pool costs nothing. It is
- * woken by everything that may give it work; it then looks at the whole state anew.
+ * When there is nothing to do it only looks every ten seconds whether a disk has another size, so
+ * an idle pool costs next to nothing. It is woken by everything that may give it work; it then
+ * looks at the whole state anew.
  */
 #include "pool/pool_priv.h"
 

@@ -62,10 +62,11 @@ struct pool_disk {
 	struct pool_table files; /* copies that count as used, whether or not it can be reached */
 	struct list spares;      /* of struct pool_spare, oldest first */
 	unsigned spare_count;
-	bool spares_fail;    /* writing one ahead failed: not again */
-	unsigned orphans;    /* entries in state POOL_TABLE_ORPHAN */
-	unsigned names_busy; /* operations that change names below the directory */
-	uint64_t tried_ns;   /* the keeper last looked whether it can be used again */
+	bool spares_fail;     /* writing one ahead failed: not again */
+	unsigned orphans;     /* entries in state POOL_TABLE_ORPHAN */
+	unsigned names_busy;  /* operations that change names below the directory */
+	uint64_t measured_ns; /* the keeper last looked how large it is */
+	uint64_t tried_ns;    /* the keeper last looked whether it can be used again */
 	struct pool_disk *next_removed;
 };
 

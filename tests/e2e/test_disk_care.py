@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does with disks beside adding and removing them: finding one by hand. Needs root
-and loop devices."""
+"""What an operator does with disks beside adding and removing them: finding one by hand, growing
+its file system. Needs root and loop devices."""
 import os
 import sys
 
 import rig
 from file_system import MIB, FileSystem, skip_without_loop
-from rig import check
+from rig import check, run
 
 
 def with_systems(*kinds):
@@ -73,6 +73,54 @@ def a_disk_is_located(daemon, first, second):
     check("missing" in done.stderr, done.stderr)
 
 
+def capacity_of(daemon, number="1"):
+    return daemon.json("disk", "show", number)["capacity_bytes"]
+
+
+def wait_for_capacity(daemon, condition, what):
+    rig.wait_for(lambda: condition(capacity_of(daemon)), what, 40)
+
+
+def grow(system, size):
+    os.truncate(system.image, size)
+    run(["losetup", "-c", f"/dev/{system.device()}"])
+    if system.kind == "xfs":
+        run(["xfs_growfs", system.mount_point])
+    else:
+        done = run(["resize2fs", f"/dev/{system.device()}"], None)
+        if "Permission denied to resize" in done.stderr:
+            print("       (ext4 may not be resized here while it is mounted: CAP_SYS_RESOURCE)")
+            return False
+        check(done.returncode == 0, done.stderr)
+    return True
+
+
+def size_is_followed(daemon, system):
+    daemon.cli("pool", "create", "local", pool_on(system))
+    daemon.cli("container", "create", "default")
+    before = capacity_of(daemon)
+    limit = daemon.json("pool", "show", "local")["space"]["limit_bytes"]
+    if not grow(system, 2048 * MIB):
+        return
+    wait_for_capacity(daemon, lambda now: now > 1.9 * before, "the grown file system is seen")
+    check(daemon.json("pool", "show", "local")["space"]["limit_bytes"] > 1.8 * limit, "the limit")
+    rig.wait_for(lambda: any(event["reason"] == "disk-resized" for event in
+                             daemon.json("event", "list")), "the event")
+    check(f"{capacity_of(daemon) // MIB} MiB instead of {before // MIB}" in
+          daemon.cli("event", "list").stdout, daemon.cli("event", "list").stdout)
+    check(daemon.cli("health").stdout.count("\n") == 1, daemon.cli("health").stdout)
+
+
+@with_systems("xfs")
+def a_grown_xfs_is_seen(daemon, system):
+    size_is_followed(daemon, system)
+
+
+@with_systems("ext4")
+def a_grown_ext4_is_seen(daemon, system):
+    size_is_followed(daemon, system)
+
+
 def reads_of(system):
     with open(f"/sys/class/block/{system.device()}/stat", encoding="utf-8") as file:
         return int(file.read().split()[0])
@@ -80,4 +128,5 @@ def reads_of(system):
 
 if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
-    sys.exit(rig.main(a_disk_is_located))
+    rig.require("resize2fs", "xfs_growfs")
+    sys.exit(rig.main(a_disk_is_located, a_grown_xfs_is_seen, a_grown_ext4_is_seen))

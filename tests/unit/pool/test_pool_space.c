@@ -367,16 +367,86 @@ static void reports_a_full_file_system(void **state)
 	pool_rig_run(*state, full_run);
 }
 
+/* The file system is grown and shrunk under the pool. */
+static void size_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_space before, after;
+	struct pool_file *file, *other;
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	before = pool_rig_space(rig);
+	ASSERT(pool_admit(rig->pool, 1, before.limit) == 0);
+	ASSERT(pool_admit(rig->pool, 1, MIB) == -ENOSPC);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, 2 * POOL_RIG_DISK_BYTES);
+	fiber_sleep(11 * NSEC_PER_SEC);
+	after = pool_rig_space(rig);
+	ASSERT(after.capacity == ALIGN_DOWN(2 * POOL_RIG_DISK_BYTES / 100 * 95, MIB));
+	ASSERT(after.limit > before.limit && after.reserve > before.reserve);
+	ASSERT(pool_admit(rig->pool, 1, MIB) == 0);
+	pool_admit_return(rig->pool, 1, before.limit + MIB);
+	file = take(rig, 32 * MIB);
+	other = take(rig, 32 * MIB);
+	pool_file_discard(other);
+	ASSERT(pool_rig_space(rig).spare > 0);
+	/* To less than there is on it: nothing is lost, nothing new is put there. */
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, 24 * MIB);
+	fiber_sleep(11 * NSEC_PER_SEC);
+	after = pool_rig_space(rig);
+	ASSERT(after.capacity < 24 * MIB && after.used == 32 * MIB && after.spare == 0);
+	ASSERT(pool_admit(rig->pool, 1, 24 * MIB) == -ENOSPC);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &other) == -ENOSPC);
+	pool_check(rig->pool);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, POOL_RIG_DISK_BYTES);
+	fiber_sleep(11 * NSEC_PER_SEC);
+	ASSERT(pool_rig_space(rig).capacity == before.capacity);
+	other = take(rig, MIB);
+	pool_file_discard(other);
+	pool_file_discard(file);
+	pool_rig_close(rig);
+}
+
+static void follows_the_size_of_the_file_system(void **state)
+{
+	pool_rig_run(*state, size_run);
+}
+
+/* A capacity that was given holds. */
+static void given_size_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_space before, after;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	before = pool_rig_space(rig);
+	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, 2 * POOL_RIG_DISK_BYTES);
+	fiber_sleep(11 * NSEC_PER_SEC);
+	after = pool_rig_space(rig);
+	ASSERT(after.capacity == before.capacity && after.limit == before.limit);
+	pool_rig_close(rig);
+}
+
+static void keeps_the_size_that_was_given(void **state)
+{
+	pool_rig_run(*state, given_size_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pool_rig_setup, pool_rig_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(admits_up_to_the_limit),     TEST(keeps_the_reserve),
-		TEST(holds_size_limits),          TEST(uses_removed_files_again),
-		TEST(spare_files_make_room),      cmocka_unit_test(writes_spare_files_ahead),
-		TEST(wakes_those_who_wait),       TEST(reads_on_a_read_only_disk),
+		TEST(admits_up_to_the_limit),
+		TEST(keeps_the_reserve),
+		TEST(holds_size_limits),
+		TEST(uses_removed_files_again),
+		TEST(spare_files_make_room),
+		cmocka_unit_test(writes_spare_files_ahead),
+		TEST(wakes_those_who_wait),
+		TEST(reads_on_a_read_only_disk),
 		TEST(reports_a_full_file_system),
+		TEST(follows_the_size_of_the_file_system),
+		TEST(keeps_the_size_that_was_given),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
