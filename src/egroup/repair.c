@@ -23,8 +23,10 @@
 #include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
-#define CHUNK_BLOCKS 256u /* what is read back at a time; at least a scan's piece */
-#define FILES_A_TURN 512u /* looked at before others get a turn */
+#define CHUNK_BLOCKS 256u               /* what is read back at a time; at least a scan's piece */
+#define FILL_PASSES  2u                 /* where something could not be read */
+#define NOTICE_NS    (2 * NSEC_PER_SEC) /* until it is known that a disk has gone */
+#define FILES_A_TURN 512u               /* looked at before others get a turn */
 
 static unsigned bit_count(unsigned bits)
 {
@@ -188,7 +190,9 @@ struct filling {
 	struct egroup_file *file;
 	unsigned copy; /* the new one */
 	struct egroup_repair *repair;
-	char *back; /* what was written, read again */
+	char *back;       /* what was written, read again */
+	uint64_t damaged; /* blocks that no copy gave as they should be, */
+	uint64_t unread;  /* and of them those that could not be read */
 };
 
 /* Written, and read back: a disk that takes a write and gives something else is found out now. */
@@ -219,8 +223,10 @@ static void count_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct filling *filling = arg;
 
-	if (!finding->right_elsewhere)
-		filling->repair->damaged_blocks++;
+	if (finding->right_elsewhere)
+		return;
+	filling->damaged++;
+	filling->unread += finding->kind == EGROUP_FINDING_READ;
 }
 
 static int pause_filling(void *arg, uint64_t bytes)
@@ -231,22 +237,53 @@ static int pause_filling(void *arg, uint64_t bytes)
 	return repair->pause ? repair->pause(repair->arg, bytes) : 0;
 }
 
-static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair)
+static unsigned readable_copies(const struct egroup_file *file)
 {
-	_cleanup_free_ char *back = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	struct filling filling = {.file = file, .copy = copy, .repair = repair, .back = back};
+	const struct sorted_copies sorted = sort_copies(file);
+
+	return sorted.good | sorted.leaving;
+}
+
+/* What cannot be read because its disk has gone, or does not answer for a moment, is not damaged: a
+ * copy without it must not count. Only what cannot be read twice from disks that are there is given
+ * up. */
+static int fill(struct filling *filling)
+{
 	const struct egroup_scan scan = {
 		.content = fill_piece,
 		.finding = count_finding,
 		.pause = pause_filling,
-		.arg = &filling,
+		.arg = filling,
 	};
+	unsigned readable = readable_copies(filling->file);
+	int r = 0;
+
+	for (unsigned pass = 0; r == 0 && pass < FILL_PASSES; pass++) {
+		filling->damaged = filling->unread = 0;
+		r = egroup_scan(filling->file, EGROUP_ANY_COPY, &scan);
+		if (r < 0 || filling->unread == 0)
+			break;
+		REACHED("repair.unread");
+		fiber_sleep(NOTICE_NS);
+		if (readable & ~readable_copies(filling->file))
+			r = -EIO;
+	}
+	return r;
+}
+
+static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair)
+{
+	_cleanup_free_ char *back = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
+	struct filling filling = {.file = file, .copy = copy, .repair = repair, .back = back};
 	int r;
 
 	if (!back)
 		return -ENOMEM;
-	r = egroup_scan(file, EGROUP_ANY_COPY, &scan);
-	return r < 0 ? r : pool_io_sync_copy(egroup_file_handle(file), copy);
+	r = fill(&filling);
+	if (r < 0)
+		return r;
+	repair->damaged_blocks += filling.damaged;
+	return pool_io_sync_copy(egroup_file_handle(file), copy);
 }
 
 /* The file's copies but for those in `drop`, and the new ones. */

@@ -186,6 +186,42 @@ static void draining_waits_for_another_disk(void **state)
 	run(3, 2, one_is_drained_beside_a_read_only_one);
 }
 
+static bool take_source_away(void *arg, uint64_t copied_bytes)
+{
+	struct engine_rig *rig = arg;
+
+	if (copied_bytes > 0)
+		sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	return true;
+}
+
+/* What could not be read from the only disk that has it, as it is gone, is no copy. */
+static int the_source_goes_away(struct engine_rig *rig)
+{
+	struct vdisk_repair first = {.progress = take_source_away, .arg = rig}, then = {0};
+	struct vdisk_scrub scrub = {0};
+
+	begin(rig);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &first), -EIO);
+	assert_true(first.copied_bytes > 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);
+	fiber_sleep(120 * NSEC_PER_SEC); /* it is found again, and files are no more left alone */
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
+	assert_true(scrub.bytes > 2 * DISK_BYTES);
+	assert_int_equal(scrub.put_right + scrub.damaged, 0);
+	return end(rig);
+}
+
+static void a_copy_is_made_of_what_can_be_read(void **state)
+{
+	(void)state;
+	run(3, 2, the_source_goes_away);
+}
+
 /* Up, with repair; and down again. */
 static int the_factor_changes(struct engine_rig *rig)
 {
@@ -218,6 +254,7 @@ int main(void)
 		cmocka_unit_test(a_failed_disk_that_a_third_replaces),
 		cmocka_unit_test(a_disk_is_drained),
 		cmocka_unit_test(draining_waits_for_another_disk),
+		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(more_copies_and_fewer),
 	};
 
