@@ -36,6 +36,7 @@ enum catalog_table {
 	CATALOG_POLICY = 21,         /* (vDisk): what is set for it alone */
 	CATALOG_SCRUB = 22,          /* (pool) */
 	CATALOG_PLACE = 23,          /* (pool, disk): where it was found last */
+	CATALOG_RETIRE = 24,         /* (pool, disk): is removed when it is empty */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */

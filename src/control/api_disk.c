@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "control/node_place.h"
+#include "control/node_retire.h"
 #include "control/size.h"
 
 static json_t *health_to_json(const struct pool_disk_health *health)
@@ -34,7 +34,8 @@ static const char *state_of(const struct pool_disk_info *info)
 	return pool_disk_state_name(info->state);
 }
 
-static json_t *disk_to_json(const struct node_pool *pool, const struct pool_disk_info *info)
+static json_t *disk_to_json(struct node *node, struct node_pool *pool,
+			    const struct pool_disk_info *info)
 {
 	char uuid[2 * sizeof(info->uuid) + 1];
 	json_t *json;
@@ -49,6 +50,8 @@ static json_t *disk_to_json(const struct node_pool *pool, const struct pool_disk
 	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
 	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
+	json_object_set_new(json, "removed_when_empty",
+			    json_boolean(node_retire_is_meant(node, pool, info->id)));
 	json_object_set_new(json, "health", health_to_json(&info->health));
 	return json;
 }
@@ -60,7 +63,7 @@ static int show_disk(struct api_request *request, struct node_pool *pool, uint64
 
 	if (r < 0)
 		return api_fail_errno(request, r, "show a disk of pool", pool->name);
-	request->result = disk_to_json(pool, info);
+	request->result = disk_to_json(request->node, pool, info);
 	return 0;
 }
 
@@ -155,7 +158,8 @@ static int list_pool(struct api_request *request, struct node_pool *pool)
 		return 0; /* pool list tells */
 	r = node_disk_list(pool, &infos, &count);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		json_array_append_new(request->result, disk_to_json(pool, &infos[i]));
+		json_array_append_new(request->result,
+				      disk_to_json(request->node, pool, &infos[i]));
 	return r < 0 ? api_fail_errno(request, r, "list the disks of pool", pool->name) : 0;
 }
 
@@ -225,6 +229,16 @@ static int change(struct api_request *request, struct node_pool *pool, uint64_t 
 	return show_disk(request, pool, id);
 }
 
+/* It does not leave after all, so it is not to be removed either. */
+static int keep(struct api_request *request, struct node_pool *pool, uint64_t id,
+		enum node_disk_change what)
+{
+	int r = node_retire_set(request->node, pool, id, false);
+
+	return r < 0 ? api_fail_errno(request, r, "keep disk", params_text(request->params, "disk"))
+		     : change(request, pool, id, what);
+}
+
 static int drain(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
 	bool stop = params_bool(request->params, "stop");
@@ -234,7 +248,8 @@ static int drain(struct api_request *request, struct node_pool *pool, uint64_t i
 				"add a disk first: sarsen disk add",
 				"there is no other disk in pool '%s' to move its data to",
 				pool->name);
-	return change(request, pool, id, stop ? NODE_DISK_KEEP : NODE_DISK_DRAIN);
+	return stop ? keep(request, pool, id, NODE_DISK_KEEP)
+		    : change(request, pool, id, NODE_DISK_DRAIN);
 }
 
 int api_disk_drain(struct api_request *request)
@@ -260,7 +275,7 @@ int api_disk_fail(struct api_request *request)
 
 static int restore(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
-	return change(request, pool, id, NODE_DISK_RESTORE);
+	return keep(request, pool, id, NODE_DISK_RESTORE);
 }
 
 int api_disk_restore(struct api_request *request)
@@ -286,7 +301,7 @@ static int remove_disk(struct api_request *request, struct node_pool *pool, uint
 				"disk '%s' is the last one of pool '%s'", text, pool->name);
 	if (r < 0)
 		return api_fail_errno(request, r, "remove disk", text);
-	node_place_forget(request->node, pool->id, id);
+	node_retire_forget(request->node, pool, id);
 	request->result = json_object();
 	return 0;
 }
@@ -296,7 +311,8 @@ int api_disk_remove(struct api_request *request)
 	return with_disk(request, remove_disk);
 }
 
-/* The old one is emptied as long as it can be read; else it is given up. */
+/* The old one is emptied as long as it can be read; else it is given up. It is removed when it is
+ * empty (node_retire.c). */
 static int replace(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
 	enum pool_disk_state state = pool_disk_state(pool->pool, id);
@@ -307,6 +323,8 @@ static int replace(struct api_request *request, struct node_pool *pool, uint64_t
 		return r;
 	r = node_disk_change(pool, id,
 			     state >= POOL_DISK_MISSING ? NODE_DISK_FAIL : NODE_DISK_DRAIN);
+	if (r == 0)
+		r = node_retire_set(request->node, pool, id, !params_bool(request->params, "keep"));
 	if (r < 0)
 		return api_fail_errno(request, r, "replace disk",
 				      params_text(request->params, "disk"));

@@ -68,6 +68,9 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_DISK_RESIZED] = {"disk-resized", EVENT_INFO,
 				"The file system of a disk was grown or shrunk; what the pool can "
 				"hold has followed."},
+	[EVENT_DISK_REMOVED] = {"disk-removed", EVENT_INFO,
+				"A disk that was replaced held nothing any more and was removed by "
+				"itself: it can be pulled."},
 	[EVENT_VDISK_RECOVERED] = {"vdisk-recovered", EVENT_INFO,
 				   "Opened after a run without a clean stop; its log was "
 				   "replayed."},

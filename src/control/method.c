@@ -127,6 +127,7 @@ static const struct method_column disk_fields[] = {
 	{"directory", "directory", COLUMN_TEXT},
 	{"tier", "tier", COLUMN_TEXT},
 	{"state", "state", COLUMN_TEXT},
+	{"removed_when_empty", "removed-when-empty", COLUMN_BOOL},
 	{"capacity_bytes", "capacity", COLUMN_SIZE},
 	{"used_bytes", "used", COLUMN_SIZE},
 	{"reserve_bytes", "reserve", COLUMN_SIZE},
@@ -481,8 +482,10 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_DISK_REPLACE] =
 		METHOD("disk", "replace", ROLE_ADMINISTRATOR,
 		       "add a disk and move what is on another one to it and to the rest",
-		       PARAMS(THE_DISK, NEW_DIRECTORY, NEW_DISK), disk_columns, METHOD_PRINT_ROWS,
-		       .changes = true),
+		       PARAMS(THE_DISK, NEW_DIRECTORY, NEW_DISK,
+			      PARAM("keep", PARAM_BOOL, 0,
+				    "do not remove the other one when it is empty")),
+		       disk_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_DISK_REMOVE] =
 		METHOD("disk", "remove", ROLE_ADMINISTRATOR,
 		       "forget a disk that holds nothing any more", PARAMS(THE_DISK), NO_COLUMNS,

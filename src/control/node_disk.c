@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/node_retire.h"
 
 int node_disk_find(struct node *node, const char *text, struct node_pool **ret_pool,
 		   uint64_t *ret_id)
@@ -110,6 +111,22 @@ static bool watch_disk(struct node *node, struct node_pool *pool, const struct p
 	return true;
 }
 
+/* Of disks that were removed nothing is kept. */
+static void forget_removed(struct node_pool *pool, const struct pool_disk_info *infos, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < pool->disks_seen_count; i++) {
+		size_t at = 0;
+
+		while (at < count && infos[at].id != pool->disks_seen[i].id)
+			at++;
+		if (at < count)
+			pool->disks_seen[kept++] = pool->disks_seen[i];
+	}
+	pool->disks_seen_count = kept;
+}
+
 void node_disk_watch(struct node *node, struct node_pool *pool)
 {
 	_cleanup_free_ struct pool_disk_info *infos = NULL;
@@ -118,8 +135,11 @@ void node_disk_watch(struct node *node, struct node_pool *pool)
 
 	if (node_disk_list(pool, &infos, &count) < 0)
 		return; /* the next turn looks again */
-	for (size_t i = 0; i < count; i++)
+	forget_removed(pool, infos, count);
+	for (size_t i = 0; i < count; i++) {
 		changed |= watch_disk(node, pool, &infos[i]);
+		node_retire_watch(node, pool, &infos[i]);
+	}
 	if (changed)
 		node_repair_look(node);
 }

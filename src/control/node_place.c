@@ -159,18 +159,28 @@ static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
 
 void node_place_forget(struct node *node, uint64_t pool_id, uint64_t disk_id)
 {
-	struct catalog_change change = {.kind = CATALOG_DELETE, .key = row_key(pool_id, disk_id)};
-	int r;
+	const struct catalog_change change = {.kind = CATALOG_DELETE,
+					      .key = row_key(pool_id, disk_id)};
+	int r = catalog_commit(node->catalog, &change, 1);
 
-	if (disk_id == 0) {
-		change = (struct catalog_change){.kind = CATALOG_DELETE_PREFIX,
-						 .key = catalog_key(CATALOG_PLACE)};
-		catalog_key_add(&change.key, pool_id);
-	}
-	r = catalog_commit(node->catalog, &change, 1);
 	if (r < 0) /* a row that nobody asks for any more: numbers of disks do not come again */
 		log_warning("node", "where a disk was could not be forgotten",
 			    "pool=%" PRIu64 " disk=%" PRIu64 " error=%d", pool_id, disk_id, r);
+}
+
+void node_place_forget_pool(struct node *node, uint64_t pool_id)
+{
+	struct catalog_change changes[] = {
+		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_PLACE)},
+		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_RETIRE)}};
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(changes); i++)
+		catalog_key_add(&changes[i].key, pool_id);
+	r = catalog_commit(node->catalog, changes, ARRAY_SIZE(changes));
+	if (r < 0) /* as above */
+		log_warning("node", "rows of a deleted pool are left", "pool=%" PRIu64 " error=%d",
+			    pool_id, r);
 }
 
 int node_place_get(struct node *node, uint64_t pool_id, const struct pool_disk_info *info,

@@ -17,8 +17,10 @@ struct node_place {
 /* Not under the node's lock: a directory that hangs would keep everybody waiting. */
 int node_place_get(struct node *node, uint64_t pool_id, const struct pool_disk_info *info,
 		   struct node_place *ret_place);
-/* The disk is the pool's no more; of 0: none is. */
+/* The disk is the pool's no more. */
 void node_place_forget(struct node *node, uint64_t pool_id, uint64_t disk_id);
+/* What the node wrote about the disks of a pool that was deleted. */
+void node_place_forget_pool(struct node *node, uint64_t pool_id);
 /* As place_ops; -ENOENT as well when this host has none of that. `led` is set first if `set`. */
 int node_place_led(struct node *node, const json_t *device, bool set, enum place_led *led);
 void node_place_start_service(struct node *node);

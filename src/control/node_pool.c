@@ -150,7 +150,7 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	if (r)
 		return r;
 	remove_entry(pool);
-	node_place_forget(node, id, 0);
+	node_place_forget_pool(node, id);
 	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	return 0;
 }

@@ -55,6 +55,10 @@ struct node_pool {
 	uint64_t first_live, first_ns;
 	struct node_disk_seen disks_seen[POOL_DISKS_MAX];
 	size_t disks_seen_count;
+	/* node_retire.c */
+	uint64_t retiring[POOL_DISKS_MAX];
+	size_t retiring_count;
+	bool retiring_known; /* read from the catalog */
 	/* node_repair.c */
 	bool repairing; /* a job runs */
 	uint64_t repair_again_ns;

@@ -127,9 +127,35 @@ def a_disk_becomes_read_only_and_is_replaced(daemon, systems, load, before):
                "--capacity", "700M")
     wait_healthy(daemon)
     check(disks(daemon)["mnt3"]["files"] > 0, "nothing is on the new disk")
-    daemon.cli("disk", "remove", old, "--yes")
+    rig.wait_for(lambda: "mnt2" not in disks(daemon), "the old disk is removed by itself")
+    check("disk-removed" in reasons(daemon), f"{reasons(daemon)}")
     under_load(daemon, load, before)
     rig.wait_for(lambda: {"disk-trouble", "pool-healthy"} <= reasons(daemon), "both events")
+
+
+@with_disks
+def a_disk_is_replaced_and_leaves(daemon, systems, load, before):
+    """The daemon is killed meanwhile; the old one is removed, and the next is kept as asked."""
+    systems.append(FileSystem(daemon.directory, 1024 * MIB, "3", "ext4"))
+    old = disks(daemon)["mnt0"]["directory"]
+    daemon.cli("disk", "replace", old, os.path.join(systems[3].mount_point, "pool"),
+               "--capacity", "700M")
+    load.begin("load", url(daemon))
+    time.sleep(0.3)
+    daemon.kill()
+    load.end("lost")
+    daemon.start()
+    load.run("check", url(daemon))
+    rig.wait_for(lambda: "mnt0" not in disks(daemon), "the old disk is removed by itself", 120)
+    systems.append(FileSystem(daemon.directory, 1024 * MIB, "4", "ext4"))
+    kept = disks(daemon)["mnt1"]["directory"]
+    daemon.cli("disk", "replace", kept, os.path.join(systems[4].mount_point, "pool"),
+               "--capacity", "700M", "--keep")
+    rig.wait_for(lambda: disks(daemon)["mnt1"]["state"] == "drained", "it is empty", 120)
+    wait_healthy(daemon)
+    time.sleep(3)
+    check(disks(daemon)["mnt1"]["state"] == "drained", "it was not kept")
+    daemon.cli("disk", "remove", kept, "--yes")
 
 
 @with_disks
@@ -184,5 +210,6 @@ def refusals(daemon):
 if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
     sys.exit(rig.main(refusals, a_disk_is_drained_and_removed,
-                      a_disk_becomes_read_only_and_is_replaced, a_disk_vanishes_and_comes_back,
+                      a_disk_becomes_read_only_and_is_replaced,
+                      a_disk_is_replaced_and_leaves, a_disk_vanishes_and_comes_back,
                       others_fill_a_disk))

@@ -191,6 +191,51 @@ static void blinks(void **state)
 	node_rig_done(&rig);
 }
 
+static bool is_listed(uint64_t id, bool *ret_leaves)
+{
+	json_t *list = call("disk.list", "{}"), *disk;
+	bool found = false;
+	size_t i;
+
+	json_array_foreach(list, i, disk)
+	{
+		if (json_integer_value(json_object_get(disk, "id")) != (json_int_t)id)
+			continue;
+		found = true;
+		*ret_leaves = json_is_true(json_object_get(disk, "removed_when_empty"));
+	}
+	json_decref(list);
+	return found;
+}
+
+/* One that is replaced goes by itself when it is empty, one that is to be kept does not. */
+static void replaced_disks_leave(void **state)
+{
+	bool leaves;
+
+	begin(6, &ops);
+	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
+			"{\"disk\": \"2\", \"directory\": \"/disk1/new\", \"keep\": true}");
+	sim_rig_run(&rig.sim, 0, pause_in_fiber, NULL);
+	assert_true(is_listed(2, &leaves) && !leaves);
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\", \"stop\": true}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
+			"{\"disk\": \"2\", \"directory\": \"/disk1/newer\"}");
+	node_rig_crash(&rig, SIM_CRASH_PROCESS);
+	assert_int_equal(node_rig_start(&rig), 0);
+	sim_rig_run(&rig.sim, 0, pause_in_fiber, NULL);
+	assert_false(is_listed(2, &leaves));
+	assert_true(is_listed(3, &leaves) && !leaves);
+	/* One that was given up, and is taken back after all. */
+	node_rig_expect(&rig, ERROR_NONE, "disk.fail", "{\"disk\": \"3\"}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
+			"{\"disk\": \"3\", \"directory\": \"/disk1/newest\"}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.restore", "{\"disk\": \"3\"}");
+	sim_rig_run(&rig.sim, 0, pause_in_fiber, NULL);
+	assert_true(is_listed(3, &leaves) && !leaves);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +244,7 @@ int main(void)
 		cmocka_unit_test(looks_by_itself),
 		cmocka_unit_test(says_when_nothing_is_known),
 		cmocka_unit_test(blinks),
+		cmocka_unit_test(replaced_disks_leave),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
