@@ -226,7 +226,11 @@ static void replaced_disks_leave(void **state)
 	sim_rig_run(&rig.sim, 0, pause_in_fiber, NULL);
 	assert_false(is_listed(2, &leaves));
 	assert_true(is_listed(3, &leaves) && !leaves);
-	/* One that was given up, and is taken back after all. */
+	/* One that holds something, was given up, and is taken back after all. */
+	node_rig_expect(&rig, ERROR_NONE, "container.set",
+			"{\"name\": \"c\", \"set\": {\"replication_factor\": 3}}");
+	node_rig_expect(&rig, ERROR_NONE, "vdisk.create",
+			"{\"name\": \"c/d\", \"size\": \"64M\"}");
 	node_rig_expect(&rig, ERROR_NONE, "disk.fail", "{\"disk\": \"3\"}");
 	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
 			"{\"disk\": \"3\", \"directory\": \"/disk1/newest\"}");
