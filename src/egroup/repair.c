@@ -3,7 +3,7 @@
  * Repair of one file at a time. Steps, and what a crash after each leaves:
  *  1. a file of the same id is made on another disk: no row names that copy; swept when its disk is
  *     opened;
- *  2. it is filled and synced: the same;
+ *  2. it is filled, several pieces at a time, synced, and read back: the same;
  *  3. one commit names it in the file's row, and not the copies that go: these are swept;
  *  4. the copies that go are removed.
  * Invariant: the row never names a copy that lacks something without calling it stale, and never
@@ -18,12 +18,12 @@
 
 #include "base/log.h"
 #include "base/reached.h"
+#include "codec/crc32c.h"
 #include "egroup/scan.h"
 #include "egroup/store_priv.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
-#define CHUNK_BLOCKS 256u               /* what is read back at a time; at least a scan's piece */
 #define FILL_PASSES  2u                 /* where something could not be read */
 #define NOTICE_NS    (2 * NSEC_PER_SEC) /* until it is known that a disk has gone */
 #define FILES_A_TURN 512u               /* looked at before others get a turn */
@@ -186,36 +186,60 @@ bool egroup_repair_waits_for_seal(struct egroup_store *store)
 	return false;
 }
 
+struct filling;
+
+struct piece_write { /* one for each piece that can be under way */
+	struct filling *filling;
+	struct ahead_piece *piece;
+	struct iovec iov;
+	struct pool_write write;
+};
+
 struct filling {
 	struct egroup_file *file;
 	unsigned copy; /* the new one */
 	struct egroup_repair *repair;
-	char *back;       /* what was written, read again */
 	uint64_t damaged; /* blocks that no copy gave as they should be, */
 	uint64_t unread;  /* and of them those that could not be read */
+	int error;        /* the first of a write */
+	uint32_t *crcs;   /* of each block that was written */
+	uint32_t blocks;
+	struct piece_write writes[AHEAD_PIECES + 1];
 };
 
-/* Written, and read back: a disk that takes a write and gives something else is found out now. */
-static int fill_piece(void *arg, uint32_t first, const char *buffer, uint32_t blocks)
+static void piece_written(struct pool_write *write, int result)
+{
+	struct piece_write *piece_write = CONTAINER_OF(write, struct piece_write, write);
+	struct filling *filling = piece_write->filling;
+
+	if (result < 0 && filling->error == 0)
+		filling->error = result;
+	if (result == 0) {
+		filling->file->store->written_bytes += piece_write->iov.iov_len;
+		filling->repair->copied_bytes += piece_write->iov.iov_len;
+	}
+	ahead_put(piece_write->piece);
+}
+
+static int fill_piece(void *arg, struct ahead_piece *piece)
 {
 	struct filling *filling = arg;
-	struct pool_file *file = egroup_file_handle(filling->file);
+	struct piece_write *write = &filling->writes[piece->index];
 
-	for (uint32_t done = 0; done < blocks; done += CHUNK_BLOCKS) {
-		size_t bytes = (size_t)MIN(CHUNK_BLOCKS, blocks - done) * BLOCK_BYTES;
-		const char *from = buffer + (size_t)done * BLOCK_BYTES;
-		uint64_t at = ((uint64_t)first + done) << BLOCK_SHIFT;
-		int r = pool_io_write_copy(file, filling->copy, from, bytes, at);
-
-		if (r == 0)
-			r = pool_io_read_copy(file, filling->copy, filling->back, bytes, at);
-		if (r == 0 && memcmp(filling->back, from, bytes) != 0)
-			r = -EIO;
-		if (r < 0)
-			return r;
-		filling->file->store->written_bytes += bytes;
-		filling->repair->copied_bytes += bytes;
+	ASSERT((uint64_t)piece->first + piece->blocks <= filling->blocks);
+	if (filling->error) {
+		ahead_put(piece);
+		return filling->error;
 	}
+	for (uint32_t i = 0; i < piece->blocks; i++)
+		filling->crcs[piece->first + i] =
+			crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+	write->filling = filling;
+	write->piece = piece;
+	write->iov = (struct iovec){piece->buffer, (size_t)piece->blocks * BLOCK_BYTES};
+	write->write.done = piece_written;
+	pool_file_write_copy(egroup_file_handle(filling->file), filling->copy, &write->iov,
+			     (uint64_t)piece->first << BLOCK_SHIFT, &write->write);
 	return 0;
 }
 
@@ -237,6 +261,15 @@ static int pause_filling(void *arg, uint64_t bytes)
 	return repair->pause ? repair->pause(repair->arg, bytes) : 0;
 }
 
+static void set_pace(void *arg, struct egroup_pace *pace)
+{
+	struct filling *filling = arg;
+	struct egroup_repair *repair = filling->repair;
+
+	if (repair->pace)
+		repair->pace(repair->arg, pace);
+}
+
 static unsigned readable_copies(const struct egroup_file *file)
 {
 	const struct sorted_copies sorted = sort_copies(file);
@@ -250,9 +283,11 @@ static unsigned readable_copies(const struct egroup_file *file)
 static int fill(struct filling *filling)
 {
 	const struct egroup_scan scan = {
+		.ahead = filling->repair->ahead,
 		.content = fill_piece,
 		.finding = count_finding,
 		.pause = pause_filling,
+		.pace = set_pace,
 		.arg = filling,
 	};
 	unsigned readable = readable_copies(filling->file);
@@ -261,6 +296,8 @@ static int fill(struct filling *filling)
 	for (unsigned pass = 0; r == 0 && pass < FILL_PASSES; pass++) {
 		filling->damaged = filling->unread = 0;
 		r = egroup_scan(filling->file, EGROUP_ANY_COPY, &scan);
+		if (r == 0)
+			r = filling->error;
 		if (r < 0 || filling->unread == 0)
 			break;
 		REACHED("repair.unread");
@@ -271,19 +308,65 @@ static int fill(struct filling *filling)
 	return r;
 }
 
+static int check_piece(const struct filling *filling, const struct ahead_piece *piece)
+{
+	int r = piece->result;
+
+	for (uint32_t i = 0; r == 0 && i < piece->blocks; i++)
+		if (crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) !=
+		    filling->crcs[piece->first + i])
+			r = -EIO;
+	return r;
+}
+
+/* A disk that takes a write and gives something else is found out now, not when it is all there is.
+ */
+static int read_back(struct filling *filling)
+{
+	struct ahead *ahead = filling->repair->ahead;
+	const struct ahead_options options = {
+		.file = filling->file,
+		.copy = filling->copy,
+		.end = filling->blocks,
+		.pace = set_pace,
+		.arg = filling,
+	};
+	struct ahead_piece *piece;
+	int r = 0;
+
+	ahead_begin(ahead, &options);
+	while (r == 0 && (piece = ahead_next(ahead))) {
+		uint64_t bytes = (uint64_t)piece->blocks * BLOCK_BYTES;
+
+		r = check_piece(filling, piece);
+		ahead_put(piece);
+		if (r == 0)
+			r = pause_filling(filling, bytes);
+	}
+	ahead_settle(ahead);
+	return r;
+}
+
 static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair)
 {
-	_cleanup_free_ char *back = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	struct filling filling = {.file = file, .copy = copy, .repair = repair, .back = back};
+	_cleanup_free_ struct filling *filling = calloc(1, sizeof(*filling));
+	uint32_t blocks = (uint32_t)(egroup_scan_bytes(file) >> BLOCK_SHIFT);
+	_cleanup_free_ uint32_t *crcs = calloc(MAX(blocks, 1u), sizeof(*crcs));
 	int r;
 
-	if (!back)
+	if (!filling || !crcs)
 		return -ENOMEM;
-	r = fill(&filling);
+	filling->file = file;
+	filling->copy = copy;
+	filling->repair = repair;
+	filling->crcs = crcs;
+	filling->blocks = blocks;
+	r = fill(filling);
 	if (r < 0)
 		return r;
-	repair->damaged_blocks += filling.damaged;
-	return pool_io_sync_copy(egroup_file_handle(file), copy);
+	repair->damaged_blocks += filling->damaged;
+	r = pool_io_sync_copy(egroup_file_handle(file), copy);
+	return r < 0 ? r : read_back(filling);
 }
 
 /* The file's copies but for those in `drop`, and the new ones. */

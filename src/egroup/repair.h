@@ -5,6 +5,7 @@
  * draining, or fewer than the vDisk's factor. Home: the vDisk's reactor; in fibers where they
  * suspend.
  */
+#include "egroup/ahead.h"
 #include "egroup/cursor.h"
 
 struct egroup_need {   /* what a file lacks, as things are now */
@@ -28,8 +29,12 @@ struct egroup_redundancy { /* bytes of files, each counted once */
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
 
 struct egroup_repair {
-	/* Told of every piece that was copied; an error stops the repair. */
+	struct ahead *ahead;
+	/* Told of every piece that was copied, and again when it was read back; an error stops the
+	 * repair. May be NULL. */
 	int (*pause)(void *arg, uint64_t bytes);
+	/* As in struct ahead_options; may be NULL. */
+	void (*pace)(void *arg, struct egroup_pace *pace);
 	void *arg;
 	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out, added to */
 };
@@ -37,8 +42,9 @@ struct egroup_repair {
  * NULL: none is left of this pass. Files that a repair failed on are left alone for a while. Fiber:
  * others get a turn when there are many files that need nothing. */
 struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent);
-/* One file: new copies are filled from whichever copy is right, block by block, read back, synced,
- * and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy. */
+/* One file: new copies are filled from whichever copy is right, block by block, synced, read
+ * back, and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy.
+ */
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair);
 /* Whether some file that its writer still appends to lacks copies: it must be sealed first. */
 bool egroup_repair_waits_for_seal(struct egroup_store *store);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See scan.h. A piece of CHUNK_BLOCKS is read at a time from one copy; a block that is not as its
- * checksum says is asked of the other copies, which also puts the bad copy right.
+ * See scan.h. Pieces are read ahead from one copy (ahead.h); a block that is not as its checksum
+ * says is asked of the other copies, which also puts the bad copy right.
  *
  * A damaged header hides how long its record is and what its blocks should be. The scan then goes
  * on block by block until it finds another header; what lies between is handed on as the copy has
@@ -21,14 +21,13 @@
 #include "egroup/store_priv.h"
 #include "pool/pool_io.h"
 
-#define CHUNK_BLOCKS 256u /* 1 MiB */
-
 struct scan {
 	const struct egroup_scan *hooks;
 	struct egroup_file *file;
 	unsigned copy;
-	char *buffer; /* CHUNK_BLOCKS */
-	uint64_t unreadable[CHUNK_BLOCKS / 64]; /* blocks of it that are not what the copy has */
+	struct ahead *ahead;
+	char *buffer;                           /* of the piece that is looked at */
+	uint64_t unreadable[AHEAD_BLOCKS / 64]; /* blocks of it that are not what the copy has */
 	/* The record that the scan is in, of a plain file. */
 	struct egroup *group;
 	uint32_t header_slot, record_end;
@@ -62,20 +61,33 @@ static bool ends_scan(int r)
 	return r == -ESHUTDOWN || r == -ENOMEM || r == -ECANCELED;
 }
 
-/* Fills the buffer from the scan's copy; where that cannot be read in one piece, block by block.
- */
-static int fill(struct scan *scan, uint64_t first, uint32_t blocks)
+static void begin_reading(struct scan *scan, uint32_t first, uint32_t end)
+{
+	const struct ahead_options options = {
+		.file = scan->file,
+		.copy = scan->copy,
+		.first = first,
+		.end = end,
+		.pace = scan->hooks->pace,
+		.arg = scan->hooks->arg,
+	};
+
+	ahead_begin(scan->ahead, &options);
+}
+
+/* What could not be read in one piece is read block by block. */
+static int open_piece(struct scan *scan, const struct ahead_piece *piece)
 {
 	struct pool_file *file = egroup_file_handle(scan->file);
-	int r = pool_io_read_copy(file, scan->copy, scan->buffer, (size_t)blocks * BLOCK_BYTES,
-				  first << BLOCK_SHIFT);
+	int r = piece->result;
 
-	scan->file->store->read_bytes += (uint64_t)blocks * BLOCK_BYTES;
+	scan->buffer = piece->buffer;
+	scan->file->store->read_bytes += (uint64_t)piece->blocks * BLOCK_BYTES;
 	memset(scan->unreadable, 0, sizeof(scan->unreadable));
-	for (uint32_t i = 0; r < 0 && !ends_scan(r) && i < blocks; i++) {
+	for (uint32_t i = 0; r < 0 && !ends_scan(r) && i < piece->blocks; i++) {
 		char *block = scan->buffer + (size_t)i * BLOCK_BYTES;
 		int one = pool_io_read_copy(file, scan->copy, block, BLOCK_BYTES,
-					    (first + i) << BLOCK_SHIFT);
+					    ((uint64_t)piece->first + i) << BLOCK_SHIFT);
 
 		if (ends_scan(one))
 			return one;
@@ -115,14 +127,18 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 	return 0;
 }
 
-static int hand_on(struct scan *scan, uint64_t first, uint32_t blocks)
+/* `r`: of looking at it. */
+static int hand_on(struct scan *scan, struct ahead_piece *piece, int r)
 {
 	const struct egroup_scan *hooks = scan->hooks;
-	int r = hooks->content ? hooks->content(hooks->arg, (uint32_t)first, scan->buffer, blocks)
-			       : 0;
+	uint64_t bytes = (uint64_t)piece->blocks * BLOCK_BYTES;
 
+	if (r == 0 && hooks->content)
+		r = hooks->content(hooks->arg, piece);
+	else
+		ahead_put(piece);
 	if (r == 0 && hooks->pause)
-		r = hooks->pause(hooks->arg, (uint64_t)blocks * BLOCK_BYTES);
+		r = hooks->pause(hooks->arg, bytes);
 	return r;
 }
 
@@ -183,21 +199,18 @@ static int look_at_plain(struct scan *scan, uint32_t first, uint32_t blocks)
 /* One group, as it was written; slot n lies at block n. */
 static int scan_plain(struct scan *scan)
 {
-	uint32_t end;
+	struct ahead_piece *piece;
 	int r = 0;
 
 	if (list_is_empty(&scan->file->groups))
 		return 0;
 	scan->group = LIST_ENTRY(list_front(&scan->file->groups), struct egroup, link);
-	end = scan->group->slots;
-	for (uint32_t first = 0; r == 0 && first < end; first += CHUNK_BLOCKS) {
-		uint32_t blocks = MIN(CHUNK_BLOCKS, end - first);
-
-		r = fill(scan, first, blocks);
+	begin_reading(scan, 0, scan->group->slots);
+	while (r == 0 && (piece = ahead_next(scan->ahead))) {
+		r = open_piece(scan, piece);
 		if (r == 0)
-			r = look_at_plain(scan, first, blocks);
-		if (r == 0)
-			r = hand_on(scan, first, blocks);
+			r = look_at_plain(scan, piece->first, piece->blocks);
+		r = hand_on(scan, piece, r);
 	}
 	return r;
 }
@@ -251,17 +264,24 @@ static int look_at_compacted(struct scan *scan, const struct index_view *view, u
 	return r;
 }
 
-static int hand_on_index(struct scan *scan, const char *memory)
+static int hand_on_index(struct scan *scan, char *memory)
 {
 	const struct egroup_scan *hooks = scan->hooks;
+	int r;
 
-	return hooks->content ? hooks->content(hooks->arg, 0, memory, scan->file->index_blocks) : 0;
+	if (!hooks->content)
+		return 0;
+	r = hooks->content(hooks->arg,
+			   ahead_lend(scan->ahead, memory, 0, scan->file->index_blocks));
+	ahead_settle(scan->ahead);
+	return r;
 }
 
 static int scan_compacted(struct scan *scan)
 {
 	uint32_t index = scan->file->index_blocks;
 	_cleanup_free_ char *memory = aligned_alloc(BLOCK_BYTES, (size_t)index * BLOCK_BYTES);
+	struct ahead_piece *piece;
 	struct index_view view;
 	int r;
 
@@ -270,15 +290,15 @@ static int scan_compacted(struct scan *scan)
 	r = read_index(scan, memory, &view);
 	if (r == 0)
 		r = hand_on_index(scan, memory);
-	for (uint32_t done = 0; r == 0 && done < view.total_slots; done += CHUNK_BLOCKS) {
-		uint32_t blocks = MIN(CHUNK_BLOCKS, view.total_slots - done);
-		uint64_t place = (uint64_t)index + done;
-
-		r = fill(scan, place, blocks);
+	if (r < 0)
+		return r;
+	begin_reading(scan, index, index + view.total_slots);
+	while (r == 0 && (piece = ahead_next(scan->ahead))) {
+		r = open_piece(scan, piece);
 		if (r == 0)
-			r = look_at_compacted(scan, &view, place, done, blocks);
-		if (r == 0)
-			r = hand_on(scan, place, blocks);
+			r = look_at_compacted(scan, &view, piece->first, piece->first - index,
+					      piece->blocks);
+		r = hand_on(scan, piece, r);
 	}
 	return r;
 }
@@ -305,12 +325,10 @@ int egroup_scan(struct egroup_file *file, unsigned copy, const struct egroup_sca
 		return -ENOMEM;
 	scan->hooks = hooks;
 	scan->file = file;
+	scan->ahead = hooks->ahead;
 	scan->copy =
 		copy < file->copies.count ? copy : pool_file_best_copy(egroup_file_handle(file));
-	scan->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	if (!scan->buffer)
-		return -ENOMEM;
 	r = file->compacted ? scan_compacted(scan) : scan_plain(scan);
-	free(scan->buffer);
+	ahead_settle(scan->ahead);
 	return r;
 }

@@ -6,7 +6,7 @@
  * payload, or the file's index. What repair copies and what scrub looks at. Home: the vDisk's
  * reactor; in fibers.
  */
-#include "egroup/store.h"
+#include "egroup/ahead.h"
 
 enum egroup_finding_kind {
 	EGROUP_FINDING_BLOCK,  /* a block does not match its checksum */
@@ -25,13 +25,17 @@ struct egroup_finding {
 };
 
 struct egroup_scan {
-	/* What is stored, in order, as it should be: `blocks` from block `first` of the file on.
-	 * May be NULL. An error ends the scan. */
-	int (*content)(void *arg, uint32_t first, const char *buffer, uint32_t blocks);
+	struct ahead *ahead; /* to be read with; all its pieces are back before and after */
+	/* What is stored, in order, as it should be. The piece is given away: whoever gets it puts
+	 * it back (ahead_put()) when its memory is not used any more, in any case; the scan does
+	 * not end before. May be NULL. An error ends the scan. */
+	int (*content)(void *arg, struct ahead_piece *piece);
 	/* May be NULL. */
 	void (*finding)(void *arg, const struct egroup_finding *finding);
 	/* After each piece that was read; an error ends the scan. May be NULL. */
 	int (*pause)(void *arg, uint64_t bytes);
+	/* As in struct ahead_options. */
+	void (*pace)(void *arg, struct egroup_pace *pace);
 	void *arg;
 };
 

@@ -97,7 +97,18 @@ _Static_assert(ARRAY_SIZE(write_done) == POOL_COPIES_MAX, "one for each copy");
 
 static void write_to_nothing(struct reactor_work *work)
 {
-	write_finish(CONTAINER_OF(work, struct pool_write, nowhere), -EIO); /* or what it was */
+	struct pool_write *write = CONTAINER_OF(work, struct pool_write, nowhere);
+
+	write->done(write, write->result);
+}
+
+static void refuse_write(struct pool_write *write, int error)
+{
+	if (write->result == 0)
+		write->result = error;
+	list_node_init(&write->nowhere.link);
+	write->nowhere.run = write_to_nothing;
+	reactor_defer(reactor_current(), &write->nowhere);
 }
 
 /* Why it makes no sense to write there, or 0. */
@@ -147,12 +158,35 @@ void pool_file_write(struct pool_file *file, const struct iovec *iov, int iov_co
 		ops->file_write(reactor_port(reactor), copy->file, iov, iov_count, offset,
 				&write->ops[i]);
 	}
-	if (targets)
+	if (!targets)
+		refuse_write(write, -EIO);
+}
+
+static struct pool_file_copy *copy_at(const struct pool_file *file, unsigned copy)
+{
+	if (copy >= file->copy_count || !file->copies[copy]->file || file->copies[copy]->stale)
+		return NULL;
+	return file->copies[copy];
+}
+
+void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
+			  uint64_t offset, struct pool_write *write)
+{
+	struct pool_file_copy *target = copy_at(file, copy);
+	int r = target ? refuses(target) : -ENXIO;
+
+	write->file = file;
+	write->result = 0;
+	if (r < 0) {
+		refuse_write(write, r);
 		return;
+	}
 	write->pending = 1;
-	list_node_init(&write->nowhere.link);
-	write->nowhere.run = write_to_nothing;
-	reactor_defer(reactor, &write->nowhere);
+	write->targets[0] = target;
+	write->start_ns = begin(target);
+	write->ops[0].done = write_done[0];
+	file->pool->world->ops->file_write(reactor_port(reactor_current()), target->file, iov, 1,
+					   offset, &write->ops[0]);
 }
 
 /* Reading */
@@ -215,29 +249,51 @@ static void read_from_nothing(struct reactor_work *work)
 {
 	struct pool_read *read = CONTAINER_OF(work, struct pool_read, nowhere);
 
-	read->done(read, -EIO);
+	read->done(read, read->refusal);
+}
+
+static void refuse_read(struct pool_read *read, int error)
+{
+	read->refusal = error;
+	list_node_init(&read->nowhere.link);
+	read->nowhere.run = read_from_nothing;
+	reactor_defer(reactor_current(), &read->nowhere);
+}
+
+static void read_from(struct pool_read *read, struct pool_file_copy *source,
+		      const struct iovec *iov, int iov_count, uint64_t offset)
+{
+	read->source = source;
+	read->start_ns = begin(source);
+	read->op.done = read_ends;
+	read->file->pool->world->ops->file_read(reactor_port(reactor_current()), source->file, iov,
+						iov_count, offset, &read->op);
 }
 
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
 		    struct pool_read *read)
 {
-	struct reactor *reactor = reactor_current();
 	int copy = best_to_read(file);
 
 	read->file = file;
-	read->copy = POOL_COPIES_MAX;
-	if (copy < 0) {
-		list_node_init(&read->nowhere.link);
-		read->nowhere.run = read_from_nothing;
-		reactor_defer(reactor, &read->nowhere);
-		return;
-	}
-	read->copy = (unsigned)copy;
-	read->source = file->copies[copy];
-	read->start_ns = begin(read->source);
-	read->op.done = read_ends;
-	file->pool->world->ops->file_read(reactor_port(reactor), read->source->file, iov, iov_count,
-					  offset, &read->op);
+	read->copy = copy < 0 ? POOL_COPIES_MAX : (unsigned)copy;
+	if (copy < 0)
+		refuse_read(read, -EIO);
+	else
+		read_from(read, file->copies[copy], iov, iov_count, offset);
+}
+
+void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
+			 uint64_t offset, struct pool_read *read)
+{
+	struct pool_file_copy *source = copy_at(file, copy);
+
+	read->file = file;
+	read->copy = copy;
+	if (source)
+		read_from(read, source, iov, 1, offset);
+	else
+		refuse_read(read, -ENXIO);
 }
 
 /* From fibers */
@@ -262,13 +318,6 @@ int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uin
 	fiber_op_init(&waiting.op);
 	pool_file_write(file, &iov, 1, offset, &waiting.write);
 	return (int)fiber_op_wait(&waiting.op);
-}
-
-static struct pool_file_copy *copy_at(const struct pool_file *file, unsigned copy)
-{
-	if (copy >= file->copy_count || !file->copies[copy]->file || file->copies[copy]->stale)
-		return NULL;
-	return file->copies[copy];
 }
 
 int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,

@@ -41,12 +41,20 @@ struct pool_read {
 	struct reactor_work nowhere;
 	uint64_t start_ns;
 	unsigned copy;
+	int refusal;
 };
 /* From the copy that is best to read now (of those on disks in order, the one whose disk has least
  * to do): bytes read, fewer only at the end of the file, or its
  * error. -EIO when no copy can be reached. */
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
 		    struct pool_read *read);
+
+/* One copy, whatever others have, also one that was just added: for who has several of these under
+ * way. -ENXIO when it is stale or cannot be reached. */
+void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
+			  uint64_t offset, struct pool_write *write);
+void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
+			 uint64_t offset, struct pool_read *read);
 
 /* The same from fibers. */
 int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset);

@@ -114,6 +114,7 @@ static int repair_files(struct run *run, struct egroup_cursor *cursor)
 
 int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 {
+	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
 	struct run run = {.vdisk = vdisk, .wanted = repair, .repair = {.pause = after_piece}};
 	int r;
 
@@ -121,6 +122,10 @@ int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 	run.repair.arg = &run;
 	if (vdisk->closing)
 		return -ECANCELED;
+	r = ahead_new(&ahead);
+	if (r < 0)
+		return r;
+	run.repair.ahead = ahead;
 	vdisk->fibers++;
 	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
 	r = vdisk->log.failed ? 0 : seal_open_groups(vdisk);

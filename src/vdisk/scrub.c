@@ -17,6 +17,7 @@
 struct run {
 	struct vdisk *vdisk;
 	struct vdisk_scrub *scrub;
+	struct ahead *ahead;
 	const struct egroup_file *file;
 	uint64_t operations; /* of the guest, when it was last looked */
 };
@@ -62,7 +63,8 @@ static int after_piece(void *arg, uint64_t bytes)
 /* A copy that cannot be reached is repair's business. */
 static int scrub_file(struct run *run, struct egroup_file *file)
 {
-	const struct egroup_scan scan = {.finding = on_finding, .pause = after_piece, .arg = run};
+	const struct egroup_scan scan = {
+		.ahead = run->ahead, .finding = on_finding, .pause = after_piece, .arg = run};
 	unsigned copies;
 	int r;
 
@@ -71,6 +73,7 @@ static int scrub_file(struct run *run, struct egroup_file *file)
 		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
 	file->busy = true;
 	run->file = file;
+	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	copies = pool_file_taking_part(egroup_file_handle(file));
 	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
 		if (copies >> copy & 1)
@@ -112,14 +115,19 @@ static int scrub_next(struct run *run, struct egroup_cursor *cursor, struct egro
 
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 {
+	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
 	struct run run = {.vdisk = vdisk, .scrub = scrub};
 	struct egroup_cursor cursor;
 	struct egroup_file *file;
-	int r = 0;
+	int r;
 
 	reactor_assert_home(vdisk->reactor);
 	if (vdisk->closing)
 		return -ECANCELED;
+	r = ahead_new(&ahead);
+	if (r < 0)
+		return r;
+	run.ahead = ahead;
 	vdisk->fibers++;
 	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
 	egroup_cursor_init(&cursor, vdisk->store, scrub->after);
