@@ -71,33 +71,32 @@ static bool is_fatal(int error)
 	return error == -ENOMEM || error == -ESHUTDOWN;
 }
 
-/* One that is newer than what was taken, and whole: what is only newer helps nobody. */
-static bool is_better(const struct restore *restore, const char *directory,
-		      struct mirror_look *ret_look)
+/* 1: one that is newer than what was taken, and whole; what is only newer helps nobody. 0 or an
+ * error that says nothing of it. */
+static int is_better(const struct restore *restore, const char *directory,
+		     struct mirror_look *ret_look)
 {
 	struct mirror_rows rows;
-	bool better;
 	int r;
 
 	if (strcmp(directory, restore->directory) == 0)
-		return false;
+		return 0;
 	r = mirror_look(directory, ret_look);
-	if (is_fatal(r)) /* it may be */
-		return true;
-	if (r != 0 || memcmp(ret_look->end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
+	if (r)
+		return is_fatal(r) ? r : 0;
+	if (memcmp(ret_look->end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
 	    catalog_position_compare(&ret_look->end, &restore->look.end) <= 0)
-		return false;
+		return 0;
 	r = mirror_load(directory, ret_look, &rows);
-	if (is_fatal(r)) /* it may be */
-		return true;
-	if (r) {
+	if (r == 0)
+		mirror_rows_done(&rows);
+	if (r == 0 && ret_look->damaged)
+		r = -EUCLEAN;
+	if (r && !is_fatal(r))
 		log_error("catalog", "a newer mirror is not whole and is passed over",
-			  "directory=\"%s\" sequence=%" PRIu64, directory, ret_look->end.sequence);
-		return false;
-	}
-	better = !ret_look->damaged;
-	mirror_rows_done(&rows);
-	return better;
+			  "directory=\"%s\" sequence=%" PRIu64 " error=%d", directory,
+			  ret_look->end.sequence, r);
+	return r == 0 ? 1 : is_fatal(r) ? r : 0;
 }
 
 /* The mirrors that this one knows of: a better one is named instead of being passed over. */
@@ -114,8 +113,11 @@ static int compare_others(struct restore *restore)
 	for (unsigned i = 0; i < standings.count; i++) {
 		const char *directory = standings.mirrors[i].directory;
 		struct mirror_look look;
+		int r = is_better(restore, directory, &look);
 
-		if (!is_better(restore, directory, &look))
+		if (r < 0)
+			return r;
+		if (r == 0)
 			continue;
 		restore->report->catalog_sequence = restore->look.end.sequence;
 		restore->report->mirror_sequence = look.end.sequence;
@@ -146,8 +148,9 @@ static int choose_by_hint(struct restore *restore, const struct mirror_standings
 			tell_report(restore, hint->mirrors[i].directory, -ESTALE);
 			continue;
 		}
-		if (compare_others(restore) == 0)
-			return 0;
+		r = compare_others(restore);
+		if (r != -ENODATA)
+			return r;
 	}
 	return -ENODATA;
 }
