@@ -288,15 +288,23 @@ static void report_damage(const struct compaction *compaction, const struct egro
 			  uint32_t slot)
 {
 	REACHED("compact.damage");
-	log_error("egroup", "a block does not match its checksum; it stays as it is",
+	log_error("egroup", "a block does not match its checksum; compaction leaves it so",
 		  "vdisk=%" PRIu64 " group=%" PRIu64 " slot=%" PRIu32, compaction->store->vdisk,
 		  group->id, slot);
+}
+
+/* Whether every copy that counts can be read. */
+static bool all_are_reached(const struct egroup_file *file)
+{
+	return (pool_file_taking_part(file->file) | file->copies.stale) ==
+	       (1u << file->copies.count) - 1;
 }
 
 /*
  * The block at `at` of what was read, checked. A mismatch is read once more: what flipped on the
  * way must not be written as if it were so. What is damaged on the medium is moved as it is, under
- * its old CRC, so that reading it goes on failing.
+ * its old CRC, so that reading it goes on failing; but not while a copy cannot be reached, for it
+ * may have it right, and goes with the file.
  */
 static int checked_block(struct compaction *compaction, const struct egroup *group, uint32_t slot,
 			 uint64_t place, uint32_t at, uint32_t crc)
@@ -311,6 +319,10 @@ static int checked_block(struct compaction *compaction, const struct egroup *gro
 	if (r != -EBADMSG)
 		return r;
 	report_damage(compaction, group, slot);
+	if (!all_are_reached(group->file)) {
+		REACHED("compact.right-elsewhere");
+		return -EIO;
+	}
 	return 0;
 }
 

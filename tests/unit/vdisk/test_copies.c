@@ -9,12 +9,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/reached.h"
 #include "engine_rig.h"
 #include "pool/pool_disk.h"
+#include "reactor/io.h"
 
 #define POOL_BYTES  (512 * MIB)
 #define DISK_BYTES  (8 * MIB)
@@ -224,6 +226,97 @@ static void a_copy_is_made_of_what_can_be_read(void **state)
 	run(3, 2, the_source_goes_away);
 }
 
+#define MARK_AT (5 * MIB)
+
+/* The file in a directory of groups, and the place in it, that has a block of that byte. */
+static bool find_block_in(const char *directory, uint8_t byte, char path[300], uint64_t *ret_at)
+{
+	_cleanup_free_ uint8_t *block = aligned_alloc(4096, 4096);
+	struct world_names names;
+	bool found = false;
+
+	assert_int_equal(io_directory_list(directory, &names), 0);
+	for (size_t i = 0; !found && i < names.count; i++) {
+		struct world_file *file;
+
+		snprintf(path, 300, "%s/%s", directory, names.names[i]);
+		assert_int_equal(io_open(path, WORLD_FILE_READ_ONLY, &file), 0);
+		for (uint64_t at = 0; !found && io_read(file, block, 4096, at) == 4096;
+		     at += 4096) {
+			found = block[0] == byte && memcmp(block, block + 1, 4095) == 0;
+			*ret_at = at;
+		}
+		assert_int_equal(io_close(file), 0);
+	}
+	world_names_free(&names);
+	return found;
+}
+
+static void flip_block(struct engine_rig *rig, unsigned number, uint8_t byte)
+{
+	char directory[100], path[300];
+	bool found = false;
+	uint64_t at = 0;
+
+	for (unsigned i = 0; !found && i < 256; i++) {
+		snprintf(directory, sizeof(directory), "%s/groups/%02x",
+			 engine_rig_directory(number, 0), i);
+		found = find_block_in(directory, byte, path, &at);
+	}
+	assert_true(found);
+	assert_int_equal(sim_disk_flip(rig->sim.sim, path, at + 7, 3), 0);
+}
+
+static int write_block(struct engine_rig *rig, uint8_t byte, uint64_t at)
+{
+	_cleanup_free_ void *block = aligned_alloc(4096, 4096);
+
+	assert_non_null(block);
+	memset(block, byte, 4096);
+	return block_io(rig->volume, BLOCK_WRITE, 0, block, 4096, at);
+}
+
+/* Most of what is on the disks becomes garbage, and is reclaimed. */
+static void reclaim_rest(struct engine_rig *rig)
+{
+	uint64_t before = reached_count("compact.done");
+
+	for (unsigned round = 0; round < 3; round++)
+		for (uint64_t at = 0; at < DISK_BYTES; at += 4096)
+			if (at != MARK_AT && at % MIB != 0)
+				assert_int_equal(write_block(rig, (uint8_t)round, at), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	fiber_sleep(30 * NSEC_PER_SEC);
+	assert_true(reached_count("compact.done") > before);
+}
+
+/* A block that is damaged on the one disk that is there is right on the one that is not. */
+static int compaction_beside_a_missing_disk(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *block = aligned_alloc(4096, 4096);
+
+	begin(rig);
+	for (uint64_t at = 0; at < DISK_BYTES; at += 4096)
+		assert_int_equal(write_block(rig, at == MARK_AT ? 0xa5 : 1, at), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
+	reclaim_rest(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, block, 4096, MARK_AT), 0);
+	assert_true(block[0] == 0xa5 && memcmp(block, block + 1, 4095) == 0);
+	return end(rig);
+}
+
+static void compaction_keeps_what_is_right_elsewhere(void **state)
+{
+	(void)state;
+	run(2, 2, compaction_beside_a_missing_disk);
+}
+
 /* Up, with repair; and down again. */
 static int the_factor_changes(struct engine_rig *rig)
 {
@@ -257,6 +350,7 @@ int main(void)
 		cmocka_unit_test(a_disk_is_drained),
 		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
+		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
 		cmocka_unit_test(more_copies_and_fewer),
 	};
 
