@@ -63,6 +63,40 @@ static int print_result(const struct run *run, const json_t *answer, const json_
 	return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_CODE_OK : EXIT_CODE_FAILED;
 }
 
+/* What went well, but not as one may think. */
+static void print_warnings(const struct run *run, const json_t *result)
+{
+	const json_t *warning;
+	size_t i;
+
+	if (run->args.json)
+		return; /* they are in there */
+	json_array_foreach(json_object_get(result, "warnings"), i, warning)
+	{
+		char message[CLI_CELL_MAX], remedy[CLI_CELL_MAX];
+
+		cli_print_cell(json_object_get(warning, "message"), COLUMN_TEXT, false, message);
+		cli_print_cell(json_object_get(warning, "remedy"), COLUMN_TEXT, false, remedy);
+		fprintf(stderr, "sarsen: warning: %s\n        %s\n", message, remedy);
+	}
+}
+
+/* Notes alone are no reason to call anything unhealthy. */
+static bool is_unhealthy(const json_t *findings)
+{
+	const json_t *finding;
+	size_t i;
+
+	json_array_foreach(findings, i, finding)
+	{
+		const char *severity = json_string_value(json_object_get(finding, "severity"));
+
+		if (!severity || strcmp(severity, "info") != 0)
+			return true;
+	}
+	return false;
+}
+
 static void show_progress(struct run *run, const json_t *job)
 {
 	static const struct {
@@ -172,9 +206,8 @@ static int call_local(struct run *run)
 		run->error = local.error;
 		exit_code = report(run);
 	} else if (local.result) {
-		_cleanup_json_ json_t *answer = json_pack("{s:i, s:O}", "schema",
-							  API_SCHEMA_VERSION, "result",
-							  local.result);
+		_cleanup_json_ json_t *answer = json_pack(
+			"{s:i, s:O}", "schema", API_SCHEMA_VERSION, "result", local.result);
 
 		r = print_result(run, answer, local.result);
 	}
@@ -200,7 +233,8 @@ static int call(struct run *run)
 	if (cli_client_call(run->socket, method, run->args.params, &answer, &run->error) < 0)
 		return report(run);
 	result = json_object_get(answer, "result");
-	if (method_id(method) == METHOD_HEALTH_SHOW && json_array_size(result) > 0) {
+	print_warnings(run, result);
+	if (method_id(method) == METHOD_HEALTH_SHOW && is_unhealthy(result)) {
 		int r = print_result(run, answer, result);
 
 		return r == EXIT_CODE_OK ? EXIT_CODE_UNHEALTHY : r;

@@ -11,6 +11,7 @@
 
 #include "control/api_nvme.h"
 #include "control/node_disk.h"
+#include "control/node_overcommit.h"
 #include "control/node_scrub.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
@@ -72,6 +73,19 @@ static void check_space(struct api_request *request, const struct node_pool *poo
 		find(request, EVENT_WARNING, pool->name, remedy,
 		     "at the present rate it is full in %" PRIu64 " hours",
 		     full_ns / (3600 * NSEC_PER_SEC));
+}
+
+static void check_overcommit(struct api_request *request, struct node_pool *pool)
+{
+	struct node_overcommit overcommit;
+	char text[NODE_OVERCOMMIT_TEXT_MAX];
+
+	node_overcommit_get(request->node, pool, &overcommit);
+	if (node_overcommit_ratio(&overcommit) <= 1)
+		return;
+	node_overcommit_text(&overcommit, text);
+	find(request, EVENT_INFO, pool->name,
+	     "watch its space; add disks before it fills: sarsen disk add", "the pool is %s", text);
 }
 
 static void check_disk(struct api_request *request, const struct node_pool *pool,
@@ -194,6 +208,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 						      : "check the disk and its mount",
 		     "the pool is %s", info->state);
 	check_space(request, pool, &info->space);
+	check_overcommit(request, pool);
 	check_containers(request, pool);
 	check_disks(request, pool);
 	check_copies(request, pool);

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "control/node_disk.h"
+#include "control/node_overcommit.h"
 #include "control/size.h"
 #include "control/time_text.h"
 
@@ -19,11 +20,12 @@ static json_t *space_to_json(const struct pool_space *space)
 }
 
 /* Under the lock. */
-static json_t *pool_to_json(struct node_pool *pool)
+static json_t *pool_to_json(struct node *node, struct node_pool *pool)
 {
 	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
 	json_t *json = json_pack("{s:s, s:I, s:s}", "name", pool->name, "id", (json_int_t)pool->id,
 				 "directory", pool->directory);
+	struct node_overcommit overcommit;
 
 	if (!info || !pool->pool) {
 		json_object_set_new(json, "state", json_string("failed"));
@@ -33,6 +35,11 @@ static json_t *pool_to_json(struct node_pool *pool)
 	node_pool_get_info(pool, info);
 	json_object_set_new(json, "state", json_string(info->state));
 	json_object_set_new(json, "space", space_to_json(&info->space));
+	node_overcommit_get(node, pool, &overcommit);
+	json_object_set_new(json, "provisioned_bytes",
+			    json_integer((json_int_t)overcommit.provisioned));
+	json_object_set_new(json, "provisioned_factor",
+			    json_real(node_overcommit_ratio(&overcommit)));
 	return json;
 }
 
@@ -81,7 +88,7 @@ static int create(struct api_request *request, const struct pool_spec *spec)
 		(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	if (r < 0)
 		return api_fail_errno(request, r, "create pool", spec->name);
-	request->result = pool_to_json(pool);
+	request->result = pool_to_json(request->node, pool);
 	return 0;
 }
 
@@ -117,7 +124,7 @@ int api_pool_list(struct api_request *request)
 	request->result = json_array();
 	fiber_mutex_lock(&node->lock);
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
-		json_array_append_new(request->result, pool_to_json(pool));
+		json_array_append_new(request->result, pool_to_json(request->node, pool));
 	fiber_mutex_unlock(&node->lock);
 	return 0;
 }
@@ -133,7 +140,7 @@ int api_pool_show(struct api_request *request)
 	if (pool) {
 		uint64_t id = pool->id;
 
-		request->result = pool_to_json(pool);
+		request->result = pool_to_json(request->node, pool);
 		json_object_set_new(request->result, "copies", copies_to_json(node, id));
 		json_object_set_new(request->result, "scrub", api_scrub_to_json(node, id));
 	}

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "control/node_overcommit.h"
 #include "control/size.h"
 #include "control/time_text.h"
 
@@ -104,6 +106,30 @@ static int check_size(struct api_request *request, const char *name, uint64_t si
 			size_format(size, text), size, problem);
 }
 
+/* Thin vDisks may be larger together than the pool; whoever makes them so shall know. */
+static void warn_of_overcommit(struct api_request *request, const struct node_vdisk *vdisk)
+{
+	struct node *node = request->node;
+	struct node_pool *pool = node_pool_by_id(node, vdisk->info.pool_id);
+	char text[NODE_OVERCOMMIT_TEXT_MAX], message[ERROR_TEXT_MAX];
+	struct node_overcommit overcommit;
+
+	if (!pool)
+		return;
+	node_overcommit_get(node, pool, &overcommit);
+	if (node_overcommit_ratio(&overcommit) <= 1)
+		return;
+	node_overcommit_text(&overcommit, text);
+	snprintf(message, sizeof(message), "pool '%s' is %s", pool->name, text);
+	json_object_set_new(request->result, "warnings",
+			    json_pack("[{s:s, s:s, s:s, s:I, s:I, s:f}]", "code", "overcommitted",
+				      "message", message, "remedy",
+				      "watch its space, or add disks: sarsen disk add",
+				      "provisioned_bytes", (json_int_t)overcommit.provisioned,
+				      "limit_bytes", (json_int_t)overcommit.limit, "factor",
+				      node_overcommit_ratio(&overcommit)));
+}
+
 static int create_locked(struct api_request *request, const char *name, struct vdisk_spec *spec,
 			 const struct container_info *container)
 {
@@ -128,6 +154,7 @@ static int create_locked(struct api_request *request, const char *name, struct v
 	if (r < 0)
 		return api_fail_errno(request, r, "create vDisk", name);
 	request->result = vdisk_to_json(node, vdisk);
+	warn_of_overcommit(request, vdisk);
 	return 0;
 }
 
@@ -216,6 +243,7 @@ static int resize_at_home(void *arg)
 static int resize(struct api_request *request, struct node_vdisk *vdisk, uint64_t size)
 {
 	struct home_call call = {.vdisk = vdisk->vdisk, .size_bytes = size};
+	bool grows;
 	int r;
 
 	if (size < vdisk->info.size_bytes && !params_bool(request->params, "shrink"))
@@ -225,10 +253,16 @@ static int resize(struct api_request *request, struct node_vdisk *vdisk, uint64_
 	r = node_vdisk_call(vdisk, resize_at_home, &call);
 	if (r < 0)
 		return api_fail_errno(request, r, "resize vDisk", vdisk->name);
+	grows = size > vdisk->info.size_bytes;
 	vdisk->info.size_bytes = size;
 	node_export_resized(request->node, vdisk);
 	node_nvme_resized(request->node, vdisk);
 	request->result = vdisk_to_json(request->node, vdisk);
+	if (grows) {
+		fiber_mutex_lock(&request->node->lock);
+		warn_of_overcommit(request, vdisk);
+		fiber_mutex_unlock(&request->node->lock);
+	}
 	return 0;
 }
 

@@ -47,7 +47,7 @@ enum exit_code {
 	EXIT_CODE_DAMAGED = 8, /* stored data or structure is damaged */
 	EXIT_CODE_CANCELLED = 9,
 	EXIT_CODE_TIMEOUT = 10,
-	EXIT_CODE_UNHEALTHY = 11, /* `health show` found something */
+	EXIT_CODE_UNHEALTHY = 11, /* `health show` found more than notes */
 };
 
 #define ERROR_TEXT_MAX 1024

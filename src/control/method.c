@@ -76,6 +76,8 @@ static const struct method_column pool_fields[] = {
 	{"space.spare_bytes", "spare", COLUMN_SIZE},
 	{"space.admitted_bytes", "admitted", COLUMN_SIZE},
 	{"space.limit_bytes", "limit", COLUMN_SIZE},
+	{"provisioned_bytes", "provisioned", COLUMN_SIZE},
+	{"provisioned_factor", "of-limit", COLUMN_RATIO},
 	{"copies.whole_bytes", "whole", COLUMN_SIZE},
 	{"copies.degraded_bytes", "degraded", COLUMN_SIZE},
 	{"copies.single_bytes", "one-copy-left", COLUMN_SIZE},
@@ -737,7 +739,8 @@ static const struct method methods[METHOD_COUNT] = {
 		event_columns, METHOD_PRINT_ROWS),
 	[METHOD_HEALTH_SHOW] =
 		METHOD("health", "show", ROLE_READER,
-		       "say what is wrong, why, and what to do; exit code 0 only when nothing is",
+		       "say what is wrong, why, and what to do; exit code 0 when nothing is, or "
+		       "notes only",
 		       NO_PARAMS, health_columns, METHOD_PRINT_ROWS, .implied = true),
 	[METHOD_DOCTOR_RUN] = METHOD(
 		"doctor", "run", ROLE_READER,

@@ -99,6 +99,7 @@ struct node_vdisk {
 	struct reactor *home;
 	struct vdisk *vdisk; /* NULL: `error` tells why, or it is being deleted */
 	int error;
+	unsigned factor;       /* copies that its policy wants; 0 = not known */
 	const char *operation; /* that changes it now, or NULL */
 	bool operation_is_job;
 	unsigned users;                         /* that read it now */

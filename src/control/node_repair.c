@@ -346,9 +346,11 @@ static void follow_policy(struct node *node, struct node_vdisk *vdisk,
 	struct policy_call call = {.vdisk = vdisk->vdisk, .policy = policy};
 
 	if (container_policy_get(node->catalog, vdisk->info.container_id, vdisk->info.id, policy) <
-		    0 ||
-	    !node_vdisk_use(vdisk))
-		return;                                          /* its next opening follows */
+	    0)
+		return; /* its next opening follows */
+	vdisk->factor = policy->replication_factor;
+	if (!node_vdisk_use(vdisk))
+		return;                                          /* the same */
 	(void)node_vdisk_call(vdisk, set_policy_at_home, &call); /* is 0 */
 	node_vdisk_unuse(node, vdisk);
 }

@@ -104,6 +104,16 @@ static int open_at_home(void *arg)
 	return vdisk_open(call->pool, call->cache, call->id, &call->vdisk);
 }
 
+/* What is only told to people need not be known to open it. */
+static void read_factor(struct node *node, struct node_vdisk *vdisk)
+{
+	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
+
+	if (policy && container_policy_get(node->catalog, vdisk->info.container_id, vdisk->info.id,
+					   policy) == 0)
+		vdisk->factor = policy->replication_factor;
+}
+
 int node_vdisk_open(struct node *node, struct node_vdisk *vdisk)
 {
 	struct node_pool *pool = node_pool_by_id(node, vdisk->info.pool_id);
@@ -114,6 +124,7 @@ int node_vdisk_open(struct node *node, struct node_vdisk *vdisk)
 	ASSERT(!vdisk->vdisk);
 	vdisk->error = call.pool ? node_vdisk_call(vdisk, open_at_home, &call) : -ENODEV;
 	vdisk->vdisk = call.vdisk;
+	read_factor(node, vdisk);
 	if (vdisk->error < 0)
 		log_error("node", "a vDisk cannot be opened and is not served",
 			  "vdisk=%s id=%" PRIu64 " error=%d", vdisk->name, vdisk->info.id,

@@ -121,6 +121,22 @@ def a_grown_ext4_is_seen(daemon, system):
     size_is_followed(daemon, system)
 
 
+def overcommit_is_told(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    done = daemon.cli("vdisk", "create", "default/a", "512M")
+    check(done.stderr == "", done.stderr)
+    done = daemon.cli("vdisk", "create", "default/b", "2G")
+    check("warning: pool 'local' is overcommitted 2." in done.stderr and "2.50G" in done.stderr and
+          "default/b" in done.stdout, f"{done}")
+    warning = daemon.json("vdisk", "resize", "default/b", "3G")["warnings"][0]
+    check(warning["provisioned_bytes"] == 3584 * MIB and 3 < warning["factor"] < 5, f"{warning}")
+    done = daemon.cli("health")  # a note, so the exit code is 0
+    check("info" in done.stdout and "overcommitted 3." in done.stdout, done.stdout)
+    check(daemon.json("pool", "show", "local")["provisioned_bytes"] == 3584 * MIB, "pool show")
+    daemon.stop()
+
+
 def reads_of(system):
     with open(f"/sys/class/block/{system.device()}/stat", encoding="utf-8") as file:
         return int(file.read().split()[0])
@@ -129,4 +145,5 @@ def reads_of(system):
 if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
     rig.require("resize2fs", "xfs_growfs")
-    sys.exit(rig.main(a_disk_is_located, a_grown_xfs_is_seen, a_grown_ext4_is_seen))
+    sys.exit(rig.main(overcommit_is_told, a_disk_is_located, a_grown_xfs_is_seen,
+                      a_grown_ext4_is_seen))

@@ -128,6 +128,69 @@ static void refuses_with_the_right_code(void **state)
 	node_rig_done(&rig);
 }
 
+/* The ratio that a call warns of; 0 = it warns of nothing. */
+static double warned_of(const char *method, const char *params)
+{
+	json_t *result = result_of(method, params);
+	const json_t *warning = json_array_get(json_object_get(result, "warnings"), 0);
+	double factor = json_real_value(json_object_get(warning, "factor"));
+
+	if (warning) {
+		assert_string_equal(json_string_value(json_object_get(warning, "code")),
+				    "overcommitted");
+		assert_non_null(strstr(json_string_value(json_object_get(warning, "message")),
+				       "overcommitted"));
+		assert_true(json_integer_value(json_object_get(warning, "provisioned_bytes")) >
+			    json_integer_value(json_object_get(warning, "limit_bytes")));
+	}
+	json_decref(result);
+	return factor;
+}
+
+static size_t notes(void)
+{
+	json_t *findings = result_of("health.show", "{}"), *finding;
+	size_t count = 0, i;
+
+	json_array_foreach(findings, i, finding) count +=
+		strcmp(json_string_value(json_object_get(finding, "severity")), "info") == 0;
+	json_decref(findings);
+	return count;
+}
+
+/* What thin vDisks may grow to is told when it is more than fits, and never refused. */
+static void warns_of_overcommit(void **state)
+{
+	double one, two;
+
+	begin(30, 1);
+	node_rig_make_pool(&rig);
+	assert_true(warned_of("vdisk.create", DISK_OF_64M("a")) == 0);
+	assert_int_equal(notes(), 0);
+	one = warned_of("vdisk.create", "{\"name\": \"c/b\", \"size\": \"2G\"}");
+	assert_true(one > 2 && one < 3);
+	assert_int_equal(notes(), 1);
+	two = warned_of("vdisk.resize", "{\"name\": \"c/b\", \"size\": \"4G\"}");
+	assert_true(two > 1.9 * one && two < 2 * one);
+	/* Not of what makes it less, nor of what fits. */
+	assert_true(warned_of("vdisk.resize",
+			      "{\"name\": \"c/b\", \"size\": \"2G\", \"shrink\": true}") == 0);
+	GOOD("vdisk.delete", DISK("b"));
+	GOOD("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	assert_int_equal(notes(), 0);
+	/* Copies count, also after a restart. */
+	assert_int_equal(sim_disk_add(rig.sim.sim, "/disk1", 2 * GIB), 0);
+	GOOD("disk.add", "{\"pool\": \"p\", \"directory\": \"/disk1/p\", \"capacity\": \"1G\"}");
+	GOOD("vdisk.create", "{\"name\": \"c/d\", \"size\": \"1G\"}");
+	assert_int_equal(notes(), 0);
+	GOOD("container.set", "{\"name\": \"c\", \"set\": {\"replication_factor\": 2}}");
+	assert_int_equal(notes(), 1);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	assert_int_equal(notes(), 1);
+	node_rig_done(&rig);
+}
+
 static void asks_for_the_role(void **state)
 {
 	begin(3, 1);
@@ -551,8 +614,8 @@ static void expect_property(const char *method, const char *name, const char *pr
 	json_decref(rows);
 }
 
-#define SET(text)       "{\"name\": \"c\", \"set\": {" text "}}"
-#define SET_DISK(text)  "{\"name\": \"c/d\", \"set\": {" text "}}"
+#define SET(text)      "{\"name\": \"c\", \"set\": {" text "}}"
+#define SET_DISK(text) "{\"name\": \"c/d\", \"set\": {" text "}}"
 
 static void policies_are_kept(void **state)
 {
@@ -575,12 +638,10 @@ static void policies_are_kept(void **state)
 	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"min_reserved\": \"513M\""));
 	BAD(ERROR_INVALID_REQUEST, "container.set",
 	    SET("\"min_reserved_ssd\": \"200M\", \"min_reserved\": \"100M\""));
-	BAD(ERROR_NOT_FOUND, "container.set",
-	    "{\"name\": \"x\", \"set\": {\"stripe_width\": 1}}");
+	BAD(ERROR_NOT_FOUND, "container.set", "{\"name\": \"x\", \"set\": {\"stripe_width\": 1}}");
 	BAD(ERROR_NOT_FOUND, "container.get", "{\"name\": \"x\"}");
 	BAD(ERROR_NOT_FOUND, "vdisk.get", "{\"name\": \"c/x\"}");
-	BAD(ERROR_NOT_FOUND, "vdisk.set",
-	    "{\"name\": \"c/x\", \"set\": {\"stripe_width\": 1}}");
+	BAD(ERROR_NOT_FOUND, "vdisk.set", "{\"name\": \"c/x\", \"set\": {\"stripe_width\": 1}}");
 	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"replication_factor\": 2"));
 	BAD(ERROR_INVALID_REQUEST, "vdisk.set", SET_DISK("\"replication_factor\": 3"));
 	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"min_reserved_hdd\": \"1M\""));
@@ -590,8 +651,7 @@ static void policies_are_kept(void **state)
 	BAD(ERROR_NO_SPACE, "container.create",
 	    "{\"name\": \"e\", \"set\": {\"min_reserved\": \"500M\"}}");
 	GOOD("container.set", SET("\"min_reserved\": \"400M\""));
-	GOOD("container.create",
-	     "{\"name\": \"e\", \"set\": {\"min_reserved\": \"450M\"}}");
+	GOOD("container.create", "{\"name\": \"e\", \"set\": {\"min_reserved\": \"450M\"}}");
 	BAD(ERROR_NO_SPACE, "container.set", SET("\"min_reserved\": \"500M\""));
 	GOOD("container.delete", "{\"name\": \"e\"}");
 	GOOD("container.set", SET("\"min_reserved\": \"500M\""));
@@ -601,8 +661,8 @@ static void policies_are_kept(void **state)
 	    "{\"name\": \"f\", \"set\": {\"space_low\": 10}}");
 	rows = result_of("container.get",
 			 "{\"name\": \"e\", \"properties\": [\"tier_order_random\"]}");
-	assert_string_equal(
-		json_string_value(json_object_get(json_array_get(rows, 0), "value")), "hdd,ssd");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "value")),
+			    "hdd,ssd");
 	json_decref(rows);
 	node_rig_done(&rig);
 }
@@ -612,6 +672,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_method_works),
 		cmocka_unit_test(refuses_with_the_right_code),
+		cmocka_unit_test(warns_of_overcommit),
 		cmocka_unit_test(asks_for_the_role),
 		cmocka_unit_test(calls_at_the_same_time),
 		cmocka_unit_test(a_restart_finds_everything),
