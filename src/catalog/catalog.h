@@ -34,7 +34,7 @@ enum catalog_table {
 	CATALOG_NVME_RESERVATION = 13, /* (vDisk) */
 	CATALOG_EVENT = 20,          /* (slot) */
 	CATALOG_POLICY = 21,         /* (vDisk): what is set for it alone */
-	CATALOG_SCRUB = 22,          /* (pool) */
+	CATALOG_SCRUB = 22,          /* (pool); (pool, number) */
 	CATALOG_PLACE = 23,          /* (pool, disk): where it was found last */
 	CATALOG_RETIRE = 24,         /* (pool, disk): is removed when it is empty */
 };

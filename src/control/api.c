@@ -16,6 +16,7 @@ static api_handler *const handlers[METHOD_COUNT] = {
 	[METHOD_POOL_DELETE] = api_pool_delete,
 	[METHOD_POOL_REPAIR] = api_pool_repair,
 	[METHOD_POOL_SCRUB] = api_pool_scrub,
+	[METHOD_POOL_FINDINGS] = api_pool_findings,
 	[METHOD_DISK_ADD] = api_disk_add,
 	[METHOD_DISK_LIST] = api_disk_list,
 	[METHOD_DISK_SHOW] = api_disk_show,

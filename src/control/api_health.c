@@ -158,7 +158,7 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 	age = from && now > from ? (now - from) / (24 * 3600 * NSEC_PER_SEC) : 0;
 	if (state.last.damaged || state.now.damaged)
 		find(request, EVENT_ERROR, name,
-		     "see which data: sarsen vdisk check --data; check the disk",
+		     "see which data: sarsen pool findings; check the disk",
 		     "a scrub found %" PRIu64 " blocks that are damaged on every copy",
 		     MAX(state.last.damaged, state.now.damaged));
 	if (days && age > 2 * days)

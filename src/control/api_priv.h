@@ -52,6 +52,7 @@ api_handler api_container_create, api_container_list, api_container_show, api_co
 json_t *api_scrub_to_json(struct node *node, uint64_t pool_id);
 api_handler api_pool_scrub;
 api_handler api_disk_locate;
+api_handler api_pool_findings;
 api_handler api_pool_repair, api_disk_add, api_disk_list, api_disk_show, api_disk_drain,
 	api_disk_fail, api_disk_restore, api_disk_replace, api_disk_remove;
 api_handler api_vdisk_create, api_vdisk_list, api_vdisk_show, api_vdisk_resize, api_vdisk_rename,

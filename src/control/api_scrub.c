@@ -9,6 +9,7 @@ static void add_tally(json_t *json, const struct scrub_tally *tally)
 {
 	json_object_set_new(json, "read_bytes", json_integer((json_int_t)tally->bytes));
 	json_object_set_new(json, "put_right_blocks", json_integer((json_int_t)tally->put_right));
+	json_object_set_new(json, "left_blocks", json_integer((json_int_t)tally->left));
 	json_object_set_new(json, "damaged_blocks", json_integer((json_int_t)tally->damaged));
 }
 
@@ -68,8 +69,8 @@ static int start(struct api_request *request, struct node_pool *pool)
 static int scrub(struct api_request *request, const char *name)
 {
 	struct node_pool *pool = node_pool_find(request->node, name);
-	int flags = params_bool(request->params, "pause") +
-		    params_bool(request->params, "resume") + params_bool(request->params, "cancel");
+	int flags = params_bool(request->params, "pause") + params_bool(request->params, "resume") +
+		    params_bool(request->params, "cancel");
 
 	if (!pool)
 		return api_fail_unknown(request, "pool", name);
@@ -89,4 +90,17 @@ int api_pool_scrub(struct api_request *request)
 	r = scrub(request, params_text(request->params, "name"));
 	fiber_mutex_unlock(&request->node->lock);
 	return r;
+}
+
+int api_pool_findings(struct api_request *request)
+{
+	const char *name = params_text(request->params, "name");
+	struct node_pool *pool = node_pool_find(request->node, name);
+	int r = 0;
+
+	if (!pool)
+		return api_fail_unknown(request, "pool", name);
+	request->result =
+		node_scrub_findings_to_json(request->node, pool->id, SCRUB_FINDINGS_MAX, &r);
+	return r < 0 ? api_fail_errno(request, r, "read the findings of pool", name) : 0;
 }

@@ -53,9 +53,12 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_SCRUB_REPAIRED] = {"scrub-repaired", EVENT_WARNING,
 				  "A copy of a block, of the catalog or of a label was damaged and "
 				  "was put right from another: check the disk if more come."},
+	[EVENT_SCRUB_LEFT] = {"scrub-left", EVENT_WARNING,
+			      "A copy holds a damaged block that could not be written again, while "
+			      "another has it right: check the disk."},
 	[EVENT_SCRUB_DAMAGE] = {"scrub-damage", EVENT_ERROR,
-				"A block is damaged on every copy, or a label: sarsen vdisk check "
-				"--data tells whether the block is in use; reading it fails."},
+				"A block is damaged on every copy, or a label. Where the block is "
+				"live, reading it fails: restore what is there."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
 	[EVENT_DISK_TROUBLE] = {"disk-trouble", EVENT_WARNING,

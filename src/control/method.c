@@ -86,6 +86,7 @@ static const struct method_column pool_fields[] = {
 	{"scrub.state", "scrub", COLUMN_TEXT},
 	{"scrub.ended", "last-scrub", COLUMN_TEXT},
 	{"scrub.put_right_blocks", "put-right-blocks", COLUMN_COUNT},
+	{"scrub.left_blocks", "left-blocks", COLUMN_COUNT},
 	{"scrub.damaged_blocks", "damaged-blocks", COLUMN_COUNT},
 	{0},
 };
@@ -94,7 +95,16 @@ static const struct method_column scrub_fields[] = {
 	{"state", "state", COLUMN_TEXT},
 	{"read_bytes", "read", COLUMN_SIZE},
 	{"put_right_blocks", "put-right-blocks", COLUMN_COUNT},
+	{"left_blocks", "left-blocks", COLUMN_COUNT},
 	{"damaged_blocks", "damaged-blocks", COLUMN_COUNT},
+	{0},
+};
+
+static const struct method_column finding_columns[] = {
+	{"vdisk", "VDISK", COLUMN_TEXT},   {"what", "WHAT", COLUMN_TEXT},
+	{"offset", "OFFSET", COLUMN_COUNT}, {"bytes", "BYTES", COLUMN_COUNT},
+	{"lba", "LBA", COLUMN_COUNT},       {"use", "USE", COLUMN_TEXT},
+	{"disk", "DISK", COLUMN_COUNT},     {"result", "RESULT", COLUMN_TEXT},
 	{0},
 };
 
@@ -449,6 +459,10 @@ static const struct method methods[METHOD_COUNT] = {
 		       PARAM("resume", PARAM_BOOL, 0, "go on with the one that is paused"),
 		       PARAM("cancel", PARAM_BOOL, 0, "give up the one under way")),
 		scrub_fields, METHOD_PRINT_FIELDS, .changes = true, .job = true),
+	[METHOD_POOL_FINDINGS] =
+		METHOD("pool", "findings", ROLE_READER,
+		       "show what the last scrub, or the one under way, has found",
+		       PARAMS(THE_POOL), finding_columns, METHOD_PRINT_ROWS),
 	[METHOD_DISK_ADD] = METHOD("disk", "add", ROLE_ADMINISTRATOR, "add a disk to a pool",
 				   PARAMS(PARAM("pool", PARAM_NAME, GIVEN, "name of the pool"),
 					  NEW_DIRECTORY, NEW_DISK),

@@ -171,6 +171,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	fiber_mutex_init(&node->iscsi_lock);
 	list_init(&node->controllers);
 	fiber_mutex_init(&node->lock);
+	fiber_mutex_init(&node->scrub_lock);
 	fiber_mutex_init(&node->reservations_lock);
 	fiber_queue_init(&node->changed);
 	node->started_ns = reactor_now_ns(node->home);

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "control/node_place.h"
+#include "curator/scrub.h"
 
 #define SPARES_AHEAD 4 /* 256 MiB written while the pool is idle, of pools of 8 GiB or more */
 
@@ -149,6 +150,7 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
 	if (r)
 		return r;
+	(void)scrub_forget(node->catalog, pool->id); /* rows that nobody asks for any more */
 	remove_entry(pool);
 	node_place_forget_pool(node, id);
 	(void)node_catalog_sync(node); /* logged, and tried again by the watch */

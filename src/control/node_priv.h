@@ -65,7 +65,7 @@ struct node_pool {
 	uint64_t repair_pause_ns; /* after the last one had to leave something; 0 = it had not */
 	bool told_degraded;
 	/* node_scrub.c */
-	bool scrubbing, scrub_stop; /* a job runs; it is to end, as its row says */
+	struct node_scrub_run *scrub_run; /* NULL: no job runs */
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */
@@ -127,7 +127,8 @@ struct node {
 	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
 	struct node_service watch, repair, scrub, places;
-	struct { /* node_catalog.c */
+	struct fiber_mutex scrub_lock; /* held by whoever changes the row of a scrub */
+	struct {                       /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */
 		size_t count;

@@ -6,6 +6,12 @@
  * has come is in the catalog (curator/scrub.h) every few seconds, so that it goes on after a
  * restart; the row says "running" until the end, and the service begins the job when there is none.
  *
+ * Invariants.
+ *  1. Who changes the row holds node->scrub_lock, and a run that is told to stop writes the phase
+ *     that was asked for: so neither takes back what the other has written.
+ *  2. What was found, and how far it had come then, are one commit. What is read again after a stop
+ *     was not counted before, but for what was put right, which is not found again.
+ *
  * Failure modes: a row that cannot be written ends the job; the service begins it again.
  * Home: the node's.
  */
@@ -13,33 +19,38 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 
 #define LOOK_NS          (60 * NSEC_PER_SEC)
 #define SAVE_NS          (5 * NSEC_PER_SEC)
-#define GUEST_PAUSE_NS   8 /* for each byte read beside a guest's I/O */
-#define FINDINGS_A_SLICE 16
+#define SAVE_FOUND_NS    NSEC_PER_SEC /* the same when there is something to tell */
+#define GUEST_PAUSE_NS   8            /* for each byte read beside a guest's I/O */
+#define FINDINGS_A_SLICE 128          /* are told; the others are counted */
 #define DAY_NS           (24 * UINT64_C(3600) * NSEC_PER_SEC)
 
-struct run {
+struct node_scrub_run {
 	struct node *node;
 	uint64_t pool_id;
 	struct job *job;
 	struct scrub_state state;
-	uint64_t total;
+	uint64_t total, shown; /* bytes; what was shown only grows */
+	_Atomic bool stop;     /* pool.scrub said so: the row shall get this phase */
+	enum scrub_phase wanted;
 };
 
 struct slice { /* of one vDisk, on its home */
-	struct run *run;
+	struct node_scrub_run *run;
 	struct vdisk *vdisk;
 	struct vdisk_scrub scrub;
-	uint64_t after, begun_ns, seen_bytes;
+	uint64_t begun_ns, seen_bytes;
 	uint64_t total;
-	bool saved;
-	struct vdisk_finding findings[FINDINGS_A_SLICE];
+	struct scrub_finding findings[FINDINGS_A_SLICE];
 	unsigned finding_count;
+	uint64_t untold;
 };
 
 static uint64_t wall_ns(const struct node *node)
@@ -47,38 +58,52 @@ static uint64_t wall_ns(const struct node *node)
 	return node->options.world->ops->wall_ns(node->options.world);
 }
 
-static bool is_stopped(const struct run *run)
+/* Any reactor. */
+static bool is_stopped(const struct node_scrub_run *run)
 {
-	const struct node_pool *pool = node_pool_by_id(run->node, run->pool_id);
+	return atomic_load(&run->stop) || job_is_cancelled(run->job);
+}
 
-	return !pool || pool->scrub_stop || job_is_cancelled(run->job);
+static bool next(void *arg)
+{
+	const struct slice *slice = arg;
+	const struct vdisk_scrub *scrub = &slice->scrub;
+	uint64_t since = reactor_now_ns(reactor_current()) - slice->begun_ns;
+	bool found = scrub->put_right + scrub->left + scrub->damaged > 0;
+
+	return since < (found ? SAVE_FOUND_NS : SAVE_NS);
 }
 
 /* Any reactor: only what is atomic or the slice's own. */
 static bool progress(void *arg, uint64_t bytes)
 {
 	struct slice *slice = arg;
-	struct run *run = slice->run;
+	struct node_scrub_run *run = slice->run;
 	uint64_t rate = run->node->options.scrub_rate_bytes, fresh = bytes - slice->seen_bytes;
 
 	slice->seen_bytes = bytes;
-	job_progress(run->job, run->state.now.bytes + bytes,
-		     MAX(run->total, run->state.now.bytes + bytes));
+	run->shown = MAX(run->shown, run->state.now.bytes + bytes);
+	job_progress(run->job, run->shown, MAX(run->total, run->shown));
 	if (rate)
 		fiber_sleep(fresh * NSEC_PER_SEC / rate);
-	if (job_is_cancelled(run->job))
-		return false;
-	slice->saved = slice->scrub.after != slice->after &&
-		       reactor_now_ns(reactor_current()) - slice->begun_ns > SAVE_NS;
-	return !slice->saved;
+	return !is_stopped(run);
+}
+
+static bool stopped(void *arg)
+{
+	const struct slice *slice = arg;
+
+	return is_stopped(slice->run);
 }
 
 static void on_finding(void *arg, const struct vdisk_finding *finding)
 {
 	struct slice *slice = arg;
 
-	if (slice->finding_count < FINDINGS_A_SLICE)
-		slice->findings[slice->finding_count++] = *finding;
+	if (slice->finding_count == FINDINGS_A_SLICE)
+		slice->untold++;
+	else
+		slice->findings[slice->finding_count++].what = *finding;
 }
 
 static int run_at_home(void *arg)
@@ -89,31 +114,91 @@ static int run_at_home(void *arg)
 	return vdisk_scrub(slice->vdisk, &slice->scrub);
 }
 
-static void tell(struct node *node, const struct node_vdisk *vdisk, const struct slice *slice)
+static enum event_reason reason_of(const struct vdisk_finding *finding)
+{
+	if (finding->put_right)
+		return EVENT_SCRUB_REPAIRED;
+	return finding->disk ? EVENT_SCRUB_LEFT : EVENT_SCRUB_DAMAGE;
+}
+
+static void tell_one(struct node *node, const struct node_vdisk *vdisk,
+		     const struct vdisk_finding *finding)
+{
+	char place[NODE_SCRUB_PLACE_MAX], disk[48] = "on every copy";
+
+	if (finding->disk)
+		snprintf(disk, sizeof(disk), "on disk %" PRIu64, finding->disk);
+	event_emit(node->events, reason_of(finding), vdisk->name,
+		   "%s at %s, %s, %s: %s (group %" PRIu64 ", slot %" PRIu32 ", file %" PRIx64 ")",
+		   node_scrub_kind_name(finding->kind),
+		   node_scrub_place(finding, vdisk->info.block_bytes, place),
+		   node_scrub_use_name(finding->use), disk,
+		   finding->error ? strerrorname_np(-finding->error)
+				  : (finding->put_right ? "put right" : "cannot be written again"),
+		   finding->group, finding->slot, finding->file);
+}
+
+/* What belongs to a file that will be read again is found again, but for what is right now. */
+static void drop_unfinished(struct slice *slice)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < slice->finding_count; i++) {
+		const struct vdisk_finding *finding = &slice->findings[i].what;
+
+		if (finding->put_right || finding->file <= slice->scrub.after)
+			slice->findings[count++] = slice->findings[i];
+	}
+	slice->finding_count = count;
+}
+
+static void tell(struct node_scrub_run *run, const struct node_vdisk *vdisk, struct slice *slice)
 {
 	for (unsigned i = 0; i < slice->finding_count; i++) {
-		const struct vdisk_finding *finding = &slice->findings[i];
-
-		event_emit(node->events,
-			   finding->put_right ? EVENT_SCRUB_REPAIRED : EVENT_SCRUB_DAMAGE,
-			   vdisk->name,
-			   "group %" PRIu64 ", slot %" PRIu32 " on disk %" PRIu64 ": error %d",
-			   finding->group, finding->slot, finding->disk, finding->error);
+		slice->findings[i].vdisk = vdisk->info.id;
+		slice->findings[i].wall_ns = wall_ns(run->node);
+		tell_one(run->node, vdisk, &slice->findings[i].what);
 	}
+	if (slice->untold)
+		event_emit(run->node->events, EVENT_SCRUB_LEFT, vdisk->name,
+			   "%" PRIu64 " more blocks were found wrong and only counted",
+			   slice->untold);
+}
+
+/* What was found is durable together with how far the scrub has come. */
+static int save(struct node_scrub_run *run, const struct slice *slice)
+{
+	const struct vdisk_scrub *scrub = &slice->scrub;
+	struct scrub_tally *now = &run->state.now;
+	int r;
+
+	run->state.file = scrub->after;
+	now->bytes += scrub->done_bytes;
+	now->put_right += scrub->put_right;
+	now->damaged += scrub->done_damaged;
+	now->left += scrub->done_left;
+	fiber_mutex_lock(&run->node->scrub_lock);
+	if (atomic_load(&run->stop))
+		run->state.phase = run->wanted;
+	r = scrub_store_found(run->node->catalog, run->pool_id, &run->state, slice->findings,
+			      slice->finding_count);
+	fiber_mutex_unlock(&run->node->scrub_lock);
+	return r;
 }
 
 /* Some files of one vDisk. 1: there is more of it. */
-static int run_slice(struct run *run, struct node_vdisk *vdisk)
+static int run_slice(struct node_scrub_run *run, struct node_vdisk *vdisk)
 {
 	_cleanup_free_ struct slice *slice = calloc(1, sizeof(*slice));
-	int r;
+	int r, stored;
 
 	if (!slice)
 		return -ENOMEM;
 	*slice = (struct slice){.run = run,
-				.after = run->state.file,
 				.scrub = {.after = run->state.file,
 					  .progress = progress,
+					  .next = next,
+					  .stopped = stopped,
 					  .finding = on_finding,
 					  .arg = slice,
 					  .pause_ns_per_byte = GUEST_PAUSE_NS}};
@@ -121,18 +206,17 @@ static int run_slice(struct run *run, struct node_vdisk *vdisk)
 		return 0;
 	slice->vdisk = vdisk->vdisk;
 	r = fiber_call(vdisk->home, FIBER_RECLAIM, run_at_home, slice);
-	tell(run->node, vdisk, slice);
+	if (r == -ECANCELED && !is_stopped(run))
+		r = slice->scrub.after != run->state.file ? 1 : 0; /* or the vDisk is closing */
+	if (r != 0)
+		drop_unfinished(slice);
+	tell(run, vdisk, slice);
 	node_vdisk_unuse(run->node, vdisk);
-	run->state.file = slice->scrub.after;
-	run->state.now.bytes += slice->scrub.bytes;
-	run->state.now.put_right += slice->scrub.put_right;
-	run->state.now.damaged += slice->scrub.damaged;
-	if (r == -ECANCELED && slice->saved && !is_stopped(run))
-		return 1;
-	return r == -ECANCELED && !is_stopped(run) ? 0 : r; /* the vDisk is closing */
+	stored = save(run, slice);
+	return stored < 0 ? stored : r;
 }
 
-static int run_vdisk(struct run *run, uint64_t id)
+static int run_vdisk(struct node_scrub_run *run, uint64_t id)
 {
 	int r;
 
@@ -143,11 +227,6 @@ static int run_vdisk(struct run *run, uint64_t id)
 		struct node_vdisk *vdisk = node_vdisk_by_id(run->node, id);
 
 		r = vdisk ? run_slice(run, vdisk) : 0;
-		if (r >= 0 && !is_stopped(run)) {
-			int stored = scrub_store(run->node->catalog, run->pool_id, &run->state);
-
-			r = stored < 0 ? stored : r;
-		}
 	} while (r == 1 && !is_stopped(run));
 	return r < 0 ? r : is_stopped(run) ? -ECANCELED : 0;
 }
@@ -160,7 +239,7 @@ static int total_at_home(void *arg)
 	return 0;
 }
 
-static int count_total(struct run *run)
+static int count_total(struct node_scrub_run *run)
 {
 	_cleanup_free_ struct slice *slice = calloc(1, sizeof(*slice));
 	struct node_vdisk *vdisk;
@@ -179,12 +258,14 @@ static int count_total(struct run *run)
 	return 0;
 }
 
-static int run_all(struct run *run)
+static int run_all(struct node_scrub_run *run)
 {
 	struct node_vdisk *vdisk;
-	int r = node_scrub_facts(run->node, run->pool_id, &run->state.now);
 	uint64_t id = run->state.vdisk ? run->state.vdisk - 1 : 0;
+	int r = 0;
 
+	if (run->state.vdisk == 0) /* else it was done before a stop, and is counted */
+		r = node_scrub_facts(run->node, run->pool_id, &run->state.now);
 	if (r == 0)
 		r = count_total(run);
 	for (; r == 0 && (vdisk = node_vdisk_after(run->node, id));) {
@@ -195,54 +276,59 @@ static int run_all(struct run *run)
 	return r;
 }
 
-/* What was asked for by pool.scrub is in the row already; a job that was cancelled is given up, and
- * a node that stops goes on at the next start. */
-static int conclude(struct run *run, int result)
+/* A job that was cancelled is given up; a node that stops goes on at the next start. */
+static enum scrub_phase phase_after(const struct node_scrub_run *run, int result)
+{
+	if (atomic_load(&run->stop))
+		return run->wanted;
+	return result == -ECANCELED && !run->node->stopping ? SCRUB_IDLE : SCRUB_RUNNING;
+}
+
+/* Who changes the phase meanwhile waits for the lock, and finds no run any more. */
+static void conclude(struct node_scrub_run *run, int result)
 {
 	struct node *node = run->node;
-	struct node_pool *pool = node_pool_by_id(node, run->pool_id);
-	bool asked = pool && pool->scrub_stop;
+	struct node_pool *pool;
+	int r = 0;
 
-	if (pool)
-		pool->scrub_stop = false;
+	fiber_mutex_lock(&node->scrub_lock);
 	if (result == 0)
 		scrub_end(&run->state, wall_ns(node));
-	else if (result == -ECANCELED && !asked && !node->stopping && pool)
-		run->state.phase = SCRUB_IDLE;
 	else
-		return result;
-	if (scrub_store(node->catalog, run->pool_id, &run->state) < 0)
-		log_warning("scrub", "its end could not be recorded", "pool=%" PRIu64,
-			    run->pool_id);
-	return result;
+		run->state.phase = phase_after(run, result);
+	if (node_pool_by_id(node, run->pool_id))
+		r = scrub_store(node->catalog, run->pool_id, &run->state);
+	pool = node_pool_by_id(node, run->pool_id);
+	if (pool)
+		pool->scrub_run = NULL;
+	fiber_mutex_unlock(&node->scrub_lock);
+	if (r < 0)
+		log_warning("scrub", "its state could not be recorded", "pool=%" PRIu64 " error=%d",
+			    run->pool_id, r);
+	if (run->state.phase == SCRUB_RUNNING && atomic_load(&run->stop))
+		node_service_wake(&node->scrub); /* it was resumed before it had stopped */
 }
 
 static int run_job(struct job *job, void *arg, struct error *ret_error)
 {
-	struct run *run = arg;
-	struct node_pool *pool;
+	struct node_scrub_run *run = arg;
+	struct node *node = run->node;
 	int r;
 
 	(void)ret_error; /* made of the error */
 	run->job = job;
 	job_set_cancellable(job, true);
-	r = scrub_load(run->node->catalog, run->pool_id, &run->state);
-	if (r == 0)
-		r = run_all(run);
-	r = conclude(run, r);
-	job_set_result(job,
-		       json_pack("{s:I, s:I, s:I}", "read_bytes", (json_int_t)run->state.now.bytes,
-				 "put_right_blocks", (json_int_t)run->state.now.put_right,
-				 "damaged_blocks", (json_int_t)run->state.now.damaged));
-	pool = node_pool_by_id(run->node, run->pool_id);
-	if (pool)
-		pool->scrubbing = false;
+	r = run_all(run);
+	conclude(run, r);
+	job_set_result(job, node_scrub_result_to_json(node, run->pool_id, &run->state));
 	return r;
 }
 
-static int start_job(struct node *node, struct node_pool *pool, uint64_t *ret_job)
+/* With the lock. */
+static int start_job(struct node *node, struct node_pool *pool, const struct scrub_state *state,
+		     uint64_t *ret_job)
 {
-	struct run *run = calloc(1, sizeof(*run));
+	struct node_scrub_run *run = calloc(1, sizeof(*run));
 	const struct job_spec spec = {.method = method_get(METHOD_POOL_SCRUB),
 				      .object = pool->name,
 				      .subject = pool->id,
@@ -254,74 +340,103 @@ static int start_job(struct node *node, struct node_pool *pool, uint64_t *ret_jo
 
 	if (!run)
 		return -ENOMEM;
-	*run = (struct run){.node = node, .pool_id = id};
-	pool->scrubbing = true;
+	*run = (struct node_scrub_run){.node = node, .pool_id = id, .state = *state};
+	pool->scrub_run = run;
 	r = job_start(node->jobs, &spec, ret_job);
+	if (r == 0)
+		return 0;
 	pool = node_pool_by_id(node, id);
-	if (r < 0 && pool)
-		pool->scrubbing = false;
-	if (r < 0)
-		free(run);
+	if (pool)
+		pool->scrub_run = NULL;
+	free(run);
 	return r;
+}
+
+static int start(struct node *node, uint64_t id, uint64_t *ret_job)
+{
+	struct scrub_state state;
+	struct node_pool *pool;
+	int r;
+
+	r = scrub_load(node->catalog, id, &state);
+	if (r == 0 && state.phase != SCRUB_IDLE)
+		r = -EALREADY;
+	if (r == 0)
+		r = scrub_begin(node->catalog, id, &state, wall_ns(node));
+	if (r < 0)
+		return r;
+	pool = node_pool_by_id(node, id);
+	return pool ? start_job(node, pool, &state, ret_job) : -ENOENT;
 }
 
 int node_scrub_start(struct node *node, struct node_pool *pool, uint64_t *ret_job)
 {
-	struct scrub_state state;
+	uint64_t id = pool->id;
 	int r;
 
-	if (pool->scrubbing)
-		return -EALREADY;
-	r = scrub_load(node->catalog, pool->id, &state);
-	if (r < 0)
-		return r;
-	if (state.phase != SCRUB_IDLE)
-		return -EALREADY;
-	scrub_begin(&state, wall_ns(node));
-	r = scrub_store(node->catalog, pool->id, &state);
-	return r < 0 ? r : start_job(node, pool, ret_job);
+	fiber_mutex_lock(&node->scrub_lock);
+	pool = node_pool_by_id(node, id);
+	r = pool && pool->scrub_run ? -EALREADY : start(node, id, ret_job);
+	fiber_mutex_unlock(&node->scrub_lock);
+	return r;
 }
 
-int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phase from,
-		      enum scrub_phase to)
+static int change(struct node *node, uint64_t id, enum scrub_phase from, enum scrub_phase to)
 {
 	struct scrub_state state;
-	int r = scrub_load(node->catalog, pool->id, &state);
+	struct node_pool *pool;
+	int r = scrub_load(node->catalog, id, &state);
 
 	if (r < 0)
 		return r;
 	if (state.phase == SCRUB_IDLE || (from != SCRUB_IDLE && state.phase != from))
 		return -ENOENT;
 	state.phase = to;
-	r = scrub_store(node->catalog, pool->id, &state);
-	if (r < 0)
+	r = scrub_store(node->catalog, id, &state);
+	pool = node_pool_by_id(node, id);
+	if (r < 0 || !pool)
 		return r;
-	if (to == SCRUB_RUNNING)
+	/* One that has not stopped yet does: it is begun again. */
+	if (pool->scrub_run) {
+		pool->scrub_run->wanted = to;
+		atomic_store(&pool->scrub_run->stop, true);
+	} else if (to == SCRUB_RUNNING) {
 		node_service_wake(&node->scrub);
-	else
-		pool->scrub_stop = pool->scrubbing;
+	}
 	return 0;
 }
 
-/* A pool that has no row gets one, from which its first interval counts. */
+int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phase from,
+		      enum scrub_phase to)
+{
+	uint64_t id = pool->id;
+	int r;
+
+	fiber_mutex_lock(&node->scrub_lock);
+	r = change(node, id, from, to);
+	fiber_mutex_unlock(&node->scrub_lock);
+	return r;
+}
+
+/* A pool that has no row gets one, from which its first interval counts. What fails is tried again
+ * by the next look. */
 static void look_at_pool(struct node *node, uint64_t id)
 {
-	struct node_pool *pool = node_pool_by_id(node, id);
 	uint64_t now = wall_ns(node), job;
 	struct scrub_state state;
+	struct node_pool *pool;
+	int r = scrub_load(node->catalog, id, &state);
 
-	if (!pool || !pool->pool || pool->scrubbing || scrub_load(node->catalog, id, &state) < 0)
-		return;
 	pool = node_pool_by_id(node, id);
-	if (!pool || pool->scrubbing)
+	if (r < 0 || !pool || !pool->pool || pool->scrub_run)
 		return;
 	if (state.since_wall_ns == 0) {
 		state.since_wall_ns = now;
-		(void)scrub_store(node->catalog, id, &state); /* the next look tries again */
+		(void)scrub_store(node->catalog, id, &state);
 	} else if (state.phase == SCRUB_RUNNING) {
-		(void)start_job(node, pool, &job); /* the next look tries again */
+		(void)start_job(node, pool, &state, &job);
 	} else if (scrub_is_due(&state, now, node->options.scrub_days * DAY_NS)) {
-		(void)node_scrub_start(node, pool, &job); /* the next look tries again */
+		(void)start(node, id, &job);
 	}
 }
 
@@ -331,7 +446,9 @@ static void look(struct node *node)
 
 	for (uint64_t id = 0; !node->stopping && (pool = node_pool_after(node, id));) {
 		id = pool->id;
+		fiber_mutex_lock(&node->scrub_lock);
 		look_at_pool(node, id);
+		fiber_mutex_unlock(&node->scrub_lock);
 	}
 }
 

@@ -13,4 +13,18 @@ int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phas
 /* The catalog, its mirrors and the labels of the pool's disks (node_scrub_facts.c): what is wrong
  * is put right where it can be, told, and added to the tally. 0, or why it must end. */
 int node_scrub_facts(struct node *node, uint64_t pool_id, struct scrub_tally *tally);
+
+/* What is said of findings, node_scrub_text.c. */
+const char *node_scrub_kind_name(enum vdisk_finding_kind kind);
+const char *node_scrub_use_name(enum vdisk_use use);
+#define NODE_SCRUB_PLACE_MAX 128
+const char *node_scrub_place(const struct vdisk_finding *finding, uint32_t block_bytes,
+			     char ret_place[static NODE_SCRUB_PLACE_MAX]);
+/* Of one that runs or ran, with what it found. */
+json_t *node_scrub_result_to_json(struct node *node, uint64_t pool_id,
+				  const struct scrub_state *state);
+/* An array; NULL with *ret_error when they cannot be read. */
+json_t *node_scrub_findings_to_json(struct node *node, uint64_t pool_id, size_t limit,
+				    int *ret_error);
+
 void node_scrub_start_service(struct node *node);

@@ -3,21 +3,33 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/macros.h"
 
-#define ROW_VERSION 1
-#define ROW_WORDS   14 /* docs/format.md, "Scrub row" */
-#define ROW_BYTES   (8 + 8 * ROW_WORDS)
+/* docs/format.md, "Scrub row" */
+#define ROW_VERSION   2
+#define ROW_WORDS     16
+#define ROW_BYTES     (8 + 8 * ROW_WORDS)
+#define ROW_1_BYTES   120
+#define FINDING_BYTES 72
 
 static struct catalog_key row_key(uint64_t pool_id)
 {
 	struct catalog_key key = catalog_key(CATALOG_SCRUB);
 
 	catalog_key_add(&key, pool_id);
+	return key;
+}
+
+static struct catalog_key finding_key(uint64_t pool_id, uint64_t number)
+{
+	struct catalog_key key = row_key(pool_id);
+
+	catalog_key_add(&key, number);
 	return key;
 }
 
@@ -32,65 +44,195 @@ const char *scrub_phase_name(enum scrub_phase phase)
 static uint64_t *tally_word(struct scrub_tally *tally, unsigned index)
 {
 	uint64_t *const words[] = {&tally->begun_wall_ns, &tally->ended_wall_ns, &tally->bytes,
-				   &tally->put_right, &tally->damaged};
+				   &tally->put_right,     &tally->damaged,       &tally->left};
 
 	return words[index];
 }
 
 static uint64_t *state_word(struct scrub_state *state, unsigned index)
 {
-	if (index == 0)
-		return &state->since_wall_ns;
+	uint64_t *const words[] = {&state->since_wall_ns, &state->vdisk, &state->file,
+				   &state->findings};
+
+	if (index < 4)
+		return words[index];
+	return index < 10 ? tally_word(&state->now, index - 4)
+			  : tally_word(&state->last, index - 10);
+}
+
+/* Version 1 had neither the number of findings nor what is left, and a word of zeros at its end. */
+static uint64_t *state_word_1(struct scrub_state *state, unsigned index)
+{
 	if (index < 3)
-		return index == 1 ? &state->vdisk : &state->file;
+		return state_word(state, index);
 	if (index < 8)
 		return tally_word(&state->now, index - 3);
-	return index < 13 ? tally_word(&state->last, index - 8) : NULL; /* the rest is zero */
+	return index < 13 ? tally_word(&state->last, index - 8) : NULL;
+}
+
+static int decode(const struct catalog_row *row, struct scrub_state *ret_state)
+{
+	struct scrub_state state = {0};
+	bool first = row->length == ROW_1_BYTES;
+
+	if ((row->length != ROW_BYTES && !first) || row->value[0] != (first ? 1 : ROW_VERSION) ||
+	    row->value[1] > SCRUB_PAUSED)
+		return -EUCLEAN;
+	state.phase = row->value[1];
+	for (unsigned i = 0; i < (row->length - 8) / 8; i++) {
+		uint64_t *word = first ? state_word_1(&state, i) : state_word(&state, i);
+
+		if (word)
+			*word = get_le64(row->value + 8 + 8 * i);
+	}
+	if (state.findings > SCRUB_FINDINGS_MAX)
+		return -EUCLEAN;
+	*ret_state = state;
+	return 0;
 }
 
 int scrub_load(struct catalog *catalog, uint64_t pool_id, struct scrub_state *ret_state)
 {
 	_cleanup_(catalog_row_done) struct catalog_row row = {0};
 	const struct catalog_key key = row_key(pool_id);
-	struct scrub_state state = {0};
 	int r = catalog_get(catalog, &key, &row);
 
-	if (r == 0 && (row.length != ROW_BYTES || row.value[0] != ROW_VERSION ||
-		       row.value[1] > SCRUB_PAUSED)) {
-		log_error("scrub", "catalog row is damaged", "pool=%" PRIu64, pool_id);
-		return -EUCLEAN;
+	if (r == -ENOENT) {
+		*ret_state = (struct scrub_state){0};
+		return 0;
 	}
-	if (r < 0 && r != -ENOENT)
+	if (r < 0)
 		return r;
-	if (r == 0)
-		state.phase = row.value[1];
-	for (unsigned i = 0; r == 0 && i < ROW_WORDS; i++)
-		if (state_word(&state, i))
-			*state_word(&state, i) = get_le64(row.value + 8 + 8 * i);
-	*ret_state = state;
+	r = decode(&row, ret_state);
+	if (r < 0)
+		log_error("scrub", "catalog row is damaged", "pool=%" PRIu64, pool_id);
+	return r;
+}
+
+static void encode(const struct scrub_state *state, uint8_t value[ROW_BYTES])
+{
+	struct scrub_state copy = *state;
+
+	memset(value, 0, ROW_BYTES);
+	value[0] = ROW_VERSION;
+	value[1] = (uint8_t)state->phase;
+	for (unsigned i = 0; i < ROW_WORDS; i++)
+		put_le64(value + 8 + 8 * i, *state_word(&copy, i));
+}
+
+static void encode_finding(const struct scrub_finding *finding, uint8_t value[FINDING_BYTES])
+{
+	const struct vdisk_finding *what = &finding->what;
+
+	memset(value, 0, FINDING_BYTES);
+	value[0] = 1;
+	value[1] = (uint8_t)what->kind;
+	value[2] = (uint8_t)what->use;
+	value[3] = what->put_right;
+	put_le32(value + 4, (uint32_t)-what->error);
+	put_le64(value + 8, finding->vdisk);
+	put_le64(value + 16, what->disk);
+	put_le64(value + 24, what->group);
+	put_le32(value + 32, what->slot);
+	put_le32(value + 36, what->slots);
+	put_le64(value + 40, what->offset);
+	put_le64(value + 48, what->bytes);
+	put_le64(value + 56, what->file);
+	put_le64(value + 64, finding->wall_ns);
+}
+
+static int decode_finding(const struct catalog_row *row, struct scrub_finding *ret_finding)
+{
+	const uint8_t *value = row->value;
+
+	if (row->length != FINDING_BYTES || value[0] != 1 || value[1] > VDISK_FINDING_INDEX ||
+	    value[2] > VDISK_USE_DEAD || value[3] > 1 || get_le32(value + 4) > 4095)
+		return -EUCLEAN;
+	*ret_finding = (struct scrub_finding){
+		.vdisk = get_le64(value + 8),
+		.wall_ns = get_le64(value + 64),
+		.what = {.kind = value[1],
+			 .use = value[2],
+			 .put_right = value[3],
+			 .error = -(int)get_le32(value + 4),
+			 .disk = get_le64(value + 16),
+			 .group = get_le64(value + 24),
+			 .slot = get_le32(value + 32),
+			 .slots = get_le32(value + 36),
+			 .offset = get_le64(value + 40),
+			 .bytes = get_le64(value + 48),
+			 .file = get_le64(value + 56)},
+	};
 	return 0;
 }
 
 int scrub_store(struct catalog *catalog, uint64_t pool_id, const struct scrub_state *state)
 {
-	struct scrub_state copy = *state;
-	uint8_t value[ROW_BYTES] = {ROW_VERSION, (uint8_t)state->phase};
+	uint8_t value[ROW_BYTES];
 	const struct catalog_change change = {.kind = CATALOG_PUT,
 					      .key = row_key(pool_id),
 					      .value = value,
 					      .length = sizeof(value)};
 
-	for (unsigned i = 0; i < ROW_WORDS; i++)
-		if (state_word(&copy, i))
-			put_le64(value + 8 + 8 * i, *state_word(&copy, i));
+	encode(state, value);
 	return catalog_commit(catalog, &change, 1);
 }
 
-void scrub_begin(struct scrub_state *state, uint64_t wall_ns)
+int scrub_store_found(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
+		      const struct scrub_finding *findings, size_t count)
 {
-	state->phase = SCRUB_RUNNING;
-	state->vdisk = state->file = 0;
-	state->now = (struct scrub_tally){.begun_wall_ns = wall_ns};
+	_cleanup_free_ struct catalog_change *changes = NULL;
+	_cleanup_free_ uint8_t *values = NULL;
+	struct scrub_state next = *state;
+	uint8_t value[ROW_BYTES];
+	int r;
+
+	ASSERT(state->findings <= SCRUB_FINDINGS_MAX);
+	count = MIN(count, (size_t)(SCRUB_FINDINGS_MAX - state->findings));
+	changes = calloc(count + 1, sizeof(*changes));
+	values = calloc(count + 1, FINDING_BYTES);
+	if (!changes || !values)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		encode_finding(&findings[i], values + i * FINDING_BYTES);
+		changes[i] = (struct catalog_change){.kind = CATALOG_PUT,
+						     .key = finding_key(pool_id, ++next.findings),
+						     .value = values + i * FINDING_BYTES,
+						     .length = FINDING_BYTES};
+	}
+	encode(&next, value);
+	changes[count] = (struct catalog_change){.kind = CATALOG_PUT,
+						 .key = row_key(pool_id),
+						 .value = value,
+						 .length = sizeof(value)};
+	r = catalog_commit(catalog, changes, count + 1);
+	if (r == 0)
+		*state = next;
+	return r;
+}
+
+int scrub_begin(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
+		uint64_t wall_ns)
+{
+	struct scrub_state next = *state;
+	uint8_t value[ROW_BYTES];
+	const struct catalog_change changes[] = {
+		{.kind = CATALOG_DELETE_PREFIX, .key = row_key(pool_id)},
+		{.kind = CATALOG_PUT,
+		 .key = row_key(pool_id),
+		 .value = value,
+		 .length = sizeof(value)},
+	};
+	int r;
+
+	next.phase = SCRUB_RUNNING;
+	next.vdisk = next.file = next.findings = 0;
+	next.now = (struct scrub_tally){.begun_wall_ns = wall_ns};
+	encode(&next, value);
+	r = catalog_commit(catalog, changes, ARRAY_SIZE(changes));
+	if (r == 0)
+		*state = next;
+	return r;
 }
 
 void scrub_end(struct scrub_state *state, uint64_t wall_ns)
@@ -98,6 +240,41 @@ void scrub_end(struct scrub_state *state, uint64_t wall_ns)
 	state->phase = SCRUB_IDLE;
 	state->now.ended_wall_ns = wall_ns;
 	state->last = state->now;
+}
+
+int scrub_get_findings(struct catalog *catalog, uint64_t pool_id,
+		       struct scrub_finding **ret_findings, size_t *ret_count)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	const struct catalog_key prefix = row_key(pool_id);
+	struct scrub_finding *findings;
+	size_t count = 0;
+	/* The state's row comes first. */
+	int r = catalog_scan(catalog, &prefix, &prefix, SCRUB_FINDINGS_MAX, &rows);
+
+	if (r < 0)
+		return r;
+	findings = calloc(rows.count + 1, sizeof(*findings));
+	if (!findings)
+		return -ENOMEM;
+	for (size_t i = 0; i < rows.count; i++) {
+		if (decode_finding(&rows.rows[i], &findings[count]) == 0)
+			count++;
+		else
+			log_error("scrub", "catalog row of a finding is damaged", "pool=%" PRIu64,
+				  pool_id);
+	}
+	*ret_findings = findings;
+	*ret_count = count;
+	return 0;
+}
+
+int scrub_forget(struct catalog *catalog, uint64_t pool_id)
+{
+	const struct catalog_change change = {.kind = CATALOG_DELETE_PREFIX,
+					      .key = row_key(pool_id)};
+
+	return catalog_commit(catalog, &change, 1);
 }
 
 bool scrub_is_due(const struct scrub_state *state, uint64_t wall_ns, uint64_t interval_ns)

@@ -43,6 +43,8 @@ static void put_right(const struct egroup_read *read, unsigned copy)
 
 	if (r == 0)
 		r = pool_io_sync_copy(file->file, copy);
+	if (r < 0)
+		file->store->unmended_copies++;
 	if (r == -ESHUTDOWN)
 		return;
 	if (r < 0) {

@@ -250,7 +250,7 @@ static void count_finding(void *arg, const struct egroup_finding *finding)
 	if (finding->right_elsewhere)
 		return;
 	filling->damaged++;
-	filling->unread += finding->kind == EGROUP_FINDING_READ;
+	filling->unread += finding->error == -EIO;
 }
 
 static int pause_filling(void *arg, uint64_t bytes)

@@ -32,26 +32,67 @@ struct scan {
 	struct egroup *group;
 	uint32_t header_slot, record_end;
 	bool lost; /* between a bad header and the next good one */
-	uint32_t crcs[RECORD_BLOCKS_MAX];
+	struct record_header_disk header;
 };
 
-/* `r`: of reading it again, from all copies; `wrong`: how many had been found wrong before. */
-static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
-		 uint32_t slot, int r, uint64_t wrong)
+/* Blocks of the vDisk that the record holds at its payload block `at`, or (`at` UINT32_MAX) that
+ * its first extent of data does. */
+static void find_blocks(const struct scan *scan, uint32_t at, struct egroup_finding *finding)
 {
-	const struct egroup_finding finding = {
-		.kind = r == -EIO ? EGROUP_FINDING_READ : kind,
+	struct record_extent extent;
+	uint32_t cursor = 0;
+
+	for (uint32_t i = 0; i < record_extent_count(&scan->header); i++) {
+		record_get_extent(&scan->header, i, &cursor, &extent);
+		if (extent.kind != RECORD_EXTENT_DATA)
+			continue;
+		if (at == UINT32_MAX) {
+			finding->block = extent.block;
+			finding->block_count = extent.count;
+			return;
+		}
+		if (at >= extent.first_payload && at - extent.first_payload < extent.count) {
+			finding->block = extent.block + (at - extent.first_payload);
+			finding->block_count = 1;
+			return;
+		}
+	}
+}
+
+struct counts { /* of copies that were found wrong, before a block was read again */
+	uint64_t wrong, unmended;
+};
+
+static struct counts count_wrong(const struct scan *scan)
+{
+	const struct egroup_store *store = scan->file->store;
+
+	return (struct counts){store->wrong_copies, store->unmended_copies};
+}
+
+/* `r`: of reading it again, from all copies. */
+static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
+		 uint32_t slot, int r, struct counts before)
+{
+	struct egroup_finding finding = {
+		.kind = kind,
 		.copy = scan->copy,
 		.group = group,
 		.slot = slot,
+		.slots = kind == EGROUP_FINDING_HEADER ? scan->record_end - slot : 1,
 		.error = r,
 		.right_elsewhere = r == 0,
+		.put_right = r == 0 && scan->file->store->unmended_copies == before.unmended,
 	};
 
 	/* The same copy had it right this time: a bit had flipped on the way. */
-	if (r == 0 && scan->file->store->wrong_copies == wrong)
+	if (r == 0 && scan->file->store->wrong_copies == before.wrong)
 		return;
 	REACHED("scan.finding");
+	if (kind == EGROUP_FINDING_BLOCK && !scan->file->compacted)
+		find_blocks(scan, slot - scan->header_slot - 1, &finding);
+	else if (kind == EGROUP_FINDING_HEADER && r == 0)
+		find_blocks(scan, UINT32_MAX, &finding);
 	if (scan->hooks->finding)
 		scan->hooks->finding(scan->hooks->arg, &finding);
 }
@@ -115,7 +156,7 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 		  uint32_t slot)
 {
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
-	uint64_t wrong = scan->file->store->wrong_copies;
+	struct counts before = count_wrong(scan);
 	int r;
 
 	if (is_intact(scan, at, crc))
@@ -123,7 +164,7 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 	r = egroup_read_block(scan->file, place, scan->copy, egroup_check_crc, &crc, block);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, wrong);
+	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, before);
 	return 0;
 }
 
@@ -158,7 +199,8 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 				     .stream = group->stream};
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
 	const struct record_header_disk *header = (const struct record_header_disk *)block;
-	uint64_t wrong = scan->file->store->wrong_copies;
+	struct counts before = count_wrong(scan);
+	bool told = false;
 	int r = is_unreadable(scan, at) ? -EIO : record_check(header, &id);
 
 	if (r < 0 && !scan->lost) {
@@ -166,17 +208,17 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 				      (void *)&id, block);
 		if (ends_scan(r))
 			return r;
-		if (!(r < 0 && end_is_unknown(group)))
-			tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, wrong);
+		told = !(r < 0 && end_is_unknown(group));
 	}
 	scan->lost = r < 0;
 	scan->header_slot = slot;
 	scan->record_end = slot + 1;
-	if (r < 0)
-		return 0;
-	scan->record_end += record_payload_blocks(header);
-	for (uint32_t i = 0; i < record_payload_blocks(header); i++)
-		scan->crcs[i] = le32toh(header->block_crcs[i]);
+	if (r == 0) {
+		scan->header = *header;
+		scan->record_end += record_payload_blocks(header);
+	}
+	if (told)
+		tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, before);
 	return 0;
 }
 
@@ -190,7 +232,8 @@ static int look_at_plain(struct scan *scan, uint32_t first, uint32_t blocks)
 		if (slot == scan->record_end)
 			r = enter_record(scan, slot, at);
 		else
-			r = settle(scan, slot, at, scan->crcs[slot - scan->header_slot - 1],
+			r = settle(scan, slot, at,
+				   le32toh(scan->header.block_crcs[slot - scan->header_slot - 1]),
 				   scan->group->id, slot);
 	}
 	return r;
@@ -221,7 +264,7 @@ static int read_index(struct scan *scan, char *memory, struct index_view *ret_vi
 	struct egroup_file *file = scan->file;
 	const struct index_id id = {
 		.pool = pool_id(file->store->pool), .vdisk = file->store->vdisk, .file = file->id};
-	uint64_t wrong = file->store->wrong_copies;
+	struct counts before = count_wrong(scan);
 	int r = pool_io_read_copy(egroup_file_handle(file), scan->copy, memory,
 				  (size_t)file->index_blocks * BLOCK_BYTES, 0);
 
@@ -232,7 +275,7 @@ static int read_index(struct scan *scan, char *memory, struct index_view *ret_vi
 	r = egroup_index_read(file, scan->copy, memory, ret_view);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, wrong);
+	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, before);
 	return r < 0 ? -EUCLEAN : 0;
 }
 

@@ -12,16 +12,21 @@ enum egroup_finding_kind {
 	EGROUP_FINDING_BLOCK,  /* a block does not match its checksum */
 	EGROUP_FINDING_HEADER, /* a record's header is damaged: what it described is not checked */
 	EGROUP_FINDING_INDEX,  /* of a compacted file */
-	EGROUP_FINDING_READ,   /* it cannot be read at all */
 };
 
 struct egroup_finding {
 	enum egroup_finding_kind kind;
 	unsigned copy;
-	uint64_t group; /* 0: of the file as a whole */
-	uint32_t slot;
-	int error;
-	bool right_elsewhere; /* another copy had it right, and was used to put this one right */
+	uint64_t group;       /* 0: of the file as a whole */
+	uint32_t slot, slots; /* of a header: its record's as far as is known; else 1 */
+	int error;            /* -EIO: it cannot be read at all */
+	/* What the record says that it held when it was written: blocks of the vDisk; of a header
+	 * its first extent of data. 0 blocks: not known, or no data. */
+	uint64_t block;
+	uint32_t block_count;
+	bool right_elsewhere; /* another copy had it right, and was used to put this one right ...
+			       */
+	bool put_right;       /* ... and that succeeded */
 };
 
 struct egroup_scan {

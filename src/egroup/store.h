@@ -90,7 +90,8 @@ struct egroup_store {
 	struct fiber_queue released; /* a reference count fell to 0 */
 	uint64_t live_slots;
 	uint64_t read_bytes, written_bytes; /* by compaction, checked reads and index reads */
-	uint64_t wrong_copies;              /* found where another copy was right */
+	uint64_t wrong_copies;              /* found where another copy was right; of those: */
+	uint64_t unmended_copies;           /* could not be written again */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
 	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
 	bool discarding;

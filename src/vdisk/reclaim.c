@@ -126,8 +126,8 @@ static int walk_page(const struct walk *walk, const struct orphan *page)
 	if (!entries)
 		return -ENOMEM;
 	r = walker->slot(walker->arg, page->entry.address, (int)page->level, block);
-	if (r < 0)
-		return r;
+	if (r != 0)
+		return MIN(r, 0);
 	r = vdisk_read_page(walk->vdisk, page->level, page->index, &page->entry, entries);
 	if (r < 0)
 		return ends_walk(r) ? r : walker->damaged(walker->arg, (int)page->level, block, r);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Scrub: every copy of every sealed file, in order of file id, read and verified; what is wrong on
- * one copy is put right from another. Files that come or go meanwhile do not matter: new ones were
+ * one copy is put right from another. What was found is told with its place in the vDisk
+ * (locate.c). Files that come or go meanwhile do not matter: new ones were
  * just written, and old ones are not needed any more. Home: the vDisk's reactor; runs on its
  * caller's fiber, which closing waits for.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/reached.h"
 #include "egroup/cursor.h"
@@ -14,32 +16,92 @@
 
 #define BUSY_NS (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
 
+#define PENDING_MAX 64u
+
 struct run {
 	struct vdisk *vdisk;
 	struct vdisk_scrub *scrub;
 	struct ahead *ahead;
 	const struct egroup_file *file;
+	unsigned first_copy; /* that is read of it */
+	unsigned copy;
 	uint64_t operations; /* of the guest, when it was last looked */
+	/* Counted, but not yet told: where they lie is found out for many at once. */
+	struct vdisk_finding *pending;
+	size_t pending_count;
+	int error; /* of finding that out */
 };
 
+static int pause_search(void *arg, uint64_t bytes)
+{
+	struct run *run = arg;
+	const struct vdisk_scrub *scrub = run->scrub;
+
+	if (run->vdisk->closing || (scrub->stopped && scrub->stopped(scrub->arg)))
+		return -ECANCELED;
+	if (scrub->pause_ns_per_byte && vdisk_guest_is_active(run->vdisk, &run->operations))
+		fiber_sleep(bytes * scrub->pause_ns_per_byte);
+	return 0;
+}
+
+static void tell_pending(struct run *run)
+{
+	const struct vdisk_locate locate = {.findings = run->pending,
+					    .count = run->pending_count,
+					    .pause = pause_search,
+					    .arg = run};
+	int r = run->pending_count > 0 ? vdisk_locate(run->vdisk, &locate) : 0;
+
+	/* That it was stopped is noticed by whoever goes on. */
+	if (r == -ESHUTDOWN)
+		run->error = r;
+	for (size_t i = 0; run->scrub->finding && i < run->pending_count; i++)
+		run->scrub->finding(run->scrub->arg, &run->pending[i]);
+	run->pending_count = 0;
+}
+
+static enum vdisk_finding_kind kind_of(const struct run *run, const struct egroup_finding *finding)
+{
+	const struct egroup *group = egroup_find(run->vdisk->store, finding->group);
+
+	if (finding->kind == EGROUP_FINDING_INDEX)
+		return VDISK_FINDING_INDEX;
+	if (finding->kind == EGROUP_FINDING_HEADER)
+		return VDISK_FINDING_RECORD;
+	return group && group->stream == RECORD_STREAM_PAGES ? VDISK_FINDING_MAP
+							     : VDISK_FINDING_DATA;
+}
+
+/* What is damaged on every copy is found on each, and told when it is the first time. */
 static void on_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct run *run = arg;
-	struct vdisk_scrub *scrub = run->scrub;
-	const struct vdisk_finding told = {
+	bool lost = !finding->right_elsewhere;
+
+	if (lost && run->copy != run->first_copy)
+		return;
+	if (lost)
+		run->scrub->damaged++;
+	else if (finding->put_right)
+		run->scrub->put_right++;
+	else
+		run->scrub->left++;
+	if (!run->scrub->finding)
+		return;
+	run->pending[run->pending_count++] = (struct vdisk_finding){
+		.kind = kind_of(run, finding),
+		.offset = finding->block * BLOCK_BYTES,
+		.bytes = (uint64_t)finding->block_count * BLOCK_BYTES,
 		.group = finding->group,
 		.slot = finding->slot,
-		.disk = run->file->copies.disks[finding->copy],
+		.slots = finding->slots,
+		.file = run->file->id,
+		.disk = lost ? 0 : run->file->copies.disks[finding->copy],
 		.error = finding->error,
-		.put_right = finding->right_elsewhere,
+		.put_right = finding->put_right,
 	};
-
-	if (finding->right_elsewhere)
-		scrub->put_right++;
-	else
-		scrub->damaged++;
-	if (scrub->finding)
-		scrub->finding(scrub->arg, &told);
+	if (run->pending_count == PENDING_MAX)
+		tell_pending(run);
 }
 
 static int after_piece(void *arg, uint64_t bytes)
@@ -75,12 +137,15 @@ static int scrub_file(struct run *run, struct egroup_file *file)
 	run->file = file;
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	copies = pool_file_taking_part(egroup_file_handle(file));
-	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
-		if (copies >> copy & 1)
-			r = egroup_scan(file, copy, &scan);
+	run->first_copy = copies ? (unsigned)__builtin_ctz(copies) : 0;
+	for (run->copy = run->first_copy; r == 0 && run->copy < POOL_COPIES_MAX; run->copy++)
+		if (copies >> run->copy & 1)
+			r = egroup_scan(file, run->copy, &scan);
 	file->busy = false;
 	egroup_file_unref(file);
-	return r == -EUCLEAN ? 0 : r; /* was told as a finding */
+	if (r == 0 || r == -EUCLEAN) /* was told as a finding */
+		r = run->error;
+	return r;
 }
 
 uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
@@ -97,6 +162,7 @@ uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
 /* One that is being moved or copied just now is waited for; it may be gone then. */
 static int scrub_next(struct run *run, struct egroup_cursor *cursor, struct egroup_file *file)
 {
+	struct vdisk_scrub *scrub = run->scrub;
 	uint64_t id = file->id;
 	int r;
 
@@ -108,20 +174,27 @@ static int scrub_next(struct run *run, struct egroup_cursor *cursor, struct egro
 	if (!egroup_file_is_sealed(file))
 		return 0;
 	r = scrub_file(run, file);
-	if (r == 0)
-		run->scrub->after = id;
-	return r;
+	if (r < 0)
+		return r;
+	scrub->after = id;
+	scrub->done_bytes = scrub->bytes;
+	scrub->done_left = scrub->left;
+	scrub->done_damaged = scrub->damaged;
+	return scrub->next && !scrub->next(scrub->arg) ? -ECANCELED : 0;
 }
 
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 {
+	_cleanup_free_ struct vdisk_finding *pending = calloc(PENDING_MAX, sizeof(*pending));
 	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
-	struct run run = {.vdisk = vdisk, .scrub = scrub};
+	struct run run = {.vdisk = vdisk, .scrub = scrub, .pending = pending};
 	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	int r;
 
 	reactor_assert_home(vdisk->reactor);
+	if (!pending)
+		return -ENOMEM;
 	if (vdisk->closing)
 		return -ECANCELED;
 	r = ahead_new(&ahead);
@@ -134,6 +207,7 @@ int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 	while (r == 0 && (file = egroup_cursor_next(&cursor)))
 		r = scrub_next(&run, &cursor, file);
 	egroup_cursor_done(&cursor);
+	tell_pending(&run);
 	if (r == 0)
 		REACHED("scrub.done");
 	vdisk_fiber_ends(vdisk);

@@ -122,21 +122,50 @@ struct vdisk_repair {
  * tried again later (-ENOSPC: no disk can take a copy). */
 int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair);
 
-struct vdisk_finding {  /* of a scrub */
-	uint64_t group; /* 0: the index of a file */
-	uint32_t slot;
-	uint64_t disk;
-	int error;      /* -EBADMSG, -EIO, -EUCLEAN */
-	bool put_right; /* from another copy */
+enum vdisk_finding_kind {
+	VDISK_FINDING_DATA,
+	VDISK_FINDING_MAP,    /* a page of the map */
+	VDISK_FINDING_RECORD, /* the header of a record: no data of its own, but says whose they are
+			       */
+	VDISK_FINDING_INDEX,  /* of a compacted file */
+};
+enum vdisk_use {
+	VDISK_USE_UNKNOWN, /* the map could not tell */
+	VDISK_USE_LIVE,
+	VDISK_USE_DEAD, /* overwritten or unmapped since: nobody will read it */
+};
+struct vdisk_finding { /* of a scrub */
+	enum vdisk_finding_kind kind;
+	enum vdisk_use use;
+	/* Of the vDisk: the block, or what the page, record or index tells of. 0 bytes: not known.
+	 * When it is dead: what it held. */
+	uint64_t offset, bytes;
+	uint64_t group;       /* 0: the index of a file */
+	uint32_t slot, slots; /* from where on, how many: 1, or a record's, if it can be told */
+	uint64_t file;
+	uint64_t disk;  /* 0: every copy is damaged */
+	int error;      /* of reading it from every copy: -EBADMSG, -EIO, -EUCLEAN; else 0 */
+	bool put_right; /* from another copy; else, with a disk, it could not be written there */
 };
 struct vdisk_scrub {
 	uint64_t after; /* in: where an earlier one stopped; out: to be kept */
 	/* After each piece, on this fiber; false: stop. May be NULL. */
 	bool (*progress)(void *arg, uint64_t bytes);
-	void (*finding)(void *arg, const struct vdisk_finding *finding); /* may be NULL */
+	/* After each file, when `after` has moved; false: stop there. May be NULL. */
+	bool (*next)(void *arg);
+	/* While it looks for where findings lie, which may take long; true: stop. May be NULL. */
+	bool (*stopped)(void *arg);
+	/* Some time after it was counted, before vdisk_scrub() returns. May be NULL. */
+	void (*finding)(void *arg, const struct vdisk_finding *finding);
 	void *arg;
-	uint64_t pause_ns_per_byte;         /* beside a guest's I/O */
-	uint64_t bytes, put_right, damaged; /* out, added to: damaged on every copy */
+	uint64_t pause_ns_per_byte; /* beside a guest's I/O */
+	uint64_t bytes;             /* out, these are added to */
+	uint64_t put_right;
+	uint64_t left;    /* wrong on a copy that could not be written again */
+	uint64_t damaged; /* on every copy */
+	/* Of these, what belongs to files up to `after`. The rest is read, and found, again when it
+	 * goes on from there, but for what was put right. */
+	uint64_t done_bytes, done_left, done_damaged;
 };
 /* Reads every copy of all that is stored and sealed, and holds each block against its checksum.
  * -ECANCELED; an error of a disk is a finding. */

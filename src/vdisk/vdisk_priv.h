@@ -245,7 +245,8 @@ int orphan_list_add(struct orphan_list *list, const struct orphan *orphan);
 void vdisk_slot_dead(struct vdisk *vdisk, uint64_t address);
 void vdisk_slot_live(struct vdisk *vdisk, uint64_t address);
 struct vdisk_walker {
-	/* Every address in the tree: pages and, from leaves (level -1), blocks. */
+	/* Every address in the tree: pages and, from leaves (level -1), blocks. > 0: what is below
+	 * the page is left out. */
 	int (*slot)(void *arg, uint64_t address, int level, uint64_t block);
 	/* A page that cannot be read, or a block (level -1) that was lost. 0: the walk goes on with
 	 * the rest. */
@@ -254,6 +255,18 @@ struct vdisk_walker {
 };
 /* -ECANCELED when the vDisk is closing. */
 int vdisk_walk(struct vdisk *vdisk, const struct orphan *top, const struct vdisk_walker *walker);
+
+/* locate.c */
+struct vdisk_locate {
+	struct vdisk_finding *findings; /* kind, group, slot, file, offset and bytes as the record
+					   says; `use` and what else is known are filled in */
+	size_t count;
+	int (*pause)(void *arg, uint64_t bytes); /* as it reads the map; < 0: stop. May be NULL */
+	void *arg;
+};
+/* Where in the vDisk what was found lies, and whether the map names it. Fiber. What cannot be told,
+ * also because it was stopped, stays VDISK_USE_UNKNOWN. -ESHUTDOWN, -ECANCELED, -ENOMEM. */
+int vdisk_locate(struct vdisk *vdisk, const struct vdisk_locate *locate);
 
 /* vdisk.c */
 void vdisk_tick_soon(struct vdisk *vdisk);
