@@ -28,7 +28,7 @@ def begin(daemon):
     daemon.start()
     daemon.make_pool("1G")
     for i in range(VDISKS):
-        daemon.cli("vdisk", "create", f"default/d{i}", "1G")
+        daemon.cli("vdisk", "create", f"default/d{i}", "16M")
     wait_for(lambda: all_good(daemon), "mirrors are good")
 
 

@@ -213,7 +213,7 @@ def events_are_durable_and_followed(daemon):
 def health_tells_what_is_wrong(daemon):
     daemon.start()
     daemon.make_pool("1G")
-    daemon.cli("vdisk", "create", "default/a", "1G")
+    daemon.cli("vdisk", "create", "default/a", "512M")
     daemon.cli("iscsi", "export", "default/a")
     check(daemon.json("health") == [], "healthy")
     check(daemon.cli("health", "show").stdout.startswith("SEVERITY"), "as a table")
