@@ -137,6 +137,144 @@ def damaged_by_offset(daemon):
     daemon.stop()
 
 
+VDISKS = 6
+RATE = 4 * MIB  # a vDisk takes two seconds or more, however fast the machine is
+
+
+class Progress:
+    """What a scrub says of itself must only grow until the next one."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.last = {"read_bytes": 0, "put_right_blocks": 0}
+        self.places = set()
+        self.jobs = {}
+
+    def look(self):
+        now = self.daemon.json("pool", "show", "local")["scrub"]
+        for key, before in self.last.items():
+            check(now[key] >= before, f"{key} fell: {self.last} {now}")
+            self.last[key] = now[key]
+        places = {(f["vdisk"], f["offset"], f["disk"]) for f in findings(self.daemon)}
+        check(places >= self.places, f"findings are gone: {self.places - places}")
+        self.places = places
+        for job in self.daemon.json("job", "list"):
+            if job["kind"] == "pool.scrub":
+                check(job["done_bytes"] >= self.jobs.get(job["id"], 0), f"job: {job}")
+                self.jobs[job["id"]] = job["done_bytes"]
+        return now
+
+    def until(self, condition, what):
+        rig.wait_for(lambda: condition(self.look()), what)
+
+    def until_it_moves(self):
+        before = self.look()["read_bytes"]
+        self.until(lambda now: now["read_bytes"] > before and now["state"] == "running",
+                   "it goes on")
+
+
+def running_jobs(daemon):
+    return [job for job in daemon.json("job", "list")
+            if job["kind"] == "pool.scrub" and job["state"] == "running"]
+
+
+def make_several(daemon):
+    """vDisks with a planted flip or two each, and a scrub that takes its time."""
+    daemon.start()
+    for disk in range(2):
+        words = ("disk", "add") if disk else ("pool", "create")
+        daemon.cli(*words, "local", daemon.path(f"disk{disk}"), "--capacity", "2G")
+    daemon.cli("container", "create", "default", "--set", "replication_factor=2")
+    for number in range(VDISKS):
+        daemon.cli("vdisk", "create", f"default/v{number}", "16M")
+        daemon.cli("iscsi", "export", f"default/v{number}")
+        write(daemon, f"default/v{number}", 0x61 + number, 0, 4 * MIB)
+    daemon.stop()
+    flips = [flip(daemon, "disk1", 0x61 + number, 500) for number in range(VDISKS)]
+    check(flips == [2] * VDISKS, f"planted: {flips}")
+    daemon.write_config(f"[iscsi]\nport = 0\n[scrub]\nrate = {RATE}\n")
+    daemon.start()
+
+
+def begin(daemon):
+    status, answer = daemon.post("pool.scrub", '{"name": "local"}')
+    check(status == 200, f"{answer}")
+
+
+def stands_still(daemon, progress):
+    """It has stopped: no job, and nothing changes any more."""
+    rig.wait_for(lambda: not running_jobs(daemon), "the job ends")
+    before = progress.look()
+    check(before["state"] == "paused", f"{before}")
+    daemon.cli("pool", "scrub", "local", "--pause", expect=4)
+    daemon.cli("pool", "scrub", "local", expect=5)
+    check(progress.look() == before and not running_jobs(daemon), "it goes on while paused")
+    return before
+
+
+def paused_and_resumed(daemon):
+    make_several(daemon)
+    progress = Progress(daemon)
+    begin(daemon)
+    progress.until(lambda now: now["put_right_blocks"] > 0, "a finding")
+    daemon.cli("pool", "scrub", "local", "--pause")
+    before = stands_still(daemon, progress)
+    check(before["put_right_blocks"] < 2 * VDISKS, f"it was in the middle: {before}")
+    # A restart changes nothing of a paused one.
+    daemon.stop()
+    daemon.start()
+    check(stands_still(daemon, progress) == before, "as before the restart")
+    daemon.cli("pool", "scrub", "local", "--resume")
+    progress.until_it_moves()
+    # Resumed before it has stopped.
+    daemon.cli("pool", "scrub", "local", "--pause")
+    daemon.cli("pool", "scrub", "local", "--resume")
+    progress.until_it_moves()
+    daemon.stop()
+    daemon.start()
+    progress.until(lambda now: now["state"] == "idle", "the end")
+    ended = progress.look()
+    check(ended["put_right_blocks"] == 2 * VDISKS == len(findings(daemon)), f"all: {ended}")
+    check(len(progress.places) == 2 * VDISKS and ended["damaged_blocks"] == 0, f"once: {ended}")
+    check(ended["read_bytes"] > 2 * VDISKS * 4 * MIB, f"every copy was read: {ended}")
+    daemon.stop()
+
+
+def killed_and_cancelled(daemon):
+    """Nothing that was told is forgotten; what was in hand is looked at again."""
+    make_several(daemon)
+    progress = Progress(daemon)
+    begin(daemon)
+    for _ in range(2):
+        progress.until(lambda now: now["state"] == "running", "it runs again")
+        progress.until_it_moves()
+        daemon.kill()
+        daemon.start()
+        progress.look()
+    progress.until(lambda now: now["state"] == "running", "it goes on by itself")
+    daemon.cli("pool", "scrub", "local", "--cancel")
+    rig.wait_for(lambda: not running_jobs(daemon), "the job ends")
+    check(daemon.json("pool", "show", "local")["scrub"]["state"] == "idle", "given up")
+    for word in ("--cancel", "--pause", "--resume"):
+        daemon.cli("pool", "scrub", "local", word, expect=4)
+    check(progress.places <= {(f["vdisk"], f["offset"], f["disk"]) for f in findings(daemon)},
+          "what the cancelled one found is kept")
+    # A cancelled job is the same.
+    begin(daemon)
+    check(findings(daemon) == [], "the next one begins anew")
+    daemon.cli("job", "cancel", str(running_jobs(daemon)[0]["id"]))
+    rig.wait_for(lambda: not running_jobs(daemon), "the job ends")
+    check(daemon.json("pool", "show", "local")["scrub"]["state"] == "idle", "given up")
+    daemon.write_config("[iscsi]\nport = 0\n")
+    daemon.stop()
+    daemon.start()
+    daemon.cli("pool", "scrub", "local")
+    again = daemon.json("pool", "scrub", "local")["result"]
+    check(again["put_right_blocks"] + again["damaged_blocks"] == 0, f"all is right: {again}")
+    daemon.stop()
+
+
 if __name__ == "__main__":
     rig.require_qemu_iscsi()
-    sys.exit(rig.main(put_right_by_offset, damaged_by_offset))
+    sys.exit(rig.main(put_right_by_offset, damaged_by_offset, paused_and_resumed,
+                      killed_and_cancelled))

@@ -342,6 +342,77 @@ static void more_copies_and_fewer(void **state)
 	run(3, 1, the_factor_changes);
 }
 
+static int leave_unsealed(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	write_all(rig);
+	return 0;
+}
+
+/* The first copy of all cannot be read while the vDisk is opened. */
+static int open_beside_unreadable(struct engine_rig *rig)
+{
+	const struct sim_faults faults = {.read_error_ppm = 1000000}, none = {0};
+	int r;
+
+	assert_int_equal(engine_rig_start(rig), 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(0), &faults);
+	r = engine_rig_open_vdisk(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(0), &none);
+	return r;
+}
+
+static int what_was_flushed_is_there(struct engine_rig *rig)
+{
+	char *piece = aligned_alloc(4096, PIECE_BYTES);
+
+	assert_non_null(piece);
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES) {
+		assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at), 0);
+		assert_int_equal(piece[0], 0x5a);
+		assert_memory_equal(piece, piece + 1, PIECE_BYTES - 1);
+	}
+	free(piece);
+	return end(rig);
+}
+
+static int open_after_crash(unsigned copies)
+{
+	int r;
+
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, copies, copies);
+	engine_rig_call(&rig_memory, leave_unsealed);
+	engine_rig_crash(&rig_memory, SIM_CRASH_POWER);
+	r = engine_rig_call(&rig_memory, open_beside_unreadable);
+	if (r == 0)
+		engine_rig_call(&rig_memory, what_was_flushed_is_there);
+	return r;
+}
+
+static int stop(struct engine_rig *rig)
+{
+	engine_rig_stop(rig);
+	return 0;
+}
+
+/* The end of the log is known from a copy that can be read; with no other it is not. */
+static void the_end_of_the_log_on_one_copy_of_two(void **state)
+{
+	uint64_t reached = reached_count("recover.end-unreadable");
+
+	(void)state;
+	assert_int_equal(open_after_crash(2), 0);
+	assert_true(reached_count("recover.end-unreadable") > reached);
+	engine_rig_done(&rig_memory);
+	assert_int_equal(open_after_crash(1), -EIO);
+	engine_rig_call(&rig_memory, stop);
+	engine_rig_done(&rig_memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +423,7 @@ int main(void)
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
 		cmocka_unit_test(more_copies_and_fewer),
+		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
