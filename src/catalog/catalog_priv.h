@@ -129,9 +129,9 @@ void mirrors_row_written(struct catalog *catalog);
 /* In a fiber: waits until the standing that is in memory now is durable. */
 int mirrors_tell_wait(struct catalog *catalog);
 void mirror_lose(struct mirror *mirror, int error);
-/* Of what lies in its directory. 0 equal, -EAGAIN older, -ESTALE newer or of another history,
- * -EEXIST of another catalog. */
-int mirror_compare(const struct mirror *mirror, const struct mirror_look *look);
+/* Of what lies in a directory, with the catalog's own. 0 equal, -EAGAIN older, -ESTALE newer or of
+ * another history, -EEXIST of another catalog. */
+int mirror_compare(const struct catalog_position *own, const struct mirror_look *look);
 void mirror_kick(struct catalog *catalog); /* the builder */
 void mirror_free(struct mirror *mirror);   /* its files are closed */
 /* In a fiber: from the next frame on, frames go to this empty log, which becomes the mirror's.

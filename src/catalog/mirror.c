@@ -444,9 +444,8 @@ static struct mirror *mirror_find(struct mirrors *mirrors, const char *directory
 	return NULL;
 }
 
-int mirror_compare(const struct mirror *mirror, const struct mirror_look *look)
+int mirror_compare(const struct catalog_position *own, const struct mirror_look *look)
 {
-	const struct catalog_position *own = &mirror->catalog->mirrors.position;
 	int order = catalog_position_compare(&look->end, own);
 
 	if (memcmp(look->end.uuid, own->uuid, sizeof(own->uuid)) != 0)
@@ -484,7 +483,7 @@ static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
-		r = mirror_compare(mirror, &look);
+		r = mirror_compare(&mirror->catalog->mirrors.position, &look);
 	if (r == 0) {
 		mirror_path_of(mirror->directory, "log", look.log_number, &path);
 		r = mirror_file_open(path.text, 0, &mirror->file);
@@ -617,7 +616,7 @@ static int add_check(struct mirror *mirror)
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
-		r = mirror_compare(mirror, &look);
+		r = mirror_compare(&mirror->catalog->mirrors.position, &look);
 	return r == -EEXIST || r == -ESTALE || r == -ESHUTDOWN || r == -ENOMEM ||
 			       r == -EPROTONOSUPPORT
 		       ? r
@@ -662,6 +661,45 @@ int catalog_mirror_add(struct catalog *catalog, const char *directory)
 	r = add_locked(catalog, directory);
 	fiber_mutex_unlock(&catalog->mirrors.work);
 	return r;
+}
+
+struct admission {
+	struct catalog *catalog;
+	const char *directory;
+};
+
+/* One that gets frames is this catalog's, and may be a frame ahead of what is known here. */
+static bool gets_frames(struct mirrors *mirrors, const char *directory)
+{
+	const struct mirror *mirror = mirror_find(mirrors, directory);
+
+	return mirror && (mirror->standing || mirror->joined);
+}
+
+static int admit_at_home(void *arg)
+{
+	const struct admission *admission = arg;
+	struct mirrors *mirrors = &admission->catalog->mirrors;
+	struct mirror_look look;
+	int r;
+
+	if (gets_frames(mirrors, admission->directory))
+		return 0;
+	r = mirror_look(admission->directory, &look);
+	if (r) /* nothing can be said of it */
+		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
+	if (gets_frames(mirrors, admission->directory))
+		return 0;
+	return mirror_compare(&mirrors->position, &look) == -ESTALE ? -ESTALE : 0;
+}
+
+int catalog_mirror_admits(struct catalog *catalog, const char *directory)
+{
+	struct admission admission = {catalog, directory};
+
+	if (strlen(directory) > CATALOG_MIRROR_DIRECTORY_MAX)
+		return 0; /* no mirror can be there */
+	return fiber_call(catalog->home, FIBER_CONTROL, admit_at_home, &admission);
 }
 
 static int remove_locked(struct catalog *catalog, const char *directory)

@@ -40,6 +40,10 @@ const char *catalog_mirror_state_name(enum catalog_mirror_state state);
 int catalog_mirror_add(struct catalog *catalog, const char *directory);
 /* Forgets it and removes its files as far as possible. -ENOENT. */
 int catalog_mirror_remove(struct catalog *catalog, const char *directory);
+/* From a fiber of any reactor. Whether the disk whose directory that is may be changed by the rows
+ * of this catalog: -ESTALE when a mirror there is newer than this catalog or of another history of
+ * it. */
+int catalog_mirror_admits(struct catalog *catalog, const char *directory);
 /* Freed by the caller. */
 int catalog_mirror_list(struct catalog *catalog, struct catalog_mirror_info **ret_infos,
 			size_t *ret_count);
@@ -51,10 +55,10 @@ void catalog_mirror_wait(struct catalog *catalog);
 
 /* Why a catalog cannot be opened, or what was done so that it could. */
 struct catalog_report {
-	bool restored;  /* from the mirror in `directory`; the old files lie beside the new */
-	int damage;     /* of what was there before: -ENOENT, -EUCLEAN; 0 = none */
+	bool restored; /* from the mirror in `directory`; the old files lie beside the new */
+	int damage;    /* of what was there before: -ENOENT, -EUCLEAN; 0 = none */
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1]; /* restored from, newer, or not usable */
-	int mirror_error; /* of that mirror */
+	int mirror_error;                                 /* of that mirror */
 	uint64_t catalog_sequence, mirror_sequence;
 	bool mirror_torn; /* it may lack the last change */
 };

@@ -3,7 +3,8 @@
  * Finding a disk where its row says it is: when the pool opens, after it was added, and when one
  * that was missing comes back.
  *
- * Nothing is changed on a disk before its label has proved that it is the pool's and this one.
+ * Nothing is changed on a disk before its label has proved that it is the pool's and this one, and
+ * its mirror of the catalog, where it has one, that the catalog was not set back.
  * While it is searched and swept, its state is "missing": nothing is put there, and what is removed
  * meanwhile is only taken from its table, so that the sweep, which looks at the table, finds it
  * unnamed.
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "catalog/mirror.h"
 #include "pool/pool_priv.h"
 #include "reactor/io.h"
 
@@ -41,11 +43,29 @@ static void warn_shared(const struct pool_disk *disk)
 			    disk->row.directory, other->row.directory);
 }
 
+/* A catalog that was set back must not sweep away what it does not know. */
+static int check_history(struct pool_disk *disk)
+{
+	int r = catalog_mirror_admits(disk->pool->catalog, disk->row.directory);
+
+	if (r == -ESTALE && !disk->refused)
+		log_error(
+			"pool",
+			"the disk knows of later changes than the catalog, which was set back: the "
+			"disk is not used; start with --restore-catalog and its directory",
+			"pool=%s disk=%" PRIu64 " directory=\"%s\"", disk->pool->name, disk->id,
+			disk->row.directory);
+	disk->refused = r == -ESTALE;
+	return r;
+}
+
 int pool_disk_attach(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
 	int r = find(disk, &fs);
 
+	if (r == 0)
+		r = check_history(disk);
 	if (r)
 		return r;
 	disk->file_system = fs.id;

@@ -63,6 +63,7 @@ struct pool_disk {
 	struct list spares;      /* of struct pool_spare, oldest first */
 	unsigned spare_count;
 	bool spares_fail;     /* writing one ahead failed: not again */
+	bool refused;         /* it knows of later changes than the catalog; was told */
 	unsigned orphans;     /* entries in state POOL_TABLE_ORPHAN */
 	unsigned names_busy;  /* operations that change names below the directory */
 	uint64_t measured_ns; /* the keeper last looked how large it is */
@@ -197,7 +198,7 @@ static inline bool pool_disk_is_gone(const struct pool_disk *disk)
 /* Finding a disk where its row says it is (pool_disk_attach.c). Home, fibers. */
 /* Compares the label, finishes it, sees how large the disk is, sweeps it; its state is then what
  * was found. The pool is just being opened, or holds disks_lock. -ENODEV: directory or label are
- * missing, or another's. */
+ * missing, or another's; -ESTALE: the catalog was set back. */
 int pool_disk_attach(struct pool_disk *disk);
 /* The same for one that is missing while the pool is in use; stays missing on errors. */
 int pool_disk_search(struct pool_disk *disk);

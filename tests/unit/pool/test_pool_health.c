@@ -3,16 +3,19 @@
 #include "pool_rig.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/macros.h"
+#include "catalog/mirror.h"
 #include "pool/pool_disk.h"
 
 #define PAGE 4096
@@ -357,12 +360,83 @@ static void counts_mismatches(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
+#define CATALOG POOL_RIG_STATE "/catalog.db"
+
+static void copy_file(const char *from, const char *to)
+{
+	uint8_t *data = malloc(4 * MIB);
+	struct world_file *file;
+	int64_t n;
+
+	ASSERT(data && io_open(from, WORLD_FILE_READ_ONLY, &file) == 0);
+	n = io_read(file, data, 4 * MIB, 0);
+	ASSERT(n > 0 && io_close(file) == 0);
+	ASSERT(io_open(to, WORLD_FILE_CREATE, &file) == 0);
+	ASSERT(io_resize(file, 0, WORLD_RESIZE_TRUNCATE) == 0);
+	ASSERT(io_write(file, data, (size_t)n, 0) == 0 && io_close(file) == 0);
+	free(data);
+}
+
+static bool is_there(uint64_t file)
+{
+	struct world_stat stat;
+	char path[60];
+
+	snprintf(path, sizeof(path), "/disk2/p/groups/%02x/%016" PRIx64 ".eg", (unsigned)file & 255,
+		 file);
+	return io_stat(path, &stat) == 0;
+}
+
+/* The second disk, which alone has a mirror, is away while the state is set back to before a file
+ * was made. */
+static void set_back_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	uint64_t id;
+
+	pool_file_discard(begin(rig));
+	ASSERT(catalog_mirror_add(rig->catalog, "/disk2/p") == 0);
+	catalog_mirror_wait(rig->catalog);
+	pool_rig_close(rig);
+	copy_file(CATALOG, POOL_RIG_STATE "/backup");
+	copy_file(CATALOG "-wal", POOL_RIG_STATE "/backup-wal");
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	for (unsigned i = 0; i < 20; i++) { /* the catalog that was set back makes changes, too */
+		struct pool_file *file = take(rig, 2);
+
+		id = pool_file_id(file);
+		ASSERT(pool_rig_name(rig, file) == 0);
+		pool_file_close(file);
+	}
+	pool_rig_close(rig);
+	copy_file(POOL_RIG_STATE "/backup", CATALOG);
+	copy_file(POOL_RIG_STATE "/backup-wal", CATALOG "-wal");
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == -ESTALE);
+	pool_rig_close(rig);
+	sim_disk_set_missing(rig->sim.sim, "/disk2", true);
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	sim_disk_set_missing(rig->sim.sim, "/disk2", false);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_MISSING);
+	ASSERT(is_there(id));
+	pool_rig_close(rig);
+}
+
+static void is_not_used_by_a_catalog_that_was_set_back(void **state)
+{
+	pool_rig_run(*state, set_back_run);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(avoids_disks_that_err),      TEST(gives_up_disks_that_only_err),
-		TEST(avoids_disks_that_are_slow), TEST(searches_what_is_missing),
-		TEST(keeps_the_only_disk),        TEST(leaves_other_disks_alone),
+		TEST(avoids_disks_that_err),
+		TEST(gives_up_disks_that_only_err),
+		TEST(avoids_disks_that_are_slow),
+		TEST(searches_what_is_missing),
+		TEST(is_not_used_by_a_catalog_that_was_set_back),
+		TEST(keeps_the_only_disk),
+		TEST(leaves_other_disks_alone),
 		TEST(counts_mismatches),
 	};
 
