@@ -198,21 +198,28 @@ static int remember(const struct restore *restore, const struct mirror_standings
 	return mirror_hint_write(restore->options->path, &hint);
 }
 
+struct filling {
+	const struct catalog_options *options;
+	const struct mirror_rows *rows;
+	const struct catalog_position *position;
+	int result;
+};
+
 static void fill_work(void *arg)
 {
-	struct restore *restore = arg;
+	struct filling *filling = arg;
 	_cleanup_free_ char *path = NULL;
-	struct catalog_options options = *restore->options;
+	struct catalog_options options = *filling->options;
 	struct store *store = NULL;
 
-	restore->result = -ENOMEM;
+	filling->result = -ENOMEM;
 	if (asprintf(&path, "%s-new", options.path) < 0)
 		return;
 	options.path = path;
 	options.create = true;
-	restore->result = store_open(&options, &store);
-	if (restore->result == 0)
-		restore->result = store_restore(store, &restore->rows, &restore->position);
+	filling->result = store_open(&options, &store);
+	if (filling->result == 0)
+		filling->result = store_restore(store, filling->rows, filling->position);
 	store_close(store);
 }
 
@@ -240,17 +247,19 @@ static int rename_if_there(const char *path, const char *to, const char *suffix)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int fill(struct restore *restore)
+int mirror_restore_fill(const struct catalog_options *options, const struct mirror_rows *rows,
+			const struct catalog_position *position)
 {
-	const char *path = restore->options->path;
+	struct filling filling = {.options = options, .rows = rows, .position = position};
+	const char *path = options->path;
 	int r = unlink_if_there(path, "-new");
 
 	if (r == 0)
 		r = unlink_if_there(path, "-new-wal");
 	if (r == 0)
-		r = io_job(fill_work, restore);
+		r = io_job(fill_work, &filling);
 	if (r == 0)
-		r = restore->result;
+		r = filling.result;
 	/* Its WAL is empty: all is in the database. */
 	return r ? r : unlink_if_there(path, "-new-wal");
 }
@@ -303,7 +312,7 @@ static int restore_run(struct world *world, struct restore *restore, const char 
 	restore->position.generation = MAX(restore->look.end.generation, hint.generation) + 1;
 	r = remember(restore, &hint);
 	if (r == 0)
-		r = fill(restore);
+		r = mirror_restore_fill(restore->options, &restore->rows, &restore->position);
 	return r ? r : replace(world, restore->options->path);
 }
 

@@ -14,6 +14,9 @@ const char fsck_help_text[] =
 	"Usage: sarsen-fsck [OPTION...]\n\n"
 	"Checks what a stopped sarsend has stored, and repairs what can be repaired.\n\n"
 	"  -n, --no-changes     only show what is wrong; write nothing\n"
+	"  --rebuild-catalog [DIRECTORY...]\n"
+	"                       make the catalog again from the disks alone: the last resort\n"
+	"  --force              do so although something better is there, or a disk is missing\n"
 	"  -o, --output FORMAT  text (default) or json\n"
 	"  --state DIR          the daemon's state (default /var/lib/sarsen)\n"
 	"  --config FILE        the daemon's configuration (default " CONFIG_DEFAULT_FILE ")\n"
@@ -24,6 +27,8 @@ const char fsck_help_text[] =
 
 enum {
 	OPTION_STATE = 256,
+	OPTION_REBUILD,
+	OPTION_FORCE,
 	OPTION_CONFIG,
 	OPTION_VERSION,
 	OPTION_HELP,
@@ -32,6 +37,8 @@ enum {
 static const struct option options[] = {
 	{"no-changes", no_argument, NULL, 'n'},
 	{"output", required_argument, NULL, 'o'},
+	{"rebuild-catalog", no_argument, NULL, OPTION_REBUILD},
+	{"force", no_argument, NULL, OPTION_FORCE},
 	{"state", required_argument, NULL, OPTION_STATE},
 	{"config", required_argument, NULL, OPTION_CONFIG},
 	{"version", no_argument, NULL, OPTION_VERSION},
@@ -85,6 +92,31 @@ static int set_output(const char *text, struct fsck_args *args)
 	return -EINVAL;
 }
 
+/* With --rebuild-catalog alone: as they will be in the catalog, absolute and without links. */
+static int set_directories(int count, char **texts, struct fsck_args *args)
+{
+	if (!args->rebuild && (count > 0 || args->force)) {
+		print_fault(count > 0 ? "arguments go with --rebuild-catalog only: see "
+					"sarsen-fsck --help"
+				      : "--force goes with --rebuild-catalog only",
+			    NULL);
+		return -EINVAL;
+	}
+	if (count > FSCK_DIRECTORIES_MAX) {
+		print_fault("too many directories", NULL);
+		return -EINVAL;
+	}
+	for (int i = 0; i < count; i++) {
+		args->directories[i] = realpath(texts[i], NULL);
+		if (!args->directories[i]) {
+			fprintf(stderr, "sarsen-fsck: %s: %s\n", texts[i], strerror(errno));
+			return -EINVAL;
+		}
+		args->directory_count++;
+	}
+	return 0;
+}
+
 int fsck_args_parse(int argc, char **argv, struct fsck_args *ret_args)
 {
 	struct fsck_args args = {0};
@@ -101,6 +133,10 @@ int fsck_args_parse(int argc, char **argv, struct fsck_args *ret_args)
 			state = optarg;
 		else if (option == OPTION_CONFIG)
 			config = optarg;
+		else if (option == OPTION_REBUILD)
+			args.rebuild = true;
+		else if (option == OPTION_FORCE)
+			args.force = true;
 		else if (option == OPTION_VERSION)
 			args.version = true;
 		else if (option == OPTION_HELP)
@@ -108,10 +144,8 @@ int fsck_args_parse(int argc, char **argv, struct fsck_args *ret_args)
 		else
 			r = -EINVAL; /* getopt told */
 	}
-	if (r == 0 && optind < argc) {
-		print_fault("it takes no arguments, only options: see sarsen-fsck --help", NULL);
-		r = -EINVAL;
-	}
+	if (r == 0)
+		r = set_directories(argc - optind, argv + optind, &args);
 	if (r == 0 && !args.help && !args.version)
 		r = find_state(state, config, &args);
 	if (r == 0)
@@ -135,12 +169,11 @@ void fsck_print_finding(struct fsck_print *print, const struct fsck_finding *fin
 {
 	clear_progress(print);
 	if (print->findings) {
-		json_array_append_new(
-			print->findings,
-			json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?}", "code", finding->code, "class",
-				  class_name(finding->class), "object", finding->object, "cause",
-				  finding->cause, "advice", finding->advice, "done",
-				  finding->done));
+		json_array_append_new(print->findings,
+				      json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?}", "code",
+						finding->code, "class", class_name(finding->class),
+						"object", finding->object, "cause", finding->cause,
+						"advice", finding->advice, "done", finding->done));
 		return;
 	}
 	fprintf(print->out, "%s: %s: %s\n", class_name(finding->class), finding->object,
@@ -156,8 +189,7 @@ void fsck_print_progress(struct fsck_print *print, uint64_t bytes_done, uint64_t
 	if (!print->terminal)
 		return;
 	fprintf(stderr, "\r%" PRIu64 " of %" PRIu64 " MiB (%u %%)\033[K", bytes_done / MIB,
-		bytes_total / MIB,
-		bytes_total ? (unsigned)(bytes_done * 100 / bytes_total) : 100);
+		bytes_total / MIB, bytes_total ? (unsigned)(bytes_done * 100 / bytes_total) : 100);
 	print->progress_shown = true;
 }
 
@@ -167,12 +199,11 @@ void fsck_print_report(struct fsck_print *print, const struct fsck_report *repor
 
 	clear_progress(print);
 	if (print->findings) {
-		json_t *json = json_pack("{s:O, s:I, s:I, s:I, s:I, s:I}", "findings",
-					 print->findings, "pools", (json_int_t)report->pools,
-					 "vdisks", (json_int_t)report->vdisks, "files",
-					 (json_int_t)report->files, "bytes",
-					 (json_int_t)report->bytes, "errors",
-					 (json_int_t)(report->errors + report->minors));
+		json_t *json = json_pack(
+			"{s:O, s:I, s:I, s:I, s:I, s:I}", "findings", print->findings, "pools",
+			(json_int_t)report->pools, "vdisks", (json_int_t)report->vdisks, "files",
+			(json_int_t)report->files, "bytes", (json_int_t)report->bytes, "errors",
+			(json_int_t)(report->errors + report->minors));
 
 		json_object_set_new(json, "corrected", json_integer((json_int_t)report->corrected));
 		json_object_set_new(json, "left", json_integer((json_int_t)left));

@@ -18,9 +18,14 @@ enum fsck_exit {
 	FSCK_EXIT_CANCELED = 32,
 };
 
+#define FSCK_DIRECTORIES_MAX 256
+
 struct fsck_args {
 	char state[CONFIG_PATH_MAX];
 	bool show_only, json, help, version;
+	bool rebuild, force;
+	char *directories[FSCK_DIRECTORIES_MAX]; /* for the rest of the process */
+	size_t directory_count;
 };
 
 /* -EINVAL; what is wrong was told on stderr. */

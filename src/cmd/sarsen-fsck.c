@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "cmd/fsck_args.h"
+#include "cmd/fsck_rebuild_print.h"
 #include "control/lock.h"
 #include "control/version.h"
 #include "fsck/fsck.h"
@@ -30,6 +31,8 @@ struct run {
 	struct fsck_args args;
 	struct fsck_print print;
 	struct fsck_report report;
+	struct fsck_rebuild_print rebuild_print;
+	struct fsck_rebuild_report rebuild_report;
 	struct world *world;
 	struct reactor *reactor;
 	char catalog[CONFIG_PATH_MAX];
@@ -146,6 +149,38 @@ static int check(void *arg)
 	return fsck_run(&options, &run->report);
 }
 
+static void print_note(void *arg, const struct fsck_rebuild_note *note)
+{
+	struct run *run = arg;
+
+	fsck_rebuild_print_note(&run->rebuild_print, note);
+}
+
+static void print_vdisk(void *arg, const struct fsck_rebuild_vdisk *vdisk)
+{
+	struct run *run = arg;
+
+	fsck_rebuild_print_vdisk(&run->rebuild_print, vdisk);
+}
+
+static int rebuild(void *arg)
+{
+	struct run *run = arg;
+	const struct fsck_rebuild_options options = {.world = run->world,
+						     .catalog = run->catalog,
+						     .scratch = run->scratch,
+						     .directories = run->args.directories,
+						     .directory_count = run->args.directory_count,
+						     .show_only = run->args.show_only,
+						     .force = run->args.force,
+						     .note = print_note,
+						     .vdisk = print_vdisk,
+						     .progress = print_progress,
+						     .arg = run};
+
+	return fsck_rebuild(&options, &run->rebuild_report);
+}
+
 static int make_scratch(struct run *run)
 {
 	const char *directory = getenv("TMPDIR");
@@ -195,12 +230,32 @@ static void stop(struct run *run)
 	json_decref(run->print.findings);
 }
 
+static int run_rebuild(struct run *run)
+{
+	int r;
+
+	run->rebuild_print.print = &run->print;
+	r = fiber_call_blocking(run->reactor, FIBER_CONTROL, rebuild, run);
+	fsck_rebuild_print_end(&run->rebuild_print, &run->rebuild_report, r);
+	if (r == -ECANCELED) {
+		fprintf(stderr, "\nsarsen-fsck: canceled; nothing was changed\n");
+		return FSCK_EXIT_CANCELED;
+	}
+	if (r == -EEXIST)
+		return FSCK_EXIT_OPERATION;
+	if (r < 0)
+		return fail("cannot make the catalog again", run->catalog, r);
+	return run->rebuild_report.doubts ? FSCK_EXIT_LEFT : FSCK_EXIT_CLEAN;
+}
+
 static int run_check(struct run *run)
 {
 	int r = start(run);
 
 	if (r < 0)
 		return fail("cannot begin", "io_uring", r);
+	if (run->args.rebuild)
+		return run_rebuild(run);
 	r = fiber_call_blocking(run->reactor, FIBER_CONTROL, check, run);
 	if (r == -ECANCELED) {
 		fprintf(stderr, "\nsarsen-fsck: canceled\n");

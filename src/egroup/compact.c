@@ -39,6 +39,7 @@ struct compaction {
 	const struct compact_choice *choice;
 	struct move *moves;
 	uint32_t move_count;
+	uint32_t page_groups; /* of them, the first */
 	uint32_t total_slots;
 	uint32_t blocks; /* of the index */
 	void *index;
@@ -163,14 +164,15 @@ static int copy_set(struct slotset *to, const struct slotset *from)
 	return 0;
 }
 
-static int add_moves(struct compaction *compaction, struct egroup_file *file)
+static int add_moves(struct compaction *compaction, struct egroup_file *file,
+		     enum record_stream stream)
 {
 	struct egroup *group;
 
 	LIST_FOR_EACH (&file->groups, group, struct egroup, link) {
 		struct move *move = &compaction->moves[compaction->move_count];
 
-		if (group->live.count == 0)
+		if (group->live.count == 0 || group->stream != stream)
 			continue;
 		if (copy_set(&move->slots, &group->live) < 0)
 			return -ENOMEM;
@@ -180,6 +182,20 @@ static int add_moves(struct compaction *compaction, struct egroup_file *file)
 		compaction->move_count++;
 	}
 	return 0;
+}
+
+/* Map pages first, so that the index can say which groups hold some. */
+static int plan_moves(struct compaction *compaction)
+{
+	const struct compact_choice *choice = compaction->choice;
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < choice->count; i++)
+		r = add_moves(compaction, choice->files[i], RECORD_STREAM_PAGES);
+	compaction->page_groups = compaction->move_count;
+	for (uint32_t i = 0; r == 0 && i < choice->count; i++)
+		r = add_moves(compaction, choice->files[i], RECORD_STREAM_LOG);
+	return r;
 }
 
 static int plan(struct compaction *compaction)
@@ -193,11 +209,9 @@ static int plan(struct compaction *compaction)
 	compaction->moves = calloc(groups, sizeof(struct move));
 	if (!compaction->moves)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < choice->count; i++) {
-		r = add_moves(compaction, choice->files[i]);
-		if (r < 0)
-			return r;
-	}
+	r = plan_moves(compaction);
+	if (r < 0)
+		return r;
 	compaction->blocks = index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
 	compaction->index = aligned_alloc(BLOCK_BYTES, (size_t)compaction->blocks * BLOCK_BYTES);
 	compaction->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
@@ -214,6 +228,7 @@ static void fill_index(struct compaction *compaction)
 	uint16_t *slots;
 
 	index_begin(compaction->index, &id, compaction->move_count, compaction->total_slots);
+	index_set_page_groups(compaction->index, compaction->page_groups);
 	groups = index_groups(compaction->index);
 	slots = index_slots(compaction->index);
 	for (uint32_t i = 0; i < compaction->move_count; i++) {

@@ -51,6 +51,13 @@ void index_begin(void *memory, const struct index_id *id, uint32_t group_count,
 	header->index_blocks = htole32(blocks);
 }
 
+void index_set_page_groups(void *memory, uint32_t page_groups)
+{
+	struct index_header_disk *header = memory;
+
+	header->page_groups = htole32(page_groups + 1);
+}
+
 struct index_group_disk *index_groups(void *memory)
 {
 	return (struct index_group_disk *)((char *)memory + sizeof(struct index_header_disk));
@@ -127,6 +134,10 @@ int index_check(const void *memory, uint32_t blocks, const struct index_id *id,
 		return -EUCLEAN;
 	view.group_count = le32toh(header->group_count);
 	view.total_slots = le32toh(header->total_slots);
+	view.streams_known = header->page_groups != 0;
+	view.page_groups = view.streams_known ? le32toh(header->page_groups) - 1 : 0;
+	if (view.page_groups > view.group_count)
+		return -EUCLEAN;
 	view.groups = (const void *)((const char *)memory + sizeof(*header));
 	view.slots = (const void *)((const char *)memory + slots_offset(view.group_count));
 	view.crcs = (const void *)((const char *)memory +

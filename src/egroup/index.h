@@ -23,7 +23,8 @@ struct index_header_disk { /* little-endian */
 	uint32_t group_count;
 	uint32_t total_slots;
 	uint32_t index_blocks;
-	uint32_t reserved[3];
+	uint32_t page_groups; /* 1 + how many of them, the first, are of map pages; 0 = not known */
+	uint32_t reserved[2];
 };
 _Static_assert(sizeof(struct index_header_disk) == 64, "on-disk format");
 
@@ -43,6 +44,8 @@ struct index_view { /* pointers into the index's memory, once it was checked */
 	const uint32_t *crcs;  /* total_slots */
 	uint32_t group_count;
 	uint32_t total_slots;
+	bool streams_known; /* which groups are of map pages: the first `page_groups` */
+	uint32_t page_groups;
 };
 
 struct index_id {
@@ -51,6 +54,7 @@ struct index_id {
 /* Lays out the header and tells where the arrays go; the caller fills them, then index_seal(). */
 void index_begin(void *memory, const struct index_id *id, uint32_t group_count,
 		 uint32_t total_slots);
+void index_set_page_groups(void *memory, uint32_t page_groups);
 struct index_group_disk *index_groups(void *memory);
 uint16_t *index_slots(void *memory);
 uint32_t *index_crcs(void *memory);

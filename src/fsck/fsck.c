@@ -201,7 +201,7 @@ static void read_raw(void *arg)
 }
 
 /* SQLite takes over what is in the WAL when it opens: not in what we were given. */
-static int read_catalog(struct fsck *fsck)
+int fsck_catalog_read(struct fsck *fsck)
 {
 	const struct fsck_options *options = fsck->options;
 	char from[4096], to[4096], wal[4096];
@@ -267,7 +267,7 @@ int fsck_run(const struct fsck_options *options, struct fsck_report *ret_report)
 	int r;
 
 	fsck.buffer = aligned_alloc(BLOCK_BYTES, (size_t)FSCK_WINDOW_BLOCKS * BLOCK_BYTES);
-	r = fsck.buffer ? read_catalog(&fsck) : -ENOMEM;
+	r = fsck.buffer ? fsck_catalog_read(&fsck) : -ENOMEM;
 	if (r == 0)
 		r = check_all(&fsck);
 	if (r == 0)

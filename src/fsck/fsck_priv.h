@@ -87,6 +87,8 @@ struct fsck {
 #define FSCK_WINDOW_BLOCKS 512u
 
 /* fsck.c */
+/* The rows of a copy of the catalog, as far as they can be read. */
+int fsck_catalog_read(struct fsck *fsck);
 void fsck_find(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause, ...)
 	__attribute__((format(printf, 4, 5)));
 /* The same, of something that the repair puts right as `done` says. */

@@ -95,6 +95,17 @@ static uint32_t encode(const struct container_info *info, const struct policy_se
 	return (uint32_t)sizeof(*value) + policy_encode(set, ret_row->policy);
 }
 
+uint32_t container_row_encode(const struct container_info *info, const struct policy_set *set,
+			      uint8_t ret_value[CONTAINER_ROW_BYTES_MAX])
+{
+	struct container_row row;
+	uint32_t length = encode(info, set, &row);
+
+	_Static_assert(sizeof(row) == CONTAINER_ROW_BYTES_MAX, "room for it");
+	memcpy(ret_value, &row, length);
+	return length;
+}
+
 static int create_commit(struct catalog *catalog, const struct container_info *info,
 			 const struct catalog_row *pool, const struct policy_set *set)
 {

@@ -21,6 +21,10 @@ struct container_info {
 };
 
 struct catalog_key container_key(uint64_t id);
+/* The value of a row, for tools that make one; the length. */
+#define CONTAINER_ROW_BYTES_MAX (88u + POLICY_BYTES_MAX)
+uint32_t container_row_encode(const struct container_info *info, const struct policy_set *set,
+			      uint8_t ret_value[CONTAINER_ROW_BYTES_MAX]);
 /* Nothing is set. -EEXIST, -EINVAL name, -ENOENT pool */
 int container_create(struct catalog *catalog, struct world *world, uint64_t pool_id,
 		     const char *name, uint64_t *ret_id);

@@ -368,8 +368,9 @@ int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
 		return r;
 	vdisk->volume.size_bytes = size_bytes;
 	vdisk->identity_is_old = true;
-	/* One that fails is tried again by itself. */
-	vdisk_checkpoint_soon(vdisk);
+	identity_refresh(vdisk);
+	/* So that the groups tell it, too. One that fails is tried again by itself. */
+	(void)vdisk_checkpoint(vdisk);
 	return 0;
 }
 
