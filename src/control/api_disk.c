@@ -218,11 +218,22 @@ int api_disk_show(struct api_request *request)
 	return with_disk(request, show);
 }
 
+/* The others may only be full, slow or away. */
+static int refuse_last(struct api_request *request, const struct node_pool *pool)
+{
+	return api_fail(request, ERROR_INVALID_REQUEST, params_text(request->params, "disk"),
+			"add a disk (sarsen disk add), or see what the others lack: sarsen disk "
+			"list",
+			"no other disk of pool '%s' takes data just now", pool->name);
+}
+
 static int change(struct api_request *request, struct node_pool *pool, uint64_t id,
 		  enum node_disk_change what)
 {
 	int r = node_disk_change(pool, id, what);
 
+	if (r == -EINVAL)
+		return refuse_last(request, pool);
 	if (r < 0)
 		return api_fail_errno(request, r, "change disk",
 				      params_text(request->params, "disk"));
@@ -241,15 +252,9 @@ static int keep(struct api_request *request, struct node_pool *pool, uint64_t id
 
 static int drain(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
-	bool stop = params_bool(request->params, "stop");
-
-	if (!stop && pool_disks_usable(pool->pool) < 2)
-		return api_fail(request, ERROR_INVALID_REQUEST, pool->name,
-				"add a disk first: sarsen disk add",
-				"there is no other disk in pool '%s' to move its data to",
-				pool->name);
-	return stop ? keep(request, pool, id, NODE_DISK_KEEP)
-		    : change(request, pool, id, NODE_DISK_DRAIN);
+	if (params_bool(request->params, "stop"))
+		return keep(request, pool, id, NODE_DISK_KEEP);
+	return change(request, pool, id, NODE_DISK_DRAIN);
 }
 
 int api_disk_drain(struct api_request *request)
@@ -296,9 +301,7 @@ static int remove_disk(struct api_request *request, struct node_pool *pool, uint
 				"move them first: sarsen disk drain, then sarsen job list",
 				"disk '%s' still has copies that count", text);
 	if (r == -EINVAL)
-		return api_fail(request, ERROR_INVALID_REQUEST, text,
-				"delete the pool instead: sarsen pool delete",
-				"disk '%s' is the last one of pool '%s'", text, pool->name);
+		return refuse_last(request, pool);
 	if (r < 0)
 		return api_fail_errno(request, r, "remove disk", text);
 	node_retire_forget(request->node, pool, id);

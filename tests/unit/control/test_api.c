@@ -667,10 +667,31 @@ static void policies_are_kept(void **state)
 	node_rig_done(&rig);
 }
 
+/* A disk that is not in order is the one that people want to be rid of. */
+static void the_other_disk_counts(void **state)
+{
+	(void)state;
+	begin(5, 1);
+	assert_int_equal(sim_disk_add(rig.sim.sim, "/disk1", 4 * GIB), 0);
+	node_rig_make_pool(&rig);
+	GOOD("disk.add", "{\"pool\": \"p\", \"directory\": \"/disk1/d\"}");
+	node_rig_stop(&rig);
+	sim_disk_set_missing(rig.sim.sim, "/disk1", true);
+	assert_int_equal(node_rig_start(&rig), 0);
+	BAD(ERROR_INVALID_REQUEST, "disk.drain", "{\"disk\": \"1\"}");
+	BAD(ERROR_INVALID_REQUEST, "disk.fail", "{\"disk\": \"1\"}");
+	BAD(ERROR_INVALID_REQUEST, "disk.remove", "{\"disk\": \"1\"}");
+	GOOD("disk.drain", "{\"disk\": \"2\"}");
+	GOOD("disk.remove", "{\"disk\": \"2\"}");
+	BAD(ERROR_INVALID_REQUEST, "disk.remove", "{\"disk\": \"1\"}");
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_method_works),
+		cmocka_unit_test(the_other_disk_counts),
 		cmocka_unit_test(refuses_with_the_right_code),
 		cmocka_unit_test(warns_of_overcommit),
 		cmocka_unit_test(asks_for_the_role),
