@@ -469,6 +469,11 @@ static bool is_leftover(const char *name, uint64_t keep)
 	       number < keep;
 }
 
+bool mirror_owns(const char *name)
+{
+	return is_leftover(name, UINT64_MAX);
+}
+
 int mirror_sweep(const char *directory, uint64_t keep)
 {
 	struct world_names names;

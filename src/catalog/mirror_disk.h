@@ -40,5 +40,7 @@ int mirror_follow(const char *directory, struct mirror_look *look,
 		  int (*fn)(void *arg, const struct mirror_entry *entry), void *arg);
 /* With O_DIRECT where the file system can. */
 int mirror_file_open(const char *path, unsigned flags, struct world_file **ret_file);
+/* Whether a file of that name in DIRECTORY/catalog is a mirror's. */
+bool mirror_owns(const char *name);
 /* Removes the files whose numbers are below `keep`, and all unfinished ones. */
 int mirror_sweep(const char *directory, uint64_t keep);

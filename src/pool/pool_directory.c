@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "catalog/mirror_disk.h"
 #include "pool/pool_priv.h"
 #include "reactor/io.h"
 
@@ -67,7 +68,35 @@ static int spares_check(const char *directory, bool remove)
 	return r;
 }
 
-static int expect_groups_empty(const char *directory)
+static bool is_group(const char *name)
+{
+	uint64_t id;
+
+	return pool_path_parse(name, ".eg", &id);
+}
+
+/* With `owns`, what is such a pool's may be in there. */
+static int expect_only(const char *directory, const char *name, bool (*owns)(const char *name))
+{
+	struct pool_path path;
+	struct world_names names;
+	int r;
+
+	if (!owns)
+		return expect_empty(directory, name);
+	pool_path_of(directory, name, &path);
+	r = io_directory_list(path.text, &names);
+	if (r)
+		return r;
+	for (size_t i = 0; r == 0 && i < names.count; i++)
+		r = owns(names.names[i]) ? 0 : -ENOTEMPTY;
+	world_names_free(&names);
+	if (r)
+		log_error("pool", "the directory has other content", "path=\"%s\"", path.text);
+	return r;
+}
+
+static int groups_check(const char *directory, bool force)
 {
 	struct pool_path path;
 	struct world_names names;
@@ -78,30 +107,32 @@ static int expect_groups_empty(const char *directory)
 	if (r)
 		return r;
 	for (size_t i = 0; r == 0 && i < names.count; i++)
-		r = strlen(names.names[i]) == 2 ? expect_empty(path.text, names.names[i])
-						: -ENOTEMPTY;
+		r = strlen(names.names[i]) == 2
+			    ? expect_only(path.text, names.names[i], force ? is_group : NULL)
+			    : -ENOTEMPTY;
 	world_names_free(&names);
 	return r;
 }
 
 /* What may be in the directory of a new pool: a new file system's lost+found, and what a crash
- * while one was made or deleted leaves behind. */
-static int name_check(const char *directory, const char *name)
+ * while one was made or deleted leaves behind; with `force`, all that is a pool's. */
+static int name_check(const char *directory, const char *name, bool force)
 {
-	if (strcmp(name, "lost+found") == 0 || strcmp(name, "label.new") == 0)
+	if (strcmp(name, "lost+found") == 0 || strcmp(name, "label.new") == 0 ||
+	    (force && strcmp(name, "label") == 0))
 		return 0;
 	if (strcmp(name, "spare") == 0)
 		return spares_check(directory, false);
 	if (strcmp(name, "groups") == 0)
-		return expect_groups_empty(directory);
+		return groups_check(directory, force);
 	if (strcmp(name, "catalog") == 0) /* where a mirror of the catalog was */
-		return expect_empty(directory, name);
+		return expect_only(directory, name, force ? mirror_owns : NULL);
 	log_error("pool", "the directory has other content", "directory=\"%s\" name=\"%s\"",
 		  directory, name);
 	return -ENOTEMPTY;
 }
 
-static int directory_check(const char *directory)
+static int directory_check(const char *directory, bool force)
 {
 	struct world_names names;
 	int r = io_directory_list(directory, &names);
@@ -109,7 +140,7 @@ static int directory_check(const char *directory)
 	if (r)
 		return r;
 	for (size_t i = 0; r == 0 && i < names.count; i++)
-		r = name_check(directory, names.names[i]);
+		r = name_check(directory, names.names[i], force);
 	world_names_free(&names);
 	return r == -ENOTDIR ? -ENOTEMPTY : r;
 }
@@ -169,6 +200,17 @@ static int remove_groups(const char *directory)
 	return r;
 }
 
+static int remove_mirror(const char *directory)
+{
+	struct pool_path path;
+	int r = mirror_sweep(directory, UINT64_MAX);
+
+	pool_path_of(directory, "catalog", &path);
+	if (r == 0)
+		r = io_directory_sync(path.text);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* The label goes first: what is half removed is nobody's. */
 static int remove_old_pool(const char *directory)
 {
@@ -181,7 +223,9 @@ static int remove_old_pool(const char *directory)
 		r = 0;
 	if (r == 0)
 		r = io_directory_sync(directory);
-	return r ? r : remove_groups(directory);
+	if (r == 0)
+		r = remove_groups(directory);
+	return r ? r : remove_mirror(directory);
 }
 
 int pool_directory_make(const char *directory, bool force)
@@ -191,10 +235,11 @@ int pool_directory_make(const char *directory, bool force)
 
 	if (r == 0)
 		r = io_directory_sync_above(directory);
+	/* Nothing is removed from a directory that is refused. */
+	if (r == 0)
+		r = directory_check(directory, force);
 	if (r == 0 && force)
 		r = remove_old_pool(directory);
-	if (r == 0)
-		r = directory_check(directory);
 	if (r == 0)
 		r = make_group_directories(directory);
 	if (r)

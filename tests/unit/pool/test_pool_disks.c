@@ -409,9 +409,19 @@ static void refusals_run(void *arg)
 		{.kind = CATALOG_DELETE, .key = pool_rows_pool_key(id)}};
 	catalog_key_add(&forget[0].key, id);
 	ASSERT(catalog_commit(rig->catalog, forget, 2) == 0);
+	/* With the mirror of the catalog that each disk has; nothing is touched beside other
+	 * things. */
+	ASSERT(io_directory_make("/disk2/q/catalog") == 0);
+	write_file("/disk2/q/catalog/snapshot-0000000000000001", "x", 1);
+	write_file("/disk2/q/catalog/log-0000000000000001", "x", 1);
 	ASSERT(add_spec(rig, "/disk2/q", NULL, false) == -ENOTEMPTY);
+	write_file("/disk2/q/catalog/mine", "x", 1);
+	ASSERT(add_spec(rig, "/disk2/q", NULL, true) == -ENOTEMPTY);
+	ASSERT(io_stat(path, &stat) == 0 && io_stat("/disk2/q/label", &stat) == 0);
+	ASSERT(io_unlink("/disk2/q/catalog/mine") == 0);
 	ASSERT(add_spec(rig, "/disk2/q", NULL, true) == 0);
 	ASSERT(io_stat(path, &stat) == -ENOENT);
+	ASSERT(io_stat("/disk2/q/catalog/snapshot-0000000000000001", &stat) == -ENOENT);
 	ASSERT(add_spec(rig, "/disk2/q", NULL, true) == -EEXIST);
 	ASSERT(pool_rig_space(rig).spare == 0 && pool_disks_usable(rig->pool) == 2);
 	/* Two on one file system are allowed. */
