@@ -17,57 +17,20 @@
 #include "base/macros.h"
 #include "catalog/raw.h"
 #include "control/error.h"
+#include "control/format.h"
 #include "control/version.h"
 #include "pool/pool_rows.h"
 
 #define PATH_SIZE    4400
-#define VERSIONS_MAX 255 /* greater ones count as this */
+#define VERSIONS_MAX 255   /* greater ones count as this */
 #define FILES_MAX    20000 /* of one disk: the rest was written by the same programs */
 #define LABEL_MAGIC  "SARSENPL"
 #define RECORD_MAGIC "SARSREC1"
 #define INDEX_MAGIC  "SARSIDX1"
 
-enum format_id {
-	FORMAT_CATALOG,
-	FORMAT_POOL,
-	FORMAT_DISK,
-	FORMAT_CONTAINER,
-	FORMAT_VDISK,
-	FORMAT_GROUP,
-	FORMAT_FILE,
-	FORMAT_EVENT,
-	FORMAT_POLICY,
-	FORMAT_LABEL,
-	FORMAT_RECORD,
-	FORMAT_INDEX,
-	FORMAT_COUNT,
-};
-
-/* docs/format.md. What older programs could read is what they wrote: one version less. */
-static const struct format {
-	const char *name;
-	unsigned oldest, newest; /* that this program reads */
-	bool converts;           /* older ones are written as the newest, sooner or later */
-	enum catalog_table table; /* of rows with the version at an offset; 0 = none */
-	unsigned offset;
-} formats[FORMAT_COUNT] = {
-	[FORMAT_CATALOG] = {"catalog", 1, 2, true, 0, 0},
-	[FORMAT_POOL] = {"pool row", 1, 1, false, CATALOG_POOL, 0},
-	[FORMAT_DISK] = {"disk row", 1, 2, true, CATALOG_DISK, 0},
-	[FORMAT_CONTAINER] = {"container row", 1, 2, false, CATALOG_CONTAINER, 0},
-	[FORMAT_VDISK] = {"vDisk row", 1, 1, false, CATALOG_VDISK, 0},
-	[FORMAT_GROUP] = {"group row", 1, 1, false, CATALOG_EGROUP, 0},
-	[FORMAT_FILE] = {"file row", 1, 2, true, CATALOG_EGFILE, 8},
-	[FORMAT_EVENT] = {"event row", 1, 1, false, CATALOG_EVENT, 0},
-	[FORMAT_POLICY] = {"policy row", 1, 1, false, CATALOG_POLICY, 0},
-	[FORMAT_LABEL] = {"disk label", 1, 1, false, 0, 0},
-	[FORMAT_RECORD] = {"record", 1, 1, false, 0, 0},
-	[FORMAT_INDEX] = {"index of a compacted file", 1, 1, false, 0, 0},
-};
-
 struct check {
 	uint64_t found[FORMAT_COUNT][VERSIONS_MAX + 1];
-	uint64_t damaged; /* rows, labels and files that cannot be understood at all */
+	uint64_t damaged;              /* rows, labels and files that cannot be understood at all */
 	char problem[PATH_SIZE + 200]; /* the first of what could not be looked at */
 };
 
@@ -160,7 +123,7 @@ static void check_disk(struct check *check, const struct catalog_row *row)
 
 	if (!disk) {
 		note_problem(check, "out of memory");
-	} else if (row->length > 0 && row->value[0] <= formats[FORMAT_DISK].newest) {
+	} else if (row->length > 0 && row->value[0] <= format_get(FORMAT_DISK)->newest) {
 		if (pool_rows_decode_disk(row, disk) < 0) {
 			check->damaged++;
 		} else if (!disk->failed) {
@@ -182,10 +145,10 @@ static void check_row(struct check *check, const struct catalog_row *row)
 		return;
 	}
 	for (unsigned i = 0; i < FORMAT_COUNT; i++) {
-		if (!formats[i].table || formats[i].table != row->key.bytes[0])
+		if (!format_get(i)->table || format_get(i)->table != row->key.bytes[0])
 			continue;
-		if (row->length > formats[i].offset)
-			count(check, i, row->value[formats[i].offset]);
+		if (row->length > format_get(i)->offset)
+			count(check, i, row->value[format_get(i)->offset]);
 		else
 			check->damaged++;
 	}
@@ -280,7 +243,7 @@ struct verdict {
 
 static struct verdict judge(const struct check *check, enum format_id id)
 {
-	const struct format *format = &formats[id];
+	const struct format *format = format_get(id);
 	struct verdict verdict = {.text = "ok", .readable = true, .back = true};
 
 	for (unsigned version = 0; version <= VERSIONS_MAX; version++) {
@@ -327,10 +290,10 @@ static json_t *to_json(const struct check *check, bool readable)
 		back &= verdict.back;
 		converts |= verdict.converted;
 		json_array_append_new(
-			rows, json_pack("{s:s, s:o, s:i, s:i, s:s}", "format", formats[i].name,
+			rows, json_pack("{s:s, s:o, s:i, s:i, s:s}", "format", format_get(i)->name,
 					"found", found_to_json(check, i), "oldest",
-					(int)formats[i].oldest, "newest", (int)formats[i].newest,
-					"verdict", verdict.text));
+					(int)format_get(i)->oldest, "newest",
+					(int)format_get(i)->newest, "verdict", verdict.text));
 	}
 	return json_pack("{s:i, s:{s:s, s:b, s:b, s:b, s:b, s:I, s:s, s:o}}", "schema",
 			 API_SCHEMA_VERSION, "result", "version", version_text(), "readable",
@@ -361,8 +324,8 @@ static void print_text(const struct check *check, bool readable)
 
 		back &= verdict.back;
 		converts |= verdict.converted;
-		printf("%-26s reads %u to %u  %-16s ", formats[i].name, formats[i].oldest,
-		       formats[i].newest, verdict.text);
+		printf("%-26s reads %u to %u  %-16s ", format_get(i)->name, format_get(i)->oldest,
+		       format_get(i)->newest, verdict.text);
 		print_found(check, i);
 	}
 	if (check->damaged)
@@ -372,8 +335,7 @@ static void print_text(const struct check *check, bool readable)
 		printf("not looked at: %s\n", check->problem);
 	printf("sarsend %s can%s read this state", version_text(), readable ? "" : "not");
 	if (readable)
-		printf(converts ? ", and converts what is older when it writes it"
-				: " as it is");
+		printf(converts ? ", and converts what is older when it writes it" : " as it is");
 	puts(".");
 	if (readable && !back)
 		puts("Programs of the format before cannot read it: there is no way back.");

@@ -19,10 +19,8 @@
 #define FORECAST_TOLD  (7 * 24 * 3600 * NSEC_PER_SEC)
 #define SLOW_TURNS_MAX 1000
 
-__attribute__((format(printf, 5, 6))) static void find(struct api_request *request,
-						       enum event_severity severity,
-						       const char *object, const char *remedy,
-						       const char *format, ...)
+void api_find(struct api_request *request, enum event_severity severity, const char *object,
+	      const char *remedy, const char *format, ...)
 {
 	char cause[ERROR_TEXT_MAX];
 	va_list arguments;
@@ -66,13 +64,14 @@ static void check_space(struct api_request *request, const struct node_pool *poo
 	const char *remedy = "delete vDisks, unmap what guests do not need, or give more room";
 
 	if (level >= NODE_SPACE_LOW)
-		find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
-		     pool->name, remedy, "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be",
-		     space->live / MIB, space->limit / MIB);
+		api_find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
+			 pool->name, remedy,
+			 "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be",
+			 space->live / MIB, space->limit / MIB);
 	if (full_ns < FORECAST_TOLD)
-		find(request, EVENT_WARNING, pool->name, remedy,
-		     "at the present rate it is full in %" PRIu64 " hours",
-		     full_ns / (3600 * NSEC_PER_SEC));
+		api_find(request, EVENT_WARNING, pool->name, remedy,
+			 "at the present rate it is full in %" PRIu64 " hours",
+			 full_ns / (3600 * NSEC_PER_SEC));
 }
 
 static void check_overcommit(struct api_request *request, struct node_pool *pool)
@@ -84,8 +83,9 @@ static void check_overcommit(struct api_request *request, struct node_pool *pool
 	if (node_overcommit_ratio(&overcommit) <= 1)
 		return;
 	node_overcommit_text(&overcommit, text);
-	find(request, EVENT_INFO, pool->name,
-	     "watch its space; add disks before it fills: sarsen disk add", "the pool is %s", text);
+	api_find(request, EVENT_INFO, pool->name,
+		 "watch its space; add disks before it fills: sarsen disk add", "the pool is %s",
+		 text);
 }
 
 static void check_disk(struct api_request *request, const struct node_pool *pool,
@@ -94,22 +94,23 @@ static void check_disk(struct api_request *request, const struct node_pool *pool
 	bool bad = info->state >= POOL_DISK_READ_ONLY;
 
 	if (info->state != POOL_DISK_ONLINE)
-		find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name,
-		     bad ? "check it; replace it with: sarsen disk replace"
-			 : "check it: sarsen disk show",
-		     "disk %" PRIu64 " (%.250s) is %s", info->id, info->directory,
-		     pool_disk_state_name(info->state));
+		api_find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name,
+			 bad ? "check it; replace it with: sarsen disk replace"
+			     : "check it: sarsen disk show",
+			 "disk %" PRIu64 " (%.250s) is %s", info->id, info->directory,
+			 pool_disk_state_name(info->state));
 	if (info->state < POOL_DISK_READ_ONLY && info->used > info->capacity)
-		find(request, EVENT_WARNING, pool->name,
-		     "grow its file system; or add disks, then: sarsen disk drain",
-		     "disk %" PRIu64 " (%.250s) holds %" PRIu64 " MiB, but has room for %" PRIu64
-		     " MiB only",
-		     info->id, info->directory, info->used / MIB, info->capacity / MIB);
+		api_find(request, EVENT_WARNING, pool->name,
+			 "grow its file system; or add disks, then: sarsen disk drain",
+			 "disk %" PRIu64 " (%.250s) holds %" PRIu64
+			 " MiB, but has room for %" PRIu64 " MiB only",
+			 info->id, info->directory, info->used / MIB, info->capacity / MIB);
 	if (info->health.checksum_errors)
-		find(request, EVENT_WARNING, pool->name, "check the disk; replace it if more come",
-		     "disk %" PRIu64 " (%.250s) gave back %" PRIu64
-		     " blocks that did not match their checksum",
-		     info->id, info->directory, info->health.checksum_errors);
+		api_find(request, EVENT_WARNING, pool->name,
+			 "check the disk; replace it if more come",
+			 "disk %" PRIu64 " (%.250s) gave back %" PRIu64
+			 " blocks that did not match their checksum",
+			 info->id, info->directory, info->health.checksum_errors);
 }
 
 static void check_disks(struct api_request *request, struct node_pool *pool)
@@ -129,19 +130,19 @@ static void check_copies(struct api_request *request, struct node_pool *pool)
 
 	node_pool_redundancy(request->node, pool->id, &sum);
 	if (sum.lost)
-		find(request, EVENT_ERROR, pool->name,
-		     "bring back a disk that has them: sarsen disk list, sarsen disk restore",
-		     "%" PRIu64 " MiB cannot be read from any disk", sum.lost / MIB);
+		api_find(request, EVENT_ERROR, pool->name,
+			 "bring back a disk that has them: sarsen disk list, sarsen disk restore",
+			 "%" PRIu64 " MiB cannot be read from any disk", sum.lost / MIB);
 	if (sum.degraded)
-		find(request, sum.single ? EVENT_ERROR : EVENT_WARNING, pool->name,
-		     sum.to_copy ? "see the repair's progress: sarsen job list"
-				 : "add a disk: sarsen disk add",
-		     "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
-		     " MiB of them one",
-		     sum.degraded / MIB, sum.single / MIB);
+		api_find(request, sum.single ? EVENT_ERROR : EVENT_WARNING, pool->name,
+			 sum.to_copy ? "see the repair's progress: sarsen job list"
+				     : "add a disk: sarsen disk add",
+			 "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
+			 " MiB of them one",
+			 sum.degraded / MIB, sum.single / MIB);
 	if (sum.leaving)
-		find(request, EVENT_INFO, pool->name, "see the progress: sarsen job list",
-		     "%" PRIu64 " MiB are to leave disks that are draining", sum.leaving / MIB);
+		api_find(request, EVENT_INFO, pool->name, "see the progress: sarsen job list",
+			 "%" PRIu64 " MiB are to leave disks that are draining", sum.leaving / MIB);
 }
 
 /* When it was last scrubbed, and with what result. */
@@ -157,15 +158,15 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 	from = MAX(state.since_wall_ns, state.last.ended_wall_ns);
 	age = from && now > from ? (now - from) / (24 * 3600 * NSEC_PER_SEC) : 0;
 	if (state.last.damaged || state.now.damaged)
-		find(request, EVENT_ERROR, name,
-		     "see which data: sarsen pool findings; check the disk",
-		     "a scrub found %" PRIu64 " blocks that are damaged on every copy",
-		     MAX(state.last.damaged, state.now.damaged));
+		api_find(request, EVENT_ERROR, name,
+			 "see which data: sarsen pool findings; check the disk",
+			 "a scrub found %" PRIu64 " blocks that are damaged on every copy",
+			 MAX(state.last.damaged, state.now.damaged));
 	if (days && age > 2 * days)
-		find(request, EVENT_WARNING, name,
-		     state.phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"
-						 : "begin one: sarsen pool scrub",
-		     "no scrub has come to its end for %" PRIu64 " days", age);
+		api_find(request, EVENT_WARNING, name,
+			 state.phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"
+						     : "begin one: sarsen pool scrub",
+			 "no scrub has come to its end for %" PRIu64 " days", age);
 }
 
 static void check_container(struct api_request *request, const struct pool_quota_info *quota)
@@ -177,10 +178,10 @@ static void check_container(struct api_request *request, const struct pool_quota
 	if (level < NODE_SPACE_LOW || quota->capacity == POLICY_NONE ||
 	    container_get(request->node->catalog, quota->container, &info) < 0)
 		return;
-	find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING, info.name,
-	     "raise its max_capacity: sarsen container set; or unmap what guests do not need",
-	     "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be in the container",
-	     quota->taken / MIB, quota->capacity / MIB);
+	api_find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING, info.name,
+		 "raise its max_capacity: sarsen container set; or unmap what guests do not need",
+		 "%" PRIu64 " MiB are live of %" PRIu64 " MiB that may be in the container",
+		 quota->taken / MIB, quota->capacity / MIB);
 }
 
 static void check_containers(struct api_request *request, const struct node_pool *pool)
@@ -197,16 +198,17 @@ static void check_containers(struct api_request *request, const struct node_pool
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
-		find(request, EVENT_ERROR, pool->name, "mount its disk, then restart the daemon",
-		     "%s cannot be opened: %s", pool->directory, error_text(pool->error));
+		api_find(request, EVENT_ERROR, pool->name,
+			 "mount its disk, then restart the daemon", "%s cannot be opened: %s",
+			 pool->directory, error_text(pool->error));
 		return;
 	}
 	node_pool_get_info(pool, info);
 	if (strcmp(info->state, "online") != 0)
-		find(request, EVENT_ERROR, pool->name,
-		     strcmp(info->state, "full") == 0 ? "free space in its file system"
-						      : "check the disk and its mount",
-		     "the pool is %s", info->state);
+		api_find(request, EVENT_ERROR, pool->name,
+			 strcmp(info->state, "full") == 0 ? "free space in its file system"
+							  : "check the disk and its mount",
+			 "the pool is %s", info->state);
 	check_space(request, pool, &info->space);
 	check_overcommit(request, pool);
 	check_containers(request, pool);
@@ -253,13 +255,14 @@ static void check_open(struct api_request *request, struct node_vdisk *vdisk)
 		return;
 	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
 	if (look.error)
-		find(request, EVENT_ERROR, vdisk->name, "check the disk, then restart the daemon",
-		     "it takes no more writes: %s", error_text(look.error));
+		api_find(request, EVENT_ERROR, vdisk->name,
+			 "check the disk, then restart the daemon", "it takes no more writes: %s",
+			 error_text(look.error));
 	if (look.stats.checksum_errors)
-		find(request, EVENT_ERROR, vdisk->name,
-		     "run sarsen vdisk check --data; restore what is bad; check the disk",
-		     "%" PRIu64 " blocks did not match their checksum since it was opened",
-		     look.stats.checksum_errors);
+		api_find(request, EVENT_ERROR, vdisk->name,
+			 "run sarsen vdisk check --data; restore what is bad; check the disk",
+			 "%" PRIu64 " blocks did not match their checksum since it was opened",
+			 look.stats.checksum_errors);
 	node_vdisk_unuse(request->node, vdisk);
 }
 
@@ -271,13 +274,14 @@ static void check_vdisks(struct api_request *request)
 	for (uint64_t id = 0; (vdisk = node_vdisk_after(node, id));) {
 		id = vdisk->info.id;
 		if (vdisk->error && !vdisk->vdisk && !vdisk->info.deleting)
-			find(request, EVENT_ERROR, vdisk->name,
-			     "see the daemon's log; restore it from a copy if it is damaged",
-			     "it cannot be opened: %s", error_text(vdisk->error));
+			api_find(request, EVENT_ERROR, vdisk->name,
+				 "see the daemon's log; restore it from a copy if it is damaged",
+				 "it cannot be opened: %s", error_text(vdisk->error));
 		if (vdisk->export && vdisk->export->error)
-			find(request, EVENT_ERROR, vdisk->name,
-			     "see why with: sarsen iscsi list; export it again",
-			     "it is not served over iSCSI: %s", error_text(vdisk->export->error));
+			api_find(request, EVENT_ERROR, vdisk->name,
+				 "see why with: sarsen iscsi list; export it again",
+				 "it is not served over iSCSI: %s",
+				 error_text(vdisk->export->error));
 		check_open(request, vdisk);
 	}
 }
@@ -289,16 +293,16 @@ static void check_controllers(struct api_request *request)
 
 	LIST_FOR_EACH (&request->node->controllers, controller, struct node_controller, entry) {
 		if (controller->state == NODE_CONTROLLER_FAILED)
-			find(request, EVENT_ERROR, controller->name,
-			     "see the log of the daemon and of the keeper",
-			     "the controller is not served: %s",
-			     api_nvme_error_text(controller->error));
+			api_find(request, EVENT_ERROR, controller->name,
+				 "see the log of the daemon and of the keeper",
+				 "the controller is not served: %s",
+				 api_nvme_error_text(controller->error));
 		LIST_FOR_EACH (&controller->namespaces, ns, struct node_namespace, link)
 			if (ns->error)
-				find(request, EVENT_ERROR, controller->name,
-				     "see the vDisk's error, then restart the daemon",
-				     "namespace %" PRIu32 " is not served: %s", ns->nsid,
-				     error_text(ns->error));
+				api_find(request, EVENT_ERROR, controller->name,
+					 "see the vDisk's error, then restart the daemon",
+					 "namespace %" PRIu32 " is not served: %s", ns->nsid,
+					 error_text(ns->error));
 	}
 }
 
@@ -308,8 +312,8 @@ static void check_node(struct api_request *request)
 	struct world *world = node->options.world;
 
 	if (world->ops->wall_ns(world) < CLOCK_MIN_NS)
-		find(request, EVENT_WARNING, "clock", "set the clock, e.g. with NTP",
-		     "the clock is before 2024: times of events and objects are wrong");
+		api_find(request, EVENT_WARNING, "clock", "set the clock, e.g. with NTP",
+			 "the clock is before 2024: times of events and objects are wrong");
 	for (unsigned i = 0; i < node->options.reactor_count; i++) {
 		struct reactor_stats stats;
 		char name[32];
@@ -317,25 +321,27 @@ static void check_node(struct api_request *request)
 		node_get_reactor_stats(node, i, &stats);
 		snprintf(name, sizeof(name), "reactor-%u", i);
 		if (stats.slow_turns > SLOW_TURNS_MAX)
-			find(request, EVENT_WARNING, name,
-			     "give the daemon CPUs of its own; see sarsen node show",
-			     "%" PRIu64 " turns took longer than they should", stats.slow_turns);
+			api_find(request, EVENT_WARNING, name,
+				 "give the daemon CPUs of its own; see sarsen node show",
+				 "%" PRIu64 " turns took longer than they should",
+				 stats.slow_turns);
 	}
 }
 
 static void check_mirror(struct api_request *request, const struct catalog_mirror_info *info)
 {
 	if (info->state == CATALOG_MIRROR_REFUSED)
-		find(request, EVENT_ERROR, info->directory,
-		     "is it the right disk? Was the state directory set back? See the manual of "
-		     "sarsend",
-		     "the copy of the catalog there is %s",
-		     info->error == -ESTALE ? "newer than the catalog" : "of another catalog");
+		api_find(
+			request, EVENT_ERROR, info->directory,
+			"is it the right disk? Was the state directory set back? See the manual of "
+			"sarsend",
+			"the copy of the catalog there is %s",
+			info->error == -ESTALE ? "newer than the catalog" : "of another catalog");
 	else if (info->state == CATALOG_MIRROR_LOST && info->error != -ENOENT)
 		/* Without a label its disk is missing, which its pool says. */
-		find(request, EVENT_WARNING, info->directory,
-		     "check the disk and its mount; it is tried again now and then",
-		     "it has no good copy of the catalog: %s", error_text(info->error));
+		api_find(request, EVENT_WARNING, info->directory,
+			 "check the disk and its mount; it is tried again now and then",
+			 "it has no good copy of the catalog: %s", error_text(info->error));
 }
 
 static int check_catalog(struct api_request *request)
@@ -355,13 +361,13 @@ static int check_catalog(struct api_request *request)
 			good = infos[i].directory;
 	}
 	if (request->node->catalog_watch.damage)
-		find(request, EVENT_ERROR, "catalog",
-		     good ? "restart the daemon, which makes it again from a mirror; check the "
-			    "disk "
-			    "of the state directory"
-			  : "stop the daemon and run sarsen-fsck; check the disk of the state "
-			    "directory",
-		     "rows of its database are damaged or missing");
+		api_find(request, EVENT_ERROR, "catalog",
+			 good ? "restart the daemon, which makes it again from a mirror; check the "
+				"disk "
+				"of the state directory"
+			      : "stop the daemon and run sarsen-fsck; check the disk of the state "
+				"directory",
+			 "rows of its database are damaged or missing");
 	r = catalog_get_error(catalog);
 	if (r == 0)
 		return 0;
@@ -369,7 +375,7 @@ static int check_catalog(struct api_request *request)
 		 "check the disk of the state directory; if it is lost, start on another one with "
 		 "--restore-catalog %.250s",
 		 good ? good : "and the directory of a pool's disk");
-	find(request, EVENT_ERROR, "catalog", remedy, "it takes no changes: %s", error_text(r));
+	api_find(request, EVENT_ERROR, "catalog", remedy, "it takes no changes: %s", error_text(r));
 	return 0;
 }
 
@@ -386,6 +392,7 @@ int api_health_show(struct api_request *request)
 		return api_fail_errno(request, r, "check", "catalog");
 	check_vdisks(request);
 	check_controllers(request);
+	api_health_check_versions(request);
 	check_node(request);
 	return 0;
 }

@@ -45,6 +45,12 @@ int api_policy_apply(struct api_request *request, struct api_policy_subject *sub
 /* After it was committed: the pool knows it too. */
 int api_policy_tell_pool(struct api_request *request, const struct api_policy_subject *subject);
 
+/* One finding of health.show. */
+void api_find(struct api_request *request, enum event_severity severity, const char *object,
+	      const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Formats on disk that are older than what this program writes, keepers of other builds. */
+void api_health_check_versions(struct api_request *request);
+
 api_handler api_pool_create, api_pool_list, api_pool_show, api_pool_delete;
 api_handler api_container_create, api_container_list, api_container_show, api_container_delete,
 	api_container_get, api_container_set;

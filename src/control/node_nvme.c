@@ -524,6 +524,7 @@ static int status_at_home(void *arg)
 	ops->get_stats(call->link, &status->stats);
 	status->counters = shared->counters;
 	status->keeper_pid = shared->keeper_pid;
+	status->keeper_build = shared->keeper_build;
 	status->engine_epoch = vfu_load(&shared->engine_epoch);
 	status->client_connected = vfu_load(&shared->client_connected) != 0;
 	status->engine_asleep = vfu_load(&shared->engine_asleep) != 0;

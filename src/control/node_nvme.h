@@ -68,6 +68,7 @@ struct node_controller_status {
 	struct nvme_stats stats;
 	struct vfu_counters counters;
 	uint64_t keeper_pid, engine_epoch;
+	uint32_t keeper_build; /* 0 = it does not tell */
 	bool client_connected, engine_asleep, msix_enabled;
 };
 

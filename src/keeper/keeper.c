@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/build.h"
 #include "base/log.h"
 #include "base/macros.h"
 #include "keeper/confine.h"
@@ -252,6 +253,7 @@ int keeper_start(struct keeper *keeper, const struct keeper_options *options)
 		device_resume(keeper);
 	client_watch_early(keeper);
 	keeper->shared->keeper_pid = (uint64_t)getpid();
+	keeper->shared->keeper_build = build_number();
 	return r;
 }
 

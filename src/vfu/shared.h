@@ -171,6 +171,7 @@ struct vfu_shared {
 	/* K: messages on the engine's link. The client gets its answer after the message that its
 	 * request caused, so an engine that has seen what the client did next finds it counted. */
 	uint64_t told;
+	uint32_t keeper_build; /* K: build_number(); 0: one that did not tell yet */
 	_Alignas(64) struct vfu_registers registers;
 	struct vfu_smart smart; /* zeros of a keeper that does not know it */
 	_Alignas(64) struct vfu_admin_state admin;

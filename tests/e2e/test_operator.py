@@ -157,6 +157,9 @@ def upgrades_are_checked(daemon):
     check("1 of version 1" in run(daemon.command("--upgrade-check")).stdout, "text")
     daemon.start()
     check(daemon.json("pool", "show", "local")["state"] == "online", "version 1 is served")
+    notes = [row["cause"] for row in daemon.json("health") if row["object"] == "format"]
+    check(notes == ["1 of 'disk row' are older than version 2, which this program writes"],
+          f"{notes}")
     daemon.stop()
     edit_row(daemon, 4, lambda value: b"\3" + value[1:])
     found = upgrade_check(daemon, 1)

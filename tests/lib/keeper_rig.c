@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/build.h"
 #include "reactor/fiber.h"
 
 static struct keeper_rig_keeper *by_path(struct keeper_rig *rig, const char *path)
@@ -50,6 +51,7 @@ static int spawn(void *context, const struct keeper_spec *spec)
 	keeper->shared = calloc(1, sizeof(*keeper->shared));
 	ASSERT(keeper->shared);
 	keeper->shared->keeper_pid = 1000 + keeper->spawned;
+	keeper->shared->keeper_build = build_number();
 	return 0;
 }
 

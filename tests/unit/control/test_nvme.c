@@ -614,6 +614,39 @@ static void expect_events(void)
 	json_decref(list);
 }
 
+static void expect_health(const char *severity, const char *remedy)
+{
+	json_t *list = result_of("health.show", "{}"), *finding = json_array_get(list, 0);
+
+	assert_int_equal(json_array_size(list), severity ? 1 : 0);
+	if (severity) {
+		assert_string_equal(json_string_value(json_object_get(finding, "object")), "a");
+		assert_string_equal(json_string_value(json_object_get(finding, "severity")),
+				    severity);
+		assert_non_null(
+			strstr(json_string_value(json_object_get(finding, "remedy")), remedy));
+	}
+	json_decref(list);
+}
+
+/* After an upgrade of the daemon, and after going back. */
+static void tells_of_keepers_of_other_builds(void **state)
+{
+	uint32_t *build;
+
+	begin(40, 1);
+	GOOD("nvme.create", NAMED("a"));
+	build = &keeper_rig_find(&rig.keepers, "a")->shared->keeper_build;
+	expect_health(NULL, NULL);
+	*build -= 1;
+	expect_health("warning", "keeper-replace");
+	*build = 0;
+	expect_health("warning", "keeper-replace");
+	*build = UINT32_MAX;
+	expect_health("warning", "set back");
+	node_rig_done(&rig);
+}
+
 static void replaces_a_keeper_that_is_lost(void **state)
 {
 	begin(6, 2);
@@ -902,6 +935,7 @@ int main(void)
 		cmocka_unit_test(what_a_guest_makes_survives_a_crash_anywhere),
 		cmocka_unit_test(those_who_share_recover_together),
 		cmocka_unit_test(one_that_does_not_come_is_left_behind),
+		cmocka_unit_test(tells_of_keepers_of_other_builds),
 		cmocka_unit_test(replaces_a_keeper_that_is_lost),
 		cmocka_unit_test(undoes_what_fails),
 		cmocka_unit_test(can_be_disabled),
