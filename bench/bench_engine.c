@@ -7,9 +7,10 @@
  *
  * WHAT: fill (all of it at random, once), fill-sequential, randread, randwrite, randwrite-flush (a
  * flush after each write), seqread, seqwrite, open (how long opening takes), compact (until reclaim
- * has nothing to do), repair (a second copy of everything, on another disk), scrub. The state in
- * DIR is made when it is not there, and stays. Block size: 4 KiB, 128 KiB for seq*. Data is
- * verified by the engine's own checksums.
+ * has nothing to do), repair (a second copy of everything, on another disk), scrub,
+ * randread-repair and randwrite-repair (the 99th percentile without and with a repair beside it, in
+ * turn). The state in DIR is made when it is not there, and stays. Block size: 4 KiB, 128 KiB for
+ * seq*. Data is verified by the engine's own checksums.
  *
  * serve: the vDisk is namespace 1 of the keeper at --link, on processor 0. Says "serving", then
  * obeys lines on standard input, each with one line of JSON: randread and randwrite drive the vDisk
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/histogram.h"
 #include "bench_rig.h"
 #include "block/chance.h"
 #include "frontend/nvme/link.h"
@@ -32,8 +34,9 @@
 #include "pool/pool_disk.h"
 #include "vdisk/vdisk.h"
 
-#define DEPTH_MAX 256
-#define LINEAR    UINT32_C(2654435761) /* odd: a permutation of a power of two */
+#define DEPTH_MAX     256
+#define BESIDE_ROUNDS 5
+#define LINEAR        UINT32_C(2654435761) /* odd: a permutation of a power of two */
 
 struct job;
 
@@ -42,6 +45,7 @@ struct lane { /* one request at a time */
 	struct block_request request;
 	struct iovec iov;
 	bool flushing;
+	uint64_t start_ns;
 };
 
 struct job {
@@ -71,6 +75,12 @@ struct job {
 	int fence_fd;
 	struct vdisk_stats stats;
 	uint64_t open_ns;
+
+	struct histogram alone, beside, *latency; /* latency: of the two, or NULL */
+	struct fiber_task repair_task;
+	struct vdisk_repair repair;
+	bool repair_runs, repair_ends;
+	uint64_t repair_ns;
 };
 
 static uint64_t draw_block(struct job *job)
@@ -107,6 +117,7 @@ static void lane_next(struct lane *lane)
 	request->length = job->block_bytes;
 	request->iov = &lane->iov;
 	request->iov_count = 1;
+	lane->start_ns = job->latency ? bench_now_ns() : 0;
 	block_submit(job->volume, request);
 }
 
@@ -126,6 +137,8 @@ static void lane_done(struct block_request *request, int result)
 		return;
 	}
 	lane->flushing = false;
+	if (job->latency)
+		histogram_record(job->latency, bench_now_ns() - lane->start_ns);
 	job->operations++;
 	lane_next(lane);
 }
@@ -285,6 +298,78 @@ static void measure_repair(struct job *job)
 		bench_fail("repair", r);
 }
 
+static bool repair_goes_on(void *arg, uint64_t copied_bytes)
+{
+	struct job *job = arg;
+
+	(void)copied_bytes;
+	return !job->repair_ends;
+}
+
+/* One copy more of everything, again and again. */
+static void repair_until_told(struct fiber_task *task)
+{
+	struct job *job = CONTAINER_OF(task, struct job, repair_task);
+	int r = 0;
+
+	while (r == 0 && !job->repair_ends) {
+		struct vdisk_repair repair = {.progress = repair_goes_on, .arg = job};
+
+		r = vdisk_repair(job->vdisk, &repair);
+		job->repair.copied_bytes += repair.copied_bytes;
+		if (r < 0)
+			break;
+		vdisk_set_factor(job->vdisk, 1);
+		r = vdisk_repair(job->vdisk, &(struct vdisk_repair){0});
+		vdisk_set_factor(job->vdisk, 2);
+	}
+	if (r < 0 && r != -ECANCELED)
+		bench_fail("repair", r);
+	job->repair_runs = false;
+}
+
+static void start_repair(struct job *job)
+{
+	job->repair_task = (struct fiber_task){.run = repair_until_told};
+	job->repair_runs = true;
+	job->repair_ends = false;
+	fiber_spawn(reactor_current(), FIBER_RECLAIM, &job->repair_task);
+}
+
+static void end_repair(struct job *job)
+{
+	job->repair_ends = true;
+	while (job->repair_runs)
+		fiber_sleep(NSEC_PER_MSEC);
+}
+
+/* The factor is 2 all the time, so that writes are the same without and with the repair. */
+static void measure_beside_repair(struct job *job)
+{
+	job->duration_ns /= BESIDE_ROUNDS;
+	vdisk_set_factor(job->vdisk, 2);
+	start_repair(job);
+	end_repair(job); /* what is open has been sealed: the log goes on with two copies */
+	job->repair.copied_bytes = 0;
+	histogram_init(&job->alone);
+	histogram_init(&job->beside);
+	for (unsigned i = 0; i < BESIDE_ROUNDS; i++) {
+		uint64_t start;
+
+		job->latency = &job->alone;
+		measure(job);
+		start = bench_now_ns();
+		job->latency = &job->beside;
+		start_repair(job);
+		measure(job);
+		end_repair(job);
+		job->repair_ns += bench_now_ns() - start;
+	}
+	vdisk_set_factor(job->vdisk, 1);
+	if (vdisk_repair(job->vdisk, &(struct vdisk_repair){0}) < 0)
+		bench_fail("repair", -EIO);
+}
+
 static void measure_scrub(struct job *job)
 {
 	struct vdisk_scrub scrub = {0};
@@ -315,7 +400,9 @@ static int run(void *arg)
 	job->volume = vdisk_volume(job->vdisk);
 	if (job->op != BLOCK_OP_COUNT && !job->once)
 		warm_up(job);
-	if (job->op != BLOCK_OP_COUNT)
+	if (strstr(job->what, "-repair"))
+		measure_beside_repair(job);
+	else if (job->op != BLOCK_OP_COUNT)
 		measure(job);
 	else if (strcmp(job->what, "compact") == 0)
 		wait_for_reclaim(job);
@@ -449,6 +536,8 @@ static void choose(struct job *job)
 		{"randread", BLOCK_READ, 4096, true, false, false},
 		{"randwrite", BLOCK_WRITE, 4096, true, false, false},
 		{"randwrite-flush", BLOCK_WRITE, 4096, true, false, true},
+		{"randread-repair", BLOCK_READ, 4096, true, false, false},
+		{"randwrite-repair", BLOCK_WRITE, 4096, true, false, false},
 		{"seqread", BLOCK_READ, 128 * 1024, false, false, false},
 		{"seqwrite", BLOCK_WRITE, 128 * 1024, false, false, false},
 		{"open", BLOCK_OP_COUNT, 4096, false, false, false},
@@ -502,6 +591,33 @@ static uint64_t resident_bytes(void)
 	return (uint64_t)usage.ru_maxrss * KIB;
 }
 
+static void print_beside_repair(const struct job *job)
+{
+	printf(", \"p50_alone_ns\": %" PRIu64 ", \"p50_beside_ns\": %" PRIu64
+	       ", \"p99_alone_ns\": %" PRIu64 ", \"p99_beside_ns\": %" PRIu64
+	       ", \"copied_bytes\": %" PRIu64 ", \"copied_seconds\": %.6f",
+	       histogram_percentile_ns(&job->alone, 50), histogram_percentile_ns(&job->beside, 50),
+	       histogram_percentile_ns(&job->alone, 99), histogram_percentile_ns(&job->beside, 99),
+	       job->repair.copied_bytes, (double)job->repair_ns / 1e9);
+}
+
+static void print_job(const struct job *job)
+{
+	printf("{\"operations\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"seconds\": %.6f, "
+	       "\"cpu_seconds\": %.6f, \"open_seconds\": %.6f, \"device_written\": %" PRIu64
+	       ", \"device_read\": %" PRIu64 ", \"map_memory\": %" PRIu64 ", \"groups\": %" PRIu64
+	       ", \"live\": %" PRIu64 ", \"compacted\": %" PRIu64 ", \"checkpoints\": %" PRIu64
+	       ", \"resident\": %" PRIu64,
+	       job->result.operations, job->result.bytes, (double)job->result.elapsed_ns / 1e9,
+	       (double)job->result.cpu_ns / 1e9, (double)job->open_ns / 1e9,
+	       job->stats.device_written_bytes, job->stats.device_read_bytes,
+	       job->stats.map_memory_bytes, job->stats.groups, job->stats.live_bytes,
+	       job->stats.compacted_bytes, job->stats.checkpoints, resident_bytes());
+	if (job->latency)
+		print_beside_repair(job);
+	printf("}\n");
+}
+
 int main(int argc, char **argv)
 {
 	struct job *job = calloc(1, sizeof(*job));
@@ -524,16 +640,7 @@ int main(int argc, char **argv)
 	bench_rig_done(&rig);
 	if (r < 0)
 		bench_fail(job->what, r);
-	printf("{\"operations\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"seconds\": %.6f, "
-	       "\"cpu_seconds\": %.6f, \"open_seconds\": %.6f, \"device_written\": %" PRIu64
-	       ", \"device_read\": %" PRIu64 ", \"map_memory\": %" PRIu64 ", \"groups\": %" PRIu64
-	       ", \"live\": %" PRIu64 ", \"compacted\": %" PRIu64 ", \"checkpoints\": %" PRIu64
-	       ", \"resident\": %" PRIu64 "}\n",
-	       job->result.operations, job->result.bytes, (double)job->result.elapsed_ns / 1e9,
-	       (double)job->result.cpu_ns / 1e9, (double)job->open_ns / 1e9,
-	       job->stats.device_written_bytes, job->stats.device_read_bytes,
-	       job->stats.map_memory_bytes, job->stats.groups, job->stats.live_bytes,
-	       job->stats.compacted_bytes, job->stats.checkpoints, resident_bytes());
+	print_job(job);
 	for (unsigned i = 0; i < job->depth; i++)
 		free(job->lanes[i].iov.iov_base);
 	free(job);

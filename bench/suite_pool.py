@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite `pool`: two copies of everything against two raw files written at once; repair and scrub
-against raw sequential I/O; choosing disks. The two disks of the pool are directories on one device
-here, so that a read is compared with one reader."""
+against raw sequential I/O; a guest beside a repair against the same guest alone; choosing disks.
+The two disks of the pool are directories on one device here, so that a read is compared with one
+reader, and a repair, which reads, writes, syncs and reads back, with fio doing these on two files.
+"""
 import concurrent.futures
+import os
 
 import lib
 
@@ -51,6 +54,35 @@ class Pool:
         result = self.bench.fio(self.raw[0], rw, 1 << 20, 1, self.mib << 20)
         return result[rw]["iops"] * (1 << 20)
 
+    def copier(self):
+        """Bytes per second of reading one file while another is made of as many, then reading
+        that: from the start of one fio to its end, without starting it."""
+        whole = self.mib << 20
+        copy = self.bench.path("raw-copy")
+        if os.path.exists(copy):
+            os.unlink(copy)
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            reading = threads.submit(self.whole_file, self.raw[0], "read", whole)
+            writing = threads.submit(self.whole_file, copy, "write", whole, end_fsync=1)
+            seconds = max(reading.result(), writing.result())
+        return whole / (seconds + self.whole_file(copy, "read", whole))
+
+    def whole_file(self, path, rw, whole, **options):
+        result = self.bench.fio(path, rw, 1 << 20, 8, whole, runtime=None, **options)
+        return whole / result[rw]["bytes_per_second"]
+
+    def beside_repair(self, what, depth):
+        """The 99th percentile of a guest's requests, beside a repair and alone: many pairs in one
+        process, in turn."""
+        results = [self.ours(what, "one", depth) for _ in range(self.bench.pair_count)]
+        copied = sum(result["copied_bytes"] for result in results)
+        seconds = sum(result["copied_seconds"] for result in results)
+        return lib.make_row(
+            f"pool p99 beside repair, {what.split('-')[0]} QD{depth}", "ns",
+            [result["p99_beside_ns"] for result in results],
+            [result["p99_alone_ns"] for result in results], 0.5, lower_is_better=True,
+            note=f"{copied / seconds / 1e6:.0f} MB/s were copied")
+
     def row(self, name, unit, ours, reference, goal):
         return lib.make_row(f"pool {name}", unit,
                             *lib.run_pairs(ours, reference, self.bench.pair_count), goal)
@@ -74,10 +106,14 @@ def run(bench):
         pool.row("two copies, 4 KiB random read QD32", "requests/s",
                  lambda: pool.ours("randread", "two", 32)["per_second"],
                  lambda: pool.reader(4096, 32), 0.95),
-        pool.row("repair, copying", "bytes/s",
+        pool.row("repair, against reading, writing, reading back", "bytes/s",
+                 lambda: bytes_per_second(pool.ours("repair", "one")), pool.copier, 0.8),
+        pool.row("repair, against writing alone", "bytes/s",
                  lambda: bytes_per_second(pool.ours("repair", "one")),
-                 lambda: pool.sequential("write"), 0.8),
+                 lambda: pool.sequential("write"), None),
         pool.row("scrub", "bytes/s", lambda: bytes_per_second(pool.ours("scrub", "one")),
                  lambda: pool.sequential("read"), 0.8),
     ]
+    rows += [pool.beside_repair(what, depth)
+             for what in ("randread-repair", "randwrite-repair") for depth in (1, 8)]
     return rows + [placement(bench)]

@@ -314,8 +314,10 @@ static int check_piece(const struct filling *filling, const struct ahead_piece *
 
 	for (uint32_t i = 0; r == 0 && i < piece->blocks; i++)
 		if (crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) !=
-		    filling->crcs[piece->first + i])
+		    filling->crcs[piece->first + i]) {
+			REACHED("repair.read-back-differs");
 			r = -EIO;
+		}
 	return r;
 }
 

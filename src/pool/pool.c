@@ -23,6 +23,9 @@
 #include "base/reached.h"
 #include "pool/pool_priv.h"
 
+#define GUEST_STEP_NS (1 * NSEC_PER_MSEC)
+#define GUEST_AWAY_NS (1 * NSEC_PER_SEC) /* without a request, until background work hurries */
+
 static int add_disk(void *arg, uint64_t disk_id, const struct pool_disk_row *row)
 {
 	struct pool_disk *disk;
@@ -140,6 +143,20 @@ uint64_t pool_id(const struct pool *pool)
 struct catalog *pool_catalog(struct pool *pool)
 {
 	return pool->catalog;
+}
+
+/* Seldom written: the line stays in every core's cache. */
+void pool_guest_came(struct pool *pool, uint64_t now_ns)
+{
+	if (now_ns > atomic_load_explicit(&pool->guest_ns, memory_order_relaxed) + GUEST_STEP_NS)
+		atomic_store_explicit(&pool->guest_ns, now_ns, memory_order_relaxed);
+}
+
+bool pool_guest_is_active(const struct pool *pool, uint64_t now_ns)
+{
+	uint64_t last = atomic_load_explicit(&pool->guest_ns, memory_order_relaxed);
+
+	return last != 0 && now_ns < last + GUEST_AWAY_NS;
 }
 
 uint64_t pool_group_bytes(const struct pool *pool)

@@ -105,6 +105,10 @@ uint64_t pool_id(const struct pool *pool);
 struct catalog *pool_catalog(struct pool *pool);
 /* What the pool's size suggests as the greatest size of a group file; see above. */
 uint64_t pool_group_bytes(const struct pool *pool);
+/* A guest of this pool had a request done; whether one had of late, so that work in the background
+ * has to be careful. Any reactor. */
+void pool_guest_came(struct pool *pool, uint64_t now_ns);
+bool pool_guest_is_active(const struct pool *pool, uint64_t now_ns);
 void pool_get_info(struct pool *pool, struct pool_info *ret_info);
 void pool_get_space(struct pool *pool, struct pool_space *ret_space);
 

@@ -89,6 +89,8 @@ struct pool {
 	struct fiber_mutex disks_lock; /* adding and removing */
 	_Atomic uint64_t group_bytes;
 
+	_Atomic uint64_t guest_ns; /* when a guest was last seen; any reactor; 0 = never */
+
 	/* Account of live data, by factor; any reactor. Home writes the shares: what each disk that
 	 * counts may hold of it. pool_admit.c */
 	_Atomic uint64_t admitted[POOL_FACTOR_MAX + 1];

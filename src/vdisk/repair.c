@@ -9,15 +9,14 @@
 
 #include "base/reached.h"
 #include "egroup/repair.h"
+#include "vdisk/pace.h"
 #include "vdisk/vdisk_priv.h"
 
-#define PAUSE_ACTIVE 20u /* ns a byte while the guest is active: 50 MB/s */
-#define PAUSE_URGENT 8u  /* the same with one copy left: 125 MB/s */
-#define SEAL_TRIES   3
+#define SEAL_TRIES 3
 
 struct run {
 	struct vdisk *vdisk;
-	uint64_t operations; /* of the guest, when it was last looked */
+	struct pace pace;
 	struct vdisk_repair *wanted;
 	struct egroup_repair repair;
 };
@@ -52,18 +51,24 @@ void vdisk_set_factor(struct vdisk *vdisk, unsigned factor)
 	vdisk->store->factor = factor;
 }
 
+static void ask_pace(void *arg, struct egroup_pace *pace)
+{
+	struct run *run = arg;
+
+	pace_ask(&run->pace, pace);
+}
+
 static int after_piece(void *arg, uint64_t bytes)
 {
 	struct run *run = arg;
 	struct vdisk_repair *wanted = run->wanted;
-	uint64_t pause = wanted->urgent ? PAUSE_URGENT : PAUSE_ACTIVE;
 
 	if (run->vdisk->closing)
 		return -ECANCELED;
 	if (wanted->progress && !wanted->progress(wanted->arg, run->repair.copied_bytes))
 		return -ECANCELED;
-	if (vdisk_guest_is_active(run->vdisk, &run->operations))
-		fiber_sleep(bytes * pause);
+	if (bytes > 0)
+		pace_wait(&run->pace);
 	else
 		fiber_yield();
 	return 0;
@@ -115,7 +120,9 @@ static int repair_files(struct run *run, struct egroup_cursor *cursor)
 int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 {
 	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
-	struct run run = {.vdisk = vdisk, .wanted = repair, .repair = {.pause = after_piece}};
+	struct run run = {.vdisk = vdisk,
+			  .wanted = repair,
+			  .repair = {.pause = after_piece, .pace = ask_pace}};
 	int r;
 
 	reactor_assert_home(vdisk->reactor);
@@ -127,7 +134,7 @@ int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 		return r;
 	run.repair.ahead = ahead;
 	vdisk->fibers++;
-	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
+	pace_init(&run.pace, vdisk, repair->urgent);
 	r = vdisk->log.failed ? 0 : seal_open_groups(vdisk);
 	if (r == 0 || !stops(r)) {
 		struct egroup_cursor cursor;

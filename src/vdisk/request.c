@@ -18,13 +18,15 @@
 void vdisk_finish(struct vdisk *vdisk, struct block_request *request, int result)
 {
 	struct vdisk_request *state = vdisk_request(request);
-	uint64_t took;
+	uint64_t now, took;
 
 	if (state->internal) {
 		request->done(request, result);
 		return;
 	}
-	took = reactor_turn_ns(vdisk->reactor) - request->submitted_ns;
+	now = reactor_turn_ns(vdisk->reactor);
+	took = now - request->submitted_ns;
+	pool_guest_came(vdisk->pool, now);
 	if (state->claimed)
 		range_lock_release(&vdisk->locks, &state->claim);
 	state->claimed = false;

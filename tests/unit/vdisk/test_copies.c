@@ -9,14 +9,17 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/reached.h"
+#include "egroup/scan.h"
 #include "engine_rig.h"
 #include "pool/pool_disk.h"
 #include "reactor/io.h"
+#include "vdisk/vdisk_priv.h"
 
 #define POOL_BYTES  (512 * MIB)
 #define DISK_BYTES  (8 * MIB)
@@ -413,6 +416,112 @@ static void the_end_of_the_log_on_one_copy_of_two(void **state)
 	engine_rig_done(&rig_memory);
 }
 
+struct damaging {
+	struct engine_rig *rig;
+	uint64_t bytes, last; /* of the first file; seen before */
+	char path[64];        /* of its new copy */
+	bool done, went_back;
+};
+
+/* When all of the first file is written and synced, and its last block was not read back yet. */
+static bool damage_copy(void *arg, uint64_t copied_bytes)
+{
+	struct damaging *damaging = arg;
+
+	damaging->went_back |= copied_bytes < damaging->last;
+	damaging->last = copied_bytes;
+	if (!damaging->done && copied_bytes == damaging->bytes) {
+		assert_int_equal(sim_disk_flip(damaging->rig->sim.sim, damaging->path,
+					       damaging->bytes - 1, 3),
+				 0);
+		damaging->done = true;
+	}
+	return true;
+}
+
+/* A copy that does not give back what was written does not count. The guest was active just now,
+ * so that requests are small and come one by one. */
+static int the_target_is_bad(struct engine_rig *rig)
+{
+	struct damaging damaging = {.rig = rig};
+	struct vdisk_repair first = {.progress = damage_copy, .arg = &damaging}, then = {0};
+	struct vdisk_scrub scrub = {0};
+	struct egroup_file *file;
+
+	begin(rig);
+	vdisk_set_factor(rig->vdisk, 2);
+	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
+	assert_true(file->copies.count == 1 && egroup_file_is_sealed(file));
+	damaging.bytes = egroup_scan_bytes(file);
+	snprintf(damaging.path, sizeof(damaging.path), "/p%u/pool0/groups/%02x/%016" PRIx64 ".eg",
+		 file->copies.disks[0] == disk_id(rig, 0) ? 1u : 0u, (unsigned)(uint8_t)file->id,
+		 file->id);
+	assert_int_equal(vdisk_repair(rig->vdisk, &first), -EIO);
+	assert_true(damaging.done && !damaging.went_back);
+	assert_true(reached_count("repair.read-back-differs") > 0);
+	assert_int_equal(redundancy(rig).to_copy, damaging.bytes);
+	fiber_sleep(120 * NSEC_PER_SEC); /* the file is no more left alone */
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
+	assert_int_equal(scrub.put_right + scrub.damaged, 0);
+	return end(rig);
+}
+
+static void a_copy_that_cannot_be_read_back(void **state)
+{
+	(void)state;
+	run(2, 1, the_target_is_bad);
+}
+
+struct guest {
+	struct fiber_task task;
+	struct engine_rig *rig;
+	bool stops, ended;
+	uint64_t reads;
+};
+
+static void read_on(struct fiber_task *task)
+{
+	struct guest *guest = CONTAINER_OF(task, struct guest, task);
+	_cleanup_free_ char *block = aligned_alloc(4096, 4096);
+
+	while (!guest->stops) {
+		uint64_t at = guest->reads++ % (DISK_BYTES / 4096) * 4096;
+
+		assert_int_equal(block_io(guest->rig->volume, BLOCK_READ, 0, block, 4096, at), 0);
+	}
+	guest->ended = true;
+}
+
+/* It goes on, however busy the guest is; and more slowly. */
+static int a_guest_is_busy(struct engine_rig *rig)
+{
+	struct guest guest = {.task = {.run = read_on}, .rig = rig};
+	struct vdisk_repair repair = {0};
+	uint64_t start, bytes;
+
+	begin(rig);
+	vdisk_set_factor(rig->vdisk, 2);
+	bytes = redundancy(rig).to_copy;
+	fiber_spawn(rig->vdisk->reactor, FIBER_DATA, &guest.task);
+	start = reactor_now_ns(rig->vdisk->reactor);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(reactor_now_ns(rig->vdisk->reactor) - start < bytes / MIB * NSEC_PER_SEC);
+	guest.stops = true;
+	while (!guest.ended)
+		fiber_sleep(NSEC_PER_MSEC);
+	assert_true(reached_count("pace.slower") + reached_count("pace.faster") > 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void a_repair_beside_a_guest(void **state)
+{
+	(void)state;
+	run(2, 1, a_guest_is_busy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -424,6 +533,8 @@ int main(void)
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
 		cmocka_unit_test(more_copies_and_fewer),
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
+		cmocka_unit_test(a_copy_that_cannot_be_read_back),
+		cmocka_unit_test(a_repair_beside_a_guest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
