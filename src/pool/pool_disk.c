@@ -397,6 +397,7 @@ int pool_disk_find(struct pool *pool, const char *text, uint64_t *ret_id)
 
 /* What people do with a disk */
 
+/* -EBUSY: it is being removed, or has been; its row must not come back. */
 int pool_disk_commit_row(struct pool_disk *disk)
 {
 	_cleanup_free_ uint8_t *value = malloc(POOL_DISK_ROW_BYTES + POOL_DIRECTORY_MAX);
@@ -408,6 +409,8 @@ int pool_disk_commit_row(struct pool_disk *disk)
 
 	if (!value)
 		return -ENOMEM;
+	if (atomic_load(&disk->leaving))
+		return -EBUSY;
 	change.length = pool_rows_encode_disk(&disk->row, value);
 	return catalog_commit(disk->pool->catalog, &change, 1);
 }

@@ -437,6 +437,63 @@ static void refuses_bad_disks(void **state)
 	pool_rig_run(*state, refusals_run);
 }
 
+/* A disk is given up while it is being removed: its row does not come back. */
+
+static struct {
+	uint64_t pause_ns;
+	int removed;
+} leaving;
+
+static void remove_second(void *arg)
+{
+	struct pool_rig *rig = arg;
+
+	leaving.removed = pool_disk_remove(rig->pool, 2);
+}
+
+static void fail_second(void *arg)
+{
+	struct pool_rig *rig = arg;
+
+	fiber_sleep(leaving.pause_ns);
+	(void)pool_disk_fail(rig->pool, 2);
+}
+
+static void begin_two_run(void *arg)
+{
+	begin(arg, 2);
+}
+
+static void check_removed_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+
+	ASSERT(leaving.removed == 0);
+	ASSERT(reopen(rig) == 0);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED); /* that is: not there */
+	ASSERT(pool_disks_staying(rig->pool) == 1);
+	ASSERT(pool_disk_fail(rig->pool, 2) == -ENOENT);
+	pool_rig_close(rig);
+}
+
+static void a_removed_disk_does_not_come_back(void **state)
+{
+	for (uint64_t at = 0; at < 60; at++) {
+		struct pool_rig *rig = *state;
+		struct sim_rig_task tasks[2] = {{.run = remove_second, .arg = rig},
+						{.run = fail_second, .arg = rig}};
+
+		leaving.pause_ns = at * 100 * NSEC_PER_USEC;
+		pool_rig_run(rig, begin_two_run);
+		for (unsigned i = 0; i < 2; i++)
+			sim_rig_start(&rig->sim, 0, &tasks[i]);
+		ASSERT(sim_rig_wait(&rig->sim, tasks, 2, 60 * NSEC_PER_SEC) == 0);
+		pool_rig_run(rig, check_removed_run);
+		(void)pool_rig_teardown(state);
+		(void)setup(state);
+	}
+}
+
 /* A pool as the version before made it. */
 static void version_run(void *arg)
 {
@@ -664,6 +721,7 @@ int main(void)
 		TEST(short_copies_keep_what_is_written),
 		TEST(disks_leave),
 		TEST(refuses_bad_disks),
+		TEST(a_removed_disk_does_not_come_back),
 		TEST(reads_rows_of_version_1),
 		TEST(admits_what_can_be_spread),
 		TEST(follows_the_order_of_tiers),
