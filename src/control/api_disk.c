@@ -50,6 +50,8 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
 	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
+	json_object_set_new(json, "catalog_mirror",
+			    json_string(node_catalog_mirror_state(node, info->directory)));
 	json_object_set_new(json, "removed_when_empty",
 			    json_boolean(node_retire_is_meant(node, pool, info->id)));
 	json_object_set_new(json, "health", health_to_json(&info->health));

@@ -128,6 +128,7 @@ static const struct method_column disk_columns[] = {
 	{"capacity_bytes", "CAPACITY", COLUMN_SIZE},
 	{"used_bytes", "USED", COLUMN_SIZE},
 	{"files", "FILES", COLUMN_COUNT},
+	{"catalog_mirror", "CATALOG", COLUMN_TEXT},
 	{"directory", "DIRECTORY", COLUMN_TEXT},
 	{0},
 };
@@ -140,6 +141,7 @@ static const struct method_column disk_fields[] = {
 	{"tier", "tier", COLUMN_TEXT},
 	{"state", "state", COLUMN_TEXT},
 	{"removed_when_empty", "removed-when-empty", COLUMN_BOOL},
+	{"catalog_mirror", "catalog-mirror", COLUMN_TEXT},
 	{"capacity_bytes", "capacity", COLUMN_SIZE},
 	{"used_bytes", "used", COLUMN_SIZE},
 	{"reserve_bytes", "reserve", COLUMN_SIZE},

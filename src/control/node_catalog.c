@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalog of the node and its mirrors: one in the directory of each disk of each pool. The set
- * of mirrors follows the disk rows; it is compared with them at start, before any pool opens, after
- * pools were made or deleted, and by the watch.
+ * The catalog of the node and its mirrors: one in the directory of each disk of each pool, or of
+ * the best of them when they are more than there may be mirrors (mirror_choice.h). The set of
+ * mirrors follows the disk rows and the states of the disks; it is compared with them at start,
+ * before any pool opens, after pools were made or deleted, and by the watch.
  *
  * Before any pool opens, because a catalog that a mirror proves to be old must not touch a pool:
  * group files that it does not know would be swept away.
@@ -13,8 +14,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/mirror_choice.h"
 #include "control/node_priv.h"
 #include "pool/pool_rows.h"
+#include "reactor/io.h"
 
 static void refuse_newer(const struct catalog_report *report, const char *path, struct error *error)
 {
@@ -100,6 +103,7 @@ int node_catalog_open(struct node *node, struct error *error)
 struct disks {
 	size_t count;
 	char **directories;
+	struct mirror_candidate *candidates; /* of each */
 };
 
 static void disks_done(struct disks *disks)
@@ -107,6 +111,38 @@ static void disks_done(struct disks *disks)
 	for (size_t i = 0; i < disks->count; i++)
 		free(disks->directories[i]);
 	free(disks->directories);
+	free(disks->candidates);
+}
+
+/* Before pools are open nothing is known but what is in the rows. */
+static enum mirror_rank rank_of(struct node *node, const struct catalog_row *row,
+				const struct pool_disk_row *disk)
+{
+	struct node_pool *pool = node_pool_by_id(node, catalog_key_number(&row->key, 0));
+	enum pool_disk_state state = POOL_DISK_ONLINE;
+
+	if (pool && pool->pool)
+		state = pool_disk_state(pool->pool, catalog_key_number(&row->key, 1));
+	if (state >= POOL_DISK_READ_ONLY)
+		return MIRROR_RANK_LOST;
+	return disk->draining || state != POOL_DISK_ONLINE ? MIRROR_RANK_LEAVING
+							   : MIRROR_RANK_USABLE;
+}
+
+static int disks_add(struct node *node, struct disks *disks, const struct catalog_row *row,
+		     const struct pool_disk_row *disk)
+{
+	char *directory = strdup(disk->directory);
+
+	if (!directory)
+		return -ENOMEM;
+	disks->candidates[disks->count] = (struct mirror_candidate){
+		.pool = catalog_key_number(&row->key, 0),
+		.tier = (unsigned char)disk->tier[0], /* no two begin alike */
+		.rank = rank_of(node, row, disk),
+	};
+	disks->directories[disks->count++] = directory;
+	return 0;
 }
 
 static int disks_read(struct node *node, struct disks *disks)
@@ -119,27 +155,61 @@ static int disks_read(struct node *node, struct disks *disks)
 	if (r)
 		return r;
 	disks->directories = calloc(rows.count + 1, sizeof(*disks->directories));
-	if (!disks->directories)
+	disks->candidates = calloc(rows.count + 1, sizeof(*disks->candidates));
+	if (!disks->directories || !disks->candidates)
 		return -ENOMEM;
-	for (size_t i = 0; i < rows.count; i++) {
+	for (size_t i = 0; r == 0 && i < rows.count; i++) {
 		if (pool_rows_decode_disk(&rows.rows[i], disk) != 0)
 			continue; /* logged; its pool cannot be opened either */
-		if (disk->failed)
-			continue;
-		disks->directories[disks->count] = strdup(disk->directory);
-		if (!disks->directories[disks->count])
-			return -ENOMEM;
-		disks->count++;
+		if (!disk->failed)
+			r = disks_add(node, disks, &rows.rows[i], disk);
 	}
-	return 0;
+	return r;
 }
 
-static bool disks_have(const struct disks *disks, const char *directory)
+static struct mirror_candidate *candidate_of(const struct disks *disks, const char *directory)
 {
 	for (size_t i = 0; i < disks->count; i++)
 		if (strcmp(disks->directories[i], directory) == 0)
-			return true;
-	return false;
+			return &disks->candidates[i];
+	return NULL;
+}
+
+/* From one run to the next only the disk itself tells. */
+static bool was_mirror(const char *directory)
+{
+	char path[CATALOG_MIRROR_DIRECTORY_MAX + 16];
+	struct world_stat stat;
+
+	snprintf(path, sizeof(path), "%s/catalog", directory);
+	return io_stat(path, &stat) == 0 && stat.is_directory;
+}
+
+/* All, as long as there are not too many. */
+static int disks_choose(struct node *node, struct disks *disks)
+{
+	_cleanup_free_ struct catalog_mirror_info *infos = NULL;
+	size_t count = 0;
+	int r = catalog_mirror_list(node->catalog, &infos, &count);
+
+	if (r)
+		return r;
+	for (size_t i = 0; count == 0 && disks->count > CATALOG_MIRRORS_MAX && i < disks->count;
+	     i++)
+		disks->candidates[i].has_one = was_mirror(disks->directories[i]);
+	for (size_t i = 0; i < count; i++) {
+		struct mirror_candidate *candidate = candidate_of(disks, infos[i].directory);
+
+		if (!candidate)
+			continue;
+		candidate->has_one = true;
+		if (infos[i].state == CATALOG_MIRROR_REFUSED) /* the operator is to decide */
+			candidate->rank = MIRROR_RANK_FIXED;
+		else if (infos[i].state == CATALOG_MIRROR_LOST)
+			candidate->rank = MIRROR_RANK_LOST;
+	}
+	mirror_choose(disks->candidates, disks->count, CATALOG_MIRRORS_MAX);
+	return 0;
 }
 
 static int remove_others(struct node *node, const struct disks *disks)
@@ -148,9 +218,12 @@ static int remove_others(struct node *node, const struct disks *disks)
 	size_t count = 0;
 	int r = catalog_mirror_list(node->catalog, &infos, &count);
 
-	for (size_t i = 0; r == 0 && i < count; i++)
-		if (!disks_have(disks, infos[i].directory))
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		const struct mirror_candidate *candidate = candidate_of(disks, infos[i].directory);
+
+		if (!candidate || !candidate->chosen)
 			r = catalog_mirror_remove(node->catalog, infos[i].directory);
+	}
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -161,12 +234,16 @@ int node_catalog_sync(struct node *node)
 	int r = disks_read(node, &disks), first = 0;
 
 	if (r == 0)
+		r = disks_choose(node, &disks);
+	if (r == 0)
 		r = remove_others(node, &disks);
 	for (size_t i = 0; r == 0 && i < disks.count; i++) {
-		int r2 = catalog_mirror_add(node->catalog, disks.directories[i]);
+		int r2 = disks.candidates[i].chosen
+				 ? catalog_mirror_add(node->catalog, disks.directories[i])
+				 : 0;
 
 		if (r2 == 0 || r2 == -EMFILE)
-			continue; /* sixteen copies are enough */
+			continue; /* the next look finds room for it */
 		if (first == 0)
 			log_warning("node", "no mirror of the catalog can be made",
 				    "directory=\"%s\" error=%d", disks.directories[i], r2);
@@ -246,6 +323,13 @@ int node_catalog_verify(struct node *node, struct catalog_verify *ret_verify)
 	if (r == 0 || r == -EUCLEAN)
 		node->catalog_watch.damage = r;
 	return r;
+}
+
+const char *node_catalog_mirror_state(const struct node *node, const char *directory)
+{
+	const struct catalog_mirror_info *info = seen(node, directory);
+
+	return info ? catalog_mirror_state_name(info->state) : "none";
 }
 
 void node_catalog_watch(struct node *node)

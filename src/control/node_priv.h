@@ -152,6 +152,8 @@ int node_catalog_start(struct node *node, struct error *error);
 /* Makes a mirror on each disk of each pool, and no other. */
 int node_catalog_sync(struct node *node);
 void node_catalog_watch(struct node *node);
+/* As the watch has seen it last: a state of mirrors, or "none". */
+const char *node_catalog_mirror_state(const struct node *node, const char *directory);
 /* catalog_verify(), and tells what it found. */
 int node_catalog_verify(struct node *node, struct catalog_verify *ret_verify);
 

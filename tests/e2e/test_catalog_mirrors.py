@@ -203,9 +203,38 @@ def a_pool_that_was_deleted_leaves_nothing(daemon):
     daemon.stop()
 
 
+def sixteen_of_more_disks_have_one(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    for i in range(19):
+        tier = "hdd" if i > 16 else "ssd"
+        daemon.cli("disk", "add", "local", daemon.path(f"more{i}"), "--capacity", "512M",
+                   "--tier", tier)
+
+    def mirrors():
+        return {row["directory"]: row["tier"] for row in daemon.json("disk", "list")
+                if row["catalog_mirror"] == "good"}
+    wait_for(lambda: len(mirrors()) == 16 and list(mirrors().values()).count("hdd") == 2,
+             "sixteen mirrors, also on disks of the other tier")
+    first = mirrors()
+    leaves = next(path for path in first if first[path] == "ssd" and "more" in path)
+    daemon.cli("disk", "drain", leaves)
+    wait_for(lambda: len(mirrors()) == 16 and leaves not in mirrors(), "another has it", 60)
+    second = mirrors()
+    daemon.stop()
+    daemon.start()
+    wait_for(lambda: mirrors() == second, "the same after a restart")
+    gone = next(path for path in second if second[path] == "hdd")
+    daemon.cli("disk", "fail", gone, "--yes")
+    wait_for(lambda: len(mirrors()) == 16 and gone not in mirrors(), "another has it", 60)
+    daemon.cli("catalog", "verify")
+    daemon.stop()
+
+
 if __name__ == "__main__":
     sys.exit(rig.main(a_catalog_that_is_gone_is_made_again, damage_of_the_file_loses_nothing,
                       flips_in_the_file_lose_nothing, nothing_is_made_up,
                       a_lost_state_directory_comes_back, a_state_that_was_set_back_is_refused,
                       a_damaged_mirror_is_found_and_made_again,
-                      each_disk_has_one, a_pool_that_was_deleted_leaves_nothing))
+                      each_disk_has_one, sixteen_of_more_disks_have_one,
+                      a_pool_that_was_deleted_leaves_nothing))
