@@ -357,3 +357,5 @@ int pool_directory_check_name(const char *directory);
 /* Quotas of containers (pool_quota.c). From a fiber of the home reactor. */
 int pool_quotas_open(struct pool *pool);
 void pool_quotas_close(struct pool *pool);
+/* Disks have come or gone, and tiers with them. */
+void pool_quotas_follow_tiers(struct pool *pool);

@@ -43,6 +43,8 @@ struct pool_quota {
 	int64_t capacity, reserved;
 	unsigned factor;
 	unsigned percents[3], told;
+	bool has_policy;
+	struct container_policy policy; /* what its capacity is depends on which tiers there are */
 };
 
 struct call {
@@ -187,7 +189,18 @@ static void remember(struct pool_quota *quota, const struct container_policy *po
 	quota->percents[0] = (unsigned)policy->space_notice;
 	quota->percents[1] = (unsigned)policy->space_low;
 	quota->percents[2] = (unsigned)policy->space_critical;
+	quota->policy = *policy;
+	quota->has_policy = true;
 	apply_policy(quota, policy);
+}
+
+void pool_quotas_follow_tiers(struct pool *pool)
+{
+	struct pool_quota *quota;
+
+	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
+		if (quota->has_policy)
+			apply_policy(quota, &quota->policy);
 }
 
 static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
@@ -295,6 +308,7 @@ static int forget_at_home(void *arg)
 
 	if (!quota)
 		return 0;
+	quota->has_policy = false;
 	apply(quota, UNLIMITED, 0, 1);
 	if (atomic_load(&quota->users) == 0)
 		drop(quota);
@@ -392,7 +406,7 @@ static uint64_t tier_capacity(struct pool *pool, unsigned tier)
 	uint64_t bytes = 0;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	if (pool_tier_number(disk->row.tier) == tier)
+	if (pool_tier_number(disk->row.tier) == tier && pool_space_counts(disk))
 		bytes += atomic_load(&disk->capacity);
 	return bytes;
 }

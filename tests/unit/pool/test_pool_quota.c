@@ -120,6 +120,33 @@ static void keeps_within_the_capacity(void **state)
 	pool_rig_run(*state, capacity_run);
 }
 
+/* Which tiers a pool has changes while it is open. */
+static void tiers_run(void *arg)
+{
+	const struct pool_disk_spec spec = {
+		.directory = "/disk2/p", .tier = "hdd", .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_rig *rig = arg;
+	uint64_t id;
+
+	begin(rig);
+	set(rig, 0, POLICY_MAX_CAPACITY_SSD, 20 * MIB);
+	ASSERT(pool_quota_admit(quotas[0], 1, 20 * MIB) == 0);
+	ASSERT(pool_quota_admit(quotas[0], 1, MIB) == -ENOSPC);
+	ASSERT(pool_disk_add(rig->pool, &spec, &id) == 0);
+	ASSERT(pool_quota_admit(quotas[0], 1, MIB) == 0);
+	pool_quota_admit_return(quotas[0], 1, MIB);
+	ASSERT(pool_disk_remove(rig->pool, id) == 0);
+	ASSERT(pool_quota_admit(quotas[0], 1, MIB) == -ENOSPC);
+	pool_quota_admit_return(quotas[0], 1, 20 * MIB);
+	ASSERT(taken(rig, 0) == 0);
+	end(rig);
+}
+
+static void follows_the_tiers_of_disks(void **state)
+{
+	pool_rig_run(*state, tiers_run);
+}
+
 static void reserve_run(void *arg)
 {
 	struct pool_rig *rig = arg;
@@ -176,8 +203,7 @@ static void check_run(void *arg)
 	ASSERT(check(rig, 0, POLICY_MIN_RESERVED, POLICY_NONE - 1) == POOL_QUOTA_FULL);
 	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_HDD, MIB) == POOL_QUOTA_NO_TIER);
 	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_SSD, MIB) == POOL_QUOTA_FINE);
-	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_SSD, POOL_MIN_BYTES + 1) ==
-	       POOL_QUOTA_TIER_FULL);
+	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_SSD, POOL_MIN_BYTES + 1) == POOL_QUOTA_TIER_FULL);
 	/* What one has reserved another cannot; its own may go up by what is left. */
 	set(rig, 0, POLICY_MIN_RESERVED, 100 * MIB);
 	ASSERT(pool_quota_admit(quotas[1], 1, 50 * MIB) == 0);
@@ -280,9 +306,9 @@ static void knows_them_after_a_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(keeps_within_the_capacity), TEST(keeps_what_is_reserved),
-		TEST(refuses_what_cannot_be),    TEST(holds_room_for_copies),
-		TEST(knows_them_after_a_restart),
+		TEST(keeps_within_the_capacity), TEST(follows_the_tiers_of_disks),
+		TEST(keeps_what_is_reserved),    TEST(refuses_what_cannot_be),
+		TEST(holds_room_for_copies),     TEST(knows_them_after_a_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
