@@ -2,9 +2,10 @@
 /*
  * Which state a vDisk has, by its groups alone.
  *
- *  1. Of the log, a record counts unless a later group begins with it or one before it: it was
- *     issued again there, or a recovery had ended the log before. And nothing of an earlier epoch
- *     counts behind a checkpoint: recovery had settled what is before it.
+ *  1. Of the log, a record counts unless a group of a later epoch begins with it or one before
+ *     it: a recovery had ended the log before. And nothing of an earlier epoch counts behind a
+ *     checkpoint. Records that were issued again in the same epoch are equal, and the map may
+ *     name either.
  *  2. The map is that of the newest checkpoint all of whose pages are there, if the log has every
  *     record from there to the newest checkpoint of which there is any page. A checkpoint that was
  *     not committed is as good: its log was synced before its pages were written.
@@ -45,7 +46,8 @@ static uint64_t epoch_limit(const struct rebuild_vdisk *vdisk, uint64_t epoch)
 
 static int cut_log(struct rebuild *rebuild, struct rebuild_vdisk *vdisk)
 {
-	uint64_t next = UINT64_MAX, epoch = 0, behind = 0;
+	/* First records of groups: of the epoch that is gone through, and of those after it. */
+	uint64_t first = UINT64_MAX, limit = UINT64_MAX, epoch = UINT64_MAX;
 	int r = 0;
 
 	for (size_t i = vdisk->group_count; r == 0 && i-- > 0;) {
@@ -53,13 +55,15 @@ static int cut_log(struct rebuild *rebuild, struct rebuild_vdisk *vdisk)
 
 		if (!is_log(group))
 			continue;
-		if (behind == 0 || group->epoch != epoch)
-			behind = epoch_limit(vdisk, group->epoch);
-		epoch = group->epoch;
-		if (MIN(next, behind) <= group->last_lsn)
-			r = rebuild_group_cut(rebuild, group, MIN(next, behind));
+		if (group->epoch < epoch) {
+			limit = MIN(MIN(limit, first), epoch_limit(vdisk, group->epoch));
+			first = UINT64_MAX;
+			epoch = group->epoch;
+		}
+		if (limit <= group->last_lsn)
+			r = rebuild_group_cut(rebuild, group, limit);
 		if (!group->is_dropped)
-			next = MIN(next, group->first_lsn);
+			first = MIN(first, group->first_lsn);
 	}
 	return r;
 }

@@ -3,8 +3,9 @@
  * A pool's catalog is lost and made again from the groups, in the simulated world, by seed: several
  * vDisks are written, trimmed, resized and compacted over a few sessions that end in all ways; then
  * the catalog goes. What comes back must pass a whole check, open, and have every byte: what was
- * written since the last flush may be there or not. With damage on the disks, what is read must be
- * right or fail, and nothing that was deleted comes back.
+ * written since the last flush may be there or not, also when a disk of several had been missing
+ * for a while and its copies are stale. With damage on the disks, what is read must be right or
+ * fail, and nothing that was deleted comes back.
  *
  *     test_rebuild [FIRST:COUNT]
  */
@@ -63,6 +64,8 @@ static struct {
 	uint32_t next_value;
 	unsigned factor, disk_count;
 	bool damages, forces, deletes;
+	unsigned flaky; /* a disk that comes and goes, by its number + 1; 0 = none */
+	bool is_missing;
 	unsigned refused, doubts, made, errors;
 	uint64_t flips, unread, reads, unmade, unopened;
 } test;
@@ -161,24 +164,38 @@ static int one_operation(struct disk_model *disk)
 		return unmap_much(disk);
 	if (what < 88)
 		return flush(disk);
-	if (what < 93)
-		return vdisk_checkpoint(disk->vdisk);
+	if (what < 93) {
+		r = vdisk_checkpoint(disk->vdisk);
+		return r < 0 && test.flaky ? 0 : r; /* the next will do */
+	}
 	if (what < 94 && disk->size != GROWN) {
 		r = vdisk_resize(disk->vdisk, GROWN);
 		if (r == 0)
 			disk->size = GROWN;
-		return r;
+		return r < 0 && test.flaky ? 0 : r;
 	}
 	if (what < 97)
 		fiber_sleep(draw(3) * NSEC_PER_SEC);
 	return 0;
 }
 
+static void set_missing(bool missing)
+{
+	if (!test.flaky || test.is_missing == missing)
+		return;
+	REACHED("test.disk-comes-and-goes");
+	sim_disk_set_missing(test.rig.sim.sim, engine_rig_disk(test.flaky - 1), missing);
+	test.is_missing = missing;
+}
+
 static void session(struct engine_rig *rig, unsigned operations)
 {
 	(void)rig;
-	for (unsigned i = 0; i < operations; i++)
+	for (unsigned i = 0; i < operations; i++) {
+		if (test.flaky && draw(40) == 0)
+			set_missing(!test.is_missing);
 		CHECK(one_operation(&test.disks[draw(VDISKS)]) == 0);
+	}
 }
 
 static int open_all(struct engine_rig *rig)
@@ -243,7 +260,7 @@ static int churn(struct engine_rig *rig)
 	for (unsigned i = 0; i < 6; i++) {
 		session(rig, 60);
 		for (unsigned n = 0; n < VDISKS; n++)
-			CHECK(vdisk_checkpoint(test.disks[n].vdisk) == 0);
+			CHECK(vdisk_checkpoint(test.disks[n].vdisk) == 0 || test.flaky);
 		fiber_sleep(15 * NSEC_PER_SEC);
 	}
 	return 0;
@@ -318,7 +335,7 @@ static void end_session(void)
 
 	if (how == 0 || test.damages) {
 		CHECK(engine_rig_call(rig, flush_all) == 0);
-		CHECK(engine_rig_call(rig, close_all) == 0);
+		CHECK(engine_rig_call(rig, close_all) == 0 || test.flaky);
 	} else if (how == 1) {
 		crash(SIM_CRASH_PROCESS);
 	} else {
@@ -396,6 +413,8 @@ static int check(struct engine_rig *rig)
 static int lose_catalog(struct engine_rig *rig)
 {
 	(void)rig;
+	set_missing(false);
+	test.flaky = 0;
 	CHECK(io_directory_make(SCRATCH) == 0);
 	CHECK(rebuild_with(test.disk_count, false, false) == -EEXIST && test.refused == 1);
 	CHECK(io_unlink(CATALOG) == 0);
@@ -488,6 +507,8 @@ static void before(uint64_t seed)
 	engine_rig_init(rig, seed, false, CAPACITY);
 	test.disk_count = 1 + (unsigned)draw(3);
 	test.factor = test.disk_count > 1 ? 1 + (unsigned)draw(2) : 1;
+	if (test.factor > 1 && draw(2))
+		test.flaky = 1 + (unsigned)draw(test.disk_count);
 	engine_rig_set_disks(rig, test.disk_count, test.factor);
 	CHECK(engine_rig_call(rig, make_all) == 0);
 }
@@ -514,6 +535,7 @@ static uint64_t run_seed(uint64_t seed)
 
 	before(seed);
 	if (draw(4) == 0) {
+		test.flaky = 0;
 		CHECK(engine_rig_call(rig, work) == 0);
 		CHECK(engine_rig_call(rig, flush_all) == 0);
 		CHECK(engine_rig_call(rig, delete_one) == 0);
@@ -601,6 +623,7 @@ static uint64_t run_damaged(uint64_t seed)
 
 	before(seed);
 	test.damages = true;
+	test.flaky = 0;
 	sessions();
 	CHECK(engine_rig_call(rig, lose_catalog) == 0);
 	CHECK(engine_rig_call(rig, damage) == 0);
