@@ -121,6 +121,26 @@ def a_grown_ext4_is_seen(daemon, system):
     size_is_followed(daemon, system)
 
 
+def tiers_change_while_it_is_in_use(daemon):
+    """What is written after a change of the order goes to the other tier, with the vDisk open."""
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("disk", "add", "local", daemon.path("hdd"), "--tier", "hdd", "--capacity", "1G")
+    daemon.cli("vdisk", "create", "default/a", "256M")
+    daemon.cli("container", "set", "default", "tier_order_random=ssd,hdd")
+    url = daemon.cli("iscsi", "export", "default/a").stdout.strip()
+
+    def write(offset):
+        run(["qemu-io", "-f", "raw", "-c", f"write -P 8 {offset}M 48M", "-c", "flush", url])
+        return {row["tier"]: row["used_bytes"] for row in daemon.json("disk", "list")}
+    before = write(0)
+    check(before["hdd"] == 0 and before["ssd"] >= 48 * MIB, f"{before}")
+    daemon.cli("container", "set", "default", "tier_order_random=hdd,ssd")
+    after = write(64)
+    check(after["hdd"] >= 32 * MIB and after["ssd"] < before["ssd"] + 32 * MIB, f"{before} {after}")
+    daemon.stop()
+
+
 def overcommit_is_told(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -145,5 +165,6 @@ def reads_of(system):
 if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
     rig.require("resize2fs", "xfs_growfs")
-    sys.exit(rig.main(overcommit_is_told, a_disk_is_located, a_grown_xfs_is_seen,
-                      a_grown_ext4_is_seen))
+    rig.require_qemu_iscsi()
+    sys.exit(rig.main(tiers_change_while_it_is_in_use, overcommit_is_told, a_disk_is_located,
+                      a_grown_xfs_is_seen, a_grown_ext4_is_seen))
