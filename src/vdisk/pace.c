@@ -96,6 +96,7 @@ static void end_window(struct pace *pace)
 void pace_init(struct pace *pace, struct vdisk *vdisk, bool urgent)
 {
 	*pace = (struct pace){.vdisk = vdisk, .urgent = urgent, .pause_ns = BEGIN_NS};
+	fiber_mutex_init(&pace->waiting);
 }
 
 void pace_ask(void *arg, struct egroup_pace *ret_pace)
@@ -108,16 +109,16 @@ void pace_ask(void *arg, struct egroup_pace *ret_pace)
 
 void pace_wait(struct pace *pace)
 {
-	uint64_t now = now_ns(pace);
-
-	if (!pool_guest_is_active(pace->vdisk->pool, now)) {
+	if (!pool_guest_is_active(pace->vdisk->pool, now_ns(pace))) {
 		pace->window_end_ns = 0;
 		fiber_yield();
 		return;
 	}
+	fiber_mutex_lock(&pace->waiting);
 	if (pace->window_end_ns == 0)
 		begin_window(pace);
-	else if (now >= pace->window_end_ns)
+	else if (now_ns(pace) >= pace->window_end_ns)
 		end_window(pace);
 	fiber_sleep(pace->pause_ns);
+	fiber_mutex_unlock(&pace->waiting);
 }

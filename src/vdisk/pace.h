@@ -3,7 +3,7 @@
 /*
  * How fast background work goes through files while guests use the pool: in small requests, one at
  * a time, with pauses that follow what they do to the guest's slowest hundredth of requests. Home:
- * the vDisk's reactor; one for each piece of work.
+ * the vDisk's reactor; one for all fibers of the work.
  */
 #include "base/histogram.h"
 #include "egroup/ahead.h"
@@ -13,6 +13,7 @@ struct vdisk;
 struct pace {
 	struct vdisk *vdisk;
 	bool urgent;
+	struct fiber_mutex waiting;   /* who pauses: others of the same work wait as well */
 	uint64_t pause_ns;            /* after each request */
 	uint64_t quiet_ns, beside_ns; /* 99th percentiles, means of some windows; 0 = not known */
 	uint64_t window_end_ns;       /* of work; 0 = there is none */

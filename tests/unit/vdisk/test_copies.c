@@ -326,9 +326,11 @@ static int the_factor_changes(struct engine_rig *rig)
 	struct vdisk_repair up = {0}, down = {0};
 
 	begin(rig);
+	fiber_sleep(2 * NSEC_PER_SEC); /* no guest is active any more */
 	vdisk_set_factor(rig->vdisk, 3);
 	assert_true(redundancy(rig).to_copy > 0 && redundancy(rig).degraded > 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &up), 0);
+	assert_true(reached_count("repair.two-files") > 0);
 	expect_nothing_to_do(rig);
 	assert_int_equal(redundancy(rig).degraded, 0);
 	vdisk_set_factor(rig->vdisk, 1);
