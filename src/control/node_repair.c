@@ -251,31 +251,36 @@ static int run(struct job *job, void *arg, struct error *ret_error)
 	return r;
 }
 
+/* Starting a job waits for the catalog: meanwhile the pool may go, and others may ask. */
 int node_repair_start(struct node *node, struct node_pool *pool, uint64_t *ret_job)
 {
-	struct repair *repair = calloc(1, sizeof(*repair));
-	const struct job_spec spec = {
+	struct repair *repair;
+	char name[POOL_NAME_MAX + 1];
+	struct job_spec spec = {
 		.method = method_get(METHOD_POOL_REPAIR),
-		.object = pool->name,
+		.object = name,
 		.subject = pool->id,
 		.run = run,
 		.done = free,
-		.arg = repair,
 	};
+	uint64_t id = pool->id;
 	int r;
 
+	if (pool->repairing)
+		return -EALREADY;
+	repair = spec.arg = calloc(1, sizeof(*repair));
 	if (!repair)
 		return -ENOMEM;
-	if (pool->repairing) {
-		free(repair);
-		return -EALREADY;
-	}
-	*repair = (struct repair){.node = node, .pool_id = pool->id};
+	*repair = (struct repair){.node = node, .pool_id = id};
+	snprintf(name, sizeof(name), "%s", pool->name);
+	pool->repairing = true;
 	r = job_start(node->jobs, &spec, ret_job);
-	if (r < 0)
-		free(repair);
-	else
-		pool->repairing = true;
+	if (r == 0)
+		return 0;
+	pool = node_pool_by_id(node, id);
+	if (pool)
+		pool->repairing = false;
+	free(repair);
 	return r;
 }
 
@@ -299,7 +304,7 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 	pool->told_degraded = true;
 	r = node_repair_start(node, pool, &job);
 	if (r < 0 && r != -EALREADY)
-		log_warning("node", "a repair cannot be started", "pool=%s error=%d", pool->name,
+		log_warning("node", "a repair cannot be started", "pool=%" PRIu64 " error=%d", id,
 			    r);
 }
 
