@@ -32,6 +32,11 @@ struct scan {
 	struct egroup *group;
 	uint32_t header_slot, record_end;
 	bool lost; /* between a bad header and the next good one */
+	/* The first bad header of a group whose end is not known: a good one behind it tells that
+	 * it was not the end. */
+	bool doubts;
+	uint32_t doubtful_slot;
+	int doubtful_error;
 	struct record_header_disk header;
 };
 
@@ -208,7 +213,15 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 				      (void *)&id, block);
 		if (ends_scan(r))
 			return r;
-		told = !(r < 0 && end_is_unknown(group));
+		scan->doubts = r < 0 && end_is_unknown(group);
+		scan->doubtful_slot = slot;
+		scan->doubtful_error = r;
+		told = !scan->doubts;
+	}
+	if (r == 0 && scan->doubts) {
+		tell(scan, EGROUP_FINDING_HEADER, group->id, scan->doubtful_slot,
+		     scan->doubtful_error, before);
+		scan->doubts = false;
 	}
 	scan->lost = r < 0;
 	scan->header_slot = slot;
@@ -248,6 +261,7 @@ static int scan_plain(struct scan *scan)
 	if (list_is_empty(&scan->file->groups))
 		return 0;
 	scan->group = LIST_ENTRY(list_front(&scan->file->groups), struct egroup, link);
+	scan->doubts = false;
 	begin_reading(scan, 0, scan->group->slots);
 	while (r == 0 && (piece = ahead_next(scan->ahead))) {
 		r = open_piece(scan, piece);

@@ -122,7 +122,23 @@ static int after_piece(void *arg, uint64_t bytes)
 	return 0;
 }
 
-/* A copy that cannot be reached is repair's business. */
+/* It could not be opened. A copy that cannot be reached is repair's business; an index that is
+ * damaged on every copy is read when the file is opened, and found there. */
+static int unopened(struct run *run, struct egroup_file *file, int r)
+{
+	const struct egroup_finding index = {.kind = EGROUP_FINDING_INDEX, .error = r};
+
+	if (r == -ESHUTDOWN || r == -ENOMEM)
+		return r;
+	if (file->compacted && (r == -EUCLEAN || r == -EBADMSG || r == -EIO)) {
+		REACHED("scrub.index-lost");
+		run->file = file;
+		run->copy = run->first_copy = 0;
+		on_finding(run, &index);
+	}
+	return 0;
+}
+
 static int scrub_file(struct run *run, struct egroup_file *file)
 {
 	const struct egroup_scan scan = {
@@ -132,7 +148,7 @@ static int scrub_file(struct run *run, struct egroup_file *file)
 
 	r = egroup_file_open(file);
 	if (r < 0)
-		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
+		return unopened(run, file, r);
 	file->busy = true;
 	run->file = file;
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
