@@ -28,8 +28,12 @@ static int read_copy(const struct egroup_read *read, unsigned copy)
 	if (r < 0 || !read->check)
 		return r;
 	r = read->check(read->arg, read->buffer);
-	if (r < 0)
-		pool_disk_report_mismatch(read->file->store->pool, read->file->copies.disks[copy]);
+	if (r < 0) {
+		struct pool_copies copies;
+
+		pool_file_get_copies(read->file->file, &copies);
+		pool_disk_report_mismatch(read->file->store->pool, copies.disks[copy]);
+	}
 	return r;
 }
 
@@ -75,18 +79,21 @@ int egroup_check_crc(void *arg, const void *block)
 
 int egroup_file_read(const struct egroup_read *read)
 {
-	unsigned count = read->file->copies.count, wrong = 0;
+	struct pool_copies copies;
+	unsigned wrong = 0, first;
 	bool reopened = false;
-	unsigned first = read->first < count ? read->first : pool_file_best_copy(read->file->file);
 	int error = -EIO;
 
 	ASSERT(read->file->references > 0);
-	for (unsigned i = 0; i < READ_ROUNDS * count; i++) {
-		unsigned copy = (first + i) % count;
+	/* Not as the row says: while a repair commits that, the copies are still the old ones. */
+	pool_file_get_copies(read->file->file, &copies);
+	first = read->first < copies.count ? read->first : pool_file_best_copy(read->file->file);
+	for (unsigned i = 0; i < READ_ROUNDS * copies.count; i++) {
+		unsigned copy = (first + i) % copies.count;
 		int r = read_copy(read, copy);
 
 		/* It may have been on a disk that was missing when the file was opened. */
-		if (r == -ENXIO && !(read->file->copies.stale >> copy & 1) && !reopened) {
+		if (r == -ENXIO && !(copies.stale >> copy & 1) && !reopened) {
 			REACHED("egroup.reopen");
 			reopened = true;
 			if (pool_file_reopen(read->file->file) >> copy & 1)
@@ -101,6 +108,10 @@ int egroup_file_read(const struct egroup_read *read)
 		}
 		if (r == -ENXIO)
 			continue;
+		if (r == -ETIMEDOUT) { /* its disk hangs: that says nothing about the copy */
+			error = error == -EIO ? r : error;
+			continue;
+		}
 		error = r;
 		wrong |= 1u << copy;
 	}

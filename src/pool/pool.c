@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 
 #define GUEST_STEP_NS (1 * NSEC_PER_MSEC)
 #define GUEST_AWAY_NS (1 * NSEC_PER_SEC) /* without a request, until background work hurries */
@@ -58,6 +59,65 @@ static void call_missing(struct pool_disk *disk, int error)
 	disk->tried_ns = disk->pool->opened_ns;
 }
 
+/* Finding the disks: each in a fiber of its own, so that one that hangs holds up no other. It is
+ * missing then, and comes later when it is found after all. */
+
+#define ATTACHING INT_MAX /* disk->attached: it is being looked for */
+
+static void attach_run(struct fiber_task *task)
+{
+	struct pool_disk *disk = CONTAINER_OF(task, struct pool_disk, tend_task);
+	struct pool *pool = disk->pool;
+
+	disk->attached = pool_disk_attach(disk);
+	disk->searching = disk->tending = false;
+	pool->tasks--;
+	fiber_queue_wake_all(&pool->keeper_ended);
+}
+
+static void attach_all(struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		disk->attached = -ENODEV;
+		if (pool_disk_is_failed(disk))
+			continue;
+		disk->attached = ATTACHING;
+		disk->stepped_ns = reactor_now_ns(pool->home);
+		disk->searching = disk->tending = true;
+		disk->tend_task.run = attach_run;
+		pool->tasks++;
+		fiber_spawn(pool->home, FIBER_DISK, &disk->tend_task);
+	}
+}
+
+/* When to stop waiting for those that are being looked for; 0 = there is none any more. */
+static uint64_t attach_deadline(struct pool *pool)
+{
+	struct pool_disk *disk;
+	uint64_t deadline_ns = 0;
+	bool found = false;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		found |= disk->attached == 0;
+		if (disk->attached == ATTACHING)
+			deadline_ns = MAX(deadline_ns, disk->stepped_ns + pool->timeout_ns);
+	}
+	/* Without any disk there is no pool: one that hangs is worth waiting for. */
+	return deadline_ns && !found ? UINT64_MAX : deadline_ns;
+}
+
+static void attach_wait(struct pool *pool)
+{
+	uint64_t deadline_ns;
+
+	while ((deadline_ns = attach_deadline(pool)) > reactor_now_ns(pool->home))
+		(void)fiber_queue_wait_until(&pool->keeper_ended, deadline_ns); /* or woken */
+}
+
 /* -ESHUTDOWN and -ENOMEM are not the disks' fault. */
 static int find_disks(struct pool *pool)
 {
@@ -65,9 +125,11 @@ static int find_disks(struct pool *pool)
 	unsigned found = 0;
 	int error = 0;
 
+	attach_all(pool);
+	attach_wait(pool);
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
-		int r = pool_disk_is_failed(disk) ? -ENODEV : pool_disk_attach(disk);
+		int r = disk->attached == ATTACHING ? -ETIMEDOUT : disk->attached;
 
 		if (r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
@@ -95,7 +157,8 @@ static int open_at(struct pool *pool)
 	return r;
 }
 
-int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool)
+int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, uint64_t timeout_ns,
+		     struct pool **ret_pool)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 	int r;
@@ -107,6 +170,7 @@ int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct 
 	pool->catalog = catalog;
 	pool->home = reactor_current();
 	pool->id = id;
+	pool->timeout_ns = timeout_ns;
 	pool->opened_ns = reactor_now_ns(pool->home);
 	fiber_mutex_init(&pool->disks_lock);
 	pool_wait_init(pool);
@@ -123,6 +187,11 @@ int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct 
 	return 0;
 }
 
+int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool)
+{
+	return pool_open_within(world, catalog, id, POOL_DISK_TIMEOUT_NS, ret_pool);
+}
+
 void pool_close(struct pool *pool)
 {
 	if (!pool)
@@ -131,6 +200,11 @@ void pool_close(struct pool *pool)
 	pool_keeper_stop(pool);
 	pool_wait_done(pool);
 	pool_quotas_close(pool);
+	if (!pool_watch_stop(pool)) {
+		/* What ends some day looks at it. */
+		log_warning("pool", "closed while a disk does not answer", "pool=%s", pool->name);
+		return;
+	}
 	pool_disks_done(pool);
 	free(pool);
 }

@@ -89,7 +89,12 @@ int pool_create(struct world *world, struct catalog *catalog, const struct pool_
  * fiber.
  */
 int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool);
-/* No file is open. From a fiber of its home. */
+/* The same; an operation on a disk may take `timeout_ns` instead of POOL_DISK_TIMEOUT_NS. A disk
+ * that cannot be looked at within that time is missing at first. */
+int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, uint64_t timeout_ns,
+		     struct pool **ret_pool);
+/* No file is open. From a fiber of its home. While something hangs there for good, the pool stays
+ * in memory. */
 void pool_close(struct pool *pool);
 /* Forgets an empty pool (-EBUSY when a container or a group file is in it) and removes its files;
  * the directory itself stays. On success the pool is closed as by pool_close(), else it stays

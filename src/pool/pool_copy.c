@@ -8,8 +8,9 @@
  *  2. An entry of the disk's table in state POOL_TABLE_BUSY belongs to the call that set it.
  *  3. pool_copy_make() returns after the file's entry in groups/XX is durable. Renames are atomic,
  *     so that the file is then no longer in spare/, whatever becomes of that directory's entry.
- *  4. What changes names on a disk is counted in names_busy: a sweep, which waits until nothing is,
- *     finds each file either in the table or unnamed.
+ *  4. What changes names on a disk is a flow (pool_watch.c), and counted in names_busy: a sweep,
+ *     which waits until nothing is, finds each file either in the table or unnamed. A flow that was
+ *     given up, because the disk hangs, undoes what it did in the end.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,14 +19,15 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 #include "reactor/io.h"
 
 struct making {
 	struct pool_disk *disk;
 	uint64_t file_id;
-	const struct pool_copy_want *want;
+	struct pool_copy_want want;
 	struct world_file *file;
+	struct pool_handle *handle;
 	uint64_t size_bytes;
 };
 
@@ -118,7 +120,7 @@ static int adopt_spare(struct making *making, const struct pool_spare *spare)
 /* -ENOENT: no spare file fits, or it is not there. */
 static int take_spare(struct making *making)
 {
-	const struct pool_copy_want *want = making->want;
+	const struct pool_copy_want *want = &making->want;
 	struct pool_disk *disk = making->disk;
 	_cleanup_free_ struct pool_spare *spare =
 		pool_spare_pick(disk, want->spare_bytes, want->size_bytes);
@@ -143,7 +145,7 @@ static int take_spare(struct making *making)
 
 static int take_new(struct making *making)
 {
-	const struct pool_copy_want *want = making->want;
+	const struct pool_copy_want *want = &making->want;
 	int r = pool_space_charge(making->disk, want->use, want->size_bytes);
 
 	if (r)
@@ -160,7 +162,9 @@ static int enter(struct making *making)
 	struct pool_disk *disk = making->disk;
 	struct pool_table_entry *entry;
 
-	if (pool_table_reserve(&disk->files) != 0) {
+	making->handle = pool_handle_new(disk, making->file);
+	if (!making->handle || pool_table_reserve(&disk->files) != 0) {
+		free(making->handle);
 		close_handle(disk, TAKE_PTR(making->file), making->file_id);
 		pool_space_release(disk, making->size_bytes);
 		return -ENOMEM; /* the file is swept at the next opening */
@@ -171,10 +175,60 @@ static int enter(struct making *making)
 	return 0;
 }
 
+/* Out of the table. */
+static void remove_entry(struct pool_disk *disk, struct pool_table_entry *entry)
+{
+	uint64_t size = entry->pages * POOL_PAGE_BYTES;
+
+	pool_table_remove(&disk->files, entry);
+	pool_space_release(disk, size);
+}
+
+static void become_orphan(struct pool_disk *disk, struct pool_table_entry *entry)
+{
+	entry->state = POOL_TABLE_ORPHAN;
+	disk->orphans++;
+	pool_keeper_wake(disk->pool);
+}
+
+/* Within a flow, whose disk hung a moment ago. */
+static void forget(struct pool_disk *disk, uint64_t file_id)
+{
+	struct pool_table_entry *entry = pool_table_find(&disk->files, file_id);
+
+	if (pool_disk_is_gone(disk))
+		remove_entry(disk, entry);
+	else
+		become_orphan(disk, entry);
+}
+
+static int make(void *arg)
+{
+	struct making *making = arg;
+	int r = take_spare(making);
+
+	if (r == -ENOENT)
+		r = take_new(making);
+	return r ? r : enter(making);
+}
+
+static void make_dropped(void *arg, int result)
+{
+	struct making *making = arg;
+
+	if (result == 0) {
+		pool_handle_unref(making->handle);
+		pool_table_find(&making->disk->files, making->file_id)->state = POOL_TABLE_BUSY;
+		forget(making->disk, making->file_id);
+	}
+	free(making);
+}
+
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
 		   struct pool_file_copy *copy)
 {
-	struct making making = {.disk = disk, .file_id = file_id, .want = want};
+	static const struct pool_flow_ops ops = {make, make_dropped};
+	struct making *making;
 	int r;
 
 	reactor_assert_home(disk->pool->home);
@@ -183,25 +237,26 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 		return -EIO;
 	if (pool_table_find(&disk->files, file_id)) /* an orphan */
 		return -EEXIST;
-	disk->names_busy++;
-	r = take_spare(&making);
-	if (r == -ENOENT)
-		r = take_new(&making);
+	making = calloc(1, sizeof(*making));
+	if (!making)
+		return -ENOMEM;
+	*making = (struct making){.disk = disk, .file_id = file_id, .want = *want};
+	r = pool_flow(disk, &ops, making);
+	if (r == -ETIMEDOUT) /* it is not ours any more */
+		return -EIO;
 	if (r == 0)
-		r = enter(&making);
-	disk->names_busy--;
-	if (r)
-		return r;
-	*copy = (struct pool_file_copy){
-		.disk = disk,
-		.disk_id = disk->id,
-		.file = making.file,
-		.size_bytes = making.size_bytes,
-		.generation = atomic_load(&disk->generation),
-		.used = true,
-	};
-	pool_keeper_wake(disk->pool);
-	return 0;
+		*copy = (struct pool_file_copy){
+			.disk = disk,
+			.disk_id = disk->id,
+			.handle = making->handle,
+			.size_bytes = making->size_bytes,
+			.generation = atomic_load(&disk->generation),
+			.used = true,
+		};
+	free(making);
+	if (r == 0)
+		pool_keeper_wake(disk->pool);
+	return r;
 }
 
 /* The row's size may be older than the file's: what is there is charged. */
@@ -217,44 +272,81 @@ static void charge_found(struct pool_file_copy *copy, uint64_t file_id)
 	entry->pages = (uint32_t)(copy->size_bytes / POOL_PAGE_BYTES);
 }
 
-int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
-{
-	struct pool_disk *disk = copy->disk;
-	struct world_file *file = NULL;
+struct opening {
+	struct pool_disk *disk;
 	struct pool_path path;
-	struct world_stat stat;
-	uint32_t generation = atomic_load(&disk->generation);
+	struct pool_handle *handle;
+	uint64_t size_bytes;
 	bool read_only;
-	int r;
+};
 
-	pool_path_group(disk, file_id, &path);
-	r = note(disk, io_open(path.text, WORLD_FILE_DIRECT, &file));
-	read_only = r == -EROFS;
-	if (read_only)
-		r = io_open(path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file);
+static int open_file(void *arg)
+{
+	struct opening *opening = arg;
+	struct pool_disk *disk = opening->disk;
+	struct world_file *file = NULL;
+	struct world_stat stat;
+	int r = note(disk, io_open(opening->path.text, WORLD_FILE_DIRECT, &file));
+
+	opening->read_only = r == -EROFS;
+	if (opening->read_only)
+		r = io_open(opening->path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file);
 	if (r == 0)
 		r = io_file_stat(file, &stat);
 	if (r == 0 && stat.size_bytes > POOL_GROUP_BYTES)
 		r = -EUCLEAN;
+	if (r == 0 && !(opening->handle = pool_handle_new(disk, file)))
+		r = -ENOMEM;
+	if (r)
+		close_handle(disk, file, 0);
+	else
+		opening->size_bytes = stat.size_bytes;
+	return r;
+}
+
+static void open_dropped(void *arg, int result)
+{
+	struct opening *opening = arg;
+
+	if (result == 0)
+		pool_handle_unref(opening->handle);
+	free(opening);
+}
+
+int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
+{
+	static const struct pool_flow_ops ops = {open_file, open_dropped};
+	struct pool_disk *disk = copy->disk;
+	struct opening *opening = calloc(1, sizeof(*opening));
+	uint32_t generation = atomic_load(&disk->generation);
+	int r;
+
+	if (!opening)
+		return -ENOMEM;
+	opening->disk = disk;
+	pool_path_group(disk, file_id, &opening->path);
+	r = pool_flow(disk, &ops, opening);
 	if (r) {
-		close_handle(disk, file, file_id);
 		if (r != -ESHUTDOWN)
 			log_error("pool", "cannot open a group file",
-				  "pool=%s path=\"%s\" error=%d", disk->pool->name, path.text, r);
+				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
+				  disk->pool->name, disk->id, file_id, r);
+		if (r != -ETIMEDOUT)
+			free(opening);
 		return r;
 	}
-	copy->file = file;
-	copy->read_only = read_only;
-	copy->size_bytes = ALIGN_UP(stat.size_bytes, POOL_PAGE_BYTES);
+	copy->handle = opening->handle;
+	copy->read_only = opening->read_only;
+	copy->size_bytes = ALIGN_UP(opening->size_bytes, POOL_PAGE_BYTES);
 	copy->generation = generation;
+	free(opening);
 	charge_found(copy, file_id);
 	return 0;
 }
 
-void pool_copy_close(struct pool_file_copy *copy, uint64_t file_id)
+void pool_copy_close(struct pool_file_copy *copy)
 {
-	if (copy->file)
-		close_handle(copy->disk, TAKE_PTR(copy->file), file_id);
+	pool_handle_unref(TAKE_PTR(copy->handle));
 }
 
 static struct pool_table_entry *open_entry(const struct pool_file_copy *copy, uint64_t file_id)
@@ -271,6 +363,66 @@ static void set_size(struct pool_file_copy *copy, uint64_t file_id, uint64_t siz
 	open_entry(copy, file_id)->pages = (uint32_t)(size_bytes / POOL_PAGE_BYTES);
 }
 
+/* Changing the size, or finding it out. */
+struct sizing {
+	struct pool_disk *disk;
+	struct pool_handle *handle;
+	uint64_t size_bytes;
+	enum { SIZING_GROW, SIZING_TRIM, SIZING_STAT } kind;
+};
+
+static int size_run(void *arg)
+{
+	struct sizing *sizing = arg;
+	struct world_file *file = sizing->handle->file;
+	struct world_stat stat;
+	int r;
+
+	if (sizing->kind == SIZING_GROW) {
+		pool_spare_make_room(sizing->disk);
+		return allocate(sizing->disk, file, sizing->size_bytes);
+	}
+	if (sizing->kind == SIZING_TRIM)
+		return note(sizing->disk,
+			    io_resize(file, sizing->size_bytes, WORLD_RESIZE_TRUNCATE));
+	r = note(sizing->disk, io_file_stat(file, &stat));
+	if (r == 0)
+		sizing->size_bytes = stat.size_bytes;
+	return r;
+}
+
+static void size_dropped(void *arg, int result)
+{
+	struct sizing *sizing = arg;
+
+	(void)result; /* what is there is charged when it is opened again */
+	pool_handle_unref(sizing->handle);
+	free(sizing);
+}
+
+static int size_flow(struct pool_file_copy *copy, int kind, uint64_t size_bytes,
+		     uint64_t *ret_size_bytes)
+{
+	static const struct pool_flow_ops ops = {size_run, size_dropped};
+	struct sizing *sizing = calloc(1, sizeof(*sizing));
+	int r;
+
+	if (!sizing)
+		return -ENOMEM;
+	sizing->disk = copy->disk;
+	sizing->handle = copy->handle;
+	sizing->kind = kind;
+	sizing->size_bytes = size_bytes;
+	atomic_fetch_add(&copy->handle->references, 1);
+	r = pool_flow(copy->disk, &ops, sizing);
+	if (r == -ETIMEDOUT)
+		return r;
+	if (r == 0 && ret_size_bytes)
+		*ret_size_bytes = sizing->size_bytes;
+	size_dropped(sizing, r);
+	return r;
+}
+
 int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
 		   uint64_t size_bytes)
 {
@@ -284,8 +436,7 @@ int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use 
 	r = pool_space_charge(copy->disk, use, more);
 	if (r)
 		return r;
-	pool_spare_make_room(copy->disk);
-	r = allocate(copy->disk, copy->file, size_bytes);
+	r = size_flow(copy, SIZING_GROW, size_bytes, NULL);
 	if (r)
 		pool_space_release(copy->disk, more);
 	else
@@ -296,12 +447,12 @@ int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use 
 /* One that was shorter than the others may have been written beyond its end. */
 static int measure(struct pool_file_copy *copy, uint64_t file_id)
 {
-	struct world_stat stat;
-	int r = note(copy->disk, io_file_stat(copy->file, &stat));
+	uint64_t size;
+	int r = size_flow(copy, SIZING_STAT, 0, &size);
 
 	if (r)
 		return r;
-	copy->size_bytes = ALIGN_UP(MIN(stat.size_bytes, POOL_GROUP_BYTES), POOL_PAGE_BYTES);
+	copy->size_bytes = ALIGN_UP(MIN(size, POOL_GROUP_BYTES), POOL_PAGE_BYTES);
 	charge_found(copy, file_id);
 	return 0;
 }
@@ -317,7 +468,7 @@ int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_
 		return 0;
 	if (copy->read_only)
 		return -EROFS;
-	r = note(copy->disk, io_resize(copy->file, size_bytes, WORLD_RESIZE_TRUNCATE));
+	r = size_flow(copy, SIZING_TRIM, size_bytes, NULL);
 	if (r)
 		return r;
 	set_size(copy, file_id, size_bytes);
@@ -347,6 +498,49 @@ static int remove_name(struct pool_disk *disk, uint64_t file_id, uint64_t size_b
 	return r == -ENOENT ? 0 : r;
 }
 
+struct removing {
+	struct pool_disk *disk;
+	uint64_t file_id;
+	uint64_t size_bytes;
+	bool spare;
+};
+
+static int remove_run(void *arg)
+{
+	struct removing *removing = arg;
+
+	return note(removing->disk, remove_name(removing->disk, removing->file_id,
+						removing->size_bytes, &removing->spare));
+}
+
+/* A sweep will find what is there, in groups/ or in spare/. */
+static void remove_dropped(void *arg, int result)
+{
+	(void)result;
+	free(arg);
+}
+
+static int remove_flow(struct pool_disk *disk, uint64_t file_id, uint64_t size, bool *ret_spare)
+{
+	static const struct pool_flow_ops ops = {remove_run, remove_dropped};
+	struct removing *removing;
+	int r;
+
+	/* What takes too long there may be a write to this file: no other may become of it. */
+	if (pool_disk_is_silent(disk))
+		return -ETIMEDOUT;
+	removing = calloc(1, sizeof(*removing));
+	if (!removing)
+		return -ENOMEM;
+	*removing = (struct removing){.disk = disk, .file_id = file_id, .size_bytes = size};
+	r = pool_flow(disk, &ops, removing);
+	if (r == -ETIMEDOUT)
+		return r;
+	*ret_spare = removing->spare;
+	free(removing);
+	return r;
+}
+
 int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 {
 	struct pool_table_entry *entry = pool_table_find(&disk->files, file_id);
@@ -355,26 +549,21 @@ int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 	int r = 0;
 
 	/* What cannot be reached is swept away when the disk is back. */
-	disk->names_busy++;
 	if (!pool_disk_is_gone(disk))
-		r = note(disk, remove_name(disk, file_id, size, &spare));
-	disk->names_busy--;
+		r = remove_flow(disk, file_id, size, &spare);
 	entry = pool_table_find(&disk->files, file_id);
 	ASSERT(entry && entry->state == POOL_TABLE_BUSY);
 	if (r && !pool_disk_is_gone(disk)) {
-		entry->state = POOL_TABLE_ORPHAN;
-		disk->orphans++;
-		pool_keeper_wake(disk->pool);
+		become_orphan(disk, entry);
 		if (r != -ESHUTDOWN)
 			log_error("pool", "cannot remove a group file",
 				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
 				  disk->pool->name, disk->id, file_id, r);
 		return r;
 	}
-	pool_table_remove(&disk->files, entry);
+	remove_entry(disk, entry);
 	if (spare && !pool_disk_is_gone(disk))
 		(void)pool_spare_add(disk, file_id, size); /* or forgotten until the next opening */
-	pool_space_release(disk, size);
 	return 0;
 }
 

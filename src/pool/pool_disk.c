@@ -79,6 +79,7 @@ int pool_disk_insert(struct pool *pool, uint64_t id, const struct pool_disk_row 
 	disk->id = id;
 	disk->row = *row;
 	list_init(&disk->spares);
+	fiber_queue_init(&disk->flow_queue);
 	atomic_store(&disk->state, row->failed ? POOL_DISK_FAILED : POOL_DISK_MISSING);
 	atomic_store(&disk->draining, row->draining);
 	if (row->version == 1)
@@ -282,7 +283,12 @@ static void get_health(struct pool_disk *disk, struct pool_disk_health *ret_heal
 
 static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 {
+	uint64_t silent_since_ns = atomic_load(&disk->silent_since_ns);
+	uint64_t now_ns = reactor_now_ns(disk->pool->home);
+
 	*ret_info = (struct pool_disk_info){
+		.silent_ns =
+			silent_since_ns && now_ns > silent_since_ns ? now_ns - silent_since_ns : 0,
 		.id = disk->id,
 		.state = pool_disk_state_of(disk),
 		.state_since_ns = atomic_load(&disk->state_since_ns),

@@ -10,8 +10,8 @@
  *     suspect     slow or erring: nothing new is put there and reads go elsewhere where they can;
  *                 it is online again when it has behaved for a while
  *     read-only   its file system is
- *     missing     directory or label cannot be found, or is another's: looked for again every
- *                 POOL_DISK_SEARCH_NS; what is on it counts again when it is back
+ *     missing     directory or label cannot be found, or is another's, or it hangs: looked for
+ *                 again every POOL_DISK_SEARCH_NS; what is on it counts again when it is back
  *     failed      suspect or missing for too long, or declared so: repair makes other copies of
  *                 what it held; only pool_disk_restore() takes it back
  * A disk that is draining is in use, but gets nothing new, and what it has is to be moved.
@@ -36,6 +36,7 @@ enum pool_disk_state {
 
 /* When a disk is avoided and when it is given up; docs/pool.md explains them, `disk show` shows
  * them beside what was measured. */
+#define POOL_DISK_TIMEOUT_NS   (5 * NSEC_PER_SEC) /* of one operation, unless the pool was told */
 #define POOL_DISK_SLOW_NS      (500 * NSEC_PER_MSEC) /* mean latency from which it is suspect */
 #define POOL_DISK_ERRORS       3u  /* errors within the window from which it is suspect */
 #define POOL_DISK_FATAL_ERRORS 30u /* ... from which it has failed; see POOL_ERRORS_MAX */
@@ -63,6 +64,7 @@ struct pool_disk_info {
 	char tier[POOL_TIER_MAX + 1];
 	enum pool_disk_state state;
 	uint64_t state_since_ns; /* of the world's monotonic clock; 0 = since the pool was opened */
+	uint64_t silent_ns;      /* it has not answered that long; 0 = it answers */
 	bool draining;
 	uint64_t capacity, used, reserve, spare; /* bytes; 0 while it is missing */
 	uint64_t files;                          /* copies that the catalog places there */
@@ -105,6 +107,8 @@ int pool_disk_scrub_label(struct pool *pool, uint64_t id, bool *ret_put_right);
 unsigned pool_disks_usable(const struct pool *pool);
 /* Those and others that may be so again: neither failed, nor draining, nor being removed. */
 unsigned pool_disks_staying(const struct pool *pool);
+/* How many disks of this process do not answer now. Any thread. */
+unsigned pool_disks_silent(void);
 enum pool_disk_state pool_disk_state(const struct pool *pool,
 				     uint64_t id); /* no such disk: FAILED */
 /* Whether copies there are to be moved: it has failed, is draining or is not the pool's. */

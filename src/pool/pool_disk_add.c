@@ -129,7 +129,9 @@ static int enter(struct pool *pool, uint64_t id, const struct pool_disk_row *row
 		pool_disk_take_out(disk);
 		return r;
 	}
+	disk->searching = true;
 	r = pool_disk_attach(disk);
+	disk->searching = false;
 	if (r)
 		log_error("pool", "a disk was added, but cannot be used yet",
 			  "pool=%s disk=%" PRIu64 " error=%d", pool->name, id, r);
@@ -247,7 +249,8 @@ static int remove_locked(struct disk_call *call)
 		return -ENOENT;
 	if (count_disks(call->pool) == 1 || !pool_disk_can_be_spared(disk))
 		return -EINVAL;
-	if (disk->files.count > disk->orphans || disk->names_busy > 0)
+	if (disk->files.count > disk->orphans || disk->names_busy > 0 || disk->searching ||
+	    atomic_load(&disk->late) > 0)
 		return -EBUSY;
 	disk->leaving = true;
 	r = take_out(disk);

@@ -17,7 +17,7 @@
 #include "base/macros.h"
 #include "base/reached.h"
 #include "catalog/mirror.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 #include "reactor/io.h"
 
 #define SETTLE_NS    (10 * NSEC_PER_MSEC)
@@ -62,8 +62,10 @@ static int check_history(struct pool_disk *disk)
 int pool_disk_attach(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
-	int r = find(disk, &fs);
+	int r;
 
+	disk->stepped_ns = reactor_now_ns(disk->pool->home);
+	r = find(disk, &fs);
 	if (r == 0)
 		r = check_history(disk);
 	if (r)
@@ -86,7 +88,9 @@ int pool_disk_attach(struct pool_disk *disk)
  * longer than anybody waits: -EBUSY. */
 static int settle(const struct pool_disk *disk)
 {
-	for (unsigned i = 0; disk->names_busy > 0; i++) {
+	for (unsigned i = 0; disk->names_busy > 0 || disk->searching; i++) {
+		if (pool_disk_is_silent(disk))
+			return -EBUSY;
 		if (i == SETTLE_TRIES)
 			return -EBUSY;
 		fiber_sleep(SETTLE_NS);
@@ -97,18 +101,19 @@ static int settle(const struct pool_disk *disk)
 int pool_disk_search(struct pool_disk *disk)
 {
 	struct pool *pool = disk->pool;
-	int r;
+	int r = settle(disk);
 
-	fiber_mutex_lock(&pool->disks_lock);
-	r = settle(disk);
 	disk->tried_ns = reactor_now_ns(pool->home);
-	if (r == 0 && pool_disk_state_of(disk) == POOL_DISK_MISSING && !disk->leaving) {
-		r = pool_disk_attach(disk);
-		if (r == 0) {
-			REACHED("pool.disk-returned");
-			pool_disk_forget_health(disk);
-		}
+	if (r || pool_disk_is_silent(disk))
+		return -EBUSY;
+	if (pool_disk_state_of(disk) != POOL_DISK_MISSING || disk->leaving)
+		return 0;
+	disk->searching = true;
+	r = pool_disk_attach(disk);
+	disk->searching = false;
+	if (r == 0) {
+		REACHED("pool.disk-returned");
+		pool_disk_forget_health(disk);
 	}
-	fiber_mutex_unlock(&pool->disks_lock);
 	return r;
 }

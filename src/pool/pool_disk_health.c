@@ -10,7 +10,8 @@
  * Invariants
  *  1. A disk without which the pool has no other to put files on is never given up: not declared
  *     failed, whatever it does.
- *  2. A disk is declared missing only when its label could not be read LABEL_TRIES times.
+ *  2. A disk is declared missing only when its label could not be read LABEL_TRIES times, or when
+ *     something there takes longer than it may (pool_watch.c).
  *  3. -ESHUTDOWN (the simulated world died) says nothing about a disk.
  */
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 #include "reactor/io.h"
 
 #define PROBE_NS       NSEC_PER_SEC
@@ -222,6 +223,19 @@ static void give_up(struct pool_disk *disk, const char *why)
 			  "pool=%s disk=%" PRIu64 " error=%d", disk->pool->name, disk->id, r);
 }
 
+/* It neither does what it is asked for nor says that it cannot. Where there are others it is as
+ * good as missing; else all wait for it. */
+static void judge_silent(struct pool_disk *disk, uint64_t now_ns)
+{
+	atomic_store(&disk->health.bad_ns, now_ns);
+	if (pool_disk_can_be_spared(disk)) {
+		REACHED("pool.silent-missing");
+		pool_disk_set_state(disk, POOL_DISK_MISSING, -ETIMEDOUT);
+	} else if (pool_disk_state_of(disk) < POOL_DISK_SUSPECT) {
+		pool_disk_set_state(disk, POOL_DISK_SUSPECT, -ETIMEDOUT);
+	}
+}
+
 static void judge(struct pool_disk *disk, uint64_t now_ns)
 {
 	unsigned errors = pool_disk_errors_lately(disk, now_ns);
@@ -255,7 +269,9 @@ static uint64_t tend_missing(struct pool_disk *disk, uint64_t now_ns)
 	uint64_t since_ns = MAX(atomic_load(&disk->state_since_ns), pool->opened_ns);
 	uint64_t last_ns = since_ns + POOL_DISK_MISSING_NS;
 
-	if (now_ns >= disk->tried_ns + POOL_DISK_SEARCH_NS) {
+	if (atomic_exchange(&disk->answered, false))
+		disk->tried_ns = 0;
+	if (!pool_disk_is_silent(disk) && now_ns >= disk->tried_ns + POOL_DISK_SEARCH_NS) {
 		if (pool_disk_search(disk) == 0)
 			return 0;
 		now_ns = reactor_now_ns(pool->home);
@@ -266,6 +282,8 @@ static uint64_t tend_missing(struct pool_disk *disk, uint64_t now_ns)
 								    : now_ns + POOL_DISK_SEARCH_NS;
 	}
 	last_ns = now_ns >= last_ns ? UINT64_MAX : last_ns;
+	if (pool_disk_is_silent(disk)) /* when it answers, that is told */
+		return last_ns;
 	return MIN(disk->tried_ns + POOL_DISK_SEARCH_NS, last_ns);
 }
 
@@ -383,16 +401,17 @@ static uint64_t tend_state(struct pool_disk *disk, uint64_t now_ns)
 uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
 {
 	uint64_t next_ns = UINT64_MAX, again_ns;
-
 	int met = atomic_exchange(&disk->health.met, 0);
 
 	if (met)
 		meet_at_home(disk, met);
+	if (!pool_disk_is_gone(disk) && pool_disk_is_silent(disk))
+		judge_silent(disk, now_ns);
 	if (!pool_disk_is_gone(disk) && atomic_exchange(&disk->health.look, false))
 		look(disk);
 	if (!pool_disk_is_gone(disk))
 		judge(disk, now_ns);
-	if (!pool_disk_is_gone(disk) && !disk->leaving)
+	if (!pool_disk_is_gone(disk) && !pool_disk_is_silent(disk) && !disk->leaving)
 		next_ns = tend_size(disk, now_ns);
 	again_ns = tend_state(disk, now_ns);
 	return MIN(next_ns, again_ns);

@@ -18,7 +18,9 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
+
+#define OPEN_PAUSE_NS (500 * NSEC_PER_MSEC)
 
 struct file_call {
 	struct pool *pool;
@@ -26,6 +28,7 @@ struct file_call {
 	const struct pool_want *want;
 	uint64_t id;
 	const struct pool_copies *copies;
+	bool wait;
 };
 
 int pool_carry(struct pool *pool, int (*fn)(void *arg), void *arg)
@@ -43,7 +46,6 @@ static struct pool_file *file_new(struct pool *pool, uint64_t id)
 	file->pool = pool;
 	file->id = id;
 	fiber_mutex_init(&file->changing);
-	fiber_queue_init(&file->idle);
 	return file;
 }
 
@@ -245,6 +247,18 @@ static unsigned open_copies(struct pool_file *file, bool failed_disks, int *erro
 	return opened;
 }
 
+/* Whether one that counts may come back, because its disk only hangs. */
+static bool is_worth_waiting(const struct pool_file *file)
+{
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_file_copy *copy = file->copies[i];
+
+		if (copy->disk && !copy->stale && pool_disk_is_silent(copy->disk))
+			return true;
+	}
+	return false;
+}
+
 static int open_at_home(void *arg)
 {
 	struct file_call *call = arg;
@@ -262,6 +276,7 @@ static int open_at_home(void *arg)
 	/* A failed disk is asked only when no other has it. */
 	if (open_copies(file, false, &error) == 0 && open_copies(file, true, &error) == 0)
 		r = error;
+	call->wait = r && is_worth_waiting(file);
 	set_entries(file, r ? POOL_TABLE_CLOSED : POOL_TABLE_OPEN);
 	if (r)
 		free(file);
@@ -276,6 +291,12 @@ int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies
 	struct file_call call = {.pool = pool, .id = file_id, .copies = copies};
 	int r = pool_carry(pool, open_at_home, &call);
 
+	while (r && call.wait) {
+		REACHED("pool.open-waits");
+		fiber_sleep(OPEN_PAUSE_NS);
+		call.wait = false;
+		r = pool_carry(pool, open_at_home, &call);
+	}
 	if (r == 0)
 		*ret_file = call.file;
 	return r;
@@ -285,10 +306,8 @@ int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies
 
 static void close_copies(struct pool_file *file)
 {
-	for (unsigned i = 0; i < file->copy_count; i++) {
-		ASSERT(file->copies[i]->busy == 0);
-		pool_copy_close(file->copies[i], file->id);
-	}
+	for (unsigned i = 0; i < file->copy_count; i++)
+		pool_copy_close(file->copies[i]);
 }
 
 static int close_at_home(void *arg)
@@ -302,12 +321,24 @@ static int close_at_home(void *arg)
 	return 0;
 }
 
+/* On its owner's reactor. What is late does not look at the file any more. */
+static void check_idle(const struct pool_file *file)
+{
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_handle *handle = file->copies[i]->handle;
+
+		ASSERT(!handle || handle->busy == handle->late);
+	}
+}
+
 void pool_file_close(struct pool_file *file)
 {
 	struct file_call call = {.file = file};
 
-	if (file)
-		(void)pool_carry(file->pool, close_at_home, &call); /* always 0 */
+	if (!file)
+		return;
+	check_idle(file);
+	(void)pool_carry(file->pool, close_at_home, &call); /* always 0 */
 }
 
 int pool_file_remove_copy(struct pool_file_copy *copy, uint64_t file_id)
@@ -338,6 +369,7 @@ void pool_file_discard(struct pool_file *file)
 {
 	struct file_call call = {.file = file};
 
+	check_idle(file);
 	/* What cannot be removed is an orphan, and tried again later. It was logged. */
 	(void)pool_carry(file->pool, discard_at_home, &call);
 }

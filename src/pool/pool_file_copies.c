@@ -13,8 +13,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
-#include "pool/pool_io.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_io_priv.h"
 
 struct change_call {
 	struct pool_file *file;
@@ -110,7 +109,7 @@ static int trim_at_home(void *arg)
 		struct pool_file_copy *copy = file->copies[i];
 		int r;
 
-		if (!copy->file || copy->stale)
+		if (!copy->handle || copy->stale)
 			continue;
 		r = pool_copy_trim(copy, file->id, call->size_bytes);
 		trimmed += r == 0;
@@ -200,7 +199,7 @@ static bool wants_handle(const struct pool_file_copy *copy)
 		return false;
 	if (copy->read_only && pool_disk_state_of(copy->disk) < POOL_DISK_READ_ONLY)
 		return true;
-	return !copy->file || copy->generation != atomic_load(&copy->disk->generation);
+	return !copy->handle || copy->generation != atomic_load(&copy->disk->generation);
 }
 
 static int open_at_home(void *arg)
@@ -220,23 +219,21 @@ static int close_at_home(void *arg)
 
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
 		if (call->copies[i].used)
-			pool_copy_close(&call->copies[i], call->file->id);
+			pool_copy_close(&call->copies[i]);
 	return 0;
 }
 
-/* A handle that I/O is using stays; what was opened in its place is closed, or else the old one. */
+/* The old handle is closed when I/O does not use it any more. */
 static void install(struct pool_file_copy *slot, struct pool_file_copy *opened)
 {
-	struct world_file *old = slot->file;
+	struct pool_handle *old = slot->handle;
 
-	if (slot->busy > 0)
-		return;
 	REACHED("pool.copy-reopened");
-	slot->file = opened->file;
+	slot->handle = opened->handle;
 	slot->size_bytes = opened->size_bytes;
 	slot->generation = opened->generation;
 	slot->read_only = opened->read_only;
-	opened->file = old;
+	opened->handle = old;
 }
 
 static void reopen_locked(struct pool_file *file)
@@ -247,10 +244,10 @@ static void reopen_locked(struct pool_file *file)
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
 		struct pool_file_copy *slot = &file->slots[i];
 
-		if (!slot->used || !wants_handle(slot) || slot->busy > 0)
+		if (!slot->used || !wants_handle(slot))
 			continue;
 		call.copies[i] = *slot;
-		call.copies[i].file = NULL;
+		call.copies[i].handle = NULL;
 		wanted++;
 	}
 	if (wanted == 0)
@@ -315,7 +312,7 @@ static int remove_at_home(void *arg)
 
 		if (!slot->leaving)
 			continue;
-		pool_copy_close(slot, file->id);
+		pool_copy_close(slot);
 		/* Logged; an orphan now. */
 		(void)pool_file_remove_copy(slot, file->id);
 	}
@@ -328,8 +325,8 @@ static void remove_leaving(struct pool_file *file)
 	bool leaving = false;
 
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
-		while (file->slots[i].leaving && file->slots[i].busy > 0)
-			fiber_queue_wait(&file->idle);
+		if (file->slots[i].leaving)
+			pool_handle_settle(file->slots[i].handle);
 		leaving |= file->slots[i].leaving;
 	}
 	if (!leaving)

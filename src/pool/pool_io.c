@@ -3,17 +3,22 @@
  * See pool_io.h. A file and its operations live on the reactor that opened the file.
  *
  * Invariants
- *  1. copy->busy counts the operations that use its handle; who takes the handle away waits for 0.
+ *  1. Every operation is a flight (pool_watch.c) and has a reference to its handle. It looks at
+ *     neither the file nor its copies once its caller was told: they may be gone by then.
  *  2. Every operation is counted at the copy's disk, when it begins and when it ends.
- * An operation keeps pointers to copies, not their numbers: these change when a row does.
+ *  3. A write is given up on some copies only when it has succeeded on another; a read, when
+ * another copy can be read. So what has one copy waits as long as the disk does. A write that was
+ * given up leaves its copy as one that failed does: with all before it. When it lands later, it
+ * lands where no record that counts is: nothing is appended to its group any more.
  */
 #include "pool/pool_io.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/macros.h"
-#include "pool/pool_priv.h"
-#include "reactor/io.h"
+#include "base/reached.h"
+#include "pool/pool_io_priv.h"
 
 unsigned pool_file_taking_part(const struct pool_file *file)
 {
@@ -33,37 +38,72 @@ unsigned pool_file_failed(const struct pool_file *file)
 	return bits;
 }
 
-static uint64_t begin(struct pool_file_copy *copy)
+bool pool_file_has_copies(const struct pool_file *file)
 {
-	copy->busy++;
-	pool_disk_io_begins(copy->disk);
-	return reactor_turn_ns(reactor_current());
+	return file->copy_count > 1;
 }
 
-static void end(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
-		uint64_t start_ns, int64_t result)
+void pool_io_begins(struct pool_flight *flight, struct pool_file_copy *copy)
 {
-	ASSERT(copy->busy > 0);
-	pool_disk_io_ends(copy->disk, kind, start_ns, result);
-	if (--copy->busy == 0 && copy->leaving)
-		fiber_queue_wake_all(&file->idle);
+	pool_disk_io_begins(copy->disk);
+	pool_flight_begins(flight, copy->disk, copy->handle);
+}
+
+void pool_io_ends(struct pool_flight *flight, enum pool_disk_io kind, int64_t result)
+{
+	/* How long a sync takes says little about the disk. */
+	uint64_t start_ns = kind == POOL_DISK_SYNCS ? 0 : flight->start_ns;
+
+	pool_disk_io_ends(flight->disk, kind, start_ns, result);
+	pool_flight_ends(flight);
 }
 
 /* Writing */
 
-static void write_finish(struct pool_write *write, int64_t result)
+static void write_tell(struct pool_write *write, int result)
+{
+	write->told = true;
+	write->done(write, result);
+}
+
+/* One fewer under way. */
+static void write_goes_on(struct pool_write *write, int64_t result)
 {
 	if (result < 0 && write->result == 0)
 		write->result = (int)result;
+	write->good += result >= 0;
 	ASSERT(write->pending > 0);
-	if (--write->pending == 0)
-		write->done(write, write->result);
+	if (--write->pending > 0) {
+		/* The last that was waited for may be the one that succeeded. */
+		if (write->late == write->pending && write->good > 0 && !write->told &&
+		    write->released)
+			write_tell(write, -ETIMEDOUT);
+	} else if (write->told) {
+		write->released(write);
+	} else {
+		write_tell(write, write->result);
+	}
 }
 
 static void write_ends(struct pool_write *write, unsigned index, int64_t result)
 {
-	end(write->file, write->targets[index], POOL_DISK_WRITES, write->start_ns, result);
-	write_finish(write, result);
+	write->late -= write->flights[index].late;
+	pool_io_ends(&write->flights[index], POOL_DISK_WRITES, result);
+	write->flights[index].late = false;
+	write_goes_on(write, result);
+}
+
+static void write_overdue(struct pool_write *write)
+{
+	unsigned late = 0;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		late += write->flights[i].late;
+	write->late = late;
+	if (late == write->pending && write->good > 0 && !write->told && write->released) {
+		REACHED("pool.write-given-up");
+		write_tell(write, -ETIMEDOUT);
+	}
 }
 
 /* One function a copy: an operation does not know its place in the array. */
@@ -87,32 +127,53 @@ static void write_done_3(struct world_op *op, int64_t result)
 	write_ends(CONTAINER_OF(op, struct pool_write, ops[3]), 3, result);
 }
 
-static void (*const write_done[])(struct world_op *op, int64_t result) = {
-	write_done_0,
-	write_done_1,
-	write_done_2,
-	write_done_3,
+static void write_overdue_0(struct pool_flight *flight)
+{
+	write_overdue(CONTAINER_OF(flight, struct pool_write, flights[0]));
+}
+
+static void write_overdue_1(struct pool_flight *flight)
+{
+	write_overdue(CONTAINER_OF(flight, struct pool_write, flights[1]));
+}
+
+static void write_overdue_2(struct pool_flight *flight)
+{
+	write_overdue(CONTAINER_OF(flight, struct pool_write, flights[2]));
+}
+
+static void write_overdue_3(struct pool_flight *flight)
+{
+	write_overdue(CONTAINER_OF(flight, struct pool_write, flights[3]));
+}
+
+static const struct {
+	void (*done)(struct world_op *op, int64_t result);
+	void (*overdue)(struct pool_flight *flight);
+} write_calls[] = {
+	{write_done_0, write_overdue_0},
+	{write_done_1, write_overdue_1},
+	{write_done_2, write_overdue_2},
+	{write_done_3, write_overdue_3},
 };
-_Static_assert(ARRAY_SIZE(write_done) == POOL_COPIES_MAX, "one for each copy");
+_Static_assert(ARRAY_SIZE(write_calls) == POOL_COPIES_MAX, "one for each copy");
 
 static void write_to_nothing(struct reactor_work *work)
 {
-	struct pool_write *write = CONTAINER_OF(work, struct pool_write, nowhere);
-
-	write->done(write, write->result);
+	write_goes_on(CONTAINER_OF(work, struct pool_write, nowhere), 0);
 }
 
 static void refuse_write(struct pool_write *write, int error)
 {
 	if (write->result == 0)
 		write->result = error;
+	write->pending = 1;
 	list_node_init(&write->nowhere.link);
 	write->nowhere.run = write_to_nothing;
 	reactor_defer(reactor_current(), &write->nowhere);
 }
 
-/* Why it makes no sense to write there, or 0. */
-static int refuses(const struct pool_file_copy *copy)
+int pool_io_refuses(const struct pool_file_copy *copy)
 {
 	if (copy->read_only)
 		return -EROFS;
@@ -126,7 +187,7 @@ static unsigned choose_targets(struct pool_write *write)
 	unsigned targets = pool_file_taking_part(file);
 
 	for (unsigned i = 0; i < file->copy_count; i++) {
-		int r = targets >> i & 1 ? refuses(file->copies[i]) : 0;
+		int r = targets >> i & 1 ? pool_io_refuses(file->copies[i]) : 0;
 
 		if (r == 0)
 			continue;
@@ -136,35 +197,44 @@ static unsigned choose_targets(struct pool_write *write)
 	return targets;
 }
 
+static void write_begins(struct pool_write *write, struct pool_file *file)
+{
+	write->file = file;
+	write->result = 0;
+	write->pending = write->late = write->good = 0;
+	write->told = false;
+	memset(write->flights, 0, sizeof(write->flights));
+}
+
+static void write_to(struct pool_write *write, unsigned index, struct pool_file_copy *copy,
+		     const struct iovec *iov, int iov_count, uint64_t offset)
+{
+	write->pending++;
+	write->flights[index].overdue = write_calls[index].overdue;
+	pool_io_begins(&write->flights[index], copy);
+	write->ops[index].done = write_calls[index].done;
+	copy->disk->pool->world->ops->file_write(reactor_port(reactor_current()),
+						 copy->handle->file, iov, iov_count, offset,
+						 &write->ops[index]);
+}
+
 void pool_file_write(struct pool_file *file, const struct iovec *iov, int iov_count,
 		     uint64_t offset, struct pool_write *write)
 {
-	struct reactor *reactor = reactor_current();
-	const struct world_ops *ops = file->pool->world->ops;
 	unsigned targets;
 
-	write->file = file;
-	write->result = 0;
+	write_begins(write, file);
 	targets = choose_targets(write);
-	write->pending = (unsigned)__builtin_popcount(targets);
-	for (unsigned i = 0; i < file->copy_count; i++) {
-		struct pool_file_copy *copy = file->copies[i];
-
-		if (!(targets >> i & 1))
-			continue;
-		write->targets[i] = copy;
-		write->start_ns = begin(copy);
-		write->ops[i].done = write_done[i];
-		ops->file_write(reactor_port(reactor), copy->file, iov, iov_count, offset,
-				&write->ops[i]);
-	}
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (targets >> i & 1)
+			write_to(write, i, file->copies[i], iov, iov_count, offset);
 	if (!targets)
 		refuse_write(write, -EIO);
 }
 
-static struct pool_file_copy *copy_at(const struct pool_file *file, unsigned copy)
+struct pool_file_copy *pool_io_copy_at(const struct pool_file *file, unsigned copy)
 {
-	if (copy >= file->copy_count || !file->copies[copy]->file || file->copies[copy]->stale)
+	if (copy >= file->copy_count || !file->copies[copy]->handle || file->copies[copy]->stale)
 		return NULL;
 	return file->copies[copy];
 }
@@ -172,21 +242,16 @@ static struct pool_file_copy *copy_at(const struct pool_file *file, unsigned cop
 void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
 			  uint64_t offset, struct pool_write *write)
 {
-	struct pool_file_copy *target = copy_at(file, copy);
-	int r = target ? refuses(target) : -ENXIO;
+	struct pool_file_copy *target = pool_io_copy_at(file, copy);
+	int r = target ? pool_io_refuses(target) : -ENXIO;
 
-	write->file = file;
-	write->result = 0;
-	if (r < 0) {
+	write_begins(write, file);
+	if (r == 0 && pool_file_has_copies(file))
+		r = pool_io_write_apart(write, target, iov, offset);
+	else if (r == 0)
+		write_to(write, 0, target, iov, 1, offset);
+	if (r < 0)
 		refuse_write(write, r);
-		return;
-	}
-	write->pending = 1;
-	write->targets[0] = target;
-	write->start_ns = begin(target);
-	write->ops[0].done = write_done[0];
-	file->pool->world->ops->file_write(reactor_port(reactor_current()), target->file, iov, 1,
-					   offset, &write->ops[0]);
 }
 
 /* Reading */
@@ -200,10 +265,29 @@ static uint64_t reluctance(const struct pool_file_copy *copy)
 			: state == POOL_DISK_SUSPECT ? 1
 						     : 0;
 
+	if (pool_disk_is_silent(copy->disk))
+		rank += 4;
 	/* One that failed may still hold what was there before. */
 	if (copy->failed)
-		rank += 4;
+		rank += 8;
 	return rank << 32 | atomic_load_explicit(&copy->disk->health.busy, memory_order_relaxed);
+}
+
+static bool can_be_read(const struct pool_file_copy *copy)
+{
+	return copy->handle && !copy->stale && !copy->joining;
+}
+
+bool pool_io_can_do_without(const struct pool_file *file, const struct pool_handle *handle)
+{
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_file_copy *copy = file->copies[i];
+
+		if (copy->handle != handle && can_be_read(copy) && !copy->failed &&
+		    !pool_disk_is_gone(copy->disk) && !pool_disk_is_silent(copy->disk))
+			return true;
+	}
+	return false;
 }
 
 /* -1: there is none. */
@@ -213,14 +297,14 @@ static int best_to_read(struct pool_file *file)
 	int best = -1;
 
 	if (file->copy_count == 1)
-		return file->copies[0]->file && !file->copies[0]->stale ? 0 : -1;
+		return file->copies[0]->handle && !file->copies[0]->stale ? 0 : -1;
 	file->turn++;
 	for (unsigned i = 0; i < file->copy_count; i++) {
 		unsigned at = (file->turn + i) % file->copy_count;
 		const struct pool_file_copy *copy = file->copies[at];
 		uint64_t reluctant;
 
-		if (!copy->file || copy->stale || copy->joining)
+		if (!can_be_read(copy))
 			continue;
 		reluctant = reluctance(copy);
 		if (reluctant < least)
@@ -241,8 +325,23 @@ static void read_ends(struct world_op *op, int64_t result)
 {
 	struct pool_read *read = CONTAINER_OF(op, struct pool_read, op);
 
-	end(read->file, read->source, POOL_DISK_READS, read->start_ns, result);
-	read->done(read, result);
+	pool_io_ends(&read->flight, POOL_DISK_READS, result);
+	read->pending = false;
+	if (read->told)
+		read->released(read);
+	else
+		read->done(read, result);
+}
+
+static void read_overdue(struct pool_flight *flight)
+{
+	struct pool_read *read = CONTAINER_OF(flight, struct pool_read, flight);
+
+	if (read->told || !read->released || !pool_io_can_do_without(read->file, flight->handle))
+		return;
+	REACHED("pool.read-given-up");
+	read->told = true;
+	read->done(read, -ETIMEDOUT);
 }
 
 static void read_from_nothing(struct reactor_work *work)
@@ -263,11 +362,13 @@ static void refuse_read(struct pool_read *read, int error)
 static void read_from(struct pool_read *read, struct pool_file_copy *source,
 		      const struct iovec *iov, int iov_count, uint64_t offset)
 {
-	read->source = source;
-	read->start_ns = begin(source);
+	read->pending = true;
+	read->flight.overdue = read_overdue;
+	pool_io_begins(&read->flight, source);
 	read->op.done = read_ends;
-	read->file->pool->world->ops->file_read(reactor_port(reactor_current()), source->file, iov,
-						iov_count, offset, &read->op);
+	read->file->pool->world->ops->file_read(reactor_port(reactor_current()),
+						source->handle->file, iov, iov_count, offset,
+						&read->op);
 }
 
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
@@ -276,6 +377,7 @@ void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_cou
 	int copy = best_to_read(file);
 
 	read->file = file;
+	read->told = read->pending = false;
 	read->copy = copy < 0 ? POOL_COPIES_MAX : (unsigned)copy;
 	if (copy < 0)
 		refuse_read(read, -EIO);
@@ -286,150 +388,16 @@ void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_cou
 void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
 			 uint64_t offset, struct pool_read *read)
 {
-	struct pool_file_copy *source = copy_at(file, copy);
+	struct pool_file_copy *source = pool_io_copy_at(file, copy);
+	int r = source ? 0 : -ENXIO;
 
 	read->file = file;
+	read->told = read->pending = false;
 	read->copy = copy;
-	if (source)
+	if (r == 0 && pool_file_has_copies(file))
+		r = pool_io_read_apart(read, source, iov, offset);
+	else if (r == 0)
 		read_from(read, source, iov, 1, offset);
-	else
-		refuse_read(read, -ENXIO);
-}
-
-/* From fibers */
-
-struct waiting_write {
-	struct pool_write write;
-	struct fiber_op op;
-};
-
-static void wake_writer(struct pool_write *write, int result)
-{
-	struct waiting_write *waiting = CONTAINER_OF(write, struct waiting_write, write);
-
-	waiting->op.op.done(&waiting->op.op, result);
-}
-
-int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset)
-{
-	struct waiting_write waiting = {.write = {.done = wake_writer}};
-	struct iovec iov = {(void *)buffer, length};
-
-	fiber_op_init(&waiting.op);
-	pool_file_write(file, &iov, 1, offset, &waiting.write);
-	return (int)fiber_op_wait(&waiting.op);
-}
-
-int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,
-			  uint64_t offset)
-{
-	struct pool_file_copy *source = copy_at(file, copy);
-	uint64_t start_ns;
-	int64_t result;
-
-	if (!source)
-		return -ENXIO;
-	start_ns = begin(source);
-	result = io_read(source->file, buffer, length, offset);
-	end(file, source, POOL_DISK_READS, start_ns, result);
-	return result;
-}
-
-int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
-		      uint64_t offset)
-{
-	int64_t count = pool_io_read_some(file, copy, buffer, length, offset);
-
-	if (count < 0)
-		return (int)count;
-	return (uint64_t)count < length ? -ENODATA : 0;
-}
-
-int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer, size_t length,
-		       uint64_t offset)
-{
-	struct pool_file_copy *target = copy_at(file, copy);
-	uint64_t start_ns;
-	int r;
-
-	if (!target)
-		return -ENXIO;
-	r = refuses(target);
-	if (r)
-		return r;
-	start_ns = begin(target);
-	r = io_write(target->file, buffer, length, offset);
-	end(file, target, POOL_DISK_WRITES, start_ns, r);
-	return r;
-}
-
-int pool_io_sync_copy(struct pool_file *file, unsigned copy)
-{
-	struct pool_file_copy *target = copy_at(file, copy);
-	uint64_t start_ns;
-	int r;
-
-	if (!target)
-		return -ENXIO;
-	if (pool_disk_refuses(target->disk))
-		return -EIO;
-	start_ns = begin(target);
-	r = io_sync(target->file);
-	end(file, target, POOL_DISK_SYNCS, start_ns, r);
-	return r;
-}
-
-struct syncing {
-	struct fiber_op op;
-	struct pool_file_copy *copy; /* NULL: none */
-	bool submitted;
-};
-
-static void sync_begins(struct pool_file *file, struct syncing *syncing)
-{
-	if (pool_disk_refuses(syncing->copy->disk))
-		return;
-	syncing->submitted = true;
-	(void)begin(syncing->copy); /* how long a sync takes says little about the disk */
-	fiber_op_init(&syncing->op);
-	file->pool->world->ops->file_sync(reactor_port(reactor_current()), syncing->copy->file,
-					  &syncing->op.op);
-}
-
-static int sync_ends(struct pool_file *file, struct syncing *syncing)
-{
-	int r;
-
-	if (!syncing->submitted)
-		return -EIO;
-	r = (int)fiber_op_wait(&syncing->op);
-	end(file, syncing->copy, POOL_DISK_SYNCS, 0, r);
-	return r;
-}
-
-int pool_io_sync(struct pool_file *file)
-{
-	struct syncing syncings[POOL_COPIES_MAX] = {0};
-	unsigned count = file->copy_count;
-	int error = -EIO;
-	bool synced = false;
-
-	for (unsigned i = 0; i < count; i++) {
-		if (!pool_copy_takes_part(file->copies[i]))
-			continue;
-		syncings[i].copy = file->copies[i];
-		sync_begins(file, &syncings[i]);
-	}
-	for (unsigned i = 0; i < count; i++) {
-		int r;
-
-		if (!syncings[i].copy)
-			continue;
-		r = sync_ends(file, &syncings[i]);
-		if (r < 0 && error == -EIO)
-			error = r;
-		syncings[i].copy->failed |= r < 0;
-		synced |= r == 0;
-	}
-	return synced ? 0 : error;
+	if (r < 0)
+		refuse_read(read, r);
 }

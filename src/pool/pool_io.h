@@ -14,40 +14,73 @@
 #include "reactor/fiber.h"
 
 struct pool_file_copy;
+struct pool_handle;
+struct pool_disk;
 
+/* One operation on one disk. */
+struct pool_flight {
+	struct list_node link; /* of the reactor's operations, oldest first */
+	struct pool_disk *disk;
+	struct pool_handle *handle; /* NULL: it uses none */
+	uint64_t start_ns;
+	bool late;
+	/* It takes too long: called again and again until it ends. NULL: nothing to be done. */
+	void (*overdue)(struct pool_flight *flight);
+};
+
+/*
+ * A disk may hang. What takes longer there than it may is given up, with -ETIMEDOUT, where another
+ * copy can do: `done` runs then, but the structure and all that it names still belong to the
+ * kernel, until `released` runs. Only where that is not NULL is anything given up.
+ * pool_write_is_held() and pool_read_is_held() tell `done` whether it is so.
+ */
 struct pool_write { /* embedded by the caller, with all it names, until `done` */
 	void (*done)(struct pool_write *write, int result);
+	void (*released)(struct pool_write *write); /* or NULL */
 	/* Private from submit to done. */
 	struct pool_file *file;
-	struct pool_file_copy *targets[POOL_COPIES_MAX];
+	struct pool_flight flights[POOL_COPIES_MAX];
 	struct world_op ops[POOL_COPIES_MAX];
 	struct reactor_work nowhere;
-	uint64_t start_ns;
-	unsigned pending;
+	unsigned pending, late; /* operations; those that take too long */
+	unsigned good;          /* operations that succeeded */
 	int result;
+	bool told; /* `done` has run */
 };
 /* Completes with 0 when all copies that take part have it, else with the first error; -EIO when no
  * copy takes part. A copy on a disk that is missing or failed is not tried, if the pool has others:
- * -EIO. */
+ * -EIO. -ETIMEDOUT: some copies have it, the disks of the others hang. */
 void pool_file_write(struct pool_file *file, const struct iovec *iov, int iov_count,
 		     uint64_t offset, struct pool_write *write);
+static inline bool pool_write_is_held(const struct pool_write *write)
+{
+	return write->pending > 0;
+}
 
 struct pool_read {
 	void (*done)(struct pool_read *read, int64_t result);
+	void (*released)(struct pool_read *read); /* or NULL */
 	/* Private from submit to done. */
 	struct pool_file *file;
-	struct pool_file_copy *source;
+	struct pool_flight flight;
 	struct world_op op;
 	struct reactor_work nowhere;
-	uint64_t start_ns;
 	unsigned copy;
 	int refusal;
+	bool pending, told;
 };
 /* From the copy that is best to read now (of those on disks in order, the one whose disk has least
  * to do): bytes read, fewer only at the end of the file, or its
- * error. -EIO when no copy can be reached. */
+ * error. -EIO when no copy can be reached. -ETIMEDOUT: that disk hangs, another copy can be read.
+ */
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
 		    struct pool_read *read);
+static inline bool pool_read_is_held(const struct pool_read *read)
+{
+	return read->pending;
+}
+/* Whether reads may be given up, so that they must not go into memory of somebody else's. */
+bool pool_file_has_copies(const struct pool_file *file);
 
 /* One copy, whatever others have, also one that was just added: for who has several of these under
  * way. -ENXIO when it is stale or cannot be reached. */
@@ -56,7 +89,7 @@ void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct io
 void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
 			 uint64_t offset, struct pool_read *read);
 
-/* The same from fibers. */
+/* The same from fibers. All that follows gives up what takes too long where another copy can do. */
 int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset);
 
 /* One copy, whatever others have, also one that was just added. -ENXIO when it is stale or cannot

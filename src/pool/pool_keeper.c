@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keeper: one fiber of a pool that looks after its disks (pool_disk_health.c) and, while the
- * pool is idle, writes spare files ahead.
+ * pool is idle, writes spare files ahead. It does I/O only in fibers of their own, one for each
+ * disk and one for the spare file: a disk that hangs holds up nobody but itself.
  *
  * When there is nothing to do it only looks every ten seconds whether a disk has another size, so
  * an idle pool costs next to nothing. It is woken by everything that may give it work; it then
@@ -95,21 +96,12 @@ static void make_spare(struct pool_disk *disk)
 	if (r == 0)
 		r = write_ahead(disk, id);
 	disk->names_busy--;
-	if (r == 0 || r == -ECANCELED)
+	if (r == 0 || r == -ECANCELED || disk->pool->stopping)
 		return;
 	/* Not asked for by anybody: no more of it until the pool is opened again. */
 	log_warning("pool", "cannot write a spare file ahead", "pool=%s disk=%" PRIu64 " error=%d",
 		    disk->pool->name, disk->id, r);
 	disk->spares_fail = true;
-}
-
-/* Sleeps until it is woken or the time has come, whichever is first. */
-static void nap(struct pool *pool, uint64_t deadline_ns)
-{
-	while (!pool->keeper_wanted && !pool->stopping)
-		if (!fiber_queue_wait_until(&pool->keeper_queue, deadline_ns))
-			break;
-	pool->keeper_wanted = false;
 }
 
 static struct pool_disk *who_wants_spare(struct pool *pool)
@@ -122,20 +114,97 @@ static struct pool_disk *who_wants_spare(struct pool *pool)
 	return NULL;
 }
 
-static void keeper_turn(struct pool *pool)
+static void task_ends(struct pool *pool)
 {
-	uint64_t next_ns = UINT64_MAX, now_ns;
+	pool->tasks--;
+	pool->keeper_looks = true;
+	fiber_queue_wake_all(&pool->keeper_queue);
+	fiber_queue_wake_all(&pool->keeper_ended);
+}
+
+static void task_begins(struct pool *pool, struct fiber_task *task,
+			void (*run)(struct fiber_task *task))
+{
+	pool->tasks++;
+	task->run = run;
+	fiber_spawn(pool->home, FIBER_DISK, task);
+}
+
+static void tend_run(struct fiber_task *task)
+{
+	struct pool_disk *disk = CONTAINER_OF(task, struct pool_disk, tend_task);
+	struct pool *pool = disk->pool;
+
+	disk->tend_ns =
+		pool->stopping ? UINT64_MAX : pool_disk_tend(disk, reactor_now_ns(pool->home));
+	disk->tending = false;
+	task_ends(pool);
+}
+
+static void spare_run(struct fiber_task *task)
+{
+	struct pool *pool = CONTAINER_OF(task, struct pool, spare_task);
+	struct pool_disk *disk = pool->stopping ? NULL : who_wants_spare(pool);
+
+	if (disk)
+		make_spare(disk);
+	pool->making_spare = false;
+	task_ends(pool);
+}
+
+/* Woken from outside, it looks at all of them: there is no telling why. */
+static void tend_disks(struct pool *pool)
+{
+	bool all = pool->keeper_wanted;
+	uint64_t now_ns = reactor_now_ns(pool->home);
+	struct pool_disk *disk;
+
+	pool->keeper_wanted = false;
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		disk->tend_wanted |= all || now_ns >= disk->tend_ns;
+		if (disk->tending || !disk->tend_wanted)
+			continue;
+		disk->tending = true;
+		disk->tend_wanted = false;
+		task_begins(pool, &disk->tend_task, tend_run);
+	}
+}
+
+static uint64_t next_tend_ns(struct pool *pool)
+{
+	uint64_t next_ns = UINT64_MAX;
 	struct pool_disk *disk;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	if (!pool->stopping)
-		next_ns = MIN(next_ns, pool_disk_tend(disk, reactor_now_ns(pool->home)));
-	now_ns = reactor_now_ns(pool->home);
-	disk = who_wants_spare(pool);
-	if (disk && now_ns >= pool->last_take_ns + IDLE_NS)
-		make_spare(disk);
-	else
-		nap(pool, disk ? MIN(next_ns, pool->last_take_ns + IDLE_NS) : next_ns);
+	if (!disk->tending)
+		next_ns = MIN(next_ns, disk->tend_ns);
+	return next_ns;
+}
+
+static uint64_t tend_spares(struct pool *pool)
+{
+	uint64_t due_ns = pool->last_take_ns + IDLE_NS;
+
+	if (pool->making_spare || !who_wants_spare(pool))
+		return UINT64_MAX;
+	if (reactor_now_ns(pool->home) < due_ns)
+		return due_ns;
+	pool->making_spare = true;
+	task_begins(pool, &pool->spare_task, spare_run);
+	return UINT64_MAX;
+}
+
+static void keeper_turn(struct pool *pool)
+{
+	uint64_t next_ns;
+
+	pool->keeper_looks = false;
+	tend_disks(pool);
+	next_ns = tend_spares(pool);
+	next_ns = MIN(next_ns, next_tend_ns(pool));
+	if (!pool->keeper_wanted && !pool->keeper_looks && !pool->stopping)
+		(void)fiber_queue_wait_until(&pool->keeper_queue, next_ns); /* or woken */
 }
 
 static void keeper_run(struct fiber_task *task)
@@ -189,7 +258,7 @@ void pool_keeper_stop(struct pool *pool)
 	pool->stopping = true;
 	pool_keeper_wake(pool);
 	/* A message on its way still points here. */
-	while (pool->keeper_runs || atomic_load(&pool->keeper_message_posted))
+	while (pool->keeper_runs || pool->tasks > 0 || atomic_load(&pool->keeper_message_posted))
 		fiber_queue_wait(&pool->keeper_ended);
 }
 

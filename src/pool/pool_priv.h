@@ -15,6 +15,7 @@
 #define POOL_GROUP_BYTES_MIN MIB
 #define POOL_DIRECTORIES     256
 #define POOL_SPARES_MAX      64
+#define POOL_WATCHES_MAX     64u /* reactors */
 #define POOL_ERRORS_MAX      64u /* that a disk remembers; no threshold is above it */
 
 _Static_assert(PLACEMENT_COPIES_MAX == POOL_FACTOR_MAX, "one number");
@@ -57,6 +58,10 @@ struct pool_disk {
 	_Atomic uint64_t state_since_ns;
 	_Atomic uint32_t generation; /* of its handles: counts its returns */
 	struct pool_health health;
+	/* pool_watch.c; any reactor. */
+	_Atomic uint32_t late;            /* operations that take too long */
+	_Atomic uint64_t silent_since_ns; /* when the first of them began; 0 = none */
+	atomic_bool answered;             /* since the keeper last looked */
 
 	/* Home reactor. */
 	struct pool_table files; /* copies that count as used, whether or not it can be reached */
@@ -68,7 +73,24 @@ struct pool_disk {
 	unsigned names_busy;  /* operations that change names below the directory */
 	uint64_t measured_ns; /* the keeper last looked how large it is */
 	uint64_t tried_ns;    /* the keeper last looked whether it can be used again */
+	unsigned flows;       /* pool_flow() */
+	struct fiber_queue flow_queue;
+	struct fiber_task tend_task;
+	uint64_t tend_ns; /* when to tend to it next */
+	bool tending;     /* a fiber does */
+	bool tend_wanted;
+	bool searching;      /* it is being attached */
+	int attached;        /* what the last attempt gave */
+	uint64_t stepped_ns; /* when that last went on */
 	struct pool_disk *next_removed;
+};
+
+/* What one reactor has under way on the pool's disks: pool_watch.c. */
+struct pool_watch {
+	struct reactor *_Atomic reactor; /* NULL: never used */
+	struct pool *pool;
+	struct list flights;
+	struct reactor_timer timer;
 };
 
 struct pool {
@@ -80,6 +102,7 @@ struct pool {
 	char file_counter[40];   /* of the catalog: ids of files */
 	uint64_t capacity_bytes; /* of its row: a first disk of version 1 has no other */
 	uint64_t opened_ns;
+	uint64_t timeout_ns; /* that an operation on a disk may take */
 
 	/* The disks; NULL = free. They change on the home reactor. One that was removed stays in
 	 * memory, for others may still look at it. */
@@ -116,22 +139,38 @@ struct pool {
 	bool keeper_runs, keeper_wanted, stopping;
 	struct world_message keeper_message;
 	atomic_bool keeper_message_posted;
+	bool keeper_looks;
+	unsigned tasks; /* fibers of the keeper's */
+	struct fiber_task spare_task;
+	bool making_spare;
+
+	struct pool_watch watches[POOL_WATCHES_MAX]; /* by reactor */
+};
+
+/* An open file of a disk. Each copy and each operation that uses it has a reference. */
+struct pool_handle {
+	struct world_file *file;
+	struct pool_disk *disk;
+	_Atomic uint32_t references;
+	/* Of the reactor that opened the pool's file. */
+	unsigned busy, late; /* operations; how many of them take too long */
+	struct fiber_queue idle;
+	struct world_op close_op;
 };
 
 /* One copy of an open file. Its place in memory stays while the file is open. */
 struct pool_file_copy {
 	struct pool_disk *disk; /* NULL: it is not the pool's any more */
 	uint64_t disk_id;
-	struct world_file *file; /* NULL: it cannot be reached */
-	uint64_t size_bytes;     /* of what is charged */
-	uint32_t generation;     /* of the disk when the handle was opened */
-	unsigned busy;           /* operations under way, of the owner's reactor */
-	bool used;               /* this slot is */
-	bool read_only;          /* the handle is: its file system was when it was opened */
-	bool stale;              /* so says the row */
-	bool failed;             /* a sync failed since it was opened */
-	bool joining;            /* pool_file_add_copy() made it; no row names it yet */
-	bool leaving;            /* no row names it any more */
+	struct pool_handle *handle; /* NULL: it cannot be reached */
+	uint64_t size_bytes;        /* of what is charged */
+	uint32_t generation;        /* of the disk when the handle was opened */
+	bool used;                  /* this slot is */
+	bool read_only;             /* the handle is: its file system was when it was opened */
+	bool stale;                 /* so says the row */
+	bool failed;                /* a sync failed since it was opened */
+	bool joining;               /* pool_file_add_copy() made it; no row names it yet */
+	bool leaving;               /* no row names it any more */
 };
 
 /* Belongs to whoever opened it; the pool's home reactor changes it only within calls of the owner.
@@ -146,7 +185,6 @@ struct pool_file {
 	struct pool_file_copy *copies[POOL_COPIES_MAX]; /* in the order of the row */
 	struct pool_file_copy slots[POOL_COPIES_MAX];
 	struct fiber_mutex changing; /* of the owner's reactor: one change at a time */
-	struct fiber_queue idle;     /* who waits until a leaving copy is not busy */
 };
 
 /* Any reactor. */
@@ -297,9 +335,10 @@ struct pool_copy_want {
 /* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
 		   struct pool_file_copy *copy);
-/* Opens the handle; its entry is the caller's. */
+/* Opens the handle; its entry is the caller's. -ETIMEDOUT: the disk hangs. */
 int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id);
-void pool_copy_close(struct pool_file_copy *copy, uint64_t file_id);
+/* What is late keeps the file open. */
+void pool_copy_close(struct pool_file_copy *copy);
 /* Gives it at least `size_bytes`; charges the difference. */
 int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
 		   uint64_t size_bytes);
@@ -337,7 +376,7 @@ int pool_carry(struct pool *pool, int (*fn)(void *arg), void *arg);
 /* Whether a copy is written, read and synced. */
 static inline bool pool_copy_takes_part(const struct pool_file_copy *copy)
 {
-	return copy->file && !copy->stale && !copy->failed && !copy->joining && !copy->leaving;
+	return copy->handle && !copy->stale && !copy->failed && !copy->joining && !copy->leaving;
 }
 /* A copy leaves its disk's table; the caller closed it. Home, fiber. */
 int pool_file_remove_copy(struct pool_file_copy *copy, uint64_t file_id);

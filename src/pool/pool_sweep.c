@@ -229,8 +229,10 @@ int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 
 	for (size_t i = 0; i < disk->files.capacity; i++)
 		disk->files.entries[i].seen = 0;
-	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++)
+	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++) {
+		disk->stepped_ns = reactor_now_ns(disk->pool->home);
 		r = sweep_directory(disk, i, read_only);
+	}
 	if (r)
 		return r;
 	report_missing(disk);

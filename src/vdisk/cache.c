@@ -2,6 +2,7 @@
 #include "vdisk/cache.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -144,6 +145,69 @@ static int make_pools(struct vdisk_cache *cache)
 	return 0;
 }
 
+/* Lending */
+
+/* The first block of what is allocated links it; the piece follows. */
+static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_free_item **pool,
+		 size_t bytes)
+{
+	char *memory;
+
+	lent->out++;
+	if (lent->surplus > 0) {
+		lent->surplus--;
+		return;
+	}
+	memory = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES + ALIGN_UP(bytes, (size_t)BLOCK_BYTES));
+	if (!memory)
+		return;
+	cache_push(&cache->extra, memory);
+	cache_push(pool, memory + BLOCK_BYTES);
+}
+
+static void back(struct cache_lent *lent, struct cache_free_item **pool, void *piece)
+{
+	ASSERT(lent->out > 0);
+	lent->out--;
+	lent->surplus++;
+	cache_push(pool, piece);
+}
+
+void cache_lend_record(struct vdisk_cache *cache)
+{
+	lend(cache, &cache->lent_records, &cache->records, RECORD_BUFFER_BYTES);
+}
+
+void cache_lend_part(struct vdisk_cache *cache)
+{
+	lend(cache, &cache->lent_parts, &cache->parts, sizeof(struct read_part));
+}
+
+void cache_lend_bounce(struct vdisk_cache *cache)
+{
+	lend(cache, &cache->lent_bounces, &cache->bounces, BLOCK_BYTES);
+}
+
+void cache_record_back(struct vdisk_cache *cache, void *record)
+{
+	back(&cache->lent_records, &cache->records, record);
+}
+
+void cache_part_back(struct vdisk_cache *cache, void *part)
+{
+	back(&cache->lent_parts, &cache->parts, part);
+}
+
+void cache_bounce_back(struct vdisk_cache *cache, void *bounce)
+{
+	back(&cache->lent_bounces, &cache->bounces, bounce);
+}
+
+bool cache_is_whole(const struct vdisk_cache *cache)
+{
+	return cache->lent_records.out + cache->lent_parts.out + cache->lent_bounces.out == 0;
+}
+
 int vdisk_cache_new(struct reactor *reactor, uint64_t budget_bytes, struct vdisk_cache **ret_cache)
 {
 	struct vdisk_cache *cache = calloc(1, sizeof(*cache));
@@ -177,9 +241,16 @@ static void unmap_chunks(struct list *chunks)
 
 void vdisk_cache_free(struct vdisk_cache *cache)
 {
+	void *extra;
+
 	if (!cache)
 		return;
 	ASSERT(cache->used_bytes == 0);
+	/* A disk that hangs has some of it: it stays. */
+	if (!cache_is_whole(cache))
+		return;
+	while ((extra = cache_pop(&cache->extra)))
+		free(extra);
 	unmap_chunks(&cache->chunks);
 	unmap_chunks(&cache->spare_chunks);
 	if (cache->record_memory)

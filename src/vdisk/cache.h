@@ -15,7 +15,7 @@
 #define CACHE_RECORDS       32  /* record buffers */
 #define CACHE_RECORD_BLOCKS 64u /* payload of one: 256 KiB */
 #define CACHE_READ_PARTS    1024
-#define CACHE_BOUNCE_BLOCKS 512
+#define CACHE_BOUNCE_BLOCKS 2048
 #define CACHE_CHUNK_BYTES   (1 * MIB)
 #define CACHE_CHUNKS_SPARE  6
 
@@ -31,6 +31,15 @@ struct cache_item {
 	void (*drop)(struct cache_item *item);
 };
 
+/*
+ * What a disk that hangs keeps. Memory that the kernel uses cannot be used again before the disk
+ * answers, if ever, so another piece of the same kind takes its place in its pool.
+ */
+struct cache_lent {
+	unsigned out;     /* pieces that the kernel keeps */
+	unsigned surplus; /* pieces that came back after others had taken their place */
+};
+
 struct vdisk_cache {
 	struct reactor *reactor;
 	uint64_t budget_bytes;
@@ -43,6 +52,9 @@ struct vdisk_cache {
 	size_t carve_bytes;
 	struct list items; /* droppable, the next to be looked at first */
 
+	struct cache_lent lent_records, lent_parts, lent_bounces;
+	struct cache_free_item
+		*extra; /* what took the place of lent pieces: to be freed at the end */
 	void *record_memory;
 	struct cache_free_item *records;
 	struct list record_waiters; /* hooks of logs that found none */
@@ -70,6 +82,17 @@ static inline void cache_item_remove(struct cache_item *item)
 }
 /* Drops items until the budget's share for cached pages is kept. */
 void cache_trim(struct vdisk_cache *cache);
+
+/* A piece of that pool stays with the kernel; another takes its place, if there is memory. */
+void cache_lend_record(struct vdisk_cache *cache);
+void cache_lend_part(struct vdisk_cache *cache);
+void cache_lend_bounce(struct vdisk_cache *cache);
+/* It is back. */
+void cache_record_back(struct vdisk_cache *cache, void *record);
+void cache_part_back(struct vdisk_cache *cache, void *part);
+void cache_bounce_back(struct vdisk_cache *cache, void *bounce);
+/* Whether the kernel has none of its memory. */
+bool cache_is_whole(const struct vdisk_cache *cache);
 
 void *cache_pop(struct cache_free_item **list);
 void cache_push(struct cache_free_item **list, void *memory);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/endian.h"
 #include "base/log.h"
@@ -79,20 +80,24 @@ static void request_settled(struct log *log, struct block_request *request, int 
 		vdisk_write_acked(log->vdisk, request, state->error);
 }
 
-static void free_record(struct log *log, struct record_buffer *record)
+/* All of them: the first may have nothing to write any more. */
+static void wake_record_waiters(struct vdisk_cache *cache)
 {
-	struct vdisk_cache *cache = log->vdisk->cache;
 	struct list_node *waiter;
 
-	list_remove(&record->link);
-	log->in_flight_count--;
-	cache_push(&cache->records, record);
-	/* All of them: the first may have nothing to write any more. */
 	while ((waiter = list_pop_front(&cache->record_waiters))) {
 		struct reactor_hook *hook = LIST_ENTRY(waiter, struct reactor_hook, link);
 
 		hook->run(hook);
 	}
+}
+
+static void free_record(struct log *log, struct record_buffer *record)
+{
+	list_remove(&record->link);
+	log->in_flight_count--;
+	cache_push(&log->vdisk->cache->records, record);
+	wake_record_waiters(log->vdisk->cache);
 }
 
 static void settle_record(struct log *log, struct record_buffer *record, int result)
@@ -171,9 +176,8 @@ static void advance(struct log *log)
 	}
 }
 
-static void record_done(struct pool_write *write, int result)
+static void finish_record(struct record_buffer *record, int result)
 {
-	struct record_buffer *record = CONTAINER_OF(write, struct record_buffer, write);
 	struct log *log = record->log;
 
 	record->finished = true;
@@ -188,6 +192,59 @@ static void record_done(struct pool_write *write, int result)
 	log_reroute_continue(log);
 	fiber_queue_wake_all(&log->settled);
 	log_kick(log);
+}
+
+/* The kernel has it no more. */
+static void orphan_released(struct pool_write *write)
+{
+	struct record_buffer *orphan = CONTAINER_OF(write, struct record_buffer, write);
+	struct vdisk_cache *cache = orphan->cache;
+
+	cache_record_back(cache, orphan);
+	wake_record_waiters(cache);
+}
+
+/* The disk of one copy hangs and keeps the buffer; a copy of it goes on in its place. False: there
+ * is no memory for one. */
+static bool replace_record(struct record_buffer *held, struct record_buffer **ret_record)
+{
+	struct vdisk_cache *cache = held->log->vdisk->cache;
+	struct record_buffer *record;
+	size_t bytes =
+		(1 + (size_t)record_payload_blocks(record_buffer_header(held))) * BLOCK_BYTES;
+
+	cache_lend_record(cache);
+	record = cache_pop(&cache->records);
+	if (!record) {
+		cache->lent_records.out--;
+		return false;
+	}
+	REACHED("log.record-replaced");
+	*record = *held;
+	list_node_init(&record->link);
+	list_insert_before(&held->link, &record->link);
+	list_remove(&held->link);
+	memcpy(record_buffer_header(record), record_buffer_header(held), bytes);
+	held->cache = cache;
+	held->write.released = orphan_released;
+	*ret_record = record;
+	return true;
+}
+
+/* Without a buffer to go on with, it waits for the disk after all. */
+static void record_released(struct pool_write *write)
+{
+	finish_record(CONTAINER_OF(write, struct record_buffer, write),
+		      write->result < 0 ? write->result : -ETIMEDOUT);
+}
+
+static void record_done(struct pool_write *write, int result)
+{
+	struct record_buffer *record = CONTAINER_OF(write, struct record_buffer, write);
+
+	if (UNLIKELY(pool_write_is_held(write)) && !replace_record(record, &record))
+		return;
+	finish_record(record, result);
 }
 
 /* Gives the record its place at the end of the current group, and its identity, and writes it. */
@@ -229,6 +286,7 @@ void log_issue(struct log *log, struct record_buffer *record, bool reroute)
 	vdisk->stats.device_written_bytes += (uint64_t)(1 + blocks) * BLOCK_BYTES;
 	record->iov = (struct iovec){header, (size_t)(1 + blocks) * BLOCK_BYTES};
 	record->write.done = record_done;
+	record->write.released = record_released;
 	pool_file_write(egroup_file_handle(group->group->file), &record->iov, 1,
 			(uint64_t)record->slot * BLOCK_BYTES, &record->write);
 }

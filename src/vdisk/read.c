@@ -5,6 +5,10 @@
  * the map's CRC. The common hit runs in callbacks; where a map page or a file is missing, a fiber
  * fetches it and goes on with the same loop.
  *
+ * Where another copy could do if a disk hangs, everything goes through bounce blocks: the kernel
+ * may keep them, but it must not keep the caller's memory beyond the end of the request. The part
+ * stays with them then, and another goes on in its place.
+ *
  * A mismatch in the caller's memory is read once more into memory of ours before it counts as
  * damage: the caller may have changed its memory meanwhile, or a bit may have flipped on the way.
  */
@@ -85,14 +89,14 @@ static void wake_part_waiters(struct vdisk_cache *cache)
 	list_splice_back(&cache->part_waiters, &waiting);
 }
 
-static void free_part(struct vdisk *vdisk, struct read_part *part)
+static void free_part(struct read_part *part)
 {
-	struct vdisk_cache *cache = vdisk->cache;
+	struct vdisk_cache *cache = part->cache;
 
 	if (part->file)
 		egroup_file_unref(part->file);
-	if (part->bounce)
-		cache_push(&cache->bounces, part->bounce);
+	for (uint32_t i = 0; i < part->bounces; i++)
+		cache_push(&cache->bounces, part->iov[i].iov_base);
 	cache_push(&cache->parts, part);
 	wake_part_waiters(cache);
 }
@@ -105,7 +109,7 @@ static void part_ends(struct vdisk *vdisk, struct read_part *part, int result)
 	if (result < 0)
 		state->error = result;
 	state->outstanding--;
-	free_part(vdisk, part);
+	free_part(part);
 	finish_if_done(vdisk, request);
 }
 
@@ -197,11 +201,89 @@ static void second_try(struct fiber_task *task)
 	vdisk_fiber_ends(vdisk);
 }
 
+/* To the caller's memory. */
+static void copy_bounces(const struct read_part *part)
+{
+	uint64_t at = part->data_offset;
+	uint32_t skip = part->skip, left = part->bytes;
+
+	for (uint32_t i = 0; i < part->bounces; i++) {
+		uint32_t bytes = MIN((uint32_t)BLOCK_BYTES - skip, left);
+
+		iov_write(part->request->iov, at, (const char *)part->iov[i].iov_base + skip,
+			  bytes);
+		at += bytes;
+		left -= bytes;
+		skip = 0;
+	}
+}
+
+/* The kernel has an abandoned part no more. */
+static void part_back(struct pool_read *read)
+{
+	struct read_part *part = CONTAINER_OF(read, struct read_part, read);
+	struct vdisk_cache *cache = part->cache;
+
+	for (uint32_t i = 0; i < part->bounces; i++)
+		cache_bounce_back(cache, part->iov[i].iov_base);
+	cache_part_back(cache, part);
+	wake_part_waiters(cache);
+}
+
+/* The disk hangs and keeps the part: another goes on, with the second try from other copies. NULL:
+ * there is no memory for one. */
+static struct read_part *replace_part(struct read_part *held)
+{
+	struct vdisk_cache *cache = held->cache;
+	struct read_part *part;
+
+	cache_lend_part(cache);
+	part = cache_pop(&cache->parts);
+	if (!part) {
+		cache->lent_parts.out--;
+		return NULL;
+	}
+	REACHED("read.part-replaced");
+	for (uint32_t i = 0; i < held->bounces; i++)
+		cache_lend_bounce(cache);
+	part->cache = cache;
+	part->request = held->request;
+	part->block = held->block;
+	part->count = held->count;
+	part->bounces = 0;
+	part->file = TAKE_PTR(held->file);
+	part->read.copy = EGROUP_ANY_COPY;
+	held->read.released = part_back;
+	return part;
+}
+
+static void part_is_late(struct read_part *held)
+{
+	struct vdisk *vdisk = vdisk_request(held->request)->vdisk;
+	struct read_part *part = replace_part(held);
+
+	if (part)
+		vdisk_spawn(vdisk, &part->task, second_try);
+}
+
+/* Without a part to go on with, it waits for the disk after all. */
+static void part_released(struct pool_read *read)
+{
+	struct read_part *part = CONTAINER_OF(read, struct read_part, read);
+
+	vdisk_spawn(vdisk_request(part->request)->vdisk, &part->task, second_try);
+}
+
 static void part_done(struct pool_read *read, int64_t result)
 {
 	struct read_part *part = CONTAINER_OF(read, struct read_part, read);
 	struct block_request *request = part->request;
 	struct vdisk *vdisk = vdisk_request(request)->vdisk;
+
+	if (UNLIKELY(pool_read_is_held(read))) {
+		part_is_late(part);
+		return;
+	}
 
 	if (UNLIKELY(result == -ESHUTDOWN)) {
 		part_ends(vdisk, part, -ESHUTDOWN);
@@ -211,8 +293,7 @@ static void part_done(struct pool_read *read, int64_t result)
 		vdisk_spawn(vdisk, &part->task, second_try);
 		return;
 	}
-	if (part->bounce)
-		iov_write(request->iov, part->data_offset, part->bounce + part->skip, part->bytes);
+	copy_bounces(part);
 	part_ends(vdisk, part, 0);
 }
 
@@ -221,6 +302,7 @@ static void issue_part(struct vdisk *vdisk, struct read_part *part, uint64_t off
 	vdisk_request(part->request)->outstanding++;
 	vdisk->stats.device_read_bytes += (uint64_t)part->count * BLOCK_BYTES;
 	part->read.done = part_done;
+	part->read.released = part->bounces ? part_released : NULL;
 	pool_file_read(egroup_file_handle(part->file), part->iov, part->iov_count, offset,
 		       &part->read);
 }
@@ -263,6 +345,19 @@ static int place_run(struct vdisk *vdisk, uint64_t block, uint32_t limit, struct
 	return 0;
 }
 
+/* As many bounce blocks as there are, up to `count`. */
+static void take_bounces(struct read_part *part, uint32_t count)
+{
+	part->bounces = 0;
+	while (part->bounces < count) {
+		void *bounce = cache_pop(&part->cache->bounces);
+
+		if (!bounce)
+			return;
+		part->iov[part->bounces++] = (struct iovec){bounce, BLOCK_BYTES};
+	}
+}
+
 /* Builds and issues the part for a run; `direct` blocks of it may go straight to the caller. False:
  * no memory for a part now. */
 static bool start_part(struct vdisk *vdisk, struct block_request *request, struct placed *run,
@@ -274,23 +369,25 @@ static bool start_part(struct vdisk *vdisk, struct block_request *request, struc
 
 	if (!part)
 		return false;
-	part->bounce = NULL;
+	part->cache = cache;
 	part->request = request;
 	part->block = state->cursor;
 	part->file = NULL;
 	part->data_offset = data_offset(request, state->cursor);
-	if (direct == 0) {
-		part->bounce = cache_pop(&cache->bounces);
-		if (!part->bounce) {
+	part->bounces = 0;
+	part->count = MIN(run->count, MAX(direct, 1u));
+	if (direct == 0 || pool_file_has_copies(egroup_file_handle(run->file))) {
+		take_bounces(part, part->count);
+		if (part->bounces == 0) {
 			cache_push(&cache->parts, part);
 			return false;
 		}
 		wanted_bytes(request, state->cursor, &part->skip, &part->bytes);
-		part->count = 1;
-		part->iov[0] = (struct iovec){part->bounce, BLOCK_BYTES};
-		part->iov_count = 1;
+		part->count = part->bounces;
+		if (direct > 0)
+			part->bytes = part->count * BLOCK_BYTES;
+		part->iov_count = (int)part->count;
 	} else {
-		part->count = MIN(run->count, direct);
 		part->iov_count = iov_slice(request->iov, part->data_offset,
 					    (size_t)part->count * BLOCK_BYTES, part->iov);
 	}

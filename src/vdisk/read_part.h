@@ -11,13 +11,14 @@ struct read_part {
 	struct pool_read read;
 	struct block_request *request;
 	struct egroup_file *file;
+	struct vdisk_cache *cache;
 	uint64_t block; /* first, of the vDisk */
 	uint32_t count;
-	uint32_t bytes;       /* wanted; with a bounce block, from `skip` on */
-	uint32_t skip;        /* bytes of the bounce block before what is wanted */
+	uint32_t bounces;     /* how many of `iov` are bounce blocks: all or none */
+	uint32_t bytes;       /* wanted; with bounce blocks, from `skip` on */
+	uint32_t skip;        /* bytes of the first bounce block before what is wanted */
 	uint64_t data_offset; /* in the request's data */
 	int64_t result;
-	char *bounce;
 	struct fiber_task task; /* second try after a mismatch */
 	int iov_count;
 	struct iovec iov[READ_PART_BLOCKS];

@@ -11,6 +11,7 @@ struct record_buffer {
 	struct pool_write write;
 	struct list_node link; /* of the log's records in flight, in order of LSN */
 	struct log *log;
+	struct vdisk_cache *cache; /* of one that a disk that hangs keeps: the log may be gone */
 	struct log_group *group;
 	uint64_t lsn;
 	uint32_t slot;

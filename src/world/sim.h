@@ -18,12 +18,12 @@
 
 struct sim;
 
-struct sim_faults { /* chances in parts per million for one operation */
-	uint32_t read_error_ppm;   /* -EIO */
-	uint32_t write_error_ppm;  /* -EIO, part of the data may have been written */
-	uint32_t sync_error_ppm;   /* -EIO; what was unsynced may be lost, later syncs succeed */
-	uint32_t bit_flip_ppm;     /* a read (not of SQLite) returns one flipped bit */
-	uint32_t slow_ppm;         /* takes up to slow_ns */
+struct sim_faults {               /* chances in parts per million for one operation */
+	uint32_t read_error_ppm;  /* -EIO */
+	uint32_t write_error_ppm; /* -EIO, part of the data may have been written */
+	uint32_t sync_error_ppm;  /* -EIO; what was unsynced may be lost, later syncs succeed */
+	uint32_t bit_flip_ppm;    /* a read (not of SQLite) returns one flipped bit */
+	uint32_t slow_ppm;        /* takes up to slow_ns */
 	uint64_t slow_ns;
 	uint32_t metadata_error_ppm; /* open, rename, unlink, resize, directory sync: -EIO */
 };
@@ -63,6 +63,9 @@ void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);
 /* Nothing is found below the root any more (-ENOENT), and open files fail (-EIO), until it is back.
  * Not for the catalog's disk. */
 void sim_disk_set_missing(struct sim *sim, const char *root, bool missing);
+/* What is under way on the disk, or is begun there, does not end until it hangs no more, or there
+ * is a crash; some of it has had its effect before. SQLite's files are no part of this. */
+void sim_disk_set_hung(struct sim *sim, const char *root, bool hung);
 /* Damages the medium itself: flips bit `bit` of the byte at `offset`. -ENOENT, -ERANGE. */
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit);
 void sim_network_set_faults(struct sim *sim, const struct sim_network_faults *faults);

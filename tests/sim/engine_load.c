@@ -203,9 +203,12 @@ static void operate(struct engine_client *client)
 	enum mix_action action = mix_draw_action(&load->mix, &client->chance);
 	struct mix_range range =
 		mix_draw_range(&load->mix, &client->chance, action, load->size_bytes / SECTOR);
+	uint64_t start_ns = reactor_now_ns(reactor_current());
 
 	if (action == MIX_FLUSH) {
 		do_flush(client);
+		load->longest_ns =
+			MAX(load->longest_ns, reactor_now_ns(reactor_current()) - start_ns);
 		return;
 	}
 	if (action == MIX_CHECK) {
@@ -225,7 +228,9 @@ static void operate(struct engine_client *client)
 		range.count = MIN(range.count, MIB / SECTOR - range.first % (MIB / SECTOR));
 	if (!model_claim(&load->model, range.first, range.count))
 		return;
+	start_ns = reactor_now_ns(reactor_current());
 	act(client, action, range);
+	load->longest_ns = MAX(load->longest_ns, reactor_now_ns(reactor_current()) - start_ns);
 	model_release(&load->model, range.first, range.count);
 }
 

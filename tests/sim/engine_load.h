@@ -29,11 +29,12 @@ struct engine_load {
 	uint64_t spread;     /* each MiB of the model lies this many MiB after the one before */
 	uint64_t size_bytes; /* of the model now */
 	uint64_t max_bytes;
-	uint64_t filled; /* MiB, where the pool is to be filled */
-	bool fills;      /* writes everything once before anything twice */
-	bool checks;     /* vdisk_check() is one of the operations */
-	bool retries;    /* a checkpoint may fail to write: the vDisk makes another by itself */
-	bool crashing;   /* errors are expected */
+	uint64_t filled;     /* MiB, where the pool is to be filled */
+	bool fills;          /* writes everything once before anything twice */
+	bool checks;         /* vdisk_check() is one of the operations */
+	uint64_t longest_ns; /* that a read, write or flush took */
+	bool retries;        /* a checkpoint may fail to write: the vDisk makes another by itself */
+	bool crashing;       /* errors are expected */
 	/* Whether an operation may fail like this; NULL: none may. */
 	bool (*is_fault)(const struct engine_load *load, int result);
 	struct engine_client clients[ENGINE_LOAD_CLIENTS];

@@ -2,10 +2,10 @@
 /*
  * Simulation of a pool of many disks: one vDisk with one to three copies on up to twelve simulated
  * disks, clients with random operations, repair beside them, and in each round bad days for as many
- * disks as the factor allows: they vanish, err, are slow, full or read-only, or have bits flipped;
- * the process dies or the power goes meanwhile. As long as that is so no client may see an error,
- * and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed or given
- * up and replaced, and the pool must be healthy again within bounded virtual time.
+ * disks as the factor allows: they vanish, err, hang, are slow, full or read-only, or have bits
+ * flipped; the process dies or the power goes meanwhile. As long as that is so no client may see an
+ * error, and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed
+ * or given up and replaced, and the pool must be healthy again within bounded virtual time.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +24,9 @@
 #define SIZE_BYTES (24 * MIB)
 #define LIMIT_NS   (2000 * NSEC_PER_SEC)
 #define HEAL_NS    (900 * NSEC_PER_SEC) /* virtual, from the end of the faults to healthy */
-#define FLIPS_MAX  40
+/* What a client may wait while disks hang; beyond the deadline it is what follows. */
+#define HANG_WAIT_NS (POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC)
+#define FLIPS_MAX    40
 
 enum bad_day {
 	DAY_GOOD,
@@ -34,6 +36,7 @@ enum bad_day {
 	DAY_FULL,
 	DAY_READ_ONLY,
 	DAY_FLIPS,
+	DAY_HUNG,
 	DAY_COUNT,
 };
 
@@ -47,6 +50,7 @@ struct simulation {
 	bool repairing;                            /* a repairer runs, and shall end when false */
 	bool replacing;                            /* a disk was given up for good */
 	bool flipped;                              /* bits, which a scrub must find */
+	bool only_hangs; /* this round: so how long a client may wait is known */
 };
 
 static struct simulation *current;
@@ -68,6 +72,7 @@ static void set_day(struct simulation *simulation, unsigned disk, enum bad_day d
 		faults.slow_ns = NSEC_PER_SEC;
 	}
 	sim_disk_set_faults(sim, root, &faults);
+	sim_disk_set_hung(sim, root, day == DAY_HUNG);
 	sim_disk_set_read_only(sim, root, day == DAY_READ_ONLY);
 	sim_disk_set_capacity(sim, root, day == DAY_FULL ? MIB : DISK_BYTES + GIB);
 }
@@ -77,6 +82,7 @@ static void begin_bad_days(struct simulation *simulation, bool reopens)
 {
 	unsigned count = (unsigned)chance_below(&simulation->chance, simulation->factor);
 
+	simulation->only_hangs = count > 0;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
 		enum bad_day day =
@@ -86,6 +92,7 @@ static void begin_bad_days(struct simulation *simulation, bool reopens)
 		if (reopens && day == DAY_FULL)
 			day = DAY_READ_ONLY;
 		simulation->bad[disk] = true;
+		simulation->only_hangs &= day == DAY_HUNG;
 		set_day(simulation, disk, day);
 	}
 }
@@ -300,6 +307,17 @@ static int drain_one(struct engine_rig *rig)
 	return 0;
 }
 
+/* A disk that hangs is waited for once: by a read, a write, or what a write waits for. */
+static void check_waits(const struct simulation *simulation)
+{
+	if (!simulation->only_hangs)
+		return;
+	REACHED("sim-pool.hang-waited");
+	SIM_RUN_CHECK(simulation->load.longest_ns <= HANG_WAIT_NS,
+		      "a client waited %" PRIu64 " ms for a disk that hangs",
+		      simulation->load.longest_ns / NSEC_PER_MSEC);
+}
+
 static void round_run(struct simulation *simulation)
 {
 	struct engine_rig *rig = &simulation->rig;
@@ -307,6 +325,8 @@ static void round_run(struct simulation *simulation)
 	uint64_t fate = chance_below(&simulation->chance, 4);
 	uint64_t until = chance_below(&simulation->chance, 400 * NSEC_PER_MSEC);
 
+	simulation->only_hangs = false;
+	simulation->load.longest_ns = 0;
 	simulation->repairing = true;
 	tasks[ENGINE_LOAD_CLIENTS] = (struct sim_rig_task){.run = repairer_run, .arg = simulation};
 	sim_rig_start(&rig->sim, 0, &tasks[ENGINE_LOAD_CLIENTS]);
@@ -325,6 +345,7 @@ static void round_run(struct simulation *simulation)
 		int r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS, LIMIT_NS);
 
 		SIM_RUN_CHECK(r == 0, "clients do not end: %d", r);
+		check_waits(simulation);
 		simulation->repairing = false;
 		r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS);
 		SIM_RUN_CHECK(r == 0, "the repair does not end: %d", r);
@@ -413,9 +434,25 @@ static uint64_t run(uint64_t seed, bool trace)
 }
 
 static const char *const must_reach[] = {
-	"egroup.copy-stale",  "egroup.put-right",       "log.reroute",
-	"recover.make-equal", "repair.copy-dropped",    "repair.copy-made",
-	"repair.seal",        "sim-pool.disk-replaced", NULL,
+	"egroup.copy-stale",
+	"egroup.put-right",
+	"log.record-replaced",
+	"log.reroute",
+	"pool.disk-silent",
+	"pool.flow-late",
+	"pool.piece-given-up",
+	"pool.read-given-up",
+	"pool.silent-missing",
+	"pool.sync-given-up",
+	"pool.write-given-up",
+	"read.part-replaced",
+	"recover.make-equal",
+	"repair.copy-dropped",
+	"repair.copy-made",
+	"repair.seal",
+	"sim-pool.disk-replaced",
+	"sim-pool.hang-waited",
+	NULL,
 };
 
 int main(int argc, char **argv)

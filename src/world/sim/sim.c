@@ -18,7 +18,7 @@
 #include "base/reached.h"
 #include "world/sim/sim_priv.h"
 
-#define START_NS NSEC_PER_SEC
+#define START_NS      NSEC_PER_SEC
 #define START_WALL_NS (UINT64_C(1780000000) * NSEC_PER_SEC)
 #define WALL_JUMP_PPM 2000
 #define REBOOT_MAX_NS (20 * NSEC_PER_SEC)
@@ -252,6 +252,18 @@ void sim_disk_set_missing(struct sim *sim, const char *root, bool missing)
 	disk_of(sim, root)->missing = missing;
 }
 
+void sim_disk_set_hung(struct sim *sim, const char *root, bool hung)
+{
+	struct sim_disk *disk = disk_of(sim, root);
+
+	if (disk->hung == hung)
+		return;
+	disk->hung = hung;
+	for (unsigned i = 0; !hung && i < SIM_PORTS_MAX; i++)
+		if (sim->ports[i])
+			sim_op_let_go(sim->ports[i], disk);
+}
+
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit)
 {
 	struct sim_place place;
@@ -339,8 +351,8 @@ static int run_until(struct sim *sim, bool (*done)(void *arg), void *arg, uint64
 
 int sim_run_until(struct sim *sim, bool (*done)(void *arg), void *arg, uint64_t limit_ns)
 {
-	uint64_t end = limit_ns > UINT64_MAX - 1 - sim->now_ns ? UINT64_MAX - 1
-							       : sim->now_ns + limit_ns;
+	uint64_t end =
+		limit_ns > UINT64_MAX - 1 - sim->now_ns ? UINT64_MAX - 1 : sim->now_ns + limit_ns;
 	int r;
 
 	ASSERT(!sim->running);

@@ -9,9 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/reached.h"
 #include "world/sim/sim_priv.h"
 
-enum { BYTE_KIND, BYTE_STAGE };
+enum { BYTE_KIND, BYTE_STAGE, BYTE_HELD };
 
 static int64_t job_effect(struct sim *sim, struct sim_op *op)
 {
@@ -119,6 +120,56 @@ void sim_op_retry(struct sim *sim, struct sim_op *op)
 	queue(sim, op);
 }
 
+/* Disks that hang */
+
+/* The disk that it is for, or NULL. */
+static const struct sim_disk *disk_of(struct sim *sim, const struct sim_op *op)
+{
+	switch (sim_op_kind(op)) {
+	case SIM_OP_READ:
+	case SIM_OP_WRITE:
+	case SIM_OP_SYNC:
+	case SIM_OP_RESIZE:
+	case SIM_OP_FILE_STAT:
+		return op->io.file->node->disk;
+	case SIM_OP_OPEN:
+	case SIM_OP_PATH_STAT:
+	case SIM_OP_RENAME:
+	case SIM_OP_UNLINK:
+	case SIM_OP_DIRECTORY_MAKE:
+	case SIM_OP_DIRECTORY_LIST:
+	case SIM_OP_DIRECTORY_SYNC:
+	case SIM_OP_FS_STAT:
+		return sim_tree_disk(sim, op->path.path, NULL);
+	default:
+		return NULL;
+	}
+}
+
+static bool is_held(const struct sim_op *op)
+{
+	return op->event.bytes[BYTE_HELD];
+}
+
+static void set_held(struct sim_op *op, bool held)
+{
+	op->event.bytes[BYTE_HELD] = held;
+}
+
+/* Its event came up and its disk hangs: it goes no further. Some have had their effect by then. */
+static bool hangs(struct sim *sim, struct sim_op *op)
+{
+	const struct sim_disk *disk = disk_of(sim, op);
+
+	if (!disk || !disk->hung)
+		return false;
+	if (sim_op_stage(op) == SIM_QUEUED && sim_random_coin(&sim->timing))
+		return false;
+	REACHED("sim.hung");
+	set_held(op, true);
+	return true;
+}
+
 static void make_ready(struct sim *sim, struct sim_op *op)
 {
 	struct world_op *outer = sim_op_outer(op);
@@ -138,11 +189,12 @@ void sim_op_decide(struct sim *sim, struct sim_op *op, int64_t result)
 	set_stage(op, SIM_DECIDED);
 	if (!running)
 		op->due_ns = sim->now_ns + sim_random_between(&sim->timing, 1, 5000);
-	else if (op->due_ns <= sim->now_ns) {
+	else if (op->due_ns <= sim->now_ns && !(!sim->dead && hangs(sim, op))) {
 		make_ready(sim, op);
 		return;
 	}
-	schedule(sim, op, op->due_ns);
+	if (!is_held(op))
+		schedule(sim, op, op->due_ns);
 }
 
 void sim_op_slow(struct sim_op *op, uint32_t ppm, uint64_t at_most_ns)
@@ -153,10 +205,30 @@ void sim_op_slow(struct sim_op *op, uint32_t ppm, uint64_t at_most_ns)
 		op->due_ns += sim_random_upto(&sim->faults, at_most_ns + 1);
 }
 
+static void let_go(struct sim *sim, struct sim_op *op)
+{
+	set_held(op, false);
+	schedule(sim, op, sim->now_ns + sim_random_between(&sim->timing, 1, 5000));
+}
+
+void sim_op_let_go(struct world_port *port, const struct sim_disk *disk)
+{
+	struct list_node *head = &port->pending.head, *node;
+
+	for (node = head->next; node != head; node = node->next) {
+		struct sim_op *op = sim_op_of(CONTAINER_OF(node, struct world_op, link));
+
+		if (is_held(op) && disk_of(port->sim, op) == disk)
+			let_go(port->sim, op);
+	}
+}
+
 void sim_op_run(struct sim *sim, struct sim_op *op)
 {
 	int64_t result;
 
+	if (!sim->dead && hangs(sim, op))
+		return;
 	if (sim_op_stage(op) == SIM_DECIDED) {
 		make_ready(sim, op);
 		return;
@@ -193,7 +265,7 @@ void sim_op_cancel(struct world_port *port, struct world_op *outer)
 	if (outer->port != port)
 		return;
 	stage = sim_op_stage(op);
-	if ((stage != SIM_QUEUED && stage != SIM_PARKED) || !type_of(op)->cancel)
+	if ((stage != SIM_QUEUED && stage != SIM_PARKED) || is_held(op) || !type_of(op)->cancel)
 		return;
 	if (type_of(op)->cancel(port->sim, op))
 		sim_op_decide(port->sim, op, -ECANCELED);
@@ -209,6 +281,9 @@ static void shut_down(struct sim *sim, struct sim_op *op)
 	if (type_of(op)->crash)
 		type_of(op)->crash(sim, op);
 	op->result = -ESHUTDOWN;
+	if (is_held(op) && stage == SIM_DECIDED)
+		let_go(sim, op);
+	set_held(op, false);
 	if (stage == SIM_QUEUED || stage == SIM_PARKED)
 		sim_op_decide(sim, op, -ESHUTDOWN);
 }

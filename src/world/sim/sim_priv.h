@@ -6,7 +6,8 @@
  * An operation passes through these stages. QUEUED: it takes effect at a time drawn by the seed.
  * PARKED: a socket's operation waits for its peer. DECIDED: it took effect, its completion is due
  * later. READY: in its port's list, to be told at the next world_port_wait(). In between, a crash
- * turns its result into -ESHUTDOWN.
+ * turns its result into -ESHUTDOWN. While its disk hangs, a file operation whose event came up is
+ * held where it is, QUEUED or DECIDED, without an event.
  */
 #include "world/sim.h"
 
@@ -17,7 +18,7 @@
 #include "world/sim/sim_random.h"
 
 #define SIM_PORTS_MAX 64
-#define SIM_NAME_MAX 255
+#define SIM_NAME_MAX  255
 
 struct sim_transaction;
 
@@ -48,6 +49,7 @@ struct sim_disk {
 	uint64_t capacity_pages, used_pages;
 	bool read_only;
 	bool missing;
+	bool hung;
 	struct sim_faults faults;
 	struct list nodes; /* all that exist, in order of creation */
 	uint32_t next_node_id;
@@ -268,6 +270,8 @@ void sim_op_retry(struct sim *sim, struct sim_op *op);
 void sim_op_cancel(struct world_port *port, struct world_op *op);
 /* Runs the next ready operation of the port. */
 void sim_op_deliver(struct world_port *port);
+/* The disk hangs no more: what was held back goes on. */
+void sim_op_let_go(struct world_port *port, const struct sim_disk *disk);
 void sim_op_shutdown_all(struct world_port *port);
 void sim_op_job(struct world_port *port, void (*work)(void *arg), void *arg, struct world_op *op);
 enum sim_stage sim_op_stage(const struct sim_op *op);
@@ -342,8 +346,8 @@ extern const struct sim_op_type sim_path_stat_type, sim_path_rename_type, sim_pa
 /* sim_socket.c */
 int sim_socket_listen(struct world_port *port, const struct sockaddr *address, socklen_t length,
 		      int backlog, struct world_socket **ret_socket);
-int sim_socket_address(struct world_socket *socket, bool peer,
-		       struct sockaddr_storage *ret_address, socklen_t *ret_length);
+int sim_socket_address(struct world_socket *socket, bool peer, struct sockaddr_storage *ret_address,
+		       socklen_t *ret_length);
 void sim_socket_accept(struct world_port *port, struct world_socket *listener,
 		       struct world_socket **ret_socket, struct world_op *op);
 void sim_socket_connect(struct world_port *port, const struct sockaddr *address, socklen_t length,

@@ -131,7 +131,7 @@ unsigned fake_run(struct fake *fake)
 
 struct reactor *fake_reactor(struct fake *fake, unsigned index)
 {
-	const struct reactor_options options = {.index = index, .fibers = {3, 2, 1, 2}};
+	const struct reactor_options options = {.index = index, .fibers = {3, 2, 1, 2, 2}};
 	struct reactor *reactor;
 
 	ASSERT(reactor_new(&fake->world, &options, &reactor) == 0);

@@ -140,7 +140,7 @@ static void a_pending_wake_ends_with_its_task(void **state)
 /* Every class: as many fibers as it has run at once, the rest follow in order. */
 static void tasks_queue_when_a_class_is_exhausted(void **state)
 {
-	static const unsigned sizes[FIBER_CLASS_COUNT] = {3, 2, 1, 2};
+	static const unsigned sizes[FIBER_CLASS_COUNT] = {3, 2, 1, 2, 2};
 
 	for (unsigned class = 0; class < FIBER_CLASS_COUNT; class ++) {
 		struct actor actors[6] = {0};

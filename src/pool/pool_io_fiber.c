@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Data I/O from fibers, or on one copy of several. What has one copy is read and written in the caller's memory. Where another
+ * copy could do, the caller must be able to go on while the disk hangs: the operation and its memory
+ * are a piece of their own then, which belongs to the last of both, caller and kernel.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/macros.h"
+#include "base/reached.h"
+#include "pool/pool_io_priv.h"
+#include "reactor/io.h"
+
+struct piece {
+	struct pool_flight flight;
+	struct world_op op;
+	struct pool_file *file; /* while it is waited for */
+	/* Who waits for it; all NULL: nobody any more. */
+	struct fiber *waiter;
+	struct pool_read *read;
+	struct pool_write *write;
+	const struct iovec *target; /* of the read */
+	enum pool_disk_io kind;
+	struct iovec iov;
+	int64_t result;
+	bool ended, overdue;
+};
+
+static void piece_free(struct piece *piece)
+{
+	free(piece->iov.iov_base);
+	free(piece);
+}
+
+/* Whoever is told may make the next at once. */
+static void piece_tell(struct piece *piece, int64_t result)
+{
+	struct pool_read *read = TAKE_PTR(piece->read);
+	struct pool_write *write = TAKE_PTR(piece->write);
+
+	if (piece->ended) {
+		if (read && result > 0)
+			memcpy(piece->target->iov_base, piece->iov.iov_base, (size_t)result);
+		piece_free(piece);
+	}
+	if (read)
+		read->done(read, result);
+	else
+		write->done(write, result < 0 ? (int)result : 0);
+}
+
+static void piece_ends(struct world_op *op, int64_t result)
+{
+	struct piece *piece = CONTAINER_OF(op, struct piece, op);
+
+	pool_io_ends(&piece->flight, piece->kind, result);
+	piece->result = result;
+	piece->ended = true;
+	if (piece->waiter)
+		fiber_wake(piece->waiter);
+	else if (piece->read || piece->write)
+		piece_tell(piece, result);
+	else
+		piece_free(piece);
+}
+
+static void piece_overdue(struct pool_flight *flight)
+{
+	struct piece *piece = CONTAINER_OF(flight, struct piece, flight);
+
+	piece->overdue = true;
+	if (piece->waiter) {
+		fiber_wake(piece->waiter);
+	} else if ((piece->read || piece->write) &&
+		   pool_io_can_do_without(piece->file, flight->handle)) {
+		REACHED("pool.copy-given-up");
+		piece_tell(piece, -ETIMEDOUT);
+	}
+}
+
+static struct piece *piece_new(struct pool_file *file, enum pool_disk_io kind, size_t length)
+{
+	struct piece *piece = calloc(1, sizeof(*piece));
+
+	if (!piece)
+		return NULL;
+	piece->file = file;
+	piece->kind = kind;
+	piece->flight.overdue = piece_overdue;
+	piece->op.done = piece_ends;
+	piece->waiter = fiber_current();
+	if (length == 0)
+		return piece;
+	piece->iov = (struct iovec){aligned_alloc(POOL_PAGE_BYTES, length), length};
+	if (piece->iov.iov_base)
+		return piece;
+	free(piece);
+	return NULL;
+}
+
+static void piece_submit(struct piece *piece, struct pool_file_copy *copy, uint64_t offset)
+{
+	const struct world_ops *ops = copy->disk->pool->world->ops;
+	struct world_port *port = reactor_port(reactor_current());
+	struct world_file *file = copy->handle->file;
+
+	pool_io_begins(&piece->flight, copy);
+	if (piece->kind == POOL_DISK_READS)
+		ops->file_read(port, file, &piece->iov, 1, offset, &piece->op);
+	else if (piece->kind == POOL_DISK_WRITES)
+		ops->file_write(port, file, &piece->iov, 1, offset, &piece->op);
+	else
+		ops->file_sync(port, file, &piece->op);
+}
+
+/* False: it is left alone. */
+static bool piece_wait(struct piece *piece)
+{
+	while (!piece->ended) {
+		if (piece->overdue && pool_io_can_do_without(piece->file, piece->flight.handle)) {
+			REACHED("pool.piece-given-up");
+			piece->waiter = NULL;
+			return false;
+		}
+		piece->overdue = false;
+		fiber_suspend();
+	}
+	return true;
+}
+
+/* In memory of its own. */
+static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
+		     const struct iovec *iov, uint64_t offset)
+{
+	struct piece *piece = piece_new(file, kind, iov->iov_len);
+	int64_t result;
+
+	if (!piece)
+		return -ENOMEM;
+	if (kind == POOL_DISK_WRITES)
+		memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
+	piece_submit(piece, copy, offset);
+	if (!piece_wait(piece))
+		return -ETIMEDOUT;
+	result = piece->result;
+	if (kind == POOL_DISK_READS && result > 0)
+		memcpy(iov->iov_base, piece->iov.iov_base, (size_t)result);
+	piece_free(piece);
+	return result;
+}
+
+/* It waits as long as it takes. */
+static int64_t in_place(struct pool_file_copy *copy, enum pool_disk_io kind,
+			const struct iovec *iov, uint64_t offset)
+{
+	struct world_file *file = copy->handle->file;
+	struct pool_flight flight = {0};
+	int64_t result;
+
+	pool_io_begins(&flight, copy);
+	if (kind == POOL_DISK_READS)
+		result = io_readv(file, iov, 1, offset);
+	else if (kind == POOL_DISK_WRITES)
+		result = io_writev(file, iov, 1, offset);
+	else
+		result = io_sync(file);
+	pool_io_ends(&flight, kind, result);
+	return result;
+}
+
+static bool is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
+}
+
+static int64_t transfer(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
+			const struct iovec *iov, uint64_t offset)
+{
+	if (!pool_file_has_copies(file))
+		return in_place(copy, kind, iov, offset);
+	if (is_hopeless(file, copy))
+		return -ETIMEDOUT;
+	return apart(file, copy, kind, iov, offset);
+}
+
+int pool_io_read_apart(struct pool_read *read, struct pool_file_copy *source,
+		       const struct iovec *iov, uint64_t offset)
+{
+	struct piece *piece;
+
+	if (is_hopeless(read->file, source))
+		return -ETIMEDOUT;
+	piece = piece_new(read->file, POOL_DISK_READS, iov->iov_len);
+	if (!piece)
+		return -ENOMEM;
+	piece->waiter = NULL;
+	piece->read = read;
+	piece->target = iov;
+	piece_submit(piece, source, offset);
+	return 0;
+}
+
+int pool_io_write_apart(struct pool_write *write, struct pool_file_copy *target,
+			const struct iovec *iov, uint64_t offset)
+{
+	struct piece *piece;
+
+	if (is_hopeless(write->file, target))
+		return -ETIMEDOUT;
+	piece = piece_new(write->file, POOL_DISK_WRITES, iov->iov_len);
+	if (!piece)
+		return -ENOMEM;
+	piece->waiter = NULL;
+	piece->write = write;
+	memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
+	piece_submit(piece, target, offset);
+	return 0;
+}
+
+int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+			  uint64_t offset)
+{
+	struct pool_file_copy *source = pool_io_copy_at(file, copy);
+	const struct iovec iov = {buffer, length};
+
+	return source ? transfer(file, source, POOL_DISK_READS, &iov, offset) : -ENXIO;
+}
+
+int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+		      uint64_t offset)
+{
+	int64_t count = pool_io_read_some(file, copy, buffer, length, offset);
+
+	if (count < 0)
+		return (int)count;
+	return (uint64_t)count < length ? -ENODATA : 0;
+}
+
+int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer, size_t length,
+		       uint64_t offset)
+{
+	struct pool_file_copy *target = pool_io_copy_at(file, copy);
+	const struct iovec iov = {(void *)buffer, length};
+	int64_t r;
+
+	if (!target)
+		return -ENXIO;
+	r = pool_io_refuses(target);
+	if (r == 0)
+		r = transfer(file, target, POOL_DISK_WRITES, &iov, offset);
+	return r < 0 ? (int)r : 0;
+}
+
+/* A file's only copy is worth waiting for while its disk hangs; one that has gone is not. */
+static bool refuses_sync(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	if (pool_disk_is_silent(copy->disk))
+		return pool_io_can_do_without(file, copy->handle);
+	return pool_disk_refuses(copy->disk);
+}
+
+int pool_io_sync_copy(struct pool_file *file, unsigned copy)
+{
+	struct pool_file_copy *target = pool_io_copy_at(file, copy);
+	const struct iovec none = {0};
+
+	if (!target)
+		return -ENXIO;
+	if (refuses_sync(file, target))
+		return -EIO;
+	return (int)transfer(file, target, POOL_DISK_SYNCS, &none, 0);
+}
+
+/* All copies that take part */
+
+struct whole_write {
+	struct pool_write write;
+	struct iovec iov;
+	struct fiber *waiter;
+	int result;
+	bool ended;
+	bool left; /* by the fiber: it belongs to the kernel alone */
+};
+
+static void whole_write_free(struct whole_write *whole)
+{
+	free(whole->iov.iov_base);
+	free(whole);
+}
+
+static void whole_write_done(struct pool_write *write, int result)
+{
+	struct whole_write *whole = CONTAINER_OF(write, struct whole_write, write);
+
+	whole->result = result;
+	whole->ended = true;
+	fiber_wake(whole->waiter);
+}
+
+static void whole_write_released(struct pool_write *write)
+{
+	struct whole_write *whole = CONTAINER_OF(write, struct whole_write, write);
+
+	if (whole->left)
+		whole_write_free(whole);
+}
+
+static int whole_write_run(struct whole_write *whole, struct pool_file *file,
+			   const struct iovec *iov, uint64_t offset)
+{
+	whole->waiter = fiber_current();
+	whole->write.done = whole_write_done;
+	pool_file_write(file, iov, 1, offset, &whole->write);
+	while (!whole->ended)
+		fiber_suspend();
+	return whole->result;
+}
+
+static int whole_write_apart(struct pool_file *file, const void *buffer, size_t length,
+			     uint64_t offset)
+{
+	struct whole_write *whole = calloc(1, sizeof(*whole));
+	int r;
+
+	if (!whole)
+		return -ENOMEM;
+	whole->iov = (struct iovec){aligned_alloc(POOL_PAGE_BYTES, length), length};
+	if (!whole->iov.iov_base) {
+		free(whole);
+		return -ENOMEM;
+	}
+	memcpy(whole->iov.iov_base, buffer, length);
+	whole->write.released = whole_write_released;
+	r = whole_write_run(whole, file, &whole->iov, offset);
+	whole->left = pool_write_is_held(&whole->write);
+	if (!whole->left)
+		whole_write_free(whole);
+	return r;
+}
+
+int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset)
+{
+	struct whole_write whole = {0};
+	const struct iovec iov = {(void *)buffer, length};
+
+	if (pool_file_has_copies(file))
+		return whole_write_apart(file, buffer, length, offset);
+	return whole_write_run(&whole, file, &iov, offset);
+}
+
+/* Syncing. One copy that is synced is enough to leave those alone whose disks hang. */
+
+struct syncing {
+	struct pool_file_copy *copy; /* NULL: none */
+	struct piece *piece;         /* NULL: it ended, or was not begun */
+	int result;
+};
+
+static void sync_begins(struct pool_file *file, struct syncing *syncing)
+{
+	syncing->result = -EIO;
+	if (refuses_sync(file, syncing->copy))
+		return;
+	syncing->piece = piece_new(file, POOL_DISK_SYNCS, 0);
+	if (syncing->piece)
+		piece_submit(syncing->piece, syncing->copy, 0);
+	else
+		syncing->result = -ENOMEM;
+}
+
+/* What has ended is taken; with `leave`, the rest is left alone where it takes too long. How many
+ * are still waited for. */
+static unsigned sync_collect(struct syncing *syncings, bool leave)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		struct piece *piece = syncings[i].piece;
+
+		if (!piece)
+			continue;
+		if (piece->ended) {
+			syncings[i].result = (int)piece->result;
+			piece_free(piece);
+			syncings[i].piece = NULL;
+		} else if (leave && piece->flight.late) {
+			REACHED("pool.sync-given-up");
+			syncings[i].result = -ETIMEDOUT;
+			piece->waiter = NULL;
+			syncings[i].piece = NULL;
+		} else {
+			left++;
+		}
+	}
+	return left;
+}
+
+static bool sync_any(const struct syncing *syncings)
+{
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		if (syncings[i].copy && !syncings[i].piece && syncings[i].result == 0)
+			return true;
+	return false;
+}
+
+int pool_io_sync(struct pool_file *file)
+{
+	struct syncing syncings[POOL_COPIES_MAX] = {0};
+	int error = -EIO;
+
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		if (!pool_copy_takes_part(file->copies[i]))
+			continue;
+		syncings[i].copy = file->copies[i];
+		sync_begins(file, &syncings[i]);
+	}
+	while (sync_collect(syncings, sync_any(syncings)) > 0)
+		fiber_suspend();
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		int r = syncings[i].result;
+
+		if (!syncings[i].copy)
+			continue;
+		if (r < 0 && error == -EIO)
+			error = r;
+		syncings[i].copy->failed |= r < 0;
+	}
+	return sync_any(syncings) ? 0 : error;
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks that hang: whose operations neither succeed nor fail. A dead controller or a hard mount
+ * without its server can keep them in the kernel for ever.
+ *
+ * Each reactor has a list of what it has under way on the pool's disks. While that is not empty a
+ * timer looks at it some times within the time that a disk may take. What takes longer is late; a
+ * disk with something late is silent. From then on everything under way there counts as late at
+ * once, what is begun there is refused as long as others can do it, and the keeper takes the disk
+ * for missing. Whoever began an operation that is late is told, again and again, and may go on
+ * without it; whether he may is his affair (pool_io.c).
+ *
+ * Invariants
+ *  1. A late operation keeps what it was given: its memory, its handle, its disk and its pool. Only
+ *     its end lets go of them.
+ *  2. A silent disk is not swept, and no file of it is given to another use, until all that is late
+ *     has ended: a write that lands late lands in the file that it was meant for.
+ *  3. handle->busy and ->late change on the reactor that opened the file; the last reference closes
+ *     the handle, wherever that is.
+ */
+#include "pool/pool_watch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "base/reached.h"
+#include "reactor/io.h"
+
+#define LOOKS          10u /* within the time that a disk may take */
+#define FLOWS_MAX      4u  /* at a time, of one disk */
+#define LEAVE_NS       (100 * NSEC_PER_MSEC)
+#define LEAVE_TRIES    20u
+#define NSEC_PER_TENTH (NSEC_PER_SEC / 10)
+
+static atomic_uint silent_disks; /* of this process */
+
+unsigned pool_disks_silent(void)
+{
+	return atomic_load(&silent_disks);
+}
+
+/* Silence */
+
+static void be_late(struct pool_disk *disk, uint64_t start_ns)
+{
+	uint64_t now_ns = reactor_now_ns(reactor_current());
+
+	if (atomic_fetch_add(&disk->late, 1) > 0)
+		return;
+	REACHED("pool.disk-silent");
+	atomic_fetch_add(&silent_disks, 1);
+	atomic_store(&disk->silent_since_ns, start_ns);
+	log_error("pool", "a disk does not answer",
+		  "pool=%s disk=%" PRIu64 " directory=\"%s\" seconds=%" PRIu64 ".%" PRIu64,
+		  disk->pool->name, disk->id, disk->row.directory,
+		  (now_ns - start_ns) / NSEC_PER_SEC,
+		  (now_ns - start_ns) % NSEC_PER_SEC / NSEC_PER_TENTH);
+	pool_keeper_post(disk->pool);
+}
+
+static void be_late_no_more(struct pool_disk *disk)
+{
+	unsigned before = atomic_fetch_sub(&disk->late, 1);
+
+	ASSERT(before > 0);
+	if (before > 1)
+		return;
+	atomic_fetch_sub(&silent_disks, 1);
+	atomic_store(&disk->silent_since_ns, 0);
+	atomic_store(&disk->answered, true);
+	log_warning("pool", "a disk answers again", "pool=%s disk=%" PRIu64 " directory=\"%s\"",
+		    disk->pool->name, disk->id, disk->row.directory);
+	pool_keeper_post(disk->pool);
+}
+
+/* Looking */
+
+static void look_at(struct pool_flight *flight, uint64_t now_ns)
+{
+	struct pool_disk *disk = flight->disk;
+
+	if (!flight->late) {
+		if (!pool_disk_is_silent(disk) &&
+		    now_ns < flight->start_ns + disk->pool->timeout_ns)
+			return;
+		flight->late = true;
+		be_late(disk, flight->start_ns);
+		if (flight->handle) {
+			flight->handle->late++;
+			fiber_queue_wake_all(&flight->handle->idle);
+		}
+	}
+	if (flight->overdue)
+		flight->overdue(flight);
+}
+
+static void arm(struct pool_watch *watch)
+{
+	struct reactor *reactor = reactor_current();
+
+	reactor_timer_arm(reactor, &watch->timer,
+			  reactor_turn_ns(reactor) + watch->pool->timeout_ns / LOOKS);
+}
+
+static void watch_looks(struct reactor_timer *timer)
+{
+	struct pool_watch *watch = CONTAINER_OF(timer, struct pool_watch, timer);
+	uint64_t now_ns = reactor_now_ns(reactor_current());
+	struct pool_flight *flight;
+
+	if (list_is_empty(&watch->flights))
+		return;
+	/* What is told may end no operation: that is the kernel's to do. */
+	LIST_FOR_EACH (&watch->flights, flight, struct pool_flight, link)
+		look_at(flight, now_ns);
+	arm(watch);
+}
+
+static struct pool_watch *watch_of(struct pool *pool)
+{
+	struct reactor *reactor = reactor_current();
+	struct pool_watch *watch = &pool->watches[reactor_index(reactor)];
+
+	if (LIKELY(atomic_load_explicit(&watch->reactor, memory_order_relaxed)))
+		return watch;
+	list_init(&watch->flights);
+	watch->pool = pool;
+	watch->timer.run = watch_looks;
+	atomic_store(&watch->reactor, reactor);
+	return watch;
+}
+
+void pool_flight_begins(struct pool_flight *flight, struct pool_disk *disk,
+			struct pool_handle *handle)
+{
+	struct pool_watch *watch = watch_of(disk->pool);
+
+	list_node_init(&flight->link);
+	flight->disk = disk;
+	flight->handle = handle;
+	flight->start_ns = reactor_turn_ns(reactor_current());
+	flight->late = false;
+	list_push_back(&watch->flights, &flight->link);
+	if (UNLIKELY(!watch->timer.armed))
+		arm(watch);
+	if (!handle)
+		return;
+	handle->busy++;
+	atomic_fetch_add_explicit(&handle->references, 1, memory_order_relaxed);
+}
+
+void pool_flight_ends(struct pool_flight *flight)
+{
+	struct pool_handle *handle = flight->handle;
+
+	list_remove(&flight->link);
+	if (handle) {
+		ASSERT(handle->busy > 0 && handle->late >= flight->late);
+		handle->busy--;
+		handle->late -= flight->late;
+		fiber_queue_wake_all(&handle->idle);
+		pool_handle_unref(handle);
+	}
+	if (UNLIKELY(flight->late))
+		be_late_no_more(flight->disk);
+}
+
+/* Handles */
+
+struct pool_handle *pool_handle_new(struct pool_disk *disk, struct world_file *file)
+{
+	struct pool_handle *handle = calloc(1, sizeof(*handle));
+
+	if (!handle)
+		return NULL;
+	handle->file = file;
+	handle->disk = disk;
+	atomic_store(&handle->references, 1);
+	fiber_queue_init(&handle->idle);
+	return handle;
+}
+
+static void late_closed(struct world_op *op, int64_t result)
+{
+	(void)result; /* nothing depends on it: durability is by sync */
+	free(CONTAINER_OF(op, struct pool_handle, close_op));
+}
+
+void pool_handle_unref(struct pool_handle *handle)
+{
+	struct reactor *reactor = reactor_current();
+	int r;
+
+	if (!handle || atomic_fetch_sub(&handle->references, 1) > 1)
+		return;
+	if (!fiber_current() || pool_disk_is_silent(handle->disk)) {
+		REACHED("pool.closed-late");
+		handle->close_op.done = late_closed;
+		handle->disk->pool->world->ops->file_close(reactor_port(reactor), handle->file,
+							   &handle->close_op);
+		return;
+	}
+	r = io_close(handle->file);
+	if (r && r != -ESHUTDOWN)
+		log_warning("pool", "closing a file failed", "pool=%s disk=%" PRIu64 " error=%d",
+			    handle->disk->pool->name, handle->disk->id, r);
+	free(handle);
+}
+
+void pool_handle_settle(struct pool_handle *handle)
+{
+	while (handle && handle->busy > handle->late)
+		fiber_queue_wait(&handle->idle);
+}
+
+/* Flows */
+
+struct flow {
+	struct fiber_task task;
+	struct pool_flight flight;
+	struct pool_disk *disk;
+	const struct pool_flow_ops *ops;
+	void *arg;
+	struct fiber *waiter; /* NULL: it is not waited for any more */
+	int result;
+	bool ended, overdue;
+};
+
+static void flow_ends(struct flow *flow)
+{
+	struct pool_disk *disk = flow->disk;
+
+	disk->names_busy--;
+	disk->flows--;
+	fiber_queue_wake_one(&disk->flow_queue);
+	pool_flight_ends(&flow->flight);
+}
+
+static void flow_run(struct fiber_task *task)
+{
+	struct flow *flow = CONTAINER_OF(task, struct flow, task);
+
+	flow->result = flow->ops->run(flow->arg);
+	flow->ended = true;
+	if (flow->waiter) {
+		flow_ends(flow);
+		fiber_wake(flow->waiter);
+		return;
+	}
+	REACHED("pool.flow-late");
+	flow->ops->drop(flow->arg, flow->result);
+	flow_ends(flow);
+	free(flow);
+}
+
+static void flow_overdue(struct pool_flight *flight)
+{
+	struct flow *flow = CONTAINER_OF(flight, struct flow, flight);
+
+	if (!flow->waiter || !pool_disk_can_be_spared(flow->disk))
+		return;
+	flow->overdue = true;
+	fiber_wake(flow->waiter);
+}
+
+/* One of few: a disk that hangs must not take all fibers and workers with it. */
+static bool enter(struct pool_disk *disk)
+{
+	while (disk->flows >= FLOWS_MAX && !pool_disk_is_given_up(disk))
+		(void)fiber_queue_wait_until(&disk->flow_queue,
+					     reactor_now_ns(disk->pool->home) + LEAVE_NS);
+	return !pool_disk_is_given_up(disk);
+}
+
+static int flow_wait(struct flow *flow)
+{
+	int r;
+
+	while (!flow->ended && !flow->overdue)
+		fiber_suspend();
+	if (!flow->ended) {
+		flow->waiter = NULL;
+		return -ETIMEDOUT;
+	}
+	r = flow->result;
+	if (r == -ETIMEDOUT) /* so says a file system of its own server */
+		flow->ops->drop(flow->arg, r);
+	free(flow);
+	return r;
+}
+
+int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg)
+{
+	struct flow *flow;
+
+	reactor_assert_home(disk->pool->home);
+	if (!enter(disk)) {
+		ops->drop(arg, -ETIMEDOUT);
+		return -ETIMEDOUT;
+	}
+	flow = calloc(1, sizeof(*flow));
+	if (!flow)
+		return -ENOMEM;
+	*flow = (struct flow){.disk = disk, .ops = ops, .arg = arg, .waiter = fiber_current()};
+	flow->task.run = flow_run;
+	flow->flight.overdue = flow_overdue;
+	disk->names_busy++;
+	disk->flows++;
+	pool_flight_begins(&flow->flight, disk, NULL);
+	fiber_spawn(disk->pool->home, FIBER_DISK, &flow->task);
+	return flow_wait(flow);
+}
+
+/* The end */
+
+static int stop_here(void *arg)
+{
+	struct pool_watch *watch = arg;
+
+	reactor_timer_cancel(reactor_current(), &watch->timer);
+	return 0;
+}
+
+static bool anything_late(struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (pool_disk_is_silent(disk))
+		return true;
+	for (disk = pool->removed; disk; disk = disk->next_removed)
+		if (pool_disk_is_silent(disk))
+			return true;
+	return false;
+}
+
+bool pool_watch_stop(struct pool *pool)
+{
+	for (unsigned i = 0; i < LEAVE_TRIES && anything_late(pool); i++)
+		fiber_sleep(LEAVE_NS);
+	for (unsigned i = 0; i < POOL_WATCHES_MAX; i++) {
+		struct reactor *reactor = atomic_load(&pool->watches[i].reactor);
+
+		if (reactor)
+			(void)fiber_call(reactor, FIBER_CONTROL, stop_here,
+					 &pool->watches[i]); /* is 0 */
+	}
+	return !anything_late(pool);
+}
