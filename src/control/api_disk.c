@@ -49,6 +49,7 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 	json_object_set_new(json, "used_bytes", json_integer((json_int_t)info->used));
 	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
 	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
+	json_object_set_new(json, "silent_ns", json_integer((json_int_t)info->silent_ns));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
 	json_object_set_new(json, "catalog_mirror",
 			    json_string(node_catalog_mirror_state(node, info->directory)));

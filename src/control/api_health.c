@@ -93,6 +93,12 @@ static void check_disk(struct api_request *request, const struct node_pool *pool
 {
 	bool bad = info->state >= POOL_DISK_READ_ONLY;
 
+	if (info->silent_ns)
+		api_find(request, EVENT_ERROR, pool->name,
+			 "check its controller, cable or server; what has no other copy waits for "
+			 "it",
+			 "disk %" PRIu64 " (%.250s) does not answer since %" PRIu64 " s", info->id,
+			 info->directory, info->silent_ns / NSEC_PER_SEC);
 	if (info->state != POOL_DISK_ONLINE)
 		api_find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name,
 			 bad ? "check it; replace it with: sarsen disk replace"

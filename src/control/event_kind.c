@@ -61,9 +61,10 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				"live, reading it fails: restore what is there."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
-	[EVENT_DISK_TROUBLE] = {"disk-trouble", EVENT_WARNING,
-				"A disk is slow, errs, is full, read-only or cannot be found: "
-				"others are used where there are some; check it."},
+	[EVENT_DISK_TROUBLE] =
+		{"disk-trouble", EVENT_WARNING,
+		 "A disk is slow, errs, does not answer, is full, read-only or cannot be found: "
+		 "others are used where there are some; check it."},
 	[EVENT_DISK_FAILED] = {"disk-failed", EVENT_ERROR,
 			       "A disk was given up and its copies are made elsewhere: replace "
 			       "it with sarsen disk replace, or take it back with sarsen disk "

@@ -66,8 +66,14 @@ static void tell(struct node *node, const struct node_pool *pool, const struct p
 				   : info->state == POOL_DISK_FAILED ? EVENT_DISK_FAILED
 								     : EVENT_DISK_TROUBLE;
 
-	event_emit(node->events, reason, pool->name, "disk %.250s is %s", info->directory,
-		   pool_disk_state_name(info->state));
+	if (info->silent_ns)
+		event_emit(node->events, reason, pool->name,
+			   "disk %.250s is %s: it does not answer since %" PRIu64 " s",
+			   info->directory, pool_disk_state_name(info->state),
+			   info->silent_ns / NSEC_PER_SEC);
+	else
+		event_emit(node->events, reason, pool->name, "disk %.250s is %s", info->directory,
+			   pool_disk_state_name(info->state));
 }
 
 static struct node_disk_seen *seen_of(struct node_pool *pool, uint64_t id)

@@ -90,10 +90,13 @@ int egroup_file_read(const struct egroup_read *read)
 	first = read->first < copies.count ? read->first : pool_file_best_copy(read->file->file);
 	for (unsigned i = 0; i < READ_ROUNDS * copies.count; i++) {
 		unsigned copy = (first + i) % copies.count;
-		int r = read_copy(read, copy);
+		int r;
 
+		if (copies.stale >> copy & 1) /* or it is being made */
+			continue;
+		r = read_copy(read, copy);
 		/* It may have been on a disk that was missing when the file was opened. */
-		if (r == -ENXIO && !(copies.stale >> copy & 1) && !reopened) {
+		if (r == -ENXIO && !reopened) {
 			REACHED("egroup.reopen");
 			reopened = true;
 			if (pool_file_reopen(read->file->file) >> copy & 1)

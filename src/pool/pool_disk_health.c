@@ -225,8 +225,10 @@ static void give_up(struct pool_disk *disk, const char *why)
 
 /* It neither does what it is asked for nor says that it cannot. Where there are others it is as
  * good as missing; else all wait for it. */
-static void judge_silent(struct pool_disk *disk, uint64_t now_ns)
+void pool_disk_judge_silence(struct pool_disk *disk, uint64_t now_ns)
 {
+	if (!pool_disk_is_silent(disk) || pool_disk_is_gone(disk))
+		return;
 	atomic_store(&disk->health.bad_ns, now_ns);
 	if (pool_disk_can_be_spared(disk)) {
 		REACHED("pool.silent-missing");
@@ -405,8 +407,7 @@ uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
 
 	if (met)
 		meet_at_home(disk, met);
-	if (!pool_disk_is_gone(disk) && pool_disk_is_silent(disk))
-		judge_silent(disk, now_ns);
+	pool_disk_judge_silence(disk, now_ns);
 	if (!pool_disk_is_gone(disk) && atomic_exchange(&disk->health.look, false))
 		look(disk);
 	if (!pool_disk_is_gone(disk))

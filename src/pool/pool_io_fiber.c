@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Data I/O from fibers, or on one copy of several. What has one copy is read and written in the caller's memory. Where another
- * copy could do, the caller must be able to go on while the disk hangs: the operation and its memory
- * are a piece of their own then, which belongs to the last of both, caller and kernel.
+ * Data I/O from fibers, or on one copy of several. What has one copy is read and written in the
+ * caller's memory. Where another copy could do, the caller must be able to go on while the disk
+ * hangs: the operation and its memory are a piece of their own then, which belongs to the last of
+ * both, caller and kernel.
  */
 #include <errno.h>
 #include <stdlib.h>

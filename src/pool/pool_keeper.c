@@ -162,6 +162,8 @@ static void tend_disks(struct pool *pool)
 	pool->keeper_wanted = false;
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
+		/* Who tends to it may be held up by it. */
+		pool_disk_judge_silence(disk, now_ns);
 		disk->tend_wanted |= all || now_ns >= disk->tend_ns;
 		if (disk->tending || !disk->tend_wanted)
 			continue;

@@ -263,7 +263,9 @@ void pool_disk_io_ends(struct pool_disk *disk, enum pool_disk_io kind, uint64_t 
 int pool_disk_note(struct pool_disk *disk, enum pool_disk_io kind, int r);
 unsigned pool_disk_errors_lately(struct pool_disk *disk, uint64_t now_ns);
 void pool_disk_forget_health(struct pool_disk *disk);
-/* Home, keeper's fiber: looks after one disk; returns when to look again. */
+/* Home. What follows from its silence; never suspends. */
+void pool_disk_judge_silence(struct pool_disk *disk, uint64_t now_ns);
+/* Home, a fiber of its own: looks after one disk; returns when to look again. */
 uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns);
 
 /* Space (pool_space.c). Home reactor unless it says otherwise. */

@@ -81,6 +81,7 @@ static void set_day(struct simulation *simulation, unsigned disk, enum bad_day d
 static void begin_bad_days(struct simulation *simulation, bool reopens)
 {
 	unsigned count = (unsigned)chance_below(&simulation->chance, simulation->factor);
+	bool hangs = false, full = false;
 
 	simulation->only_hangs = count > 0;
 	for (unsigned i = 0; i < count; i++) {
@@ -88,9 +89,12 @@ static void begin_bad_days(struct simulation *simulation, bool reopens)
 		enum bad_day day =
 			1 + (enum bad_day)chance_below(&simulation->chance, DAY_COUNT - 1);
 
-		/* A pool learns at its opening how large a disk is: it must not shrink then. */
-		if (reopens && day == DAY_FULL)
+		/* A pool learns at its opening, and now and then, how large a disk is: it must not
+		 * shrink then. While another hangs there is time enough. */
+		if ((day == DAY_FULL && (reopens || hangs)) || (day == DAY_HUNG && full))
 			day = DAY_READ_ONLY;
+		hangs |= day == DAY_HUNG;
+		full |= day == DAY_FULL;
 		simulation->bad[disk] = true;
 		simulation->only_hangs &= day == DAY_HUNG;
 		set_day(simulation, disk, day);
