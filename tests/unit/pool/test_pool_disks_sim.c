@@ -87,7 +87,7 @@ static bool is_dead(struct model *m)
 static bool is_refusal(int r)
 {
 	return r == -EIO || r == -ENOSPC || r == -ESHUTDOWN || r == -EROFS || r == -ENXIO ||
-	       r == -ENOENT;
+	       r == -ENOENT || r == -ETIMEDOUT;
 }
 
 static void root_of(unsigned disk, char root[16])
