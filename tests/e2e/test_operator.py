@@ -83,6 +83,76 @@ def policies(daemon):
     daemon.stop()
 
 
+# Each property with a value that a pool of one SSD of 2 GiB can have, as it is given and shown.
+FINE = {
+    "replication_factor": ("1", 1), "max_capacity": ("1G", 1 << 30),
+    "max_capacity_ssd": ("1G", 1 << 30), "max_capacity_hdd": ("0", 0),
+    "max_capacity_san": ("none", None), "max_capacity_cloud": ("5M", 5 << 20),
+    "min_reserved": ("64M", 64 << 20), "min_reserved_ssd": ("32M", 32 << 20),
+    "min_reserved_hdd": ("0", 0), "min_reserved_san": ("0", 0), "min_reserved_cloud": ("0", 0),
+    "stripe_width": ("64", 64), "tier_order_random": ("ssd", "ssd"),
+    "tier_order_sequential": ("cloud,san,hdd,ssd", "cloud,san,hdd,ssd"),
+    "space_notice": ("1", 1), "space_low": ("50", 50), "space_critical": ("100", 100),
+}
+
+# Out of range, or no value at all.
+WRONG = {
+    "replication_factor": ("0", "4", "-1", "two", "1.5", ""), "max_capacity": ("0", "-1", "much"),
+    "max_capacity_ssd": ("-1", "1Q"), "min_reserved": ("none", "-5"),
+    "min_reserved_hdd": ("x",), "stripe_width": ("0", "65", "wide"),
+    "tier_order_random": ("", "ssd,", "ssd,ssd", "tape", "ssd hdd"),
+    "tier_order_sequential": (",", "ssd,hdd,san,cloud,ssd"),
+    "space_notice": ("0", "101"), "space_low": ("x",), "space_critical": ("-1",),
+    "no_such_property": ("1",),
+}
+
+# In range, but not to be had: together, or in that pool; and what the message has to name.
+IMPOSSIBLE = (
+    (("max_capacity=64M", "min_reserved=128M"), "min_reserved"),
+    (("max_capacity_ssd=1M", "min_reserved_ssd=2M"), "min_reserved_ssd"),
+    (("min_reserved=64M", "min_reserved_ssd=65M"), "min_reserved_ssd"),
+    (("max_capacity=64M", "min_reserved_ssd=65M"), "min_reserved_ssd"),
+    (("space_low=99", "space_critical=98"), "space_low"),
+    (("replication_factor=2",), "fewer disks"),
+    (("min_reserved_hdd=1M",), "no disk"),
+    (("min_reserved=100T",), "no room"),
+    (("min_reserved_ssd=100T",), "hold less"),
+)
+
+
+def refuse(daemon, settings, *named):
+    result = daemon.cli("-o", "json", "container", "set", "web", *settings, expect=None)
+    error = json.loads(result.stdout)["error"]
+    check(result.returncode != 0 and error["message"] and error["remedy"], f"{settings}: {error}")
+    for word in named:
+        check(word in error["message"], f"{settings}: '{word}' is not in {error}")
+    return error
+
+
+def every_property_is_set(daemon):
+    daemon.start()
+    daemon.make_pool("2G")
+    daemon.cli("container", "create", "web")
+    before = values(daemon, "container", "get", "web")
+    check(set(before) == set(FINE), f"a property without a test: {set(before) ^ set(FINE)}")
+    for name, wrong in WRONG.items():
+        for value in wrong:
+            refuse(daemon, (f"{name}={value}",), name)
+    for settings, cause in IMPOSSIBLE:
+        error = refuse(daemon, settings, "web", cause)
+        check(error["object"] == "web", f"{settings}: {error}")
+    check(values(daemon, "container", "get", "web") == before, "what is refused changes nothing")
+    daemon.cli("container", "set", "web", *(f"{name}={value}" for name, (value, _) in FINE.items()))
+    expected = {name: (shown, "container") for name, (_, shown) in FINE.items()}
+    check(values(daemon, "container", "get", "web") == expected, "all are set")
+    daemon.kill()
+    daemon.start()
+    check(values(daemon, "container", "get", "web") == expected, "and stay")
+    daemon.cli("container", "set", "web", *(f"{name}=default" for name in FINE))
+    check(values(daemon, "container", "get", "web") == before, "and are taken back")
+    daemon.stop()
+
+
 def thresholds_are_told(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -297,6 +367,7 @@ def members(path):
 
 
 if __name__ == "__main__":
-    sys.exit(rig.main(bash_completes, policies, thresholds_are_told, upgrades_are_checked,
-                      events_are_durable_and_followed, health_tells_what_is_wrong,
-                      doctor_works_without_the_daemon, support_bundle_hides_names))
+    sys.exit(rig.main(bash_completes, policies, every_property_is_set, thresholds_are_told,
+                      upgrades_are_checked, events_are_durable_and_followed,
+                      health_tells_what_is_wrong, doctor_works_without_the_daemon,
+                      support_bundle_hides_names))
