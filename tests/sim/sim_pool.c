@@ -454,6 +454,7 @@ static const char *const must_reach[] = {
 	"repair.copy-dropped",
 	"repair.copy-made",
 	"repair.seal",
+	"repair.two-files",
 	"sim-pool.disk-replaced",
 	"sim-pool.hang-waited",
 	NULL,
