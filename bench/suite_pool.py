@@ -21,6 +21,20 @@ def placement(bench):
                         absolute=True)
 
 
+def start(bench):
+    """Opening catalog, pool and one vDisk with that many extent groups."""
+    groups = 10000 if bench.quick else 100000
+    command = ("bench_groups", bench.path("groups"), f"--groups={groups}")
+    bench.program(*command, timeout=300)  # makes them
+    results = [bench.program(*command, timeout=60) for _ in range(bench.pair_count)]
+    memory = max(result["bytes_a_group"] for result in results)
+    if min(result["groups"] for result in results) < groups * 0.9:
+        raise lib.BenchError(f"groups are gone: {results}")
+    return lib.make_row(f"pool start, {groups:,} groups", "s",
+                        [result["seconds"] for result in results], goal=1, absolute=True,
+                        lower_is_better=True, note=f"{memory:.0f} bytes of memory a group")
+
+
 class Pool:
     def __init__(self, bench):
         self.bench = bench
@@ -116,4 +130,4 @@ def run(bench):
     ]
     rows += [pool.beside_repair(what, depth)
              for what in ("randread-repair", "randwrite-repair") for depth in (1, 8)]
-    return rows + [placement(bench)]
+    return rows + [start(bench), placement(bench)]

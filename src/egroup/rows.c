@@ -15,6 +15,8 @@
 #include "egroup/store_priv.h"
 #include "pool/pool_rows.h"
 
+#define ROWS_A_PAGE 2048u
+
 #define GROUP_ROW_VERSION 1
 
 /* Offsets in a CATALOG_EGROUP value. */
@@ -131,7 +133,13 @@ int egroup_group_row_decode(const struct catalog_row *row, struct egroup_group_r
 	return 0;
 }
 
-static int load_file_row(struct egroup_store *store, const struct catalog_row *row)
+struct file_index { /* sorted by id, as the rows come */
+	struct egroup_file **files;
+	size_t count;
+};
+
+static int load_file_row(struct egroup_store *store, const struct file_index *index,
+			 const struct catalog_row *row)
 {
 	struct egroup_file_row from;
 	struct egroup_file *file;
@@ -151,11 +159,6 @@ static int load_file_row(struct egroup_store *store, const struct catalog_row *r
 	file->total_slots = from.total_slots;
 	return 0;
 }
-
-struct file_index { /* sorted by id, as the rows come */
-	struct egroup_file **files;
-	size_t count;
-};
 
 static struct egroup_file *find_file(const struct file_index *index, uint64_t id)
 {
@@ -211,31 +214,29 @@ static int load_group_row(struct egroup_store *store, const struct file_index *i
 	return 0;
 }
 
-static int load_groups(struct egroup_store *store, const struct file_index *index)
+/* A page of rows at a time, so that a vDisk with very many neither takes memory for all of them at
+ * once nor keeps its reactor from everything else. */
+static int load_table(struct egroup_store *store, enum catalog_table table,
+		      int (*load)(struct egroup_store *store, const struct file_index *index,
+				  const struct catalog_row *row),
+		      const struct file_index *index)
 {
-	struct catalog_key prefix =
-		egroup_prefix(CATALOG_EGROUP, pool_id(store->pool), store->vdisk);
-	struct catalog_rows rows = {0};
-	int r;
+	const struct catalog_key prefix = egroup_prefix(table, pool_id(store->pool), store->vdisk);
+	struct catalog_key after = {0};
+	bool more = true;
+	int r = 0;
 
-	r = catalog_scan(store->catalog, &prefix, NULL, 0, &rows);
-	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		r = load_group_row(store, index, &rows.rows[i]);
-	catalog_rows_done(&rows);
-	return r;
-}
+	while (r == 0 && more) {
+		_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
 
-static int load_files(struct egroup_store *store)
-{
-	struct catalog_key prefix =
-		egroup_prefix(CATALOG_EGFILE, pool_id(store->pool), store->vdisk);
-	struct catalog_rows rows = {0};
-	int r;
-
-	r = catalog_scan(store->catalog, &prefix, NULL, 0, &rows);
-	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		r = load_file_row(store, &rows.rows[i]);
-	catalog_rows_done(&rows);
+		r = catalog_scan(store->catalog, &prefix, after.length ? &after : NULL, ROWS_A_PAGE,
+				 &rows);
+		for (size_t i = 0; r == 0 && i < rows.count; i++)
+			r = load(store, index, &rows.rows[i]);
+		more = r == 0 && rows.count == ROWS_A_PAGE;
+		if (more)
+			after = rows.rows[rows.count - 1].key;
+	}
 	return r;
 }
 
@@ -246,7 +247,7 @@ int egroup_rows_load(struct egroup_store *store)
 	struct egroup_file *file;
 	int r;
 
-	r = load_files(store);
+	r = load_table(store, CATALOG_EGFILE, load_file_row, NULL);
 	if (r < 0)
 		return r;
 	files = calloc(store->file_count + 1, sizeof(*files));
@@ -255,5 +256,5 @@ int egroup_rows_load(struct egroup_store *store)
 	index.files = files;
 	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
 		files[index.count++] = file;
-	return load_groups(store, &index);
+	return load_table(store, CATALOG_EGROUP, load_group_row, &index);
 }
