@@ -59,6 +59,8 @@ int sim_disk_add(struct sim *sim, const char *root, uint64_t capacity_bytes);
 void sim_draw_faults(struct sim *sim, uint32_t most_ppm, struct sim_faults *ret_faults);
 void sim_disk_set_faults(struct sim *sim, const char *root, const struct sim_faults *faults);
 void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_bytes);
+/* What others have on it; it keeps its size. */
+void sim_disk_set_taken(struct sim *sim, const char *root, uint64_t taken_bytes);
 void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only);
 /* Nothing is found below the root any more (-ENOENT), and open files fail (-EIO), until it is back.
  * Not for the catalog's disk. */

@@ -25,8 +25,8 @@
 #define LIMIT_NS   (2000 * NSEC_PER_SEC)
 #define HEAL_NS    (900 * NSEC_PER_SEC) /* virtual, from the end of the faults to healthy */
 /* What a client may wait while disks hang; beyond the deadline it is what follows. */
-#define HANG_WAIT_NS (POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC)
-#define FLIPS_MAX    40
+#define HANG_WAIT_NS(disks) ((disks)*POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC)
+#define FLIPS_MAX           40
 
 enum bad_day {
 	DAY_GOOD,
@@ -51,6 +51,7 @@ struct simulation {
 	bool replacing;                            /* a disk was given up for good */
 	bool flipped;                              /* bits, which a scrub must find */
 	bool only_hangs; /* this round: so how long a client may wait is known */
+	unsigned hung; /* disks; one may begin to hang for a request when the other is found out */
 };
 
 static struct simulation *current;
@@ -74,27 +75,22 @@ static void set_day(struct simulation *simulation, unsigned disk, enum bad_day d
 	sim_disk_set_faults(sim, root, &faults);
 	sim_disk_set_hung(sim, root, day == DAY_HUNG);
 	sim_disk_set_read_only(sim, root, day == DAY_READ_ONLY);
-	sim_disk_set_capacity(sim, root, day == DAY_FULL ? MIB : DISK_BYTES + GIB);
+	sim_disk_set_taken(sim, root, day == DAY_FULL ? DISK_BYTES + GIB - MIB : 0);
 }
 
 /* Up to factor - 1 of them. */
-static void begin_bad_days(struct simulation *simulation, bool reopens)
+static void begin_bad_days(struct simulation *simulation)
 {
 	unsigned count = (unsigned)chance_below(&simulation->chance, simulation->factor);
-	bool hangs = false, full = false;
 
 	simulation->only_hangs = count > 0;
+	simulation->hung = 0;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
 		enum bad_day day =
 			1 + (enum bad_day)chance_below(&simulation->chance, DAY_COUNT - 1);
 
-		/* A pool learns at its opening, and now and then, how large a disk is: it must not
-		 * shrink then. While another hangs there is time enough. */
-		if ((day == DAY_FULL && (reopens || hangs)) || (day == DAY_HUNG && full))
-			day = DAY_READ_ONLY;
-		hangs |= day == DAY_HUNG;
-		full |= day == DAY_FULL;
+		simulation->hung += day == DAY_HUNG && !simulation->bad[disk];
 		simulation->bad[disk] = true;
 		simulation->only_hangs &= day == DAY_HUNG;
 		set_day(simulation, disk, day);
@@ -317,7 +313,7 @@ static void check_waits(const struct simulation *simulation)
 	if (!simulation->only_hangs)
 		return;
 	REACHED("sim-pool.hang-waited");
-	SIM_RUN_CHECK(simulation->load.longest_ns <= HANG_WAIT_NS,
+	SIM_RUN_CHECK(simulation->load.longest_ns <= HANG_WAIT_NS(simulation->hung),
 		      "a client waited %" PRIu64 " ms for a disk that hangs",
 		      simulation->load.longest_ns / NSEC_PER_MSEC);
 }
@@ -341,7 +337,7 @@ static void round_run(struct simulation *simulation)
 	if (simulation->factor > 1 && chance_below(&simulation->chance, 4) == 0)
 		engine_rig_call(rig, plant_flips);
 	else
-		begin_bad_days(simulation, fate == 0);
+		begin_bad_days(simulation);
 	(void)sim_run_until(rig->sim.sim, never, NULL, until);
 	if (fate == 0) {
 		crash(simulation, tasks);

@@ -242,6 +242,11 @@ void sim_disk_set_capacity(struct sim *sim, const char *root, uint64_t capacity_
 	disk_of(sim, root)->capacity_pages = capacity_bytes / SIM_PAGE_BYTES;
 }
 
+void sim_disk_set_taken(struct sim *sim, const char *root, uint64_t taken_bytes)
+{
+	disk_of(sim, root)->taken_pages = taken_bytes / SIM_PAGE_BYTES;
+}
+
 void sim_disk_set_read_only(struct sim *sim, const char *root, bool read_only)
 {
 	disk_of(sim, root)->read_only = read_only;

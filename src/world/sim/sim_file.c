@@ -121,8 +121,7 @@ int64_t sim_file_do_read(struct world_file *file, struct sim_cursor cursor, uint
 	length = sim_node_read(file->node, &cursor, offset);
 	/* SQLite cannot tell a flipped bit: in its WAL it would end the log early, without an
 	 * error. */
-	if (length > 0 && !file->never_flips &&
-	    sim_random_ppm(&sim->faults, faults->bit_flip_ppm))
+	if (length > 0 && !file->never_flips && sim_random_ppm(&sim->faults, faults->bit_flip_ppm))
 		flip_bit(sim, start, length);
 	return (int64_t)length;
 }
@@ -139,7 +138,7 @@ static int check_write(const struct world_file *file, uint64_t offset, uint64_t 
 	if (length > SIM_FILE_MAX_BYTES || offset > SIM_FILE_MAX_BYTES - length)
 		return -EFBIG;
 	missing = sim_node_missing_pages(file->node, offset, length);
-	if (missing > 0 && disk->used_pages + missing > disk->capacity_pages) {
+	if (missing > 0 && disk->used_pages + disk->taken_pages + missing > disk->capacity_pages) {
 		REACHED("sim.no-space");
 		return -ENOSPC;
 	}
@@ -361,8 +360,8 @@ void sim_file_read(struct world_port *port, struct world_file *file, const struc
 
 static int64_t write_effect(struct sim *sim, struct sim_op *op)
 {
-	int64_t result = sim_file_do_write(op->io.file, io_cursor(op), op->io.offset,
-					   &op->io.change);
+	int64_t result =
+		sim_file_do_write(op->io.file, io_cursor(op), op->io.offset, &op->io.change);
 
 	io_trace(sim, "write at", op, result);
 	return result;
@@ -428,8 +427,8 @@ void sim_file_sync(struct world_port *port, struct world_file *file, struct worl
 
 static int64_t resize_effect(struct sim *sim, struct sim_op *op)
 {
-	int64_t result = sim_file_do_resize(op->io.file, op->io.offset, op->io.reserve,
-					    &op->io.change);
+	int64_t result =
+		sim_file_do_resize(op->io.file, op->io.offset, op->io.reserve, &op->io.change);
 
 	io_trace(sim, "resize to", op, result);
 	return result;

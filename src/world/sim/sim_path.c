@@ -133,8 +133,7 @@ const struct sim_op_type sim_path_rename_type = {
 	.crash = rename_crash,
 };
 
-void sim_path_rename(struct world_port *port, const char *from, const char *to,
-		     struct world_op *op)
+void sim_path_rename(struct world_port *port, const char *from, const char *to, struct world_op *op)
 {
 	submit(port, op, SIM_OP_RENAME, from, NULL)->path.to = to;
 }
@@ -305,16 +304,17 @@ void sim_path_directory_sync(struct world_port *port, const char *path, struct w
 static int64_t fs_stat_effect(struct sim *sim, struct sim_op *op)
 {
 	struct sim_place place;
+	uint64_t used;
 	int r = enter(sim, op->path.path, false, &place);
 
 	if (r < 0)
 		return r;
 	if (!place.node)
 		return -ENOENT;
+	used = place.disk->used_pages + place.disk->taken_pages;
 	op->path.out.fs_stat = (struct world_fs_stat){
 		.total_bytes = place.disk->capacity_pages * SIM_PAGE_BYTES,
-		.free_bytes = (place.disk->capacity_pages -
-			       MIN(place.disk->used_pages, place.disk->capacity_pages)) *
+		.free_bytes = (place.disk->capacity_pages - MIN(used, place.disk->capacity_pages)) *
 			      SIM_PAGE_BYTES,
 		.id = place.disk->number,
 		.read_only = place.disk->read_only,

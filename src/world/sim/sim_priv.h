@@ -47,6 +47,7 @@ struct sim_disk {
 	char *root;
 	uint64_t number; /* from 1 */
 	uint64_t capacity_pages, used_pages;
+	uint64_t taken_pages; /* by others than the files that are simulated */
 	bool read_only;
 	bool missing;
 	bool hung;
