@@ -13,8 +13,9 @@ import rig
 from rig import check
 
 # Busybox's shell prefers its own programs: /sbin/mke2fs and others have to be called by their path.
-# The shell: "ID words" on the second serial port runs the words and answers what they print, and
-# then a line "\001 ID exit-code".
+# The shell: "ID ID+LENGTH words" on the second serial port runs the words and answers what they
+# print, and then a line "\001 ID exit-code". A line of which the port has lost something, as it
+# does now and then when the host is busy, is not run: the answer is "\001 again 0".
 SHELL = """#!/bin/busybox sh
 export PATH=/bin:/sbin LD_LIBRARY_PATH=/lib
 /bin/busybox --install -s /bin
@@ -25,7 +26,11 @@ for m in {modules}; do insmod /modules/$m || echo "guest: insmod $m failed"; don
 stty -F /dev/ttyS1 raw -echo
 exec 3</dev/ttyS1 4>/dev/ttyS1
 printf '\\001 ready 0\\n' >&4
-while read -r id line <&3; do
+while read -r id check line <&3; do
+	if [ "$check" != "$id+${{#line}}" ]; then
+		printf '\\n\\001 again 0\\n' >&4
+		continue
+	fi
 	eval "$line" </dev/null >&4 2>&1
 	printf '\\n\\001 %s %s\\n' "$id" $? >&4
 done

@@ -24,7 +24,7 @@ class Machine:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
                                             stdout=subprocess.PIPE, stderr=errors)
         os.set_blocking(self.process.stdout.fileno(), False)
-        self.pending = b""
+        self.pending = self.line = b""
 
     def fail(self, text):
         raise rig.Failure(f"{text}\n{self.console()[-3000:]}")
@@ -40,9 +40,12 @@ class Machine:
 
     def wait(self, name, seconds=SECONDS):
         """What the shell said until it was done with `name`, and the exit code."""
-        mark = re.compile(rb"\n?\001 %s (\d+)\r?\n" % name.encode())
+        mark = re.compile(rb"\n?\001 (%s|again) (\d+)\r?\n" % name.encode())
         deadline = time.monotonic() + seconds
-        while not (found := mark.search(self.pending)):
+        while not (found := mark.search(self.pending)) or found[1] == b"again":
+            if found:
+                self.pending = self.pending[found.end():]
+                self.send()
             part = self.process.stdout.read()
             if part:
                 self.pending += part
@@ -53,7 +56,7 @@ class Machine:
                 self.fail(f"no answer to {name} in time; so far {self.pending[-1000:]}")
             time.sleep(0.01)
         output, self.pending = self.pending[:found.start()], self.pending[found.end():]
-        return output.decode(errors="replace").replace("\r", ""), int(found[1])
+        return output.decode(errors="replace").replace("\r", ""), int(found[2])
 
     def ready(self):
         self.wait("ready")
@@ -61,9 +64,14 @@ class Machine:
 
     def begin(self, line):
         self.count += 1
-        self.process.stdin.write(f"{self.count} {line}\n".encode())
-        self.process.stdin.flush()
+        line = line.strip().encode()
+        self.line = b"%d %d+%d %s\n" % (self.count, self.count, len(line), line)
+        self.send()
         return str(self.count)
+
+    def send(self):
+        self.process.stdin.write(self.line)
+        self.process.stdin.flush()
 
     def end(self, name, expect=0, seconds=SECONDS):
         output, code = self.wait(name, seconds)
