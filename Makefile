@@ -18,7 +18,7 @@ run: $(BUILD)/build.ninja ## start the daemon on a pool below run/, one disk ove
 	@ninja -C $(BUILD) sarsend sarsen sarsen-keeper
 	@exec tools/run $(BUILD)
 
-check: ## everything that must pass before a change lands (25 minutes on 2 cores)
+check: ## everything that must pass before a change lands (40 minutes on 2 cores)
 	@tools/install-deps build check
 	@tools/check
 

@@ -353,7 +353,6 @@ static void done(struct rebuild *rebuild)
 		free(rebuild->roots[i].identity);
 	for (size_t i = 0; i < rebuild->vdisk_count; i++)
 		free(rebuild->vdisks[i].identity);
-	rebuild_handles_close(rebuild);
 	free(rebuild->disks);
 	free(rebuild->files);
 	free(rebuild->groups);

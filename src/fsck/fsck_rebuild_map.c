@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fsck/fsck_map.h"
 #include "fsck/fsck_rebuild_priv.h"
 #include "reactor/io.h"
 
@@ -12,45 +13,21 @@ struct walk {
 	const struct rebuild_vdisk *vdisk;
 	struct rebuild_walk *result;
 	struct page_disk *page;
+	struct fsck_handles handles;
 };
 
-struct node {
-	unsigned level;
-	uint64_t index;
-	struct map_entry entry;
-};
-
-void rebuild_handles_close(struct rebuild *rebuild)
-{
-	for (unsigned i = 0; i < REBUILD_HANDLES; i++) {
-		if (rebuild->handles[i].file)
-			(void)io_close(rebuild->handles[i].handle); /* was only read */
-		rebuild->handles[i].file = NULL;
-	}
-}
-
-static int get_handle(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy,
+static int get_handle(struct walk *walk, const struct rebuild_file *file, unsigned copy,
 		      struct world_file **ret_handle)
 {
-	struct rebuild_handle *at = &rebuild->handles[rebuild->next_handle];
 	int r;
 
-	for (unsigned i = 0; i < REBUILD_HANDLES; i++)
-		if (rebuild->handles[i].file == file && rebuild->handles[i].copy == copy) {
-			*ret_handle = rebuild->handles[i].handle;
-			return 0;
-		}
-	if (at->file)
-		(void)io_close(at->handle); /* was only read */
-	at->file = NULL;
-	r = rebuild_file_open(rebuild, file, copy, &at->handle);
-	if (r < 0)
-		return r;
-	at->file = file;
-	at->copy = copy;
-	rebuild->next_handle = (rebuild->next_handle + 1) % REBUILD_HANDLES;
-	*ret_handle = at->handle;
-	return 0;
+	*ret_handle = fsck_handles_get(&walk->handles, file, copy);
+	if (*ret_handle)
+		return 0;
+	r = rebuild_file_open(walk->rebuild, file, copy, ret_handle);
+	if (r == 0)
+		fsck_handles_put(&walk->handles, file, copy, *ret_handle);
+	return r;
 }
 
 /* The block of the file where a slot is. Of compacted groups that are not of map pages it is not
@@ -58,24 +35,16 @@ static int get_handle(struct rebuild *rebuild, const struct rebuild_file *file, 
 static int find_place(const struct rebuild_group *group, uint32_t slot, bool is_page,
 		      uint64_t *ret_place)
 {
-	uint32_t low = 0, high = group->stored_count;
+	uint32_t position;
 
 	*ret_place = slot;
 	if (!group->is_compacted)
 		return slot < group->slots ? 0 : -ENOENT;
 	if (!group->stored)
 		return is_page ? -ENOENT : 0;
-	while (low < high) {
-		uint32_t middle = (low + high) / 2;
-
-		if (group->stored[middle] < slot)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == group->stored_count || group->stored[low] != slot)
+	if (fsck_map_find_stored(group->stored, group->stored_count, slot, &position) < 0)
 		return -ENOENT;
-	*ret_place = (uint64_t)group->file->content.index_blocks + group->base + low;
+	*ret_place = (uint64_t)group->file->content.index_blocks + group->base + position;
 	return 0;
 }
 
@@ -86,7 +55,7 @@ static struct rebuild_group *group_of(const struct walk *walk, uint64_t address)
 	return group && !group->is_dropped ? group : NULL;
 }
 
-static int read_page(struct walk *walk, const struct node *node, struct map_entry *ret_entries)
+static int read_page(struct walk *walk, const struct fsck_node *node, struct map_entry *ret_entries)
 {
 	const struct page_id id = {
 		.vdisk = walk->vdisk->id, .index = node->index, .level = node->level};
@@ -102,7 +71,7 @@ static int read_page(struct walk *walk, const struct node *node, struct map_entr
 	for (unsigned copy = 0; copy < group->file->copy_count; copy++) {
 		if (!group->file->copies[copy].is_used)
 			continue;
-		r = get_handle(walk->rebuild, group->file, copy, &handle);
+		r = get_handle(walk, group->file, copy, &handle);
 		if (r == 0)
 			r = io_read_exactly(handle, walk->page, BLOCK_BYTES, place * BLOCK_BYTES);
 		if (r == 0)
@@ -113,8 +82,9 @@ static int read_page(struct walk *walk, const struct node *node, struct map_entr
 	return r;
 }
 
-static void take_block(struct walk *walk, const struct node *node)
+static void take_block(void *arg, const struct fsck_node *node)
 {
+	struct walk *walk = arg;
 	struct rebuild_group *group;
 	uint64_t place;
 
@@ -129,43 +99,30 @@ static void take_block(struct walk *walk, const struct node *node)
 		group->named_end = MAX(group->named_end, address_slot(node->entry.address) + 1);
 }
 
-static int walk_page(struct walk *walk, const struct node *node)
+static int take_page(void *arg, const struct fsck_node *node, struct map_entry *ret_entries)
 {
-	_cleanup_free_ struct map_entry *entries = malloc(MAP_FANOUT * sizeof(*entries));
-	int r = entries ? rebuild_progress(walk->rebuild, 0) : -ENOMEM;
+	struct walk *walk = arg;
+	int r = rebuild_progress(walk->rebuild, 0);
 
 	if (r < 0)
 		return r;
 	walk->result->slots++;
-	r = read_page(walk, node, entries);
-	if (rebuild_is_fatal(r))
+	r = read_page(walk, node, ret_entries);
+	if (r == 0 || rebuild_is_fatal(r))
 		return r;
-	if (r < 0) {
-		walk->result->bad_pages++;
-		return 0;
-	}
-	for (unsigned i = 0; r == 0 && i < MAP_FANOUT; i++) {
-		const struct node child = {.level = node->level - 1,
-					   .index = node->index * MAP_FANOUT + i,
-					   .entry = entries[i]};
-
-		if (child.entry.address == 0)
-			continue;
-		if (node->level == 0)
-			take_block(walk, &child);
-		else
-			r = walk_page(walk, &child);
-	}
-	return r;
+	walk->result->bad_pages++;
+	return 1;
 }
+
+static const struct fsck_map_ops take = {.page = take_page, .block = take_block};
 
 int rebuild_map_walk(struct rebuild *rebuild, const struct rebuild_vdisk *vdisk,
 		     const struct rebuild_root *root, struct rebuild_walk *ret_walk)
 {
 	_cleanup_free_ struct page_disk *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
 	struct walk walk = {.rebuild = rebuild, .vdisk = vdisk, .result = ret_walk, .page = page};
-	const struct node top = {.level = root->level,
-				 .entry = {.crc = root->crc, .address = root->address}};
+	const struct fsck_node top = {.level = root->level,
+				      .entry = {.crc = root->crc, .address = root->address}};
 	int r;
 
 	*ret_walk = (struct rebuild_walk){0};
@@ -173,7 +130,7 @@ int rebuild_map_walk(struct rebuild *rebuild, const struct rebuild_vdisk *vdisk,
 		return -ENOMEM;
 	for (size_t i = 0; i < vdisk->group_count; i++)
 		vdisk->groups[i].named_end = 0;
-	r = walk_page(&walk, &top);
-	rebuild_handles_close(rebuild);
+	r = fsck_map_walk(&take, &walk, &top);
+	fsck_handles_close(&walk.handles);
 	return r;
 }

@@ -103,13 +103,6 @@ struct rebuild_vdisk {
 	uint64_t log_lsn, written_wall_ns;
 };
 
-struct rebuild_handle { /* a file that is kept open for reading map pages */
-	const struct rebuild_file *file;
-	unsigned copy;
-	struct world_file *handle;
-};
-#define REBUILD_HANDLES 16
-
 struct rebuild {
 	const struct fsck_rebuild_options *options;
 	struct fsck_rebuild_report report;
@@ -127,8 +120,6 @@ struct rebuild {
 	size_t row_capacity;
 	uint64_t highest_file, highest_group; /* seen anywhere, also in spare files */
 	char *buffer;                         /* REBUILD_WINDOW_BLOCKS, aligned */
-	struct rebuild_handle handles[REBUILD_HANDLES];
-	unsigned next_handle;
 	uint64_t total_bytes, last_progress_ns;
 	char suffix[32]; /* of what is put aside */
 };
@@ -188,7 +179,6 @@ struct rebuild_walk {
 };
 int rebuild_map_walk(struct rebuild *rebuild, const struct rebuild_vdisk *vdisk,
 		     const struct rebuild_root *root, struct rebuild_walk *ret_walk);
-void rebuild_handles_close(struct rebuild *rebuild);
 
 /* fsck_rebuild_vdisk.c */
 int rebuild_vdisk_settle(struct rebuild *rebuild, struct rebuild_vdisk *vdisk);

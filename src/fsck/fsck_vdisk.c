@@ -14,16 +14,9 @@
 
 #include "base/endian.h"
 #include "codec/crc32c.h"
+#include "fsck/fsck_map.h"
 #include "fsck/fsck_priv.h"
 #include "reactor/io.h"
-
-#define OPEN_MAX 16 /* files of map pages, kept open */
-
-struct open_file {
-	const struct fsck_file *file;
-	unsigned copy;
-	struct world_file *handle;
-};
 
 struct walk {
 	struct fsck *fsck;
@@ -31,24 +24,17 @@ struct walk {
 	bool first; /* pages are told and counted */
 	uint64_t slots;
 	bool damaged;
-	struct open_file open[OPEN_MAX];
-	unsigned next_open;
+	struct fsck_handles handles;
 	struct page_disk *page;
-};
-
-struct node {
-	unsigned level;
-	uint64_t index;
-	struct map_entry entry;
 };
 
 static void describe(const struct walk *walk, int level, uint64_t index, uint64_t address,
 		     char object[FSCK_OBJECT_MAX])
 {
 	uint64_t span = (uint64_t)BLOCK_BYTES << (MAP_FANOUT_BITS * (level + 1));
-	int length = snprintf(object, FSCK_OBJECT_MAX, "vDisk %" PRIu64 " (%s), bytes %" PRIu64
-			      " to %" PRIu64, walk->vdisk->row.id, walk->vdisk->row.name,
-			      index * span, (index + 1) * span - 1);
+	int length = snprintf(
+		object, FSCK_OBJECT_MAX, "vDisk %" PRIu64 " (%s), bytes %" PRIu64 " to %" PRIu64,
+		walk->vdisk->row.id, walk->vdisk->row.name, index * span, (index + 1) * span - 1);
 
 	if (address_is_stored(address))
 		snprintf(object + length, FSCK_OBJECT_MAX - (size_t)length,
@@ -59,31 +45,21 @@ static void describe(const struct walk *walk, int level, uint64_t index, uint64_
 static int get_handle(struct walk *walk, const struct fsck_file *file, unsigned copy,
 		      struct world_file **ret_handle)
 {
-	struct open_file *open = &walk->open[walk->next_open];
 	int r;
 
-	for (unsigned i = 0; i < OPEN_MAX; i++)
-		if (walk->open[i].file == file && walk->open[i].copy == copy) {
-			*ret_handle = walk->open[i].handle;
-			return 0;
-		}
-	if (open->file)
-		(void)io_close(open->handle); /* was only read */
-	open->file = NULL;
-	r = fsck_file_open(walk->fsck, file, copy, &open->handle);
-	if (r < 0)
-		return r;
-	open->file = file;
-	open->copy = copy;
-	walk->next_open = (walk->next_open + 1) % OPEN_MAX;
-	*ret_handle = open->handle;
-	return 0;
+	*ret_handle = fsck_handles_get(&walk->handles, file, copy);
+	if (*ret_handle)
+		return 0;
+	r = fsck_file_open(walk->fsck, file, copy, ret_handle);
+	if (r == 0)
+		fsck_handles_put(&walk->handles, file, copy, *ret_handle);
+	return r;
 }
 
 /* The block of the file where a slot is; -ENOENT: it is not stored. */
 static int find_place(const struct fsck_group *group, uint32_t slot, uint64_t *ret_place)
 {
-	uint32_t low = 0, high = group->row.stored_count;
+	uint32_t position;
 
 	if (!group->row.compacted) {
 		*ret_place = slot;
@@ -91,27 +67,18 @@ static int find_place(const struct fsck_group *group, uint32_t slot, uint64_t *r
 	}
 	if (!group->stored)
 		return -EUCLEAN;
-	while (low < high) {
-		uint32_t middle = (low + high) / 2;
-
-		if (group->stored[middle] < slot)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == group->row.stored_count || group->stored[low] != slot)
+	if (fsck_map_find_stored(group->stored, group->row.stored_count, slot, &position) < 0)
 		return -ENOENT;
-	*ret_place = group->file->row.index_blocks + group->row.base + low;
+	*ret_place = group->file->row.index_blocks + group->row.base + position;
 	return 0;
 }
 
 /* A page from whichever copy has it right. */
-static int read_page(struct walk *walk, const struct node *node, struct map_entry *ret_entries)
+static int read_page(struct walk *walk, const struct fsck_node *node, struct map_entry *ret_entries)
 {
 	const struct page_id id = {
 		.vdisk = walk->vdisk->row.id, .index = node->index, .level = node->level};
-	struct fsck_group *group =
-		fsck_group_find(walk->vdisk, address_group(node->entry.address));
+	struct fsck_group *group = fsck_group_find(walk->vdisk, address_group(node->entry.address));
 	struct world_file *handle;
 	unsigned copies;
 	uint64_t place;
@@ -161,7 +128,7 @@ static const char *entry_fault(const struct walk *walk, uint64_t address)
 
 /* An entry against the slot that it names. Pages are read as such, and their checksum held against
  * the entry then. */
-static void check_entry(struct walk *walk, const struct node *node, bool is_page)
+static void check_entry(struct walk *walk, const struct fsck_node *node, bool is_page)
 {
 	const struct fsck_group *group =
 		fsck_group_find(walk->vdisk, address_group(node->entry.address));
@@ -184,8 +151,9 @@ static void check_entry(struct walk *walk, const struct node *node, bool is_page
 	fsck_find(walk->fsck, FSCK_BLOCK, object, "the data do not match the map's checksum");
 }
 
-static void check_leaf_entry(struct walk *walk, const struct node *node)
+static void check_block(void *arg, const struct fsck_node *node)
 {
+	struct walk *walk = arg;
 	char object[FSCK_OBJECT_MAX];
 
 	if (address_is_stored(node->entry.address)) {
@@ -199,51 +167,38 @@ static void check_leaf_entry(struct walk *walk, const struct node *node)
 	}
 }
 
-static int walk_page(struct walk *walk, const struct node *node)
+static int check_page(void *arg, const struct fsck_node *node, struct map_entry *ret_entries)
 {
-	_cleanup_free_ struct map_entry *entries = malloc(MAP_FANOUT * sizeof(*entries));
+	struct walk *walk = arg;
 	char object[FSCK_OBJECT_MAX];
-	int r = entries ? fsck_progress(walk->fsck, 0) : -ENOMEM;
+	int r = fsck_progress(walk->fsck, 0);
 
 	if (r < 0)
 		return r;
 	walk->slots++;
 	walk->fsck->report.pages += walk->first;
 	check_entry(walk, node, true);
-	r = read_page(walk, node, entries);
-	if (r == -ESHUTDOWN || r == -ENOMEM)
+	r = read_page(walk, node, ret_entries);
+	if (r == 0 || r == -ESHUTDOWN || r == -ENOMEM)
 		return r;
-	if (r < 0) {
-		walk->damaged = true;
-		describe(walk, (int)node->level, node->index, node->entry.address, object);
-		if (walk->first)
-			fsck_find(walk->fsck, FSCK_MAP_PAGE, object,
-				  "a page of the map is damaged (%s): what is below it is unknown",
-				  strerror(-r));
-		return 0;
-	}
-	for (unsigned i = 0; r == 0 && i < MAP_FANOUT; i++) {
-		const struct node child = {.level = node->level - 1,
-					   .index = node->index * MAP_FANOUT + i,
-					   .entry = entries[i]};
-
-		if (child.entry.address == 0)
-			continue;
-		if (node->level == 0)
-			check_leaf_entry(walk, &child);
-		else
-			r = walk_page(walk, &child);
-	}
-	return r;
+	walk->damaged = true;
+	describe(walk, (int)node->level, node->index, node->entry.address, object);
+	if (walk->first)
+		fsck_find(walk->fsck, FSCK_MAP_PAGE, object,
+			  "a page of the map is damaged (%s): what is below it is unknown",
+			  strerror(-r));
+	return 1;
 }
+
+static const struct fsck_map_ops check = {.page = check_page, .block = check_block};
 
 static int walk_map(struct walk *walk)
 {
 	const struct vdisk_row *row = &walk->vdisk->row;
-	const struct node root = {.level = row->root_level, .entry = row->root};
+	const struct fsck_node root = {.level = row->root_level, .entry = row->root};
 
 	walk->slots = 0;
-	return row->root.address ? walk_page(walk, &root) : 0;
+	return row->root.address ? fsck_map_walk(&check, walk, &root) : 0;
 }
 
 static uint64_t table_bytes(const struct fsck_file *file)
@@ -251,10 +206,10 @@ static uint64_t table_bytes(const struct fsck_file *file)
 	uint64_t bytes = 0;
 
 	for (const struct fsck_group *group = file->group; group; group = group->next)
-		bytes += group->row.compacted
-				 ? SLOTS_PER_GROUP * 5
-				 : MIN(file->row.size_bytes / BLOCK_BYTES,
-				       (uint64_t)SLOTS_PER_GROUP) * 5;
+		bytes += group->row.compacted ? SLOTS_PER_GROUP * 5
+					      : MIN(file->row.size_bytes / BLOCK_BYTES,
+						    (uint64_t)SLOTS_PER_GROUP) *
+							5;
 	return bytes;
 }
 
@@ -360,8 +315,6 @@ int fsck_vdisk_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
 		r = check_parts(&walk);
 	if (r == 0)
 		check_live(&walk);
-	for (unsigned i = 0; i < OPEN_MAX; i++)
-		if (walk.open[i].file)
-			(void)io_close(walk.open[i].handle); /* was only read */
+	fsck_handles_close(&walk.handles);
 	return r < 0 ? r : fsck_tail_check(fsck, vdisk);
 }
