@@ -4,8 +4,6 @@
  * once; the world ends at each I/O; mirrors and the database are damaged; disks come and go, are
  * slow, or hold something else.
  */
-#include "catalog/mirror.h"
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,89 +15,31 @@
 
 #include <cmocka.h>
 
-#include "base/log.h"
+#include "mirror_fixture.h"
 #include "reactor/io.h"
-#include "sim_rig.h"
 
-#define STATE      "/state"
-#define PATH       STATE "/catalog.db"
-#define DISK_BYTES (64 * MIB)
-#define ROWS       12
+#define ROWS 12
 
-static struct sim_rig rig;
-static struct catalog *catalog;
-static struct catalog_report report;
-static const char *const disks[] = {"/m0", "/m1", "/m2"};
 static const char *restore_from;
-
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
-static void run_without_argument(void *arg)
-{
-	void (*const *run)(void) = arg;
-
-	(*run)();
-}
-
-static void in_fiber(void (*run)(void))
-{
-	sim_rig_run(&rig, 0, run_without_argument, &run);
-}
-
-static void make_labels(void)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
-		char path[20];
-		struct world_file *file;
-
-		snprintf(path, sizeof(path), "%s/label", disks[i]);
-		ASSERT(io_open(path, WORLD_FILE_CREATE, &file) == 0 && io_close(file) == 0);
-		ASSERT(io_directory_sync(disks[i]) == 0);
-	}
-}
-
-static void rig_begin(uint64_t seed)
-{
-	sim_rig_init(&rig, seed, 1);
-	ASSERT(sim_disk_add(rig.sim, STATE, DISK_BYTES) == 0);
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++)
-		ASSERT(sim_disk_add(rig.sim, disks[i], DISK_BYTES) == 0);
-	in_fiber(make_labels);
-	catalog = NULL;
-	restore_from = NULL;
-}
 
 static int setup(void **state)
 {
 	(void)state;
-	if (!getenv("SARSEN_LOG"))
-		log_set_sink(discard_line, NULL);
-	rig_begin(1);
+	mirrored_rig_begin(1, ARRAY_SIZE(mirrored_disks));
+	restore_from = NULL;
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	sim_rig_done(&rig);
-	log_set_sink(NULL, NULL);
+	mirrored_rig_end();
 	return 0;
 }
 
 static int open_catalog(void)
 {
-	struct catalog_options options = {.path = PATH,
-					  .vfs = SIM_VFS_NAME,
-					  .create = true,
-					  .restore_from = restore_from,
-					  .report = &report};
-
-	return catalog_open(sim_world(rig.sim), &options, &catalog);
+	return mirrored_open(restore_from);
 }
 
 static void must_open(void)
@@ -107,62 +47,17 @@ static void must_open(void)
 	ASSERT(open_catalog() == 0);
 }
 
-static void close_catalog(void)
-{
-	if (catalog)
-		catalog_close(TAKE_PTR(catalog));
-}
-
-static int put(uint64_t number, uint8_t byte, uint32_t length)
-{
-	_cleanup_free_ uint8_t *value = malloc(length + 1);
-	struct catalog_key key = catalog_key(CATALOG_JOB);
-	struct catalog_change change = {.kind = CATALOG_PUT, .value = value, .length = length};
-
-	ASSERT(value);
-	catalog_key_add(&key, number);
-	change.key = key;
-	memset(value, byte, length);
-	return catalog_commit(catalog, &change, 1);
-}
-
-static int drop(uint64_t number)
-{
-	struct catalog_change change = {.kind = CATALOG_DELETE_PREFIX,
-					.key = catalog_key(CATALOG_JOB)};
-
-	catalog_key_add(&change.key, number);
-	return catalog_commit(catalog, &change, 1);
-}
-
-/* The row's byte, or an error. */
-static int look(uint64_t number)
-{
-	struct catalog_key key = catalog_key(CATALOG_JOB);
-	struct catalog_row row = {0};
-	int r;
-
-	catalog_key_add(&key, number);
-	r = catalog_get(catalog, &key, &row);
-	for (uint32_t i = 1; r == 0 && i < row.length; i++)
-		ASSERT(row.value[i] == row.value[0]);
-	if (r == 0)
-		r = row.value[0];
-	catalog_row_done(&row);
-	return r;
-}
-
 static void fill(void)
 {
 	for (unsigned i = 0; i < ROWS; i++)
-		ASSERT(put(i, (uint8_t)i, 100 + 700 * i) == 0);
-	ASSERT(drop(3) == 0);
+		ASSERT(mirrored_put(i, (uint8_t)i, 100 + 700 * i) == 0);
+	ASSERT(mirrored_drop(3) == 0);
 }
 
 static void fill_check(void)
 {
 	for (unsigned i = 0; i < ROWS; i++)
-		ASSERT(look(i) == (i == 3 ? -ENOENT : (int)i));
+		ASSERT(mirrored_look(i) == (i == 3 ? -ENOENT : (int)i));
 }
 
 static struct {
@@ -179,7 +74,7 @@ static void ask(void)
 
 	ASSERT(catalog_mirror_list(catalog, &infos, &count) == 0);
 	for (size_t i = 0; i < count; i++) {
-		if (strcmp(infos[i].directory, disks[asked.index]) != 0)
+		if (strcmp(infos[i].directory, mirrored_disks[asked.index]) != 0)
 			continue;
 		found = true;
 		asked.state = infos[i].state;
@@ -195,7 +90,7 @@ static enum catalog_mirror_state state_of(size_t index, int *ret_error)
 	if (fiber_current())
 		ask();
 	else
-		in_fiber(ask);
+		mirrored_in_fiber(ask);
 	if (ret_error)
 		*ret_error = asked.error;
 	return asked.state;
@@ -204,7 +99,7 @@ static enum catalog_mirror_state state_of(size_t index, int *ret_error)
 static void add(size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		ASSERT(catalog_mirror_add(catalog, disks[i]) == 0);
+		ASSERT(catalog_mirror_add(catalog, mirrored_disks[i]) == 0);
 	catalog_mirror_wait(catalog);
 	for (size_t i = 0; i < count; i++)
 		ASSERT(state_of(i, NULL) == CATALOG_MIRROR_GOOD);
@@ -215,15 +110,15 @@ static void begin_with_one(void)
 	must_open();
 	fill();
 	add(1);
-	ASSERT(put(20, 20, 100) == 0 && put(21, 21, 9000) == 0);
-	ASSERT(drop(20) == 0);
+	ASSERT(mirrored_put(20, 20, 100) == 0 && mirrored_put(21, 21, 9000) == 0);
+	ASSERT(mirrored_drop(20) == 0);
 }
 
 static void begin_with_two(void)
 {
 	begin_with_one();
 	add(2);
-	ASSERT(put(22, 22, 100) == 0);
+	ASSERT(mirrored_put(22, 22, 100) == 0);
 }
 
 static void verify_is_equal(void)
@@ -247,37 +142,37 @@ static void remove_database(void)
 static void all_is_there(void)
 {
 	fill_check();
-	ASSERT(look(20) == -ENOENT && look(21) == 21);
+	ASSERT(mirrored_look(20) == -ENOENT && mirrored_look(21) == 21);
 }
 
 static void restores_what_is_gone(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_one);
-	in_fiber(close_catalog);
-	in_fiber(remove_database);
-	in_fiber(must_open);
+	mirrored_in_fiber(begin_with_one);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(remove_database);
+	mirrored_in_fiber(must_open);
 	assert_true(report.restored && report.damage == -ENOENT);
-	assert_string_equal(report.directory, disks[0]);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
-	in_fiber(must_open);
+	assert_string_equal(report.directory, mirrored_disks[0]);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(must_open);
 	assert_false(report.restored);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void mirrors_are_alike(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_two);
-	in_fiber(verify_is_equal);
-	in_fiber(close_catalog);
-	in_fiber(must_open);
+	mirrored_in_fiber(begin_with_two);
+	mirrored_in_fiber(verify_is_equal);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(must_open);
 	assert_int_equal(state_of(0, NULL), CATALOG_MIRROR_GOOD); /* at once */
 	assert_int_equal(state_of(1, NULL), CATALOG_MIRROR_GOOD);
-	in_fiber(verify_is_equal);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(verify_is_equal);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void sleep_long(void)
@@ -290,14 +185,14 @@ static int result;
 
 static void commit_one(void)
 {
-	result = put(30, 30, 50);
+	result = mirrored_put(30, 30, 50);
 }
 
 static void fail_disk(size_t index, bool fails)
 {
 	const struct sim_faults faults = {.write_error_ppm = fails ? 1000000 : 0};
 
-	sim_disk_set_faults(rig.sim, disks[index], &faults);
+	sim_disk_set_faults(rig.sim, mirrored_disks[index], &faults);
 }
 
 static void survives_a_failing_disk(void **state)
@@ -305,24 +200,24 @@ static void survives_a_failing_disk(void **state)
 	int error = 0;
 
 	(void)state;
-	in_fiber(begin_with_two);
+	mirrored_in_fiber(begin_with_two);
 	fail_disk(0, true);
-	in_fiber(commit_one);
+	mirrored_in_fiber(commit_one);
 	assert_int_equal(result, 0);
 	assert_int_equal(state_of(0, &error), CATALOG_MIRROR_LOST);
 	assert_int_equal(error, -EIO);
 	assert_int_equal(state_of(1, NULL), CATALOG_MIRROR_GOOD);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 	/* The one that has lost its standing is not taken, though it can be read. */
-	in_fiber(remove_database);
-	in_fiber(must_open);
+	mirrored_in_fiber(remove_database);
+	mirrored_in_fiber(must_open);
 	assert_true(report.restored);
-	assert_string_equal(report.directory, disks[1]);
+	assert_string_equal(report.directory, mirrored_disks[1]);
 	fail_disk(0, false);
-	in_fiber(sleep_long);
+	mirrored_in_fiber(sleep_long);
 	assert_int_equal(state_of(0, NULL), CATALOG_MIRROR_GOOD);
-	in_fiber(verify_is_equal);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(verify_is_equal);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void open_any(void)
@@ -335,42 +230,42 @@ static void open_any(void)
 static void a_mirror_without_standing_is_not_taken(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_one);
+	mirrored_in_fiber(begin_with_one);
 	fail_disk(0, true);
-	in_fiber(commit_one);
+	mirrored_in_fiber(commit_one);
 	assert_int_equal(result, 0);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 	fail_disk(0, false);
-	in_fiber(remove_database);
-	in_fiber(open_any);
+	mirrored_in_fiber(remove_database);
+	mirrored_in_fiber(open_any);
 	assert_int_equal(result, -ENODATA);
 	/* Who knows better may take it all the same; it lacks the last commit. */
-	restore_from = disks[0];
-	in_fiber(must_open);
+	restore_from = mirrored_disks[0];
+	mirrored_in_fiber(must_open);
 	assert_true(report.restored);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void slow_disk(size_t index, uint64_t slow_ns)
 {
 	const struct sim_faults faults = {.slow_ppm = slow_ns ? 1000000 : 0, .slow_ns = slow_ns};
 
-	sim_disk_set_faults(rig.sim, disks[index], &faults);
+	sim_disk_set_faults(rig.sim, mirrored_disks[index], &faults);
 }
 
 static void does_not_wait_for_ever(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_two);
+	mirrored_in_fiber(begin_with_two);
 	slow_disk(0, 3600 * NSEC_PER_SEC);
 	for (int i = 0; i < 4; i++) { /* how slow is drawn */
-		in_fiber(commit_one);
+		mirrored_in_fiber(commit_one);
 		assert_int_equal(result, 0);
 	}
 	assert_int_equal(state_of(0, NULL), CATALOG_MIRROR_LOST);
 	slow_disk(0, 0);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void rename_database(const char *from, const char *to)
@@ -410,76 +305,76 @@ static void bring_back(void)
 static void refuses_a_catalog_that_was_set_back(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_one);
-	in_fiber(close_catalog);
-	in_fiber(backup);
-	in_fiber(must_open);
-	in_fiber(commit_one);
-	in_fiber(close_catalog);
-	in_fiber(bring_back);
-	in_fiber(open_any);
+	mirrored_in_fiber(begin_with_one);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(backup);
+	mirrored_in_fiber(must_open);
+	mirrored_in_fiber(commit_one);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(bring_back);
+	mirrored_in_fiber(open_any);
 	assert_int_equal(result, -ESTALE);
-	assert_string_equal(report.directory, disks[0]);
+	assert_string_equal(report.directory, mirrored_disks[0]);
 	assert_true(report.mirror_sequence > report.catalog_sequence);
-	restore_from = disks[0];
-	in_fiber(must_open);
+	restore_from = mirrored_disks[0];
+	mirrored_in_fiber(must_open);
 	assert_true(report.restored);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
 	/* Restored, it has a greater generation: the old one is refused for this alone. */
 	restore_from = NULL;
-	in_fiber(must_open);
-	in_fiber(sleep_long);
+	mirrored_in_fiber(must_open);
+	mirrored_in_fiber(sleep_long);
 	assert_int_equal(state_of(0, NULL), CATALOG_MIRROR_GOOD);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void backup_before_mirrors(void)
 {
 	must_open();
 	fill();
-	close_catalog();
+	mirrored_close();
 	backup();
 	must_open();
 	add(1);
-	close_catalog();
+	mirrored_close();
 	bring_back();
 	ASSERT(io_unlink(PATH "-mirrors") == 0);
 	must_open(); /* it knows of no mirror */
-	result = catalog_mirror_add(catalog, disks[0]);
+	result = catalog_mirror_add(catalog, mirrored_disks[0]);
 }
 
 static void a_mirror_found_later_is_not_written_over(void **state)
 {
 	(void)state;
-	in_fiber(backup_before_mirrors);
+	mirrored_in_fiber(backup_before_mirrors);
 	assert_int_equal(result, -ESTALE);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void other_catalog(void)
 {
 	begin_with_one();
-	close_catalog();
+	mirrored_close();
 	remove_database();
 	ASSERT(io_unlink(PATH "-mirrors") == 0);
 	must_open();
-	result = catalog_mirror_add(catalog, disks[0]);
+	result = catalog_mirror_add(catalog, mirrored_disks[0]);
 }
 
 static void another_catalogs_mirror_is_not_written_over(void **state)
 {
 	(void)state;
-	in_fiber(other_catalog);
+	mirrored_in_fiber(other_catalog);
 	assert_int_equal(result, -EEXIST);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 	/* But it can be taken in place of the new catalog, which is kept. */
-	restore_from = disks[0];
-	in_fiber(must_open);
+	restore_from = mirrored_disks[0];
+	mirrored_in_fiber(must_open);
 	assert_true(report.restored);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
-	in_fiber(open_any);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_in_fiber(open_any);
 	assert_int_equal(result, -EEXIST); /* once is enough */
 }
 
@@ -500,13 +395,13 @@ static void add_many(void)
 		snprintf(path, sizeof(path), "/m0/%u", i);
 		ASSERT(catalog_mirror_remove(catalog, path) == 0);
 	}
-	close_catalog();
+	mirrored_close();
 }
 
 static void limits_hold(void **state)
 {
 	(void)state;
-	in_fiber(add_many);
+	mirrored_in_fiber(add_many);
 }
 
 /* Sweeps: a life in which anything may fail, and what it acknowledged. */
@@ -520,7 +415,7 @@ static struct life {
 static void life_put(unsigned index, uint8_t byte, uint32_t length)
 {
 	bool was_dead = sim_is_dead(rig.sim); /* then it has no effect */
-	int r = catalog ? put(index, byte, length) : -EIO;
+	int r = catalog ? mirrored_put(index, byte, length) : -EIO;
 
 	if (r == 0)
 		life.known[index] = byte;
@@ -539,7 +434,7 @@ static void life_run(void)
 	for (unsigned i = 0; i < 3; i++)
 		life_put(i, 1, 100);
 	for (size_t i = 0; catalog && i < 2; i++)
-		(void)catalog_mirror_add(catalog, disks[i]); /* may fail */
+		(void)catalog_mirror_add(catalog, mirrored_disks[i]); /* may fail */
 	life_put(3, 1, 20000);
 	if (catalog && !sim_is_dead(rig.sim))
 		catalog_mirror_wait(catalog);
@@ -548,13 +443,13 @@ static void life_run(void)
 	if (catalog)
 		(void)catalog_verify(catalog, &verify); /* may fail */
 	life_put(6, 3, 10);
-	close_catalog();
+	mirrored_close();
 }
 
 static void life_check(void)
 {
 	for (unsigned i = 0; i < PUTS; i++) {
-		int found = look(i);
+		int found = mirrored_look(i);
 
 		ASSERT(found == (life.known[i] ? (int)life.known[i] : -ENOENT) ||
 		       (life.maybe[i] && found == (int)life.maybe[i]));
@@ -565,7 +460,7 @@ static void life_check(void)
 static void life_settle(void)
 {
 	for (size_t i = 0; i < 2; i++)
-		ASSERT(catalog_mirror_add(catalog, disks[i]) == 0);
+		ASSERT(catalog_mirror_add(catalog, mirrored_disks[i]) == 0);
 	sleep_long();
 	verify_is_equal();
 }
@@ -575,13 +470,13 @@ static void life_after(void)
 	must_open();
 	life_check();
 	life_settle();
-	close_catalog();
+	mirrored_close();
 	remove_database();
 	must_open();
 	ASSERT(report.restored);
 	life_check();
 	life_settle();
-	close_catalog();
+	mirrored_close();
 }
 
 static bool sweep_is_complete;
@@ -598,10 +493,10 @@ static void each_operation_fails(void **state)
 		setup(NULL);
 		life = (struct life){0};
 		sim_fail_nth(rig.sim, n, errors[n % 2]);
-		in_fiber(life_run);
+		mirrored_in_fiber(life_run);
 		hit = sim_fault_hit(rig.sim);
 		sim_fail_nth(rig.sim, 0, 0);
-		in_fiber(life_after);
+		mirrored_in_fiber(life_after);
 	}
 	print_message("beyond %llu operations\n", (unsigned long long)n);
 	assert_true(n > 50);
@@ -611,24 +506,24 @@ static void each_operation_fails(void **state)
 static void crash_after(bool is_lost)
 {
 	if (is_lost)
-		in_fiber(remove_database);
-	in_fiber(open_any);
+		mirrored_in_fiber(remove_database);
+	mirrored_in_fiber(open_any);
 	if (result == -ENODATA && is_lost) {
 		/* All mirrors end torn: a person says that this is what is wanted. */
 		assert_true(report.mirror_torn);
-		restore_from = disks[1];
-		in_fiber(open_any);
+		restore_from = mirrored_disks[1];
+		mirrored_in_fiber(open_any);
 		if (result == -ENODATA && report.mirror_error == -ESTALE) {
-			restore_from = disks[0];
-			in_fiber(open_any);
+			restore_from = mirrored_disks[0];
+			mirrored_in_fiber(open_any);
 		}
 		restore_from = NULL;
 	}
 	assert_int_equal(result, 0);
 	assert_true(report.restored == is_lost);
-	in_fiber(life_check);
-	in_fiber(life_settle);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(life_check);
+	mirrored_in_fiber(life_settle);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void life_begin(void)
@@ -646,9 +541,9 @@ static void ends_at_each_operation(enum sim_crash kind, bool is_lost)
 		teardown(NULL);
 		setup(NULL);
 		life = (struct life){0};
-		in_fiber(life_begin);
+		mirrored_in_fiber(life_begin);
 		sim_crash_nth(rig.sim, n, kind);
-		in_fiber(life_run);
+		mirrored_in_fiber(life_run);
 		hit = sim_is_dead(rig.sim);
 		sim_crash_nth(rig.sim, 0, kind);
 		if (hit)
@@ -683,23 +578,23 @@ static void restoring_is_cut_off(void **state)
 	for (; hit; n += sweep_is_complete ? 1 : 19) {
 		teardown(NULL);
 		setup(NULL);
-		in_fiber(begin_with_two);
-		in_fiber(close_catalog);
-		in_fiber(remove_database);
-		restore_from = n % 2 ? disks[0] : NULL;
+		mirrored_in_fiber(begin_with_two);
+		mirrored_in_fiber(mirrored_close);
+		mirrored_in_fiber(remove_database);
+		restore_from = n % 2 ? mirrored_disks[0] : NULL;
 		sim_crash_nth(rig.sim, n, n % 3 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
-		in_fiber(open_any);
-		in_fiber(close_catalog);
+		mirrored_in_fiber(open_any);
+		mirrored_in_fiber(mirrored_close);
 		hit = sim_is_dead(rig.sim);
 		sim_crash_nth(rig.sim, 0, SIM_CRASH_POWER);
 		if (hit)
 			sim_rig_restart(&rig);
 		restore_from = NULL;
-		in_fiber(must_open);
-		in_fiber(all_is_there);
-		in_fiber(sleep_long);
-		in_fiber(verify_is_equal);
-		in_fiber(close_catalog);
+		mirrored_in_fiber(must_open);
+		mirrored_in_fiber(all_is_there);
+		mirrored_in_fiber(sleep_long);
+		mirrored_in_fiber(verify_is_equal);
+		mirrored_in_fiber(mirrored_close);
 	}
 	assert_true(n > 50);
 }
@@ -711,7 +606,7 @@ static void roll(void)
 	size_t count;
 
 	for (unsigned i = 0; i < 36; i++)
-		ASSERT(put(i % 12, (uint8_t)(100 + i % 12), 900000) == 0);
+		ASSERT(mirrored_put(i % 12, (uint8_t)(100 + i % 12), 900000) == 0);
 	catalog_mirror_wait(catalog);
 	ASSERT(catalog_mirror_list(catalog, &infos, &count) == 0);
 	/* 31 MiB of frames for 10 MiB of rows: the log is about as large as the snapshot. */
@@ -719,19 +614,19 @@ static void roll(void)
 		ASSERT(infos[i].bytes < 28 * MIB && infos[i].state == CATALOG_MIRROR_GOOD);
 	free(infos);
 	verify_is_equal();
-	close_catalog();
+	mirrored_close();
 	remove_database();
 	must_open();
 	for (unsigned i = 0; i < 12; i++)
-		ASSERT(look(i) == (int)(100 + i));
-	close_catalog();
+		ASSERT(mirrored_look(i) == (int)(100 + i));
+	mirrored_close();
 }
 
 static void logs_are_rolled(void **state)
 {
 	(void)state;
-	in_fiber(begin_with_two);
-	in_fiber(roll);
+	mirrored_in_fiber(begin_with_two);
+	mirrored_in_fiber(roll);
 }
 
 static char file_name[200];
@@ -743,7 +638,7 @@ static void find_file(size_t disk, const char *kind)
 	struct world_stat stat;
 	char path[100];
 
-	snprintf(path, sizeof(path), "%s/catalog", disks[disk]);
+	snprintf(path, sizeof(path), "%s/catalog", mirrored_disks[disk]);
 	ASSERT(io_directory_list(path, &names) == 0);
 	file_name[0] = '\0';
 	for (size_t i = 0; i < names.count; i++)
@@ -781,20 +676,20 @@ static void flips_are_found(void **state)
 	uint64_t step = sweep_is_complete ? 53 : 1601;
 
 	(void)state;
-	in_fiber(begin_with_two);
+	mirrored_in_fiber(begin_with_two);
 	for (uint64_t at = 0; at < 40000; at += step) {
-		in_fiber(find[at / step % 2]);
+		mirrored_in_fiber(find[at / step % 2]);
 		if (file_size == 0)
 			continue;
 		assert_int_equal(sim_disk_flip(rig.sim, file_name, at % file_size, at % 8), 0);
-		in_fiber(verify_any);
+		mirrored_in_fiber(verify_any);
 		assert_true(differences > 0);
-		in_fiber(sleep_long);
-		in_fiber(verify_any);
+		mirrored_in_fiber(sleep_long);
+		mirrored_in_fiber(verify_any);
 		assert_true(differences == 0);
-		in_fiber(commit_one);
+		mirrored_in_fiber(commit_one);
 	}
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 }
 
 static void verify_whatever(void)
@@ -821,20 +716,20 @@ static void a_damaged_database_is_found(void **state)
 	unsigned found = 0;
 
 	(void)state;
-	in_fiber(begin_with_two);
-	in_fiber(close_catalog); /* all is in the database, nothing in its WAL */
-	in_fiber(must_open);
-	in_fiber(find_database);
+	mirrored_in_fiber(begin_with_two);
+	mirrored_in_fiber(mirrored_close); /* all is in the database, nothing in its WAL */
+	mirrored_in_fiber(must_open);
+	mirrored_in_fiber(find_database);
 	for (uint64_t at = 0; at < file_size; at += step) {
 		assert_int_equal(sim_disk_flip(rig.sim, PATH, at, at % 8), 0);
-		in_fiber(verify_whatever);
+		mirrored_in_fiber(verify_whatever);
 		assert_true(result == -EUCLEAN || (result == 0 && differences == 0));
 		found += result == -EUCLEAN;
 		assert_int_equal(sim_disk_flip(rig.sim, PATH, at, at % 8), 0);
 	}
 	assert_true(found > 0);
-	in_fiber(verify_is_equal);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(verify_is_equal);
+	mirrored_in_fiber(mirrored_close);
 }
 
 /* A flip in the mirror that would be taken: the other one is, or none; never what is wrong. */
@@ -848,16 +743,16 @@ static void nothing_wrong_is_restored(void **state)
 
 		teardown(NULL);
 		setup(NULL);
-		in_fiber(has_two ? begin_with_two : begin_with_one);
-		in_fiber(close_catalog);
-		in_fiber(at / step % 2 ? find_snapshot : find_log);
+		mirrored_in_fiber(has_two ? begin_with_two : begin_with_one);
+		mirrored_in_fiber(mirrored_close);
+		mirrored_in_fiber(at / step % 2 ? find_snapshot : find_log);
 		assert_int_equal(sim_disk_flip(rig.sim, file_name, at % file_size, at % 8), 0);
-		in_fiber(remove_database);
-		in_fiber(open_any);
+		mirrored_in_fiber(remove_database);
+		mirrored_in_fiber(open_any);
 		assert_int_equal(result, has_two ? 0 : -ENODATA);
 		if (result == 0)
-			in_fiber(all_is_there);
-		in_fiber(close_catalog);
+			mirrored_in_fiber(all_is_there);
+		mirrored_in_fiber(mirrored_close);
 	}
 }
 
@@ -867,22 +762,22 @@ static void the_states_disk_dies(void **state)
 	struct sim_faults faults = {.write_error_ppm = 1000000, .sync_error_ppm = 1000000};
 
 	(void)state;
-	in_fiber(begin_with_two);
+	mirrored_in_fiber(begin_with_two);
 	sim_disk_set_faults(rig.sim, STATE, &faults);
-	in_fiber(commit_one);
+	mirrored_in_fiber(commit_one);
 	assert_true(result == -EIO || result == -ENOTRECOVERABLE);
-	in_fiber(commit_one);
+	mirrored_in_fiber(commit_one);
 	assert_true(result == -EIO || result == -ENOTRECOVERABLE);
-	in_fiber(all_is_there);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(mirrored_close);
 	faults = (struct sim_faults){0};
 	sim_disk_set_faults(rig.sim, STATE, &faults);
-	in_fiber(remove_database);
-	in_fiber(must_open);
-	in_fiber(all_is_there);
-	in_fiber(commit_one);
+	mirrored_in_fiber(remove_database);
+	mirrored_in_fiber(must_open);
+	mirrored_in_fiber(all_is_there);
+	mirrored_in_fiber(commit_one);
 	assert_int_equal(result, 0);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 }
 
 int main(int argc, char **argv)

@@ -3,8 +3,6 @@
  * Mirrors on disks that hang, and what a second misfortune leaves of them: a loss of power after
  * the process was killed, a hint that was set back when the database is gone.
  */
-#include "catalog/mirror.h"
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,118 +14,21 @@
 
 #include <cmocka.h>
 
-#include "base/log.h"
 #include "base/reached.h"
+#include "mirror_fixture.h"
 #include "reactor/io.h"
-#include "sim_rig.h"
 
-#define STATE      "/state"
-#define PATH       STATE "/catalog.db"
-#define HINT       PATH "-mirrors"
-#define DISK_BYTES (64 * MIB)
-#define HANG_NS    (1200 * NSEC_PER_SEC) /* at most */
+#define HINT    PATH "-mirrors"
+#define DISKS   2u
+#define HANG_NS (1200 * NSEC_PER_SEC) /* at most */
 
-static struct sim_rig rig;
-static struct catalog *catalog;
-static struct catalog_report report;
-static const char *const disks[] = {"/m0", "/m1"};
 static int result;
-
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
-static void run_without_argument(void *arg)
-{
-	void (*const *run)(void) = arg;
-
-	(*run)();
-}
-
-static void in_fiber(void (*run)(void))
-{
-	sim_rig_run(&rig, 0, run_without_argument, &run);
-}
-
-static void make_labels(void)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
-		char path[20];
-		struct world_file *file;
-
-		snprintf(path, sizeof(path), "%s/label", disks[i]);
-		ASSERT(io_open(path, WORLD_FILE_CREATE, &file) == 0 && io_close(file) == 0);
-		ASSERT(io_directory_sync(disks[i]) == 0);
-	}
-}
-
-static void rig_begin(uint64_t seed)
-{
-	if (!getenv("SARSEN_LOG"))
-		log_set_sink(discard_line, NULL);
-	sim_rig_init(&rig, seed, 1);
-	ASSERT(sim_disk_add(rig.sim, STATE, DISK_BYTES) == 0);
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++)
-		ASSERT(sim_disk_add(rig.sim, disks[i], DISK_BYTES) == 0);
-	in_fiber(make_labels);
-	catalog = NULL;
-}
-
-static void rig_end(void)
-{
-	sim_rig_done(&rig);
-	log_set_sink(NULL, NULL);
-}
 
 static void open_any(void)
 {
-	const struct catalog_options options = {
-		.path = PATH, .vfs = SIM_VFS_NAME, .create = true, .report = &report};
-
-	result = catalog_open(sim_world(rig.sim), &options, &catalog);
+	result = mirrored_open(NULL);
 	if (result)
 		catalog = NULL;
-}
-
-static void close_catalog(void)
-{
-	if (catalog)
-		catalog_close(TAKE_PTR(catalog));
-}
-
-static struct catalog_key key_of(uint64_t number)
-{
-	struct catalog_key key = catalog_key(CATALOG_JOB);
-
-	catalog_key_add(&key, number);
-	return key;
-}
-
-static int put(uint64_t number, uint8_t byte, uint32_t length)
-{
-	_cleanup_free_ uint8_t *value = malloc(length);
-	const struct catalog_change change = {
-		.kind = CATALOG_PUT, .key = key_of(number), .value = value, .length = length};
-
-	ASSERT(value);
-	memset(value, byte, length);
-	return catalog_commit(catalog, &change, 1);
-}
-
-/* The row's byte, or an error. */
-static int look(uint64_t number)
-{
-	const struct catalog_key key = key_of(number);
-	struct catalog_row row = {0};
-	int r = catalog_get(catalog, &key, &row);
-
-	if (r == 0)
-		r = row.value[0];
-	catalog_row_done(&row);
-	return r;
 }
 
 static enum catalog_mirror_state state_of(size_t index)
@@ -138,7 +39,7 @@ static enum catalog_mirror_state state_of(size_t index)
 
 	ASSERT(catalog_mirror_list(catalog, &infos, &count) == 0);
 	for (size_t i = 0; i < count; i++)
-		if (strcmp(infos[i].directory, disks[index]) == 0)
+		if (strcmp(infos[i].directory, mirrored_disks[index]) == 0)
 			state = infos[i].state;
 	free(infos);
 	return state;
@@ -148,10 +49,10 @@ static void begin(void)
 {
 	open_any();
 	ASSERT(result == 0);
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++)
-		ASSERT(catalog_mirror_add(catalog, disks[i]) == 0);
+	for (size_t i = 0; i < DISKS; i++)
+		ASSERT(catalog_mirror_add(catalog, mirrored_disks[i]) == 0);
 	catalog_mirror_wait(catalog);
-	ASSERT(put(1, 1, 100) == 0);
+	ASSERT(mirrored_put(1, 1, 100) == 0);
 }
 
 static void remove_database(void)
@@ -165,14 +66,14 @@ static void hang(size_t index, bool hangs)
 	const struct sim_faults faults = {.slow_ppm = hangs ? 1000000 : 0,
 					  .slow_ns = hangs ? HANG_NS : 0};
 
-	sim_disk_set_faults(rig.sim, disks[index], &faults);
+	sim_disk_set_faults(rig.sim, mirrored_disks[index], &faults);
 }
 
 static void settle(void)
 {
 	fiber_sleep(2 * HANG_NS);
 	catalog_mirror_wait(catalog);
-	for (size_t i = 0; i < ARRAY_SIZE(disks); i++)
+	for (size_t i = 0; i < DISKS; i++)
 		ASSERT(state_of(i) == CATALOG_MIRROR_GOOD);
 }
 
@@ -182,7 +83,7 @@ static void commit_much(void *arg)
 {
 	(void)arg;
 	for (unsigned i = 0; i < 40; i++)
-		ASSERT(put(2, (uint8_t)i, 60000) == 0);
+		ASSERT(mirrored_put(2, (uint8_t)i, 60000) == 0);
 }
 
 /* Some time after the next log was begun. */
@@ -202,16 +103,16 @@ static void hang_while_rolling(uint64_t seed)
 	struct sim_rig_task tasks[2] = {{.run = commit_much},
 					{.run = hang_later, .arg = &after_ns}};
 
-	rig_begin(seed);
-	in_fiber(begin);
+	mirrored_rig_begin(seed, DISKS);
+	mirrored_in_fiber(begin);
 	after_ns = sim_random_below(rig.sim, 2 * NSEC_PER_MSEC);
 	for (unsigned i = 0; i < 2; i++)
 		sim_rig_start(&rig, 0, &tasks[i]);
 	assert_int_equal(sim_rig_wait(&rig, tasks, 2, 72 * HANG_NS), 0);
 	hang(0, false);
-	in_fiber(settle);
-	in_fiber(close_catalog);
-	rig_end();
+	mirrored_in_fiber(settle);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
 }
 
 /* Once its files were made too late, once while an append waited for them. */
@@ -235,26 +136,26 @@ static void remove_hung(void)
 
 	hang(0, true);
 	while (state_of(0) == CATALOG_MIRROR_GOOD) /* how slow is drawn */
-		ASSERT(put(3, 3, 100) == 0);
+		ASSERT(mirrored_put(3, 3, 100) == 0);
 	begin_ns = reactor_now_ns(reactor_current());
-	ASSERT(catalog_mirror_remove(catalog, disks[0]) == 0);
+	ASSERT(catalog_mirror_remove(catalog, mirrored_disks[0]) == 0);
 	ASSERT(reactor_now_ns(reactor_current()) - begin_ns < 30 * NSEC_PER_SEC);
-	ASSERT(catalog_mirror_remove(catalog, disks[0]) == -ENOENT);
-	ASSERT(put(4, 4, 100) == 0 && state_of(1) == CATALOG_MIRROR_GOOD);
+	ASSERT(catalog_mirror_remove(catalog, mirrored_disks[0]) == -ENOENT);
+	ASSERT(mirrored_put(4, 4, 100) == 0 && state_of(1) == CATALOG_MIRROR_GOOD);
 	hang(0, false);
 	fiber_sleep(2 * HANG_NS);
-	ASSERT(catalog_mirror_add(catalog, disks[0]) == 0);
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[0]) == 0);
 }
 
 static void is_removed_while_it_hangs(void **state)
 {
 	(void)state;
-	rig_begin(1);
-	in_fiber(begin);
-	in_fiber(remove_hung);
-	in_fiber(settle);
-	in_fiber(close_catalog);
-	rig_end();
+	mirrored_rig_begin(1, DISKS);
+	mirrored_in_fiber(begin);
+	mirrored_in_fiber(remove_hung);
+	mirrored_in_fiber(settle);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
 }
 
 /* The process is killed while a commit is on its way to the mirrors; the next one takes what it
@@ -264,19 +165,19 @@ static int seen;
 
 static void commit_one(void)
 {
-	result = put(5, 5, 9000);
+	result = mirrored_put(5, 5, 9000);
 }
 
 static void take_over(void)
 {
 	open_any();
 	ASSERT(result == 0);
-	seen = state_of(0) == CATALOG_MIRROR_GOOD && !report.restored ? look(5) : -ENODATA;
+	seen = state_of(0) == CATALOG_MIRROR_GOOD && !report.restored ? mirrored_look(5) : -ENODATA;
 }
 
 static void look_again(void)
 {
-	result = look(5);
+	result = mirrored_look(5);
 }
 
 /* False: the commit has fewer operations. */
@@ -284,29 +185,29 @@ static bool kill_and_lose_power(uint64_t n, uint64_t seed)
 {
 	bool hit;
 
-	rig_begin(seed);
-	in_fiber(begin);
+	mirrored_rig_begin(seed, DISKS);
+	mirrored_in_fiber(begin);
 	sim_crash_nth(rig.sim, n, SIM_CRASH_PROCESS);
-	in_fiber(commit_one);
+	mirrored_in_fiber(commit_one);
 	hit = sim_is_dead(rig.sim);
 	sim_crash_nth(rig.sim, 0, SIM_CRASH_PROCESS);
-	in_fiber(close_catalog);
+	mirrored_in_fiber(mirrored_close);
 	if (hit) {
 		sim_rig_restart(&rig);
-		in_fiber(take_over);
+		mirrored_in_fiber(take_over);
 		sim_crash(rig.sim, SIM_CRASH_POWER);
-		in_fiber(close_catalog);
+		mirrored_in_fiber(mirrored_close);
 		sim_rig_restart(&rig);
-		in_fiber(remove_database);
-		in_fiber(open_any);
+		mirrored_in_fiber(remove_database);
+		mirrored_in_fiber(open_any);
 		if (seen != -ENODATA) {
 			assert_int_equal(result, 0);
-			in_fiber(look_again);
+			mirrored_in_fiber(look_again);
 			assert_int_equal(result, seen);
 		}
-		in_fiber(close_catalog);
+		mirrored_in_fiber(mirrored_close);
 	}
-	rig_end();
+	mirrored_rig_end();
 	return hit;
 }
 
@@ -337,12 +238,12 @@ static void lose_one_after_a_backup(void)
 {
 	const struct sim_faults faults = {.write_error_ppm = 1000000};
 
-	close_catalog();
+	mirrored_close();
 	copy_file(HINT, STATE "/backup");
 	open_any();
-	sim_disk_set_faults(rig.sim, disks[0], &faults);
-	ASSERT(put(5, 5, 100) == 0 && state_of(0) == CATALOG_MIRROR_LOST);
-	close_catalog();
+	sim_disk_set_faults(rig.sim, mirrored_disks[0], &faults);
+	ASSERT(mirrored_put(5, 5, 100) == 0 && state_of(0) == CATALOG_MIRROR_LOST);
+	mirrored_close();
 	hang(0, false);
 	remove_database();
 	copy_file(STATE "/backup", HINT);
@@ -351,17 +252,17 @@ static void lose_one_after_a_backup(void)
 static void a_hint_that_was_set_back(void **state)
 {
 	(void)state;
-	rig_begin(1);
-	in_fiber(begin);
-	in_fiber(lose_one_after_a_backup);
-	in_fiber(open_any);
+	mirrored_rig_begin(1, DISKS);
+	mirrored_in_fiber(begin);
+	mirrored_in_fiber(lose_one_after_a_backup);
+	mirrored_in_fiber(open_any);
 	assert_int_equal(result, 0);
-	assert_string_equal(report.directory, disks[1]);
-	in_fiber(look_again);
+	assert_string_equal(report.directory, mirrored_disks[1]);
+	mirrored_in_fiber(look_again);
 	assert_int_equal(result, 5);
-	in_fiber(settle);
-	in_fiber(close_catalog);
-	rig_end();
+	mirrored_in_fiber(settle);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
 }
 
 int main(void)
