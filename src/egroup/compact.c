@@ -308,18 +308,28 @@ static void report_damage(const struct compaction *compaction, const struct egro
 		  group->id, slot);
 }
 
-/* Whether every copy that counts can be read. */
-static bool all_are_reached(const struct egroup_file *file)
+/* One block of the group's file from whichever copy has it. */
+static int read_again(const struct egroup *group, uint64_t place,
+		      int (*check)(void *arg, const void *block), void *arg, void *block)
 {
-	return (pool_file_taking_part(file->file) | file->copies.stale) ==
-	       (1u << file->copies.count) - 1;
+	const struct egroup_read read = {
+		.file = group->file,
+		.buffer = block,
+		.length = BLOCK_BYTES,
+		.offset = place << BLOCK_SHIFT,
+		.first = EGROUP_ANY_COPY,
+		.check = check,
+		.arg = arg,
+	};
+
+	return egroup_file_read(&read);
 }
 
 /*
  * The block at `at` of what was read, checked. A mismatch is read once more: what flipped on the
  * way must not be written as if it were so. What is damaged on the medium is moved as it is, under
- * its old CRC, so that reading it goes on failing; but not while a copy cannot be reached, for it
- * may have it right, and goes with the file.
+ * its old CRC, so that reading it goes on failing; but not while a copy cannot be read (-EIO), for
+ * it may have it right, and goes with the file.
  */
 static int checked_block(struct compaction *compaction, const struct egroup *group, uint32_t slot,
 			 uint64_t place, uint32_t at, uint32_t crc)
@@ -330,14 +340,10 @@ static int checked_block(struct compaction *compaction, const struct egroup *gro
 	if (crc32c(block, BLOCK_BYTES) == crc)
 		return 0;
 	REACHED("compact.read-again");
-	r = egroup_read_block(group->file, place, EGROUP_ANY_COPY, egroup_check_crc, &crc, block);
+	r = read_again(group, place, egroup_check_crc, &crc, block);
 	if (r != -EBADMSG)
 		return r;
 	report_damage(compaction, group, slot);
-	if (!all_are_reached(group->file)) {
-		REACHED("compact.right-elsewhere");
-		return -EIO;
-	}
 	return 0;
 }
 
@@ -361,8 +367,7 @@ static int enter_record(struct compaction *compaction, const struct egroup *grou
 	int r = record_check(header, &id);
 
 	if (r < 0)
-		r = egroup_read_block(group->file, slot, EGROUP_ANY_COPY, egroup_check_header,
-				      (void *)&id, header);
+		r = read_again(group, slot, egroup_check_header, (void *)&id, header);
 	if (r < 0)
 		return r;
 	walk->header_slot = slot;

@@ -22,54 +22,52 @@
 
 static int read_copy(const struct egroup_read *read, unsigned copy)
 {
-	int r = pool_io_read_copy(read->file->file, copy, read->buffer, read->length, read->offset);
-
 	read->file->store->read_bytes += read->length;
-	if (r < 0 || !read->check)
-		return r;
-	r = read->check(read->arg, read->buffer);
-	if (r < 0) {
-		struct pool_copies copies;
+	return pool_io_read_copy(read->file->file, copy, read->buffer, read->length, read->offset);
+}
 
-		pool_file_get_copies(read->file->file, &copies);
-		pool_disk_report_mismatch(read->file->store->pool, copies.disks[copy]);
-	}
+static int check_copy(const struct egroup_read *read, uint64_t disk)
+{
+	int r = read->check ? read->check(read->arg, read->buffer) : 0;
+
+	if (r < 0)
+		pool_disk_report_mismatch(read->file->store->pool, disk);
 	return r;
 }
 
-static void put_right(const struct egroup_read *read, unsigned copy)
+static int put_right(const struct egroup_read *read, unsigned copy)
 {
 	struct egroup_file *file = read->file;
-	int r;
-
-	file->store->wrong_copies++;
-	r = pool_io_write_copy(file->file, copy, read->buffer, read->length, read->offset);
+	int r = pool_io_write_copy(file->file, copy, read->buffer, read->length, read->offset);
 
 	if (r == 0)
 		r = pool_io_sync_copy(file->file, copy);
-	if (r < 0)
-		file->store->unmended_copies++;
 	if (r == -ESHUTDOWN)
-		return;
+		return r;
 	if (r < 0) {
 		log_error("egroup", "a damaged copy cannot be put right",
 			  "vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64
 			  " error=%d",
 			  file->store->vdisk, file->id, file->copies.disks[copy], read->offset, r);
-		return;
+		return r;
 	}
 	REACHED("egroup.put-right");
 	log_warning(
 		"egroup", "a damaged copy was put right from another",
 		"vdisk=%" PRIu64 " file=%" PRIx64 " disk=%" PRIu64 " offset=%" PRIu64 " bytes=%zu",
 		file->store->vdisk, file->id, file->copies.disks[copy], read->offset, read->length);
+	return 0;
 }
 
 static void put_others_right(const struct egroup_read *read, unsigned wrong)
 {
+	struct egroup_tried tried = {.wrong = wrong};
+
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
-		if (wrong >> copy & 1)
-			put_right(read, copy);
+		if (wrong >> copy & 1 && put_right(read, copy) < 0)
+			tried.unmended |= 1u << copy;
+	if (read->tried)
+		*read->tried = tried;
 }
 
 int egroup_check_crc(void *arg, const void *block)
@@ -77,64 +75,57 @@ int egroup_check_crc(void *arg, const void *block)
 	return crc32c(block, BLOCK_BYTES) == *(const uint32_t *)arg ? 0 : -EBADMSG;
 }
 
+/* A copy on a disk that was missing when the file was opened may be there now. */
+static int read_reopened(const struct egroup_read *read, unsigned copy, bool *reopened)
+{
+	int r = read_copy(read, copy);
+
+	if (r != -ENXIO || *reopened)
+		return r;
+	REACHED("egroup.reopen");
+	*reopened = true;
+	return pool_file_reopen(read->file->file) >> copy & 1 ? read_copy(read, copy) : r;
+}
+
 int egroup_file_read(const struct egroup_read *read)
 {
 	struct pool_copies copies;
-	unsigned wrong = 0, first;
+	unsigned wrong = 0, known = 0, first; /* known: what is there, right or not */
 	bool reopened = false;
 	int error = -EIO;
 
 	ASSERT(read->file->references > 0);
 	/* Not as the row says: while a repair commits that, the copies are still the old ones. */
 	pool_file_get_copies(read->file->file, &copies);
+	known = copies.stale; /* or they are being made: these have no say */
 	first = read->first < copies.count ? read->first : pool_file_best_copy(read->file->file);
 	for (unsigned i = 0; i < READ_ROUNDS * copies.count; i++) {
 		unsigned copy = (first + i) % copies.count;
 		int r;
 
-		if (copies.stale >> copy & 1) /* or it is being made */
+		if (copies.stale >> copy & 1)
 			continue;
-		r = read_copy(read, copy);
-		/* It may have been on a disk that was missing when the file was opened. */
-		if (r == -ENXIO && !reopened) {
-			REACHED("egroup.reopen");
-			reopened = true;
-			if (pool_file_reopen(read->file->file) >> copy & 1)
-				r = read_copy(read, copy);
-		}
-		if (r == -ESHUTDOWN)
+		r = read_reopened(read, copy, &reopened);
+		if (r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
+		if (r == -ENXIO ||
+		    r == -ETIMEDOUT) /* its disk is gone, or hangs: that says nothing */
+			continue;
+		if (r == 0 || r == -ENODATA)
+			known |= 1u << copy;
+		if (r == 0)
+			r = check_copy(read, copies.disks[copy]);
 		if (r == 0) {
-			if (read->check)
-				put_others_right(read, wrong & ~(1u << copy));
+			put_others_right(read, read->check ? wrong & ~(1u << copy) : 0);
 			return 0;
-		}
-		if (r == -ENXIO)
-			continue;
-		if (r == -ETIMEDOUT) { /* its disk hangs: that says nothing about the copy */
-			error = error == -EIO ? r : error;
-			continue;
 		}
 		error = r;
 		wrong |= 1u << copy;
 	}
-	return error;
-}
-
-int egroup_read_block(struct egroup_file *file, uint64_t place, unsigned first,
-		      int (*check)(void *arg, const void *block), void *arg, void *buffer)
-{
-	const struct egroup_read read = {
-		.file = file,
-		.buffer = buffer,
-		.length = BLOCK_BYTES,
-		.offset = place << BLOCK_SHIFT,
-		.first = first,
-		.check = check,
-		.arg = arg,
-	};
-
-	return egroup_file_read(&read);
+	if (known == (1u << copies.count) - 1)
+		return error;
+	REACHED("egroup.copy-unread");
+	return -EIO;
 }
 
 int egroup_check_header(void *arg, const void *block)

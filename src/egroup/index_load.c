@@ -29,41 +29,40 @@ static int fill_stored(struct egroup_store *store, struct egroup_file *file,
 	return 0;
 }
 
-struct index_wanted {
-	struct index_id id;
-	uint32_t blocks;
-};
+int egroup_index_check(const struct egroup_file *file, const void *memory,
+		       struct index_view *ret_view)
+{
+	const struct index_id id = {
+		.pool = pool_id(file->store->pool), .vdisk = file->store->vdisk, .file = file->id};
+	int r = index_check(memory, file->index_blocks, &id, ret_view);
+
+	return r == 0 && ret_view->total_slots != file->total_slots ? -EUCLEAN : r;
+}
 
 static int check_index(void *arg, const void *memory)
 {
-	const struct index_wanted *wanted = arg;
 	struct index_view view;
 
-	return index_check(memory, wanted->blocks, &wanted->id, &view);
+	return egroup_index_check(arg, memory, &view);
 }
 
 int egroup_index_read(struct egroup_file *file, unsigned first, void *memory,
-		      struct index_view *ret_view)
+		      struct index_view *ret_view, struct egroup_tried *tried)
 {
-	struct index_wanted wanted = {
-		.id = {.pool = pool_id(file->store->pool),
-		       .vdisk = file->store->vdisk,
-		       .file = file->id},
-		.blocks = file->index_blocks,
-	};
 	const struct egroup_read read = {
 		.file = file,
 		.buffer = memory,
 		.length = (size_t)file->index_blocks * BLOCK_BYTES,
 		.first = first,
 		.check = check_index,
-		.arg = &wanted,
+		.arg = file,
+		.tried = tried,
 	};
 	int r = egroup_file_read(&read);
 
 	if (r < 0)
 		return r == -ENODATA ? -EUCLEAN : r;
-	r = index_check(memory, wanted.blocks, &wanted.id, ret_view);
+	r = egroup_index_check(file, memory, ret_view);
 	ASSERT(r == 0); /* it was just looked at */
 	return 0;
 }
@@ -73,7 +72,7 @@ static int read_index(struct egroup_file *file, void **ret_memory, struct index_
 {
 	_cleanup_free_ void *memory =
 		aligned_alloc(BLOCK_BYTES, (size_t)file->index_blocks * BLOCK_BYTES);
-	int r = memory ? egroup_index_read(file, EGROUP_ANY_COPY, memory, ret_view) : -ENOMEM;
+	int r = memory ? egroup_index_read(file, EGROUP_ANY_COPY, memory, ret_view, NULL) : -ENOMEM;
 
 	if (r == 0)
 		*ret_memory = TAKE_PTR(memory);

@@ -64,20 +64,28 @@ static void find_blocks(const struct scan *scan, uint32_t at, struct egroup_find
 	}
 }
 
-struct counts { /* of copies that were found wrong, before a block was read again */
-	uint64_t wrong, unmended;
-};
-
-static struct counts count_wrong(const struct scan *scan)
+/* The block that the scan has at `block`, from all copies, the scan's first. */
+static int read_again(const struct scan *scan, uint64_t place,
+		      int (*check)(void *arg, const void *block), void *arg, char *block,
+		      struct egroup_tried *ret_tried)
 {
-	const struct egroup_store *store = scan->file->store;
+	const struct egroup_read read = {
+		.file = scan->file,
+		.buffer = block,
+		.length = BLOCK_BYTES,
+		.offset = place << BLOCK_SHIFT,
+		.first = scan->copy,
+		.check = check,
+		.arg = arg,
+		.tried = ret_tried,
+	};
 
-	return (struct counts){store->wrong_copies, store->unmended_copies};
+	return egroup_file_read(&read);
 }
 
 /* `r`: of reading it again, from all copies. */
 static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
-		 uint32_t slot, int r, struct counts before)
+		 uint32_t slot, int r, const struct egroup_tried *tried)
 {
 	struct egroup_finding finding = {
 		.kind = kind,
@@ -87,11 +95,11 @@ static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_
 		.slots = kind == EGROUP_FINDING_HEADER ? scan->record_end - slot : 1,
 		.error = r,
 		.right_elsewhere = r == 0,
-		.put_right = r == 0 && scan->file->store->unmended_copies == before.unmended,
+		.put_right = r == 0 && tried->unmended == 0,
 	};
 
 	/* The same copy had it right this time: a bit had flipped on the way. */
-	if (r == 0 && scan->file->store->wrong_copies == before.wrong)
+	if (r == 0 && tried->wrong == 0)
 		return;
 	REACHED("scan.finding");
 	if (kind == EGROUP_FINDING_BLOCK && !scan->file->compacted)
@@ -161,15 +169,15 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 		  uint32_t slot)
 {
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
-	struct counts before = count_wrong(scan);
+	struct egroup_tried tried = {0};
 	int r;
 
 	if (is_intact(scan, at, crc))
 		return 0;
-	r = egroup_read_block(scan->file, place, scan->copy, egroup_check_crc, &crc, block);
+	r = read_again(scan, place, egroup_check_crc, &crc, block, &tried);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, before);
+	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, &tried);
 	return 0;
 }
 
@@ -204,13 +212,12 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 				     .stream = group->stream};
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
 	const struct record_header_disk *header = (const struct record_header_disk *)block;
-	struct counts before = count_wrong(scan);
+	struct egroup_tried tried = {0};
 	bool told = false;
 	int r = is_unreadable(scan, at) ? -EIO : record_check(header, &id);
 
 	if (r < 0 && !scan->lost) {
-		r = egroup_read_block(scan->file, slot, scan->copy, egroup_check_header,
-				      (void *)&id, block);
+		r = read_again(scan, slot, egroup_check_header, (void *)&id, block, &tried);
 		if (ends_scan(r))
 			return r;
 		scan->doubts = r < 0 && end_is_unknown(group);
@@ -220,7 +227,7 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 	}
 	if (r == 0 && scan->doubts) {
 		tell(scan, EGROUP_FINDING_HEADER, group->id, scan->doubtful_slot,
-		     scan->doubtful_error, before);
+		     scan->doubtful_error, &tried);
 		scan->doubts = false;
 	}
 	scan->lost = r < 0;
@@ -231,7 +238,7 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 		scan->record_end += record_payload_blocks(header);
 	}
 	if (told)
-		tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, before);
+		tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, &tried);
 	return 0;
 }
 
@@ -276,20 +283,18 @@ static int scan_plain(struct scan *scan)
 static int read_index(struct scan *scan, char *memory, struct index_view *ret_view)
 {
 	struct egroup_file *file = scan->file;
-	const struct index_id id = {
-		.pool = pool_id(file->store->pool), .vdisk = file->store->vdisk, .file = file->id};
-	struct counts before = count_wrong(scan);
+	struct egroup_tried tried = {0};
 	int r = pool_io_read_copy(egroup_file_handle(file), scan->copy, memory,
 				  (size_t)file->index_blocks * BLOCK_BYTES, 0);
 
 	if (r == 0)
-		r = index_check(memory, file->index_blocks, &id, ret_view);
+		r = egroup_index_check(file, memory, ret_view);
 	if (r == 0 || ends_scan(r))
 		return r;
-	r = egroup_index_read(file, scan->copy, memory, ret_view);
+	r = egroup_index_read(file, scan->copy, memory, ret_view, &tried);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, before);
+	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, &tried);
 	return r < 0 ? -EUCLEAN : 0;
 }
 

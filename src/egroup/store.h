@@ -90,8 +90,6 @@ struct egroup_store {
 	struct fiber_queue released; /* a reference count fell to 0 */
 	uint64_t live_slots;
 	uint64_t read_bytes, written_bytes; /* by compaction, checked reads and index reads */
-	uint64_t wrong_copies;              /* found where another copy was right; of those: */
-	uint64_t unmended_copies;           /* could not be written again */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
 	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
 	bool discarding;
@@ -122,8 +120,9 @@ struct pool_file *egroup_file_handle(const struct egroup_file *file);
 /*
  * Reads until `check(arg, buffer)` says 0 (NULL: whatever comes): from each copy in turn, beginning
  * with `first`, and once more, for a bit may have flipped on the way. Copies that gave something
- * else are put right where one was found that is. The file is open and referenced. Fiber. -ENODATA:
- * it ends before; else the last error.
+ * else are put right where one was found that is. The file is open and referenced. Fiber. -EIO: a
+ * copy that counts could not be read, and may have it right. Else the last error: none has it;
+ * -ENODATA: it ends before.
  */
 #define EGROUP_ANY_COPY POOL_COPIES_MAX
 struct egroup_read {
@@ -134,6 +133,11 @@ struct egroup_read {
 	unsigned first; /* copy, or EGROUP_ANY_COPY */
 	int (*check)(void *arg, const void *buffer);
 	void *arg;
+	struct egroup_tried *tried; /* NULL, or filled in */
+};
+struct egroup_tried {      /* bits of copies that count */
+	unsigned wrong;    /* gave something else, or could not be read where another was right */
+	unsigned unmended; /* of those: could not be written again */
 };
 int egroup_file_read(const struct egroup_read *read);
 /* Nobody writes to it any more. */

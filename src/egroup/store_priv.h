@@ -19,15 +19,15 @@ void egroup_file_discard(struct egroup_file *file);
 void egroup_file_forget(struct egroup_file *file);
 /* Reads the index of a compacted file into its groups. Fiber. */
 int egroup_index_load(struct egroup_file *file);
+/* -EUCLEAN: it is not the file's, or not as its row says. */
+int egroup_index_check(const struct egroup_file *file, const void *memory,
+		       struct index_view *ret_view);
 /* The index into `memory` (index_blocks long), from whichever copy has it right, beginning with
- * `first`. Fiber. */
+ * `first`; `tried` may be NULL. Fiber. */
 int egroup_index_read(struct egroup_file *file, unsigned first, void *memory,
-		      struct index_view *ret_view);
+		      struct index_view *ret_view, struct egroup_tried *tried);
 /* The CRC-32C of each stored slot of a group in a compacted, open file, in order. Fiber. */
 int egroup_index_crcs(const struct egroup *group, uint32_t **ret_crcs);
-/* egroup_file_read() of one block of the file. */
-int egroup_read_block(struct egroup_file *file, uint64_t place, unsigned first,
-		      int (*check)(void *arg, const void *block), void *arg, void *buffer);
 /* A check: a record's header, which is that of *(const struct record_id *)arg. */
 int egroup_check_header(void *arg, const void *block);
 /* Before it is freed (cursor.c). */

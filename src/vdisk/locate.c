@@ -146,8 +146,10 @@ static void found(struct search *search, uint64_t address, uint64_t offset, uint
 /* What lies in a file whose index is gone: where the first of it is, and how much. */
 static void found_in_file(struct search *search, uint64_t address, uint64_t offset)
 {
-	const struct egroup *group = egroup_find(search->vdisk->store, address_group(address));
+	const struct egroup *group = NULL;
 
+	if (search->index_count > 0)
+		group = egroup_find(search->vdisk->store, address_group(address));
 	for (size_t i = search->count; group && i < search->count + search->index_count; i++) {
 		struct vdisk_finding *finding = search->wanted[i];
 
@@ -241,6 +243,9 @@ static int search_tree(struct search *search)
 		search->wanted[i]->use = VDISK_USE_UNKNOWN;
 		search->want_blocks |= search->wanted[i]->kind != VDISK_FINDING_MAP;
 	}
+	if (*search->locate->walks_left == 0)
+		return 0;
+	(*search->locate->walks_left)--;
 	r = walk(search);
 	return r < 0 ? r : conclude(search);
 }

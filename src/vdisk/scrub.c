@@ -17,6 +17,8 @@
 #define BUSY_NS (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
 
 #define PENDING_MAX 64u
+#define WALKS_MAX   32u /* of the whole map, to tell where findings lie: of the first of very many \
+			 */
 
 struct run {
 	struct vdisk *vdisk;
@@ -29,6 +31,7 @@ struct run {
 	/* Counted, but not yet told: where they lie is found out for many at once. */
 	struct vdisk_finding *pending;
 	size_t pending_count;
+	unsigned walks_left;
 	int error; /* of finding that out */
 };
 
@@ -49,9 +52,9 @@ static void tell_pending(struct run *run)
 	const struct vdisk_locate locate = {.findings = run->pending,
 					    .count = run->pending_count,
 					    .pause = pause_search,
-					    .arg = run};
+					    .arg = run,
+					    .walks_left = &run->walks_left};
 	int r = run->pending_count > 0 ? vdisk_locate(run->vdisk, &locate) : 0;
-
 	/* That it was stopped is noticed by whoever goes on. */
 	if (r == -ESHUTDOWN)
 		run->error = r;
@@ -203,7 +206,8 @@ int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 {
 	_cleanup_free_ struct vdisk_finding *pending = calloc(PENDING_MAX, sizeof(*pending));
 	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
-	struct run run = {.vdisk = vdisk, .scrub = scrub, .pending = pending};
+	struct run run = {
+		.vdisk = vdisk, .scrub = scrub, .pending = pending, .walks_left = WALKS_MAX};
 	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	int r;

@@ -263,6 +263,7 @@ struct vdisk_locate {
 	size_t count;
 	int (*pause)(void *arg, uint64_t bytes); /* as it reads the map; < 0: stop. May be NULL */
 	void *arg;
+	unsigned *walks_left; /* of the whole map: without one more it cannot be told */
 };
 /* Where in the vDisk what was found lies, and whether the map names it. Fiber. What cannot be told,
  * also because it was stopped, stays VDISK_USE_UNKNOWN. -ESHUTDOWN, -ECANCELED, -ENOMEM. */

@@ -20,6 +20,7 @@
 #include "pool/pool_disk.h"
 #include "reactor/io.h"
 #include "vdisk/vdisk_priv.h"
+#include "vdisk/vdisk_priv.h"
 
 #define POOL_BYTES  (512 * MIB)
 #define DISK_BYTES  (8 * MIB)
@@ -320,6 +321,61 @@ static void compaction_keeps_what_is_right_elsewhere(void **state)
 	run(2, 2, compaction_beside_a_missing_disk);
 }
 
+/* All files are open, so that what they lie on is not looked at again. */
+static void open_files(struct engine_rig *rig, bool open)
+{
+	struct egroup_file *file;
+
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link) {
+		if (open)
+			assert_int_equal(egroup_file_open(file), 0);
+		else
+			egroup_file_unref(file);
+	}
+}
+
+/* The only right copy of a block is on a disk that is drained, and begins to hang meanwhile. */
+static int repair_beside_a_hanging_disk(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *block = aligned_alloc(4096, 4096);
+	struct vdisk_repair during = {0}, then = {0};
+	uint64_t unread = reached_count("egroup.copy-unread");
+
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0); /* in the first file */
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	open_files(rig, true);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
+	assert_int_equal(vdisk_repair(rig->vdisk, &during), -EIO);
+	open_files(rig, false);
+	assert_true(reached_count("egroup.copy-unread") > unread);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	fiber_sleep(120 * NSEC_PER_SEC); /* files are no more left alone */
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
+	assert_int_equal(then.damaged_blocks, 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, block, 4096, MARK_AT), 0);
+	assert_true(block[0] == 0xa5 && memcmp(block, block + 1, 4095) == 0);
+	return end(rig);
+}
+
+static void repair_waits_for_what_may_be_right(void **state)
+{
+	(void)state;
+	run(3, 2, repair_beside_a_hanging_disk);
+}
+
 /* Up, with repair; and down again. */
 static int the_factor_changes(struct engine_rig *rig)
 {
@@ -533,6 +589,7 @@ int main(void)
 		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
+		cmocka_unit_test(repair_waits_for_what_may_be_right),
 		cmocka_unit_test(more_copies_and_fewer),
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 		cmocka_unit_test(a_copy_that_cannot_be_read_back),
