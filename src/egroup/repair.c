@@ -179,8 +179,10 @@ bool egroup_repair_waits_for_seal(struct egroup_store *store)
 	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
 		struct egroup_need need;
 
+		if (file->dying || egroup_file_is_sealed(file)) /* nearly all */
+			continue;
 		egroup_file_need(file, &need);
-		if (needs_work(&need) && !need.lost && !file->dying && !egroup_file_is_sealed(file))
+		if (needs_work(&need) && !need.lost)
 			return true;
 	}
 	return false;

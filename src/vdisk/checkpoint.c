@@ -240,8 +240,7 @@ static void after_commit(struct vdisk *vdisk, const struct fold_result *result, 
 	if (folded) {
 		vdisk_fold_apply(vdisk, result);
 		vdisk->stats.checkpoints++;
-		vdisk->identity_is_old =
-			le64toh(vdisk->identity.size_bytes) != vdisk->row.size_bytes;
+		vdisk->identity_is_old = vdisk->told_size_bytes != vdisk->row.size_bytes;
 		vdisk_admit_return(vdisk, vdisk->admitted[frozen]);
 		vdisk->admitted[frozen] = 0;
 	}

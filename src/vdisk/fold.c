@@ -123,6 +123,7 @@ static void tell_checkpoint(struct vdisk *vdisk)
 {
 	struct identity_disk *identity = &vdisk->identity;
 
+	vdisk->told_size_bytes = le64toh(identity->size_bytes);
 	identity->epoch = htole64(vdisk->row.epoch);
 	identity->log_group = htole64(vdisk->fold_group);
 	identity->log_slot = htole32(vdisk->fold_slot);

@@ -51,7 +51,8 @@ struct vdisk {
 	bool epoch_raised;
 	struct identity_disk identity; /* as its groups tell it from now on */
 	char container_name[CONTAINER_NAME_MAX + 1];
-	bool identity_is_old; /* the newest root says something else */
+	uint64_t told_size_bytes; /* by the root that was encoded last */
+	bool identity_is_old;     /* the newest root says something else */
 	struct fiber_mutex row_mutex;
 
 	struct map map;

@@ -198,6 +198,58 @@ static int checkpoints(struct engine_rig *with)
 	return 0;
 }
 
+struct checkpointer {
+	struct fiber_task task;
+	uint64_t delay_ns;
+	bool ended;
+};
+
+static void checkpoint_later(struct fiber_task *task)
+{
+	static unsigned char block[4096] __attribute__((aligned(4096)));
+	struct checkpointer *checkpointer = CONTAINER_OF(task, struct checkpointer, task);
+
+	fiber_sleep(checkpointer->delay_ns);
+	assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, block, 4096, 8192), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	checkpointer->ended = true;
+}
+
+/* A checkpoint may have told the old size while the new one was on its way to the row. */
+static int resizes_beside_checkpoints(struct engine_rig *with)
+{
+	struct identity identity;
+	struct vdisk_row row;
+
+	rig = with;
+	rig->vdisk_bytes = SIZE;
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	for (unsigned i = 1; i <= 400; i++) {
+		struct checkpointer checkpointer = {.task.run = checkpoint_later,
+						    .delay_ns = i * 2 * NSEC_PER_USEC};
+
+		fiber_spawn(reactor_current(), FIBER_CONTROL, &checkpointer.task);
+		assert_int_equal(vdisk_resize(rig->vdisk, SIZE + i * MIB), 0);
+		while (!checkpointer.ended)
+			fiber_sleep(NSEC_PER_MSEC);
+		read_root(&identity, &row);
+		assert_int_equal(row.size_bytes, SIZE + i * MIB);
+	}
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void test_sizes_beside_checkpoints(void **state)
+{
+	struct engine_rig own;
+
+	(void)state;
+	engine_rig_init(&own, 1, false, GIB);
+	assert_int_equal(engine_rig_call(&own, resizes_beside_checkpoints), 0);
+	engine_rig_done(&own);
+}
+
 static void test_engine_tells(void **state)
 {
 	struct engine_rig own;
@@ -214,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_impossible_values),
 		cmocka_unit_test(test_engine_tells),
+		cmocka_unit_test(test_sizes_beside_checkpoints),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
