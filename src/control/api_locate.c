@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "control/node_place.h"
 #include "control/place_real.h"
@@ -39,29 +40,53 @@ static int look_up(struct api_request *request, struct found *found)
 	return r;
 }
 
-/* The light beside one device's slot. */
-static void switch_light(struct node *node, json_t *device, bool set, enum place_led led)
+/* To be pasted into a shell of root: names that could be more than names are not. */
+static bool is_plain(const char *name)
+{
+	return name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				 "0123456789 ._:-")] == '\0';
+}
+
+static void refusal_text(const json_t *device, int on, char ret_text[static ERROR_TEXT_MAX])
 {
 	const char *enclosure = json_string_value(json_object_get(device, "enclosure"));
 	const char *slot = json_string_value(json_object_get(device, "slot"));
-	char command[ERROR_TEXT_MAX];
-	int r = node_place_led(node, device, set, &led);
 
-	if (r == 0)
-		snprintf(command, sizeof(command), "%s",
-			 led == PLACE_LED_ON ? "on; switch it off with --off" : "off");
-	else if (r == -ENOENT)
-		snprintf(command, sizeof(command),
-			 "none: this host knows of no light at its slot; try --blink");
-	else
-		snprintf(command, sizeof(command),
+	if (is_plain(enclosure) && is_plain(slot))
+		snprintf(ret_text, ERROR_TEXT_MAX,
 			 "the daemon may not switch it; as root: echo %d > '" PLACE_LED_PATH "'",
-			 led == PLACE_LED_ON, enclosure, slot);
-	json_object_set_new(device, "light", json_string(command));
-	json_object_set_new(device, "light_state",
-			    json_string(r == 0         ? led == PLACE_LED_ON ? "on" : "off"
-					: r == -ENOENT ? "none"
-						       : "refused"));
+			 on, enclosure, slot);
+	else
+		snprintf(ret_text, ERROR_TEXT_MAX,
+			 "the daemon may not switch it; root can: write %d to 'locate' of its slot "
+			 "below /sys/class/enclosure",
+			 on);
+}
+
+/* The light beside one device's slot. */
+static void switch_light(struct node *node, json_t *device, bool set, enum place_led led)
+{
+	int r = node_place_led(node, device, set, &led);
+	const char *state = led == PLACE_LED_ON ? "on" : "off";
+	char text[ERROR_TEXT_MAX];
+
+	if (r == 0) {
+		snprintf(text, sizeof(text), "%s",
+			 led == PLACE_LED_ON ? "on; switch it off with --off" : "off");
+	} else if (r == -ENOENT) {
+		state = "none";
+		snprintf(text, sizeof(text),
+			 "none: this host knows of no light at its slot; try --blink");
+	} else if (r == -EACCES) {
+		state = "refused";
+		refusal_text(device, led == PLACE_LED_ON, text);
+	} else {
+		state = "failed";
+		snprintf(text, sizeof(text), "its enclosure does not switch it: %s; try --blink",
+			 strerror(-r));
+	}
+	json_object_set_new(device, "light", json_string(text));
+	json_object_set_new(device, "light_state", json_string(state));
 }
 
 static void switch_lights(struct api_request *request, json_t *devices)
@@ -114,6 +139,14 @@ static int blink(struct api_request *request, const struct found *found, unsigne
 
 	request->result = NULL;
 	r = node_blink_start(request->node, &found->info, seconds, result, &job);
+	if (r == -EALREADY)
+		return api_fail(request, ERROR_BUSY, found->info.directory,
+				"end it with: sarsen job cancel", "disk %" PRIu64 " blinks already",
+				found->info.id);
+	if (r == -EMFILE)
+		return api_fail(request, ERROR_BUSY, found->info.directory,
+				"end one of them: sarsen job list, sarsen job cancel",
+				"%u disks blink already: more are not seen apart", NODE_BLINKS_MAX);
 	if (r < 0)
 		return api_fail_errno(request, r, "blink disk", found->info.directory);
 	request->result = job_to_json(request->node->jobs, job);
@@ -134,12 +167,11 @@ static int locate(struct api_request *request, struct found *found)
 	r = look_up(request, found);
 	if (r < 0)
 		return r;
-	if (seconds > 0 && found->info.state == POOL_DISK_MISSING)
-		return api_fail(request, ERROR_UNAVAILABLE, text,
-				"see where it was: sarsen disk locate",
-				"disk '%s' is missing: nothing can be read from it, so it cannot "
-				"blink",
-				text);
+	if (seconds > 0 && !node_disk_answers(&found->info))
+		return api_fail(
+			request, ERROR_UNAVAILABLE, text, "see where it was: sarsen disk locate",
+			"disk '%s' is %s: nothing is read from it, so it cannot blink", text,
+			found->info.silent_ns ? "silent" : pool_disk_state_name(found->info.state));
 	r = node_place_get(request->node, found->pool_id, &found->info, &place);
 	if (r < 0)
 		return api_fail_errno(request, r, "locate disk", text);

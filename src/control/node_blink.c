@@ -4,7 +4,8 @@
  * each second and not for the rest of it. That works with every drive that shows its activity,
  * needs no right to its device, and costs the guests next to nothing.
  *
- * It ends after the time asked for, when it is cancelled, and at the first error.
+ * It ends after the time asked for, when it is cancelled, and at the first error. Each is a fiber
+ * for up to an hour, so there are NODE_BLINKS_MAX at most, and one a disk. Home: the node's.
  */
 #include "control/node_place.h"
 
@@ -22,7 +23,7 @@
 #define READ_GAP_NS NSEC_PER_MSEC
 
 struct blink {
-	struct node *node;
+	uint64_t *slot; /* of node->blinking; NULL = none yet */
 	unsigned seconds;
 	char label[4096 + 8]; /* path */
 	json_t *result;
@@ -32,6 +33,8 @@ static void blink_free(void *arg)
 {
 	struct blink *blink = arg;
 
+	if (blink->slot)
+		*blink->slot = 0;
 	json_decref(blink->result);
 	free(blink);
 }
@@ -93,6 +96,23 @@ static int run(struct job *job, void *arg, struct error *ret_error)
 	return r;
 }
 
+static int take_slot(struct node *node, uint64_t disk, uint64_t **ret_slot)
+{
+	uint64_t *slot = NULL;
+
+	for (unsigned i = 0; i < NODE_BLINKS_MAX; i++) {
+		if (node->blinking[i] == disk)
+			return -EALREADY;
+		if (node->blinking[i] == 0)
+			slot = &node->blinking[i];
+	}
+	if (!slot)
+		return -EMFILE;
+	*slot = disk;
+	*ret_slot = slot;
+	return 0;
+}
+
 int node_blink_start(struct node *node, const struct pool_disk_info *info, unsigned seconds,
 		     json_t *result, uint64_t *ret_job)
 {
@@ -109,9 +129,11 @@ int node_blink_start(struct node *node, const struct pool_disk_info *info, unsig
 		json_decref(result);
 		return -ENOMEM;
 	}
-	*blink = (struct blink){.node = node, .seconds = seconds, .result = result};
+	*blink = (struct blink){.seconds = seconds, .result = result};
 	snprintf(blink->label, sizeof(blink->label), "%s/label", info->directory);
-	r = job_start(node->jobs, &spec, ret_job);
+	r = take_slot(node, info->id, &blink->slot);
+	if (r == 0)
+		r = job_start(node->jobs, &spec, ret_job);
 	if (r < 0)
 		blink_free(blink);
 	return r;

@@ -36,6 +36,11 @@ int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *re
 	return pool->pool ? pool_disk_get(pool->pool, id, ret_info) : pool->error;
 }
 
+bool node_disk_answers(const struct pool_disk_info *info)
+{
+	return info->state < POOL_DISK_MISSING && info->silent_ns == 0;
+}
+
 int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count)
 {
 	return pool->pool ? pool_disk_list(pool->pool, ret_infos, ret_count) : pool->error;

@@ -13,6 +13,8 @@ int node_disk_find(struct node *node, const char *text, struct node_pool **ret_p
 		   uint64_t *ret_id);
 int node_disk_add(struct node_pool *pool, const struct pool_disk_spec *spec, uint64_t *ret_id);
 int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *ret_info);
+/* False: it is gone, was given up, or has an operation that does not come back. */
+bool node_disk_answers(const struct pool_disk_info *info);
 /* Caller frees. */
 int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count);
 enum node_disk_change {

@@ -2,7 +2,7 @@
 /*
  * Invariants
  *  1. A row says where a disk was when it was last found, never less: what cannot be found now does
- *     not replace it.
+ *     not replace it, nor does a mount below which no device is left.
  *  2. A row is written only when what it says has changed, or is RENEW_NS old.
  * Failure modes: what cannot be looked up is not told; a row that cannot be written is written at
  * the next look. Home: the node's. What asks the system runs on a worker.
@@ -142,15 +142,28 @@ static int store(struct node *node, uint64_t pool_id, uint64_t disk_id,
 	return catalog_commit(node->catalog, &change, 1);
 }
 
+static bool has_devices(const struct node_place *place)
+{
+	return json_array_size(json_object_get(place->place, "devices")) > 0;
+}
+
+/* Of a drive that was pulled the mount stays, and nothing is below it: the row says more then, and
+ * takes the place of what was found. */
 static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
-		     const struct node_place *place)
+		     struct node_place *place)
 {
 	struct node_place before = {0};
-	bool same = load(node, pool_id, disk_id, &before) == 0 &&
-		    json_equal(before.place, place->place) && place->wall_ns >= before.wall_ns &&
-		    place->wall_ns - before.wall_ns < RENEW_NS;
-	int r = same ? 0 : store(node, pool_id, disk_id, place);
+	bool known = load(node, pool_id, disk_id, &before) == 0, same;
+	int r;
 
+	if (known && has_devices(&before) && !has_devices(place)) {
+		json_decref(place->place);
+		*place = before;
+		return;
+	}
+	same = known && json_equal(before.place, place->place) &&
+	       place->wall_ns >= before.wall_ns && place->wall_ns - before.wall_ns < RENEW_NS;
+	r = same ? 0 : store(node, pool_id, disk_id, place);
 	json_decref(before.place);
 	if (r < 0)
 		log_warning("node", "where a disk is could not be recorded",
@@ -190,8 +203,9 @@ int node_place_get(struct node *node, uint64_t pool_id, const struct pool_disk_i
 	struct node_place place = {0};
 	int r = -ENOENT;
 
-	/* The directory of one that is gone may be there, on the file system above. */
-	if (info->state < POOL_DISK_MISSING)
+	/* The directory of one that is gone may be there, on the file system above; one that does
+	 * not answer is not asked more. */
+	if (node_disk_answers(info))
 		r = find(node, info->directory, &place.place);
 	if (r == 0) {
 		place.wall_ns = world->ops->wall_ns(world);
@@ -221,7 +235,7 @@ static void look_at_pool(struct node *node, uint64_t pool_id)
 	for (size_t i = 0; i < count && !node->stopping; i++) {
 		struct node_place place = {0};
 
-		if (infos[i].state >= POOL_DISK_MISSING)
+		if (!node_disk_answers(&infos[i]))
 			continue;
 		if (node_place_get(node, pool_id, &infos[i], &place) == 0)
 			json_decref(place.place);

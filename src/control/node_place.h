@@ -27,6 +27,7 @@ void node_place_start_service(struct node *node);
 
 #define NODE_BLINK_SECONDS_MAX 3600
 /* Starts a job that reads from the disk for a short time each second, so that its light blinks.
- * Takes `result`, the job's result, also on failure. */
+ * Takes `result`, the job's result, also on failure. -EALREADY: this disk blinks; -EMFILE:
+ * NODE_BLINKS_MAX do. */
 int node_blink_start(struct node *node, const struct pool_disk_info *info, unsigned seconds,
 		     json_t *result, uint64_t *ret_job);

@@ -109,6 +109,8 @@ struct node_vdisk {
 	uint64_t seen_damage;
 };
 
+#define NODE_BLINKS_MAX 4u /* at once */
+
 struct node {
 	struct node_options options;
 	struct reactor *home;
@@ -127,8 +129,9 @@ struct node {
 	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
 	struct node_service watch, repair, scrub, places;
-	struct fiber_mutex scrub_lock; /* held by whoever changes the row of a scrub */
-	struct {                       /* node_catalog.c */
+	uint64_t blinking[NODE_BLINKS_MAX]; /* node_blink.c: disks; 0 = none */
+	struct fiber_mutex scrub_lock;      /* held by whoever changes the row of a scrub */
+	struct {                            /* node_catalog.c */
 		struct catalog_report report;
 		struct catalog_mirror_info *infos; /* as told last */
 		size_t count;

@@ -6,7 +6,7 @@
  * world, where there is neither sysfs nor an enclosure. control/place_real.h has that of the real
  * world.
  *
- * A place is a JSON object (docs/api.md, disk.locate):
+ * A place is a JSON object; disk.locate gives it, and a row of the catalog keeps it:
  *     mount     point, source, type
  *     devices   the lowest block devices: name, number, size_bytes, through (what lies between,
  *               from the mount down), and what is known of model, serial, wwn, path, enclosure,

@@ -9,10 +9,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/macros.h"
-#include "control/place.h"
+#include "control/node_place.h"
 #include "reactor/fiber.h"
 
 #include "node_rig.h"
@@ -20,7 +21,7 @@
 struct made_up {
 	int find_error, led_error;
 	enum place_led led;
-	const char *serial;
+	const char *serial, *slot; /* no serial: no device is below the mount */
 	unsigned found;
 };
 
@@ -34,9 +35,12 @@ static int find(void *context, const char *directory, json_t **ret_place)
 	made_up->found++;
 	if (made_up->find_error)
 		return made_up->find_error;
-	*ret_place = json_pack("{s:{s:s}, s:[{s:s, s:s, s:s, s:s}]}", "mount", "point", directory,
-			       "devices", "name", "sdx", "serial", made_up->serial, "enclosure",
-			       "e", "slot", "3");
+	if (made_up->serial)
+		*ret_place = json_pack("{s:{s:s}, s:[{s:s, s:s, s:s, s:s}]}", "mount", "point",
+				       directory, "devices", "name", "sdx", "serial",
+				       made_up->serial, "enclosure", "e", "slot", made_up->slot);
+	else
+		*ret_place = json_pack("{s:{s:s}, s:[]}", "mount", "point", directory, "devices");
 	return 0;
 }
 
@@ -45,7 +49,7 @@ static int get_led(void *context, const char *enclosure, const char *slot, enum 
 	struct made_up *made_up = context;
 
 	assert_string_equal(enclosure, "e");
-	assert_string_equal(slot, "3");
+	assert_string_equal(slot, made_up->slot);
 	*ret_led = made_up->led;
 	return made_up->led_error;
 }
@@ -63,7 +67,7 @@ static const struct place_ops ops = {.find = find, .get_led = get_led, .set_led 
 
 static void begin(uint64_t seed, const struct place_ops *places)
 {
-	world = (struct made_up){.serial = "S1"};
+	world = (struct made_up){.serial = "S1", .slot = "3"};
 	node_rig_init(&rig, seed, 1);
 	assert_int_equal(sim_disk_add(rig.sim.sim, "/disk1", 2 * GIB), 0);
 	rig.places = places;
@@ -96,6 +100,15 @@ static void expect(const char *params, const char *serial, const char *light, bo
 	json_decref(result);
 }
 
+static void expect_light(const char *text)
+{
+	json_t *result = call("disk.locate", "{\"disk\": \"2\"}");
+	json_t *device = json_array_get(json_object_get(result, "devices"), 0);
+
+	assert_string_equal(json_string_value(json_object_get(device, "light")), text);
+	json_decref(result);
+}
+
 static void tells_and_switches(void **state)
 {
 	begin(1, &ops);
@@ -107,6 +120,16 @@ static void tells_and_switches(void **state)
 	expect("{\"disk\": \"2\"}", "S1", "none", false);
 	world.led_error = -EACCES;
 	expect("{\"disk\": \"2\"}", "S1", "refused", false);
+	expect_light("the daemon may not switch it; as root: echo 1 > "
+		     "'/sys/class/enclosure/e/3/locate'");
+	world.slot = "3'; reboot; '";
+	expect_light(
+		"the daemon may not switch it; root can: write 1 to 'locate' of its slot below "
+		"/sys/class/enclosure");
+	world.slot = "3";
+	world.led_error = -EIO; /* not for want of a right */
+	expect("{\"disk\": \"2\"}", "S1", "failed", false);
+	expect_light("its enclosure does not switch it: Input/output error; try --blink");
 	node_rig_expect(&rig, ERROR_NOT_FOUND, "disk.locate", "{\"disk\": \"77\"}");
 	node_rig_expect(&rig, ERROR_INVALID_REQUEST, "disk.locate",
 			"{\"disk\": \"2\", \"off\": true, \"blink\": 2}");
@@ -132,6 +155,26 @@ static void remembers(void **state)
 	rig.places = NULL;
 	assert_int_equal(node_rig_start(&rig), 0);
 	expect("{\"disk\": \"2\"}", "S2", "none", true);
+	node_rig_done(&rig);
+}
+
+/* A drive that was pulled: its mount is listed still, and nothing is below it. */
+static void remembers_a_drive_that_was_pulled(void **state)
+{
+	json_t *result;
+
+	begin(7, &ops);
+	world.serial = NULL;
+	result = call("disk.locate", "{\"disk\": \"2\"}");
+	assert_false(json_is_true(json_object_get(result, "remembered")));
+	assert_int_equal(json_array_size(json_object_get(result, "devices")), 0);
+	json_decref(result);
+	world.serial = "S1";
+	expect("{\"disk\": \"2\"}", "S1", "on", false);
+	world.serial = NULL;
+	expect("{\"disk\": \"2\"}", "S1", "on", true);
+	world.find_error = -ENOENT;
+	expect("{\"disk\": \"2\"}", "S1", "on", true);
 	node_rig_done(&rig);
 }
 
@@ -191,6 +234,73 @@ static void blinks(void **state)
 	node_rig_done(&rig);
 }
 
+/* Blinking takes a fiber of the node for up to an hour: not all of them. */
+static void few_blink(void **state)
+{
+	char text[128];
+
+	begin(8, &ops);
+	for (unsigned i = 3; i <= 6; i++) {
+		snprintf(text, sizeof(text), "{\"pool\": \"p\", \"directory\": \"/disk1/pool%u\"}",
+			 i);
+		node_rig_expect(&rig, ERROR_NONE, "disk.add", text);
+	}
+	for (unsigned i = 2; i <= 5; i++) {
+		snprintf(text, sizeof(text), "{\"disk\": \"%u\", \"blink\": 3600}", i);
+		node_rig_expect(&rig, ERROR_NONE, "disk.locate", text);
+		node_rig_expect(&rig, ERROR_BUSY, "disk.locate", text);
+	}
+	node_rig_expect(&rig, ERROR_BUSY, "disk.locate", "{\"disk\": \"6\", \"blink\": 1}");
+	node_rig_expect(&rig, ERROR_NONE, "job.cancel", "{\"id\": 1}");
+	node_rig_expect(&rig, ERROR_NONE, "job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.locate", "{\"disk\": \"6\", \"blink\": 1}");
+	node_rig_expect(&rig, ERROR_NONE, "job.wait", "{\"id\": 5, \"timeout_ms\": 30000}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.locate", "{\"disk\": \"2\", \"blink\": 1}");
+	node_rig_done(&rig);
+}
+
+struct silent_look {
+	struct pool_disk_info info;
+	struct node_place place;
+	int result;
+};
+
+static void look_at_silent(void *arg)
+{
+	struct silent_look *look = arg;
+
+	look->result = node_place_get(rig.node, 1, &look->info, &look->place);
+}
+
+/* Nothing is begun on a disk that does not answer, or was given up. */
+static void leaves_silent_disks_alone(void **state)
+{
+	struct silent_look *look = calloc(1, sizeof(*look));
+	unsigned before;
+
+	assert_non_null(look);
+	begin(9, &ops);
+	expect("{\"disk\": \"2\"}", "S1", "on", false);
+	before = world.found;
+	look->info = (struct pool_disk_info){
+		.id = 2, .state = POOL_DISK_ONLINE, .directory = "/disk1/pool", .silent_ns = 1};
+	sim_rig_run(&rig.sim, 0, look_at_silent, look);
+	assert_int_equal(look->result, 0);
+	assert_true(look->place.remembered);
+	assert_int_equal(world.found, before);
+	json_decref(look->place.place);
+	look->info.silent_ns = 0;
+	sim_rig_run(&rig.sim, 0, look_at_silent, look);
+	assert_int_equal(look->result, 0);
+	assert_false(look->place.remembered);
+	assert_int_equal(world.found, before + 1);
+	json_decref(look->place.place);
+	free(look);
+	node_rig_expect(&rig, ERROR_NONE, "disk.fail", "{\"disk\": \"2\"}");
+	node_rig_expect(&rig, ERROR_UNAVAILABLE, "disk.locate", "{\"disk\": \"2\", \"blink\": 1}");
+	node_rig_done(&rig);
+}
+
 static bool is_listed(uint64_t id, bool *ret_leaves)
 {
 	json_t *list = call("disk.list", "{}"), *disk;
@@ -229,8 +339,7 @@ static void replaced_disks_leave(void **state)
 	/* One that holds something, was given up, and is taken back after all. */
 	node_rig_expect(&rig, ERROR_NONE, "container.set",
 			"{\"name\": \"c\", \"set\": {\"replication_factor\": 3}}");
-	node_rig_expect(&rig, ERROR_NONE, "vdisk.create",
-			"{\"name\": \"c/d\", \"size\": \"64M\"}");
+	node_rig_expect(&rig, ERROR_NONE, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"64M\"}");
 	node_rig_expect(&rig, ERROR_NONE, "disk.fail", "{\"disk\": \"3\"}");
 	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
 			"{\"disk\": \"3\", \"directory\": \"/disk1/newest\"}");
@@ -245,9 +354,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tells_and_switches),
 		cmocka_unit_test(remembers),
+		cmocka_unit_test(remembers_a_drive_that_was_pulled),
 		cmocka_unit_test(looks_by_itself),
 		cmocka_unit_test(says_when_nothing_is_known),
 		cmocka_unit_test(blinks),
+		cmocka_unit_test(few_blink),
+		cmocka_unit_test(leaves_silent_disks_alone),
 		cmocka_unit_test(replaced_disks_leave),
 	};
 
