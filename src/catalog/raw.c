@@ -16,6 +16,7 @@ struct reading {
 	sqlite3 *db;
 	struct catalog_rows rows;
 	size_t capacity;
+	int error; /* of the check: a page was not given by the system */
 };
 
 static void tell(const struct reading *reading, const char *what, const void *key, int length)
@@ -76,11 +77,48 @@ static int take_row(struct reading *reading, sqlite3_stmt *statement)
 	return add_row(reading, &row);
 }
 
+/* What the system did not give is no damage of the database: 0 for that. */
+static int system_error(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_IOERR:
+	case SQLITE_CANTOPEN:
+	case SQLITE_BUSY:
+	case SQLITE_READONLY:
+		return rc == SQLITE_IOERR_NOMEM ? -ENOMEM : -EIO;
+	default:
+		return 0;
+	}
+}
+
+/* The check tells in words alone that it could not read a page. Numbers of pages that are beyond
+ * the end it tells before. */
+static int page_error(const char *words)
+{
+	static const char with_code[] = "error code=", without[] = "failed to get page";
+	const char *code = strstr(words, with_code);
+
+	if (code)
+		return system_error(atoi(code + sizeof(with_code) - 1));
+	return strstr(words, without) ? -EIO : 0;
+}
+
 static int on_fault(void *arg, int count, char **values, char **names)
 {
+	struct reading *reading = arg;
+	int r;
+
 	(void)names;
-	if (count == 1 && values[0] && strcmp(values[0], "ok") != 0)
-		tell(arg, values[0], NULL, 0);
+	if (count != 1 || !values[0] || strcmp(values[0], "ok") == 0)
+		return 0;
+	r = page_error(values[0]);
+	if (r == 0)
+		tell(reading, values[0], NULL, 0);
+	reading->error = reading->error ? reading->error : r;
 	return 0;
 }
 
@@ -99,14 +137,17 @@ static int open_database(struct reading *reading)
 	return 0;
 }
 
-static void tell_error(struct reading *reading, const char *doing, int rc)
+static int tell_error(struct reading *reading, const char *doing, int rc)
 {
 	char text[256];
+	int r = system_error(rc);
 
+	if (r < 0)
+		return r;
 	snprintf(text, sizeof(text), "%s: %s", doing, sqlite3_errstr(rc));
 	tell(reading, text, NULL, 0);
+	return 0;
 }
-
 
 static int read_rows(struct reading *reading)
 {
@@ -124,7 +165,7 @@ static int read_rows(struct reading *reading)
 			break;
 	}
 	if (r == 0 && rc != SQLITE_DONE)
-		tell_error(reading, "not all rows can be read", rc);
+		r = tell_error(reading, "not all rows can be read", rc);
 	(void)sqlite3_finalize(statement); /* repeats the code of the step */
 	return r;
 }
@@ -139,9 +180,12 @@ int catalog_raw_read(const struct catalog_raw *raw, struct catalog_rows *ret_row
 		rc = sqlite3_exec(reading.db, "PRAGMA integrity_check(" FAULTS_MAX ")", on_fault,
 				  &reading, NULL);
 		if (rc != SQLITE_OK)
-			tell_error(&reading, "the database cannot be checked", rc);
-		r = read_rows(&reading);
+			r = tell_error(&reading, "the database cannot be checked", rc);
+		if (r == 0)
+			r = reading.error;
 	}
+	if (r == 0)
+		r = read_rows(&reading);
 	(void)sqlite3_close(reading.db); /* no statement is left */
 	if (r < 0) {
 		catalog_rows_done(&reading.rows);

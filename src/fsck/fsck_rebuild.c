@@ -112,7 +112,28 @@ static void ignore_finding(void *arg, const struct fsck_finding *finding)
 	(void)finding;
 }
 
-/* What can still be read of the old catalog; none of it is believed. */
+int rebuild_refuse(struct rebuild *rebuild, int error, const char *advice, const char *object,
+		   const char *text)
+{
+	bool force = rebuild->options->force;
+
+	if (rebuild_is_fatal(error))
+		return error;
+	rebuild_tell(rebuild, force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED, advice, object,
+		     "%s: %s", text, strerror(-error));
+	return force ? 0 : -EEXIST;
+}
+
+/* Not so when it is only the scratch directory that is not there. */
+static bool is_gone(const char *path)
+{
+	struct world_stat stat;
+
+	return io_stat(path, &stat) == -ENOENT;
+}
+
+/* What can still be read of the old catalog; none of it is believed. Only what is gone or damaged
+ * may be replaced: any other error says nothing of it, and may pass. */
 static int read_old(struct rebuild *rebuild, struct fsck *old, struct fsck_options *options)
 {
 	int r;
@@ -124,11 +145,14 @@ static int read_old(struct rebuild *rebuild, struct fsck *old, struct fsck_optio
 					 .finding = ignore_finding};
 	*old = (struct fsck){.options = options, .buffer = rebuild->buffer};
 	r = fsck_catalog_read(old);
-	if (rebuild_is_fatal(r))
-		return r;
-	if (r < 0)
-		old->rows_missing = true;
-	return 0;
+	if (r == 0)
+		return 0;
+	old->rows_missing = true;
+	if (r == -EUCLEAN || (r == -ENOENT && is_gone(rebuild->options->catalog)))
+		return 0;
+	return rebuild_refuse(
+		rebuild, r, "make room, or mend what is in the way, and run this again",
+		rebuild->options->catalog, "it is not known whether the catalog can be used");
 }
 
 /* One without a pool is what a daemon makes that finds none. */

@@ -100,31 +100,43 @@ int rebuild_disks_read(struct rebuild *rebuild)
 	return 0;
 }
 
+static int refuse_usable(struct rebuild *rebuild, const char *directory)
+{
+	bool force = rebuild->options->force;
+	char advice[4096 + 64];
+
+	snprintf(advice, sizeof(advice), "sarsend --restore-catalog %s", directory);
+	rebuild_tell(rebuild, force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED, advice, directory,
+		     "a mirror of the catalog is there that can be used; it knows more than the "
+		     "groups do");
+	return force ? 0 : -EEXIST;
+}
+
+static int refuse_mirror(struct rebuild *rebuild, const char *directory)
+{
+	struct mirror_rows rows = {0};
+	struct mirror_look look;
+	int r = mirror_load(directory, &look, &rows);
+	bool is_usable = r == 0 && !look.damaged && rows.count > 0;
+
+	mirror_rows_done(&rows);
+	if (is_usable)
+		return refuse_usable(rebuild, directory);
+	if (r == 0 || r == -ENOENT || r == -ENOTDIR || r == -EUCLEAN)
+		return 0;
+	return rebuild_refuse(rebuild, r,
+			      "mend what is in the way, and run this again; a newer program may "
+			      "be able to read it",
+			      directory, "it is not known whether its mirror can be used");
+}
+
 int rebuild_refuse_mirrors(struct rebuild *rebuild)
 {
-	for (size_t i = 0; i < rebuild->disk_count; i++) {
-		const char *directory = rebuild->disks[i].directory;
-		struct mirror_rows rows = {0};
-		struct mirror_look look;
-		char advice[4096 + 64];
-		int r = mirror_load(directory, &look, &rows);
-		bool is_usable = r == 0 && !look.damaged && rows.count > 0;
+	int r = 0;
 
-		mirror_rows_done(&rows);
-		if (rebuild_is_fatal(r))
-			return r;
-		if (!is_usable)
-			continue;
-		snprintf(advice, sizeof(advice), "sarsend --restore-catalog %s", directory);
-		rebuild_tell(rebuild,
-			     rebuild->options->force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED,
-			     advice, directory,
-			     "a mirror of the catalog is there that can be used; it knows more "
-			     "than the groups do");
-		if (!rebuild->options->force)
-			return -EEXIST;
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < rebuild->disk_count; i++)
+		r = refuse_mirror(rebuild, rebuild->disks[i].directory);
+	return r;
 }
 
 void rebuild_file_path(const struct rebuild *rebuild, const struct rebuild_file *file,

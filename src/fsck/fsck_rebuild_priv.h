@@ -129,6 +129,9 @@ void rebuild_tell(struct rebuild *rebuild, enum fsck_rebuild_kind kind, const ch
 		  const char *object, const char *text, ...) __attribute__((format(printf, 5, 6)));
 void rebuild_doubt(struct rebuild *rebuild, struct rebuild_vdisk *vdisk, const char *advice,
 		   const char *text, ...) __attribute__((format(printf, 4, 5)));
+/* What could not be read may be all right: -EEXIST, told as refused; with --force 0, and a note. */
+int rebuild_refuse(struct rebuild *rebuild, int error, const char *advice, const char *object,
+		   const char *text);
 int rebuild_progress(struct rebuild *rebuild, uint64_t bytes);
 /* The newest that anything in the pool says; NULL = nothing does. */
 const struct identity *rebuild_identity(const struct rebuild *rebuild, uint64_t pool);
