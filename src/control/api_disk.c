@@ -317,13 +317,48 @@ int api_disk_remove(struct api_request *request)
 	return with_disk(request, remove_disk);
 }
 
+/* A disk of the pool that is to take another's place: it has to stay. */
+static int check_fresh(struct api_request *request, struct node_pool *pool, uint64_t id,
+		       uint64_t fresh)
+{
+	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info)); /* large */
+	const char *directory = params_text(request->params, "directory");
+	int r = info ? node_disk_get(pool, fresh, info) : -ENOMEM;
+
+	if (r < 0)
+		return api_fail_errno(request, r, "replace disk",
+				      params_text(request->params, "disk"));
+	if (fresh == id)
+		return api_fail(request, ERROR_INVALID_REQUEST, directory,
+				"give the directory of another disk",
+				"%s is the disk that is to be replaced", directory);
+	if (info->draining || info->state >= POOL_DISK_READ_ONLY)
+		return api_fail(request, ERROR_INVALID_REQUEST, directory,
+				"give an empty directory on another disk",
+				"%s is disk %" PRIu64 " of the pool already, and is %s", directory,
+				fresh, state_of(info));
+	return 0;
+}
+
+/* What an attempt had added before it failed is taken as it is, so that it can be said again. */
+static int add_fresh(struct api_request *request, struct node_pool *pool, uint64_t id,
+		     uint64_t *ret_fresh)
+{
+	const char *directory = params_text(request->params, "directory");
+
+	if (directory[0] == '/' && pool_disk_find(pool->pool, directory, ret_fresh) == 0)
+		return check_fresh(request, pool, id, *ret_fresh);
+	return add(request, pool, ret_fresh);
+}
+
 /* The old one is emptied as long as it can be read; else it is given up. It is removed when it is
  * empty (node_retire.c). */
 static int replace(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
 	enum pool_disk_state state = pool_disk_state(pool->pool, id);
+	const char *text = params_text(request->params, "disk"), *why;
 	uint64_t fresh;
-	int r = add(request, pool, &fresh);
+	int r = add_fresh(request, pool, id, &fresh);
 
 	if (r < 0)
 		return r;
@@ -331,9 +366,12 @@ static int replace(struct api_request *request, struct node_pool *pool, uint64_t
 			     state >= POOL_DISK_MISSING ? NODE_DISK_FAIL : NODE_DISK_DRAIN);
 	if (r == 0)
 		r = node_retire_set(request->node, pool, id, !params_bool(request->params, "keep"));
+	why = api_error_text(r);
 	if (r < 0)
-		return api_fail_errno(request, r, "replace disk",
-				      params_text(request->params, "disk"));
+		return api_fail(request, error_code_of(r), text,
+				"say the same again: what was done is not done twice",
+				"disk '%s' is not replaced yet, but disk %" PRIu64 " was added: %s",
+				text, fresh, why ? why : strerror(-r));
 	return show_disk(request, pool, fresh);
 }
 

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "control/mirror_choice.h"
 #include "control/node_priv.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_rows.h"
 #include "reactor/io.h"
 
@@ -138,7 +139,7 @@ static int disks_add(struct node *node, struct disks *disks, const struct catalo
 		return -ENOMEM;
 	disks->candidates[disks->count] = (struct mirror_candidate){
 		.pool = catalog_key_number(&row->key, 0),
-		.tier = (unsigned char)disk->tier[0], /* no two begin alike */
+		.tier = pool_tier_number(disk->tier),
 		.rank = rank_of(node, row, disk),
 	};
 	disks->directories[disks->count++] = directory;

@@ -72,6 +72,8 @@ struct pool_disk_info {
 };
 
 const char *pool_disk_state_name(enum pool_disk_state state);
+/* Of a disk's tier, as placement and policies number them. */
+uint8_t pool_tier_number(const char *tier);
 
 /* Makes directory and label, then the row. -EEXIST it is the pool's already; -ENOTEMPTY other
  * content, or another pool's label (`force` takes one whose pool the catalog does not know);

@@ -204,7 +204,6 @@ void pool_path_spare(const char *directory, uint64_t file_id, const char *suffix
 bool pool_path_parse(const char *name, const char *suffix, uint64_t *ret_id);
 
 bool pool_tier_is_valid(const char *tier); /* NULL is */
-uint8_t pool_tier_number(const char *tier);
 
 /* Disks in memory (pool_disk.c). Home reactor. */
 /* Makes one of a row, in state missing. -ENOMEM, -E2BIG. */
