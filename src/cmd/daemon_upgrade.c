@@ -145,7 +145,7 @@ static void check_row(struct check *check, const struct catalog_row *row)
 		return;
 	}
 	for (unsigned i = 0; i < FORMAT_COUNT; i++) {
-		if (!format_get(i)->table || format_get(i)->table != row->key.bytes[0])
+		if (!format_is_of(format_get(i), row))
 			continue;
 		if (row->length > format_get(i)->offset)
 			count(check, i, row->value[format_get(i)->offset]);

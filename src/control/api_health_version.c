@@ -18,7 +18,8 @@ static uint64_t count_older(struct node *node, const struct format *format)
 	if (catalog_scan(node->catalog, &prefix, NULL, ROWS_MAX, &rows) < 0)
 		return 0; /* the catalog's own finding tells */
 	for (size_t i = 0; i < rows.count; i++)
-		older += rows.rows[i].length > format->offset &&
+		older += format_is_of(format, &rows.rows[i]) &&
+			 rows.rows[i].length > format->offset &&
 			 rows.rows[i].value[format->offset] < format->newest;
 	return older;
 }

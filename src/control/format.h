@@ -13,6 +13,10 @@ enum format_id {
 	FORMAT_FILE,
 	FORMAT_EVENT,
 	FORMAT_POLICY,
+	FORMAT_SCRUB,
+	FORMAT_FINDING,
+	FORMAT_PLACE,
+	FORMAT_RETIRE,
 	FORMAT_LABEL,
 	FORMAT_RECORD,
 	FORMAT_INDEX,
@@ -26,6 +30,9 @@ struct format {
 	bool converts;            /* older ones are written as the newest, sooner or later */
 	enum catalog_table table; /* of rows with the version at an offset; 0 = none */
 	unsigned offset;
+	unsigned key_numbers; /* of those rows of the table whose keys have so many; 0 = of all */
 };
 
 const struct format *format_get(enum format_id id);
+/* Whether a row of the catalog is one of that format. */
+bool format_is_of(const struct format *format, const struct catalog_row *row);

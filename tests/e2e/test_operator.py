@@ -204,6 +204,8 @@ def upgrades_are_checked(daemon):
     daemon.start()
     daemon.make_pool("1G")
     daemon.cli("vdisk", "create", "default/a", "64M")
+    daemon.cli("pool", "scrub", "local")
+    daemon.cli("disk", "locate", "1")
     check(upgrade_check(daemon, 0)["readable"], "beside a running daemon")
     daemon.stop()
     found = upgrade_check(daemon, 0)
@@ -211,7 +213,8 @@ def upgrades_are_checked(daemon):
     check(found["readable"] and not found["converts"] and found["damaged"] == 0 and
           found["problem"] == "", f"{found}")
     formats = {row["format"]: row for row in found["formats"]}
-    for name in ("catalog", "pool row", "disk row", "vDisk row", "disk label", "event row"):
+    for name in ("catalog", "pool row", "disk row", "vDisk row", "disk label", "event row",
+                 "scrub row", "place row"):
         check(list(formats[name]["found"]) == [str(formats[name]["newest"])], f"{name}: {formats}")
     check(formats["container row"]["found"] == {"1": 1}, f"{formats}")
     check("as it is" in run(daemon.command("--upgrade-check")).stdout, "text")
