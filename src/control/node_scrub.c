@@ -24,13 +24,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "curator/found.h"
 
-#define LOOK_NS          (60 * NSEC_PER_SEC)
-#define SAVE_NS          (5 * NSEC_PER_SEC)
-#define SAVE_FOUND_NS    NSEC_PER_SEC /* the same when there is something to tell */
-#define GUEST_PAUSE_NS   8            /* for each byte read beside a guest's I/O */
-#define FINDINGS_A_SLICE 128          /* are told; the others are counted */
-#define DAY_NS           (24 * UINT64_C(3600) * NSEC_PER_SEC)
+#define LOOK_NS        (60 * NSEC_PER_SEC)
+#define SAVE_NS        (5 * NSEC_PER_SEC)
+#define SAVE_FOUND_NS  NSEC_PER_SEC /* the same when there is something to tell */
+#define GUEST_PAUSE_NS 8            /* for each byte read beside a guest's I/O */
+#define DAY_NS         (24 * UINT64_C(3600) * NSEC_PER_SEC)
 
 struct node_scrub_run {
 	struct node *node;
@@ -48,9 +48,7 @@ struct slice { /* of one vDisk, on its home */
 	struct vdisk_scrub scrub;
 	uint64_t begun_ns, seen_bytes;
 	uint64_t total;
-	struct scrub_finding findings[FINDINGS_A_SLICE];
-	unsigned finding_count;
-	uint64_t untold;
+	struct scrub_found found;
 };
 
 static uint64_t wall_ns(const struct node *node)
@@ -100,10 +98,7 @@ static void on_finding(void *arg, const struct vdisk_finding *finding)
 {
 	struct slice *slice = arg;
 
-	if (slice->finding_count == FINDINGS_A_SLICE)
-		slice->untold++;
-	else
-		slice->findings[slice->finding_count++].what = *finding;
+	scrub_found_add(&slice->found, finding);
 }
 
 static int run_at_home(void *arg)
@@ -138,31 +133,18 @@ static void tell_one(struct node *node, const struct node_vdisk *vdisk,
 		   finding->group, finding->slot, finding->file);
 }
 
-/* What belongs to a file that will be read again is found again, but for what is right now. */
-static void drop_unfinished(struct slice *slice)
+static void tell(struct node_scrub_run *run, const struct node_vdisk *vdisk,
+		 struct scrub_found *found)
 {
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < slice->finding_count; i++) {
-		const struct vdisk_finding *finding = &slice->findings[i].what;
-
-		if (finding->put_right || finding->file <= slice->scrub.after)
-			slice->findings[count++] = slice->findings[i];
+	for (unsigned i = 0; i < found->count; i++) {
+		found->findings[i].vdisk = vdisk->info.id;
+		found->findings[i].wall_ns = wall_ns(run->node);
+		tell_one(run->node, vdisk, &found->findings[i].what);
 	}
-	slice->finding_count = count;
-}
-
-static void tell(struct node_scrub_run *run, const struct node_vdisk *vdisk, struct slice *slice)
-{
-	for (unsigned i = 0; i < slice->finding_count; i++) {
-		slice->findings[i].vdisk = vdisk->info.id;
-		slice->findings[i].wall_ns = wall_ns(run->node);
-		tell_one(run->node, vdisk, &slice->findings[i].what);
-	}
-	if (slice->untold)
+	if (found->untold)
 		event_emit(run->node->events, EVENT_SCRUB_LEFT, vdisk->name,
 			   "%" PRIu64 " more blocks were found wrong and only counted",
-			   slice->untold);
+			   found->untold);
 }
 
 /* What was found is durable together with how far the scrub has come. */
@@ -180,8 +162,8 @@ static int save(struct node_scrub_run *run, const struct slice *slice)
 	fiber_mutex_lock(&run->node->scrub_lock);
 	if (atomic_load(&run->stop))
 		run->state.phase = run->wanted;
-	r = scrub_store_found(run->node->catalog, run->pool_id, &run->state, slice->findings,
-			      slice->finding_count);
+	r = scrub_store_found(run->node->catalog, run->pool_id, &run->state, slice->found.findings,
+			      slice->found.count);
 	fiber_mutex_unlock(&run->node->scrub_lock);
 	return r;
 }
@@ -208,9 +190,8 @@ static int run_slice(struct node_scrub_run *run, struct node_vdisk *vdisk)
 	r = fiber_call(vdisk->home, FIBER_RECLAIM, run_at_home, slice);
 	if (r == -ECANCELED && !is_stopped(run))
 		r = slice->scrub.after != run->state.file ? 1 : 0; /* or the vDisk is closing */
-	if (r != 0)
-		drop_unfinished(slice);
-	tell(run, vdisk, slice);
+	scrub_found_end(&slice->found, r == 0 ? UINT64_MAX : slice->scrub.after);
+	tell(run, vdisk, &slice->found);
 	node_vdisk_unuse(run->node, vdisk);
 	stored = save(run, slice);
 	return stored < 0 ? stored : r;
