@@ -26,11 +26,10 @@
 #include "base/log.h"
 #include "curator/found.h"
 
-#define LOOK_NS        (60 * NSEC_PER_SEC)
-#define SAVE_NS        (5 * NSEC_PER_SEC)
-#define SAVE_FOUND_NS  NSEC_PER_SEC /* the same when there is something to tell */
-#define GUEST_PAUSE_NS 8            /* for each byte read beside a guest's I/O */
-#define DAY_NS         (24 * UINT64_C(3600) * NSEC_PER_SEC)
+#define LOOK_NS       (60 * NSEC_PER_SEC)
+#define SAVE_NS       (5 * NSEC_PER_SEC)
+#define SAVE_FOUND_NS NSEC_PER_SEC /* the same when there is something to tell */
+#define DAY_NS        (24 * UINT64_C(3600) * NSEC_PER_SEC)
 
 struct node_scrub_run {
 	struct node *node;
@@ -182,8 +181,7 @@ static int run_slice(struct node_scrub_run *run, struct node_vdisk *vdisk)
 					  .next = next,
 					  .stopped = stopped,
 					  .finding = on_finding,
-					  .arg = slice,
-					  .pause_ns_per_byte = GUEST_PAUSE_NS}};
+					  .arg = slice}};
 	if (!node_vdisk_use(vdisk)) /* closed or being deleted */
 		return 0;
 	slice->vdisk = vdisk->vdisk;

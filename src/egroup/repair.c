@@ -26,7 +26,7 @@
 
 #define FILL_PASSES  2u                 /* where something could not be read */
 #define NOTICE_NS    (2 * NSEC_PER_SEC) /* until it is known that a disk has gone */
-#define FILES_A_TURN 512u               /* looked at before others get a turn */
+#define FILES_A_TURN 128u               /* looked at before others get a turn */
 
 static unsigned bit_count(unsigned bits)
 {
@@ -78,9 +78,9 @@ static struct sorted_copies sort_copies(const struct egroup_file *file)
 	return sorted;
 }
 
-void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need)
+static void need_of(const struct egroup_file *file, struct sorted_copies sorted,
+		    struct egroup_need *ret_need)
 {
-	const struct sorted_copies sorted = sort_copies(file);
 	unsigned wanted = wanted_copies(file->store), good = bit_count(sorted.good);
 	unsigned away = bit_count(sorted.away), enough = MAX(good, 1u) + away;
 	struct egroup_need need = {.good = good, .away = away};
@@ -112,6 +112,11 @@ void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_ne
 	*ret_need = need;
 }
 
+void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need)
+{
+	need_of(file, sort_copies(file), ret_need);
+}
+
 static bool needs_work(const struct egroup_need *need)
 {
 	return need->make > 0 || need->drop != 0;
@@ -126,12 +131,13 @@ static bool can_work(const struct egroup_file *file, const struct egroup_need *n
 
 static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
 {
+	const struct sorted_copies sorted = sort_copies(file);
 	uint64_t bytes = file->allocated_bytes;
 	struct egroup_need need;
 
-	egroup_file_need(file, &need);
+	need_of(file, sorted, &need);
 	sum->to_copy += need.make * egroup_scan_bytes(file);
-	if (sort_copies(file).leaving)
+	if (sorted.leaving)
 		sum->leaving += bytes;
 	if (need.drop)
 		sum->to_drop += bytes;
@@ -146,14 +152,25 @@ static void count_file(const struct egroup_file *file, struct egroup_redundancy 
 	}
 }
 
+/* With very many files the reactor has other things to do, too. */
+static void take_turns(unsigned looked_at)
+{
+	if (looked_at % FILES_A_TURN == FILES_A_TURN - 1)
+		fiber_yield();
+}
+
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 
 	*ret = (struct egroup_redundancy){0};
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
-		if (!file->dying)
-			count_file(file, ret);
+	egroup_cursor_init(&cursor, store, 0);
+	for (unsigned looked_at = 0; (file = egroup_cursor_next(&cursor)); looked_at++) {
+		count_file(file, ret);
+		take_turns(looked_at);
+	}
+	egroup_cursor_done(&cursor);
 }
 
 struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent)
@@ -166,26 +183,34 @@ struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent
 		egroup_file_need(file, &need);
 		if (can_work(file, &need) && !(urgent && need.good > 1))
 			return file;
-		if (looked_at % FILES_A_TURN == FILES_A_TURN - 1)
-			fiber_yield();
+		take_turns(looked_at);
 	}
 	return NULL;
 }
 
+static bool must_be_sealed(const struct egroup_file *file)
+{
+	struct egroup_need need;
+
+	if (egroup_file_is_sealed(file)) /* nearly all */
+		return false;
+	egroup_file_need(file, &need);
+	return needs_work(&need) && !need.lost;
+}
+
 bool egroup_repair_waits_for_seal(struct egroup_store *store)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
+	bool found = false;
 
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
-		struct egroup_need need;
-
-		if (file->dying || egroup_file_is_sealed(file)) /* nearly all */
-			continue;
-		egroup_file_need(file, &need);
-		if (needs_work(&need) && !need.lost)
-			return true;
+	egroup_cursor_init(&cursor, store, 0);
+	for (unsigned looked_at = 0; !found && (file = egroup_cursor_next(&cursor)); looked_at++) {
+		found = must_be_sealed(file);
+		take_turns(looked_at);
 	}
-	return false;
+	egroup_cursor_done(&cursor);
+	return found;
 }
 
 struct filling;

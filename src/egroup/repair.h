@@ -26,6 +26,7 @@ struct egroup_redundancy { /* bytes of files, each counted once */
 	uint64_t to_copy;  /* what repair has to write, copies counted */
 	uint64_t to_drop;  /* have copies that are to go */
 };
+/* Fiber: others get a turn when there are many files; what changes meanwhile is met or not. */
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
 
 struct egroup_repair {
@@ -46,5 +47,6 @@ struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent
  * back, and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy.
  */
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair);
-/* Whether some file that its writer still appends to lacks copies: it must be sealed first. */
+/* Whether some file that its writer still appends to lacks copies: it must be sealed first.
+ * Fiber, in the same way. */
 bool egroup_repair_waits_for_seal(struct egroup_store *store);

@@ -41,7 +41,10 @@ void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret)
 {
 	struct egroup_redundancy sum;
 
+	reactor_assert_home(vdisk->reactor);
+	vdisk->fibers++;
 	egroup_store_redundancy(vdisk->store, &sum);
+	vdisk_fiber_ends(vdisk);
 	*ret = (struct vdisk_redundancy){
 		.factor = vdisk->store->factor,
 		.whole = sum.whole,

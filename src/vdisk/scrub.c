@@ -12,13 +12,18 @@
 #include "base/reached.h"
 #include "egroup/cursor.h"
 #include "egroup/scan.h"
+#include "vdisk/pace.h"
 #include "vdisk/vdisk_priv.h"
 
 #define BUSY_NS (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
 
+#define FILES_A_TURN 512u       /* looked at before others get a turn */
+#define WALK_BYTES   (64 * KIB) /* of map pages, between pauses */
+
 #define PENDING_MAX 64u
-#define WALKS_MAX   32u /* of the whole map, to tell where findings lie: of the first of very many \
-			 */
+#define WALKS_MAX                                                                      \
+	32u /* of the whole map, to tell where findings lie: of the first of very many \
+	     */
 
 struct run {
 	struct vdisk *vdisk;
@@ -27,7 +32,8 @@ struct run {
 	const struct egroup_file *file;
 	unsigned first_copy; /* that is read of it */
 	unsigned copy;
-	uint64_t operations; /* of the guest, when it was last looked */
+	struct pace pace;
+	uint64_t walked_bytes; /* since the last pause */
 	/* Counted, but not yet told: where they lie is found out for many at once. */
 	struct vdisk_finding *pending;
 	size_t pending_count;
@@ -42,9 +48,19 @@ static int pause_search(void *arg, uint64_t bytes)
 
 	if (run->vdisk->closing || (scrub->stopped && scrub->stopped(scrub->arg)))
 		return -ECANCELED;
-	if (scrub->pause_ns_per_byte && vdisk_guest_is_active(run->vdisk, &run->operations))
-		fiber_sleep(bytes * scrub->pause_ns_per_byte);
+	run->walked_bytes += bytes;
+	if (run->walked_bytes >= WALK_BYTES) {
+		run->walked_bytes = 0;
+		pace_wait(&run->pace);
+	}
 	return 0;
+}
+
+static void ask_pace(void *arg, struct egroup_pace *pace)
+{
+	struct run *run = arg;
+
+	pace_ask(&run->pace, pace);
 }
 
 static void tell_pending(struct run *run)
@@ -110,16 +126,14 @@ static void on_finding(void *arg, const struct egroup_finding *finding)
 static int after_piece(void *arg, uint64_t bytes)
 {
 	struct run *run = arg;
-	struct vdisk *vdisk = run->vdisk;
-	bool busy = vdisk_guest_is_active(vdisk, &run->operations);
 
 	run->scrub->bytes += bytes;
-	if (vdisk->closing)
+	if (run->vdisk->closing)
 		return -ECANCELED;
 	if (run->scrub->progress && !run->scrub->progress(run->scrub->arg, run->scrub->bytes))
 		return -ECANCELED;
-	if (busy && run->scrub->pause_ns_per_byte)
-		fiber_sleep(bytes * run->scrub->pause_ns_per_byte);
+	if (bytes > 0)
+		pace_wait(&run->pace);
 	else
 		fiber_yield();
 	return 0;
@@ -145,7 +159,12 @@ static int unopened(struct run *run, struct egroup_file *file, int r)
 static int scrub_file(struct run *run, struct egroup_file *file)
 {
 	const struct egroup_scan scan = {
-		.ahead = run->ahead, .finding = on_finding, .pause = after_piece, .arg = run};
+		.ahead = run->ahead,
+		.finding = on_finding,
+		.pause = after_piece,
+		.pace = ask_pace,
+		.arg = run,
+	};
 	unsigned copies;
 	int r;
 
@@ -169,12 +188,20 @@ static int scrub_file(struct run *run, struct egroup_file *file)
 
 uint64_t vdisk_scrub_bytes(struct vdisk *vdisk)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	uint64_t bytes = 0;
 
-	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
-		if (!file->dying && egroup_file_is_sealed(file))
+	vdisk->fibers++;
+	egroup_cursor_init(&cursor, vdisk->store, 0);
+	for (unsigned looked_at = 1; (file = egroup_cursor_next(&cursor)); looked_at++) {
+		if (egroup_file_is_sealed(file))
 			bytes += file->copies.count * egroup_scan_bytes(file);
+		if (looked_at % FILES_A_TURN == 0)
+			fiber_yield();
+	}
+	egroup_cursor_done(&cursor);
+	vdisk_fiber_ends(vdisk);
 	return bytes;
 }
 
@@ -222,7 +249,7 @@ int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 		return r;
 	run.ahead = ahead;
 	vdisk->fibers++;
-	(void)vdisk_guest_is_active(vdisk, &run.operations); /* from now on */
+	pace_init(&run.pace, vdisk, false);
 	egroup_cursor_init(&cursor, vdisk->store, scrub->after);
 	while (r == 0 && (file = egroup_cursor_next(&cursor)))
 		r = scrub_next(&run, &cursor, file);

@@ -103,6 +103,7 @@ struct vdisk_redundancy {
 	uint64_t to_copy;  /* bytes that repair has to write, as things are now */
 	uint64_t to_drop;  /* have copies that repair is to remove */
 };
+/* Gives others a turn now and then: what changes meanwhile is counted as before or as after. */
 void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);
 /* For files made from now on; repair adds to the others, or removes, as there is room.
  * 1 .. POOL_FACTOR_MAX */
@@ -158,8 +159,7 @@ struct vdisk_scrub {
 	/* Some time after it was counted, before vdisk_scrub() returns. May be NULL. */
 	void (*finding)(void *arg, const struct vdisk_finding *finding);
 	void *arg;
-	uint64_t pause_ns_per_byte; /* beside a guest's I/O */
-	uint64_t bytes;             /* out, these are added to */
+	uint64_t bytes; /* out, these are added to */
 	uint64_t put_right;
 	uint64_t left;    /* wrong on a copy that could not be written again */
 	uint64_t damaged; /* on every copy */
@@ -168,9 +168,9 @@ struct vdisk_scrub {
 	uint64_t done_bytes, done_left, done_damaged;
 };
 /* Reads every copy of all that is stored and sealed, and holds each block against its checksum.
- * -ECANCELED; an error of a disk is a finding. */
+ * Beside guests it goes as slowly as they need. -ECANCELED; an error of a disk is a finding. */
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub);
-/* How much it has to read. */
+/* How much it has to read. Gives others a turn now and then. */
 uint64_t vdisk_scrub_bytes(struct vdisk *vdisk);
 
 struct vdisk_check_report {

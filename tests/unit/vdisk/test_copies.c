@@ -15,11 +15,12 @@
 #include <string.h>
 
 #include "base/reached.h"
+#include "egroup/repair.h"
 #include "egroup/scan.h"
+#include "egroup/store_priv.h"
 #include "engine_rig.h"
 #include "pool/pool_disk.h"
 #include "reactor/io.h"
-#include "vdisk/vdisk_priv.h"
 #include "vdisk/vdisk_priv.h"
 
 #define POOL_BYTES  (512 * MIB)
@@ -580,6 +581,116 @@ static void a_repair_beside_a_guest(void **state)
 	run(2, 1, a_guest_is_busy);
 }
 
+/* The same of a scrub: it goes on, in small requests, one at a time. */
+static int a_guest_is_busy_in_a_scrub(struct engine_rig *rig)
+{
+	uint64_t paced = reached_count("pace.slower") + reached_count("pace.faster");
+	struct guest guest = {.task = {.run = read_on}, .rig = rig};
+	struct vdisk_scrub alone = {0}, beside = {0};
+	uint64_t start, alone_ns, beside_ns;
+
+	begin(rig);
+	fiber_sleep(2 * NSEC_PER_SEC); /* no guest is active any more */
+	start = reactor_now_ns(rig->vdisk->reactor);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &alone), 0);
+	alone_ns = reactor_now_ns(rig->vdisk->reactor) - start;
+	fiber_spawn(rig->vdisk->reactor, FIBER_DATA, &guest.task);
+	fiber_sleep(NSEC_PER_MSEC);
+	start = reactor_now_ns(rig->vdisk->reactor);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &beside), 0);
+	beside_ns = reactor_now_ns(rig->vdisk->reactor) - start;
+	assert_true(beside_ns > 2 * alone_ns);
+	assert_true(beside_ns < beside.bytes / MIB * NSEC_PER_SEC);
+	guest.stops = true;
+	while (!guest.ended)
+		fiber_sleep(NSEC_PER_MSEC);
+	assert_true(reached_count("pace.slower") + reached_count("pace.faster") > paced);
+	return end(rig);
+}
+
+static void a_scrub_beside_a_guest(void **state)
+{
+	(void)state;
+	run(2, 2, a_guest_is_busy_in_a_scrub);
+}
+
+#define MANY_FILES 5000u
+
+struct ticker {
+	struct fiber_task task;
+	bool stops, ended;
+	unsigned turns;
+};
+
+static void tick(struct fiber_task *task)
+{
+	struct ticker *ticker = CONTAINER_OF(task, struct ticker, task);
+
+	for (; !ticker->stops; ticker->turns++)
+		fiber_yield();
+	ticker->ended = true;
+}
+
+static unsigned turns_during(struct engine_rig *rig, uint64_t (*look)(struct vdisk *vdisk),
+			     uint64_t expected)
+{
+	struct ticker ticker = {.task = {.run = tick}};
+
+	fiber_spawn(rig->vdisk->reactor, FIBER_DATA, &ticker.task);
+	fiber_yield();
+	assert_int_equal(look(rig->vdisk), expected);
+	ticker.stops = true;
+	while (!ticker.ended)
+		fiber_yield();
+	return ticker.turns;
+}
+
+static uint64_t look_at_redundancy(struct vdisk *vdisk)
+{
+	struct vdisk_redundancy sum;
+
+	vdisk_get_redundancy(vdisk, &sum);
+	return sum.whole + sum.degraded + sum.lost;
+}
+
+static uint64_t look_for_what_is_to_be_sealed(struct vdisk *vdisk)
+{
+	return egroup_repair_waits_for_seal(vdisk->store);
+}
+
+/* Others get turns while all of very many files are looked at. */
+static int many_files_are_looked_at(struct engine_rig *rig)
+{
+	struct egroup_store *store;
+	static struct egroup_file *files[MANY_FILES];
+	uint64_t bytes;
+
+	begin(rig);
+	store = rig->vdisk->store;
+	bytes = look_at_redundancy(rig->vdisk);
+	for (unsigned i = 0; i < MANY_FILES; i++) {
+		files[i] = egroup_file_new(store, 1000000 + i);
+		assert_non_null(files[i]);
+		files[i]->copies = (struct pool_copies){.count = 1, .disks = {disk_id(rig, 0)}};
+		files[i]->allocated_bytes = MIB;
+		files[i]->busy = true;
+	}
+	assert_true(turns_during(rig, look_at_redundancy, bytes + MANY_FILES * MIB) >
+		    MANY_FILES / 512);
+	assert_true(turns_during(rig, look_for_what_is_to_be_sealed, 0) > MANY_FILES / 512);
+	assert_true(turns_during(rig, vdisk_scrub_bytes, vdisk_scrub_bytes(rig->vdisk)) >=
+		    MANY_FILES / 512);
+	for (unsigned i = 0; i < MANY_FILES; i++)
+		egroup_file_free(files[i]);
+	return end(rig);
+}
+
+static void very_many_files(void **state)
+{
+	(void)state;
+	run(1, 1, many_files_are_looked_at);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -594,6 +705,8 @@ int main(void)
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 		cmocka_unit_test(a_copy_that_cannot_be_read_back),
 		cmocka_unit_test(a_repair_beside_a_guest),
+		cmocka_unit_test(a_scrub_beside_a_guest),
+		cmocka_unit_test(very_many_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
