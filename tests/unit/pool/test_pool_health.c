@@ -358,6 +358,34 @@ static void counts_mismatches(void **state)
 	pool_rig_run(*state, mismatch_run);
 }
 
+/* What is being made lacks something still; what could not be synced may. */
+static void unread_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file = begin(rig), *single = take(rig, 1);
+	unsigned failed = copy_on(file, 2), joining;
+
+	ASSERT(pool_rig_write(single, 'h') == 0);
+	ASSERT(pool_file_add_copy(single, &joining) == 0);
+	for (unsigned i = 0; i < 8; i++)
+		ASSERT(read_from(single) != joining);
+	ASSERT(pool_file_best_copy(single) != joining);
+	pool_file_discard(single);
+	set_faults(rig, 2, (struct sim_faults){.sync_error_ppm = 1000000});
+	ASSERT(pool_io_sync(file) == 0 && pool_file_failed(file) == 1u << failed);
+	set_faults(rig, 2, (struct sim_faults){0});
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
+	for (unsigned i = 0; i < 8; i++)
+		ASSERT(read_from(file) != failed);
+	pool_file_discard(file);
+	pool_rig_close(rig);
+}
+
+static void reads_what_is_whole(void **state)
+{
+	pool_rig_run(*state, unread_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 #define CATALOG POOL_RIG_STATE "/catalog.db"
@@ -438,6 +466,7 @@ int main(void)
 		TEST(keeps_the_only_disk),
 		TEST(leaves_other_disks_alone),
 		TEST(counts_mismatches),
+		TEST(reads_what_is_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -192,6 +192,8 @@ static void check_run(void *arg)
 	struct pool_rig *rig = arg;
 	const struct pool_disk_spec disk = {
 		.directory = "/disk2/p", .tier = "hdd", .capacity_bytes = POOL_MIN_BYTES};
+	struct container_policy policy;
+	enum pool_quota_problem problem;
 	uint64_t limit, id;
 
 	begin(rig);
@@ -223,6 +225,12 @@ static void check_run(void *arg)
 	ASSERT(check(rig, 0, POLICY_REPLICATION_FACTOR, 2) == POOL_QUOTA_FINE);
 	ASSERT(check(rig, 0, POLICY_REPLICATION_FACTOR, 3) == POOL_QUOTA_FEW_DISKS);
 	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_HDD, MIB) == POOL_QUOTA_FINE);
+	/* A tier has no more than its own disks have, and each copy takes some of it. */
+	ASSERT(check(rig, 0, POLICY_MIN_RESERVED_SSD, POOL_MIN_BYTES + 1) == POOL_QUOTA_TIER_FULL);
+	policy = policy_of(POLICY_MIN_RESERVED_SSD, POOL_MIN_BYTES / 2 + 1);
+	policy.replication_factor = 2;
+	ASSERT(pool_quota_check(rig->pool, 0, &policy, &problem) == 0);
+	ASSERT(problem == POOL_QUOTA_TIER_FULL);
 	end(rig);
 }
 
