@@ -485,11 +485,32 @@ static int make_copies(struct egroup_file *file, unsigned count, struct egroup_r
 	return r;
 }
 
+/* A copy that an earlier repair made is kept beside those of the row while it is not known whether
+ * the commit of that came to pass. It is in the way of another on its disk: once the row is for
+ * certain without it, it goes. */
+static int settle_copies(struct egroup_file *file)
+{
+	struct pool_file *handle = egroup_file_handle(file);
+	struct pool_copies all;
+	int r;
+
+	pool_file_get_copies(handle, &all);
+	if (all.count == file->copies.count)
+		return 0;
+	REACHED("repair.copies-settled");
+	r = commit_copies(file, &file->copies);
+	if (r == 0)
+		pool_file_set_copies(handle, &file->copies);
+	return r;
+}
+
 static int repair_open_file(struct egroup_file *file, struct egroup_repair *repair)
 {
 	struct egroup_need need;
-	int r = 0;
+	int r = settle_copies(file);
 
+	if (r < 0)
+		return r;
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	egroup_file_need(file, &need);
 	if (need.make > 0)
