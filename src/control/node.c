@@ -120,6 +120,7 @@ static int open_objects(struct node *node)
 	if (r < 0)
 		return r;
 	jobs_set_events(node->jobs, node->events);
+	node_forget_orphans(node);
 	node_delete_mark(node);
 	node_vdisks_open(node);
 	return node_nvme_load(node);

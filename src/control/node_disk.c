@@ -11,6 +11,9 @@
 
 #include "base/log.h"
 #include "control/node_retire.h"
+#include "pool/pool_rows.h"
+
+#define COMMIT_TRIES 5
 
 int node_disk_find(struct node *node, const char *text, struct node_pool **ret_pool,
 		   uint64_t *ret_id)
@@ -63,6 +66,26 @@ int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change 
 		return pool_disk_remove(pool->pool, id);
 	}
 	return -EINVAL;
+}
+
+int node_disk_commit(struct node *node, uint64_t pool_id, uint64_t disk_id,
+		     const struct catalog_change *change)
+{
+	const struct catalog_key key = pool_rows_disk_key(pool_id, disk_id);
+	int r = -ESTALE;
+
+	/* -ESTALE again: it is being changed all the time, and whoever wants this comes again. */
+	for (unsigned i = 0; r == -ESTALE && i < COMMIT_TRIES; i++) {
+		_cleanup_(catalog_row_done) struct catalog_row row = {0};
+		struct catalog_change changes[2] = {{.kind = CATALOG_EXPECT, .key = key}, *change};
+
+		r = catalog_get(node->catalog, &key, &row);
+		if (r < 0)
+			return r;
+		changes[0].version = row.version;
+		r = catalog_commit(node->catalog, changes, ARRAY_SIZE(changes));
+	}
+	return r;
 }
 
 static void tell(struct node *node, const struct node_pool *pool, const struct pool_disk_info *info)

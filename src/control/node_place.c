@@ -3,7 +3,8 @@
  * Invariants
  *  1. A row says where a disk was when it was last found, never less: what cannot be found now does
  *     not replace it, nor does a mount below which no device is left.
- *  2. A row is written only when what it says has changed, or is RENEW_NS old.
+ *  2. A row is written only when what it says has changed, or is RENEW_NS old, and only while the
+ *     disk is the pool's.
  * Failure modes: what cannot be looked up is not told; a row that cannot be written is written at
  * the next look. Home: the node's. What asks the system runs on a worker.
  */
@@ -15,6 +16,7 @@
 
 #include "base/endian.h"
 #include "base/log.h"
+#include "control/node_disk.h"
 #include "reactor/io.h"
 
 #define LOOK_NS     (60 * NSEC_PER_SEC)
@@ -139,7 +141,7 @@ static int store(struct node *node, uint64_t pool_id, uint64_t disk_id,
 	if (json_dumpb(place->place, (char *)value + ROW_HEADER, length,
 		       JSON_COMPACT | JSON_SORT_KEYS) != length)
 		return -ENOMEM;
-	return catalog_commit(node->catalog, &change, 1);
+	return node_disk_commit(node, pool_id, disk_id, &change);
 }
 
 static bool has_devices(const struct node_place *place)
@@ -165,7 +167,7 @@ static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
 	       place->wall_ns >= before.wall_ns && place->wall_ns - before.wall_ns < RENEW_NS;
 	r = same ? 0 : store(node, pool_id, disk_id, place);
 	json_decref(before.place);
-	if (r < 0)
+	if (r < 0 && r != -ENOENT) /* it was removed meanwhile */
 		log_warning("node", "where a disk is could not be recorded",
 			    "pool=%" PRIu64 " disk=%" PRIu64 " error=%d", pool_id, disk_id, r);
 }

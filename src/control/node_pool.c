@@ -150,8 +150,10 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
 	if (r)
 		return r;
-	(void)scrub_forget(node->catalog, pool->id); /* rows that nobody asks for any more */
 	remove_entry(pool);
+	fiber_mutex_lock(&node->scrub_lock);   /* who has it writes before that, or finds no pool */
+	(void)scrub_forget(node->catalog, id); /* if that fails, node_orphans.c does it */
+	fiber_mutex_unlock(&node->scrub_lock);
 	node_place_forget_pool(node, id);
 	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	return 0;

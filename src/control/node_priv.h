@@ -176,6 +176,9 @@ int node_pool_delete(struct node *node, struct node_pool *pool);
 void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);
 void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
 
+/* node_orphans.c: at start, when the pools are known. */
+void node_forget_orphans(struct node *node);
+
 /* node_vdisk.c */
 /* One that is being deleted only when no other has the name. */
 struct node_vdisk *node_vdisk_find(struct node *node, const char *name);

@@ -75,7 +75,8 @@ static int write_row(struct node *node, struct node_pool *pool, uint64_t id, boo
 					      .length = retires ? sizeof(value) : 0};
 
 	pool->retiring_known = false; /* whatever comes of it */
-	return catalog_commit(node->catalog, &change, 1);
+	return retires ? node_disk_commit(node, pool->id, id, &change)
+		       : catalog_commit(node->catalog, &change, 1);
 }
 
 int node_retire_set(struct node *node, struct node_pool *pool, uint64_t id, bool retires)

@@ -161,8 +161,10 @@ static int save(struct node_scrub_run *run, const struct slice *slice)
 	fiber_mutex_lock(&run->node->scrub_lock);
 	if (atomic_load(&run->stop))
 		run->state.phase = run->wanted;
-	r = scrub_store_found(run->node->catalog, run->pool_id, &run->state, slice->found.findings,
-			      slice->found.count);
+	r = -ENOENT; /* the pool was deleted: so ends the job */
+	if (node_pool_by_id(run->node, run->pool_id))
+		r = scrub_store_found(run->node->catalog, run->pool_id, &run->state,
+				      slice->found.findings, slice->found.count);
 	fiber_mutex_unlock(&run->node->scrub_lock);
 	return r;
 }

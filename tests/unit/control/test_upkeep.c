@@ -9,10 +9,13 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/macros.h"
-#include "control/node_priv.h"
+#include "control/node_disk.h"
+#include "control/node_place.h"
+#include "control/node_retire.h"
 #include "reactor/fiber.h"
 
 #include "node_rig.h"
@@ -133,11 +136,187 @@ static void replacing_can_be_said_again(void **state)
 	node_rig_done(&rig);
 }
 
+struct rows {
+	enum catalog_table table;
+	uint64_t pool, disk; /* 0: of all */
+	size_t count;
+};
+
+static void count_in_fiber(void *arg)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	struct rows *wanted = arg;
+	struct catalog_key prefix = catalog_key(wanted->table);
+
+	if (wanted->pool)
+		catalog_key_add(&prefix, wanted->pool);
+	if (wanted->disk)
+		catalog_key_add(&prefix, wanted->disk);
+	ASSERT(catalog_scan(rig.node->catalog, &prefix, NULL, 0, &rows) == 0);
+	wanted->count = rows.count;
+}
+
+static size_t rows_of(enum catalog_table table, uint64_t pool, uint64_t disk)
+{
+	struct rows rows = {.table = table, .pool = pool, .disk = disk};
+
+	sim_rig_run(&rig.sim, 0, count_in_fiber, &rows);
+	return rows.count;
+}
+
+static int find(void *context, const char *directory, json_t **ret_place)
+{
+	(void)context;
+	*ret_place = json_pack("{s:{s:s}, s:[{s:s}]}", "mount", "point", directory, "devices",
+			       "name", "sdx");
+	return 0;
+}
+
+static int no_led(void *context, const char *enclosure, const char *slot, enum place_led *ret_led)
+{
+	(void)context, (void)enclosure, (void)slot, (void)ret_led;
+	return -ENOENT;
+}
+
+static int no_set_led(void *context, const char *enclosure, const char *slot, enum place_led led)
+{
+	(void)context, (void)enclosure, (void)slot, (void)led;
+	return -ENOENT;
+}
+
+static const struct place_ops places = {.find = find, .get_led = no_led, .set_led = no_set_led};
+
+/* Writers that come after the disk was removed: they had looked at it before. */
+static void write_late(void *arg)
+{
+	struct pool_disk_info *info = arg;
+	struct node_pool *pool = node_pool_by_id(rig.node, 1);
+	struct node_place place = {0};
+
+	*info = (struct pool_disk_info){.id = 2, .directory = OTHER "/gone"};
+	ASSERT(node_place_get(rig.node, 1, info, &place) == 0);
+	ASSERT(place.place && !place.remembered); /* told, although nobody keeps it */
+	json_decref(place.place);
+	fiber_mutex_lock(&rig.node->lock);
+	ASSERT(node_retire_set(rig.node, pool, 2, true) == -ENOENT);
+	ASSERT(!node_retire_is_meant(rig.node, pool, 2));
+	fiber_mutex_unlock(&rig.node->lock);
+}
+
+static void rows_go_with_their_disk(void **state)
+{
+	struct pool_disk_info *info = calloc(1, sizeof(*info));
+
+	(void)state;
+	assert_non_null(info);
+	node_rig_init(&rig, 3, 1);
+	assert_int_equal(sim_disk_add(rig.sim.sim, OTHER, 32 * GIB), 0);
+	rig.places = &places;
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_make_pool(&rig);
+	add_disk("gone", "ssd");
+	add_disk("stays", "ssd");
+	json_decref(call("disk.locate", "{\"disk\": \"2\"}"));
+	assert_int_equal(rows_of(CATALOG_PLACE, 1, 2), 1);
+	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
+			"{\"disk\": \"2\", \"directory\": \"" OTHER "/stays\"}");
+	assert_int_equal(rows_of(CATALOG_RETIRE, 1, 2), 1);
+	let_pass(5);
+	assert_int_equal(rows_of(CATALOG_DISK, 1, 2), 0);
+	assert_int_equal(rows_of(CATALOG_PLACE, 1, 2) + rows_of(CATALOG_RETIRE, 1, 2), 0);
+	sim_rig_run(&rig.sim, 0, write_late, info);
+	assert_int_equal(rows_of(CATALOG_PLACE, 1, 2) + rows_of(CATALOG_RETIRE, 1, 2), 0);
+	free(info);
+	node_rig_done(&rig);
+}
+
+static size_t rows_of_pool(uint64_t pool)
+{
+	return rows_of(CATALOG_SCRUB, pool, 0) + rows_of(CATALOG_PLACE, pool, 0) +
+	       rows_of(CATALOG_RETIRE, pool, 0);
+}
+
+static void wake_later(void *arg)
+{
+	fiber_sleep(*(uint64_t *)arg);
+	node_service_wake(&rig.node->scrub);
+	node_service_wake(&rig.node->places);
+}
+
+/* The services look at the pool while it is being deleted. */
+static void rows_go_with_their_pool(void **state)
+{
+	(void)state;
+	node_rig_init(&rig, 4, 1);
+	rig.places = &places;
+	assert_int_equal(node_rig_start(&rig), 0);
+	for (uint64_t id = 1; id <= 60; id++) {
+		uint64_t delay_ns = id * 50 * NSEC_PER_USEC;
+		struct sim_rig_task task = {.run = wake_later, .arg = &delay_ns};
+
+		node_rig_expect(&rig, ERROR_NONE, "pool.create",
+				"{\"name\": \"q\", \"directory\": \"" NODE_RIG_DISK "/q\", "
+				"\"capacity\": \"1G\"}");
+		sim_rig_start(&rig.sim, 0, &task);
+		node_rig_expect(&rig, ERROR_NONE, "pool.delete", "{\"name\": \"q\"}");
+		assert_int_equal(sim_rig_wait(&rig.sim, &task, 1, NSEC_PER_SEC), 0);
+		let_pass(1);
+		assert_int_equal(rows_of_pool(id), 0);
+	}
+	node_rig_done(&rig);
+}
+
+static void put_in_fiber(void *arg)
+{
+	const struct catalog_change *change = arg;
+
+	ASSERT(catalog_commit(rig.node->catalog, change, 1) == 0);
+}
+
+static void put_row(enum catalog_table table, uint64_t pool, uint64_t disk)
+{
+	struct catalog_change change = {
+		.kind = CATALOG_PUT, .key = catalog_key(table), .value = "\1", .length = 1};
+
+	catalog_key_add(&change.key, pool);
+	if (disk)
+		catalog_key_add(&change.key, disk);
+	sim_rig_run(&rig.sim, 0, put_in_fiber, &change);
+}
+
+/* What a crash between two commits left goes at the next start. */
+static void rows_of_nothing_go_at_start(void **state)
+{
+	(void)state;
+	begin(5);
+	add_disk("d", "ssd");
+	put_row(CATALOG_PLACE, 1, 2);
+	put_row(CATALOG_RETIRE, 1, 2);
+	put_row(CATALOG_PLACE, 1, 7);
+	put_row(CATALOG_RETIRE, 1, 7);
+	put_row(CATALOG_SCRUB, 9, 0);
+	for (uint64_t i = 1; i <= 300; i++)
+		put_row(CATALOG_SCRUB, 9, i);
+	put_row(CATALOG_PLACE, 9, 1);
+	put_row(CATALOG_RETIRE, 9, 1);
+	let_pass(61);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	assert_int_equal(rows_of_pool(9), 0);
+	assert_int_equal(rows_of(CATALOG_PLACE, 1, 7) + rows_of(CATALOG_RETIRE, 1, 7), 0);
+	assert_int_equal(rows_of(CATALOG_PLACE, 1, 2) + rows_of(CATALOG_RETIRE, 1, 2), 2);
+	assert_int_equal(rows_of(CATALOG_SCRUB, 1, 0), 1);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(mirrors_are_spread_over_tiers),
 		cmocka_unit_test(replacing_can_be_said_again),
+		cmocka_unit_test(rows_go_with_their_disk),
+		cmocka_unit_test(rows_go_with_their_pool),
+		cmocka_unit_test(rows_of_nothing_go_at_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
