@@ -151,6 +151,28 @@ static void check_copies(struct api_request *request, struct node_pool *pool)
 			 "%" PRIu64 " MiB are to leave disks that are draining", sum.leaving / MIB);
 }
 
+/* Findings are kept of the scrub that began last only. */
+static void check_damage(struct api_request *request, const char *name,
+			 const struct scrub_state *state)
+{
+	if (state->now.damaged)
+		api_find(request, EVENT_ERROR, name,
+			 "see which: sarsen pool findings; restore what is damaged, check the "
+			 "disks, then: sarsen pool scrub",
+			 "the last scrub found %" PRIu64
+			 " blocks, labels or catalogs that are damaged on every copy",
+			 state->now.damaged);
+	else if (state->last.damaged && state->now.begun_wall_ns != state->last.begun_wall_ns)
+		api_find(request, EVENT_ERROR, name,
+			 state->phase == SCRUB_RUNNING  ? "see how far it is: sarsen pool show"
+			 : state->phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"
+							: "begin one: sarsen pool scrub",
+			 "the last scrub that came to its end found %" PRIu64
+			 " blocks, labels or catalogs that are damaged on every copy; one that "
+			 "began since then has not found them yet",
+			 state->last.damaged);
+}
+
 /* When it was last scrubbed, and with what result. */
 static void check_scrub(struct api_request *request, const char *name, uint64_t pool_id)
 {
@@ -163,11 +185,7 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 		return;
 	from = MAX(state.since_wall_ns, state.last.ended_wall_ns);
 	age = from && now > from ? (now - from) / (24 * 3600 * NSEC_PER_SEC) : 0;
-	if (state.last.damaged || state.now.damaged)
-		api_find(request, EVENT_ERROR, name,
-			 "see which data: sarsen pool findings; check the disk",
-			 "a scrub found %" PRIu64 " blocks that are damaged on every copy",
-			 MAX(state.last.damaged, state.now.damaged));
+	check_damage(request, name, &state);
 	if (days && age > 2 * days)
 		api_find(request, EVENT_WARNING, name,
 			 state.phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"

@@ -160,6 +160,10 @@ static int delete_locked(struct api_request *request, const char *name)
 		return api_fail(request, ERROR_NOT_EMPTY, name,
 				"delete its vDisks and containers first: sarsen vdisk list",
 				"pool '%s' is not empty", name);
+	if (r == -EAGAIN)
+		return api_fail(request, ERROR_BUSY, name,
+				"see which disk does not answer: sarsen health; then say it again",
+				"a disk of pool '%s' is being read, and does not answer", name);
 	if (r < 0)
 		return api_fail_errno(request, r, "delete pool", name);
 	request->result = json_object();

@@ -11,6 +11,7 @@
 #include "curator/scrub.h"
 
 #define SPARES_AHEAD 4 /* 256 MiB written while the pool is idle, of pools of 8 GiB or more */
+#define USERS_NS     (5 * NSEC_PER_SEC)
 
 /* To a pool's home and back; entries of the list are not touched there. */
 struct call {
@@ -136,6 +137,31 @@ static int delete_at_home(void *arg)
 	return pool_delete(call->pool);
 }
 
+bool node_pool_use(struct node_pool *pool)
+{
+	if (!pool->pool || pool->deleting)
+		return false;
+	pool->users++;
+	return true;
+}
+
+void node_pool_unuse(struct node *node, struct node_pool *pool)
+{
+	ASSERT(pool->users > 0);
+	pool->users--;
+	fiber_queue_wake_all(&node->changed);
+}
+
+static int wait_for_users(struct node *node, const struct node_pool *pool)
+{
+	uint64_t deadline_ns = reactor_now_ns(node->home) + USERS_NS;
+
+	while (pool->users > 0)
+		if (!fiber_queue_wait_until(&node->changed, deadline_ns))
+			return -EAGAIN;
+	return 0;
+}
+
 int node_pool_delete(struct node *node, struct node_pool *pool)
 {
 	struct call call = {.pool = pool->pool};
@@ -147,7 +173,11 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
 		if (vdisk->info.pool_id == pool->id)
 			return -EBUSY;
-	r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
+	pool->deleting = true;
+	r = wait_for_users(node, pool);
+	if (r == 0)
+		r = fiber_call(pool->home, FIBER_CONTROL, delete_at_home, &call);
+	pool->deleting = r == 0;
 	if (r)
 		return r;
 	remove_entry(pool);

@@ -49,6 +49,8 @@ struct node_pool {
 	struct reactor *home;
 	struct pool *pool; /* NULL: `error` tells why */
 	int error;
+	unsigned users; /* that read it now, without `lock` */
+	bool deleting;
 	/* node_watch.c: what was told last, and how fast space was taken. */
 	const char *seen_state;
 	enum node_space seen_space;
@@ -169,8 +171,11 @@ struct node_pool *node_pool_after(struct node *node, uint64_t id);
 int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool);
 int node_pools_open(struct node *node);
 void node_pools_close(struct node *node);
+/* Keeps it there meanwhile, without the lock; false when it is not open, or is being deleted. */
+bool node_pool_use(struct node_pool *pool);
+void node_pool_unuse(struct node *node, struct node_pool *pool);
 /* Deletes an open pool and frees the entry. -EBUSY while it has vDisks, also such as are being
- * deleted. */
+ * deleted; -EAGAIN: who uses it does not come to an end. */
 int node_pool_delete(struct node *node, struct node_pool *pool);
 /* Of an open pool, asked at its home. */
 void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);

@@ -24,11 +24,11 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "curator/found.h"
 
 #define LOOK_NS       (60 * NSEC_PER_SEC)
 #define SAVE_NS       (5 * NSEC_PER_SEC)
 #define SAVE_FOUND_NS NSEC_PER_SEC /* the same when there is something to tell */
+#define FACTS_DONE    1            /* the first vDisk that there can be: none has been looked at */
 #define DAY_NS        (24 * UINT64_C(3600) * NSEC_PER_SEC)
 
 struct node_scrub_run {
@@ -147,26 +147,32 @@ static void tell(struct node_scrub_run *run, const struct node_vdisk *vdisk,
 }
 
 /* What was found is durable together with how far the scrub has come. */
-static int save(struct node_scrub_run *run, const struct slice *slice)
+static int store(struct node_scrub_run *run, const struct scrub_found *found)
 {
-	const struct vdisk_scrub *scrub = &slice->scrub;
-	struct scrub_tally *now = &run->state.now;
 	int r;
 
-	run->state.file = scrub->after;
-	now->bytes += scrub->done_bytes;
-	now->put_right += scrub->put_right;
-	now->damaged += scrub->done_damaged;
-	now->left += scrub->done_left;
 	fiber_mutex_lock(&run->node->scrub_lock);
 	if (atomic_load(&run->stop))
 		run->state.phase = run->wanted;
 	r = -ENOENT; /* the pool was deleted: so ends the job */
 	if (node_pool_by_id(run->node, run->pool_id))
 		r = scrub_store_found(run->node->catalog, run->pool_id, &run->state,
-				      slice->found.findings, slice->found.count);
+				      found->findings, found->count);
 	fiber_mutex_unlock(&run->node->scrub_lock);
 	return r;
+}
+
+static int save(struct node_scrub_run *run, const struct slice *slice)
+{
+	const struct vdisk_scrub *scrub = &slice->scrub;
+	struct scrub_tally *now = &run->state.now;
+
+	run->state.file = scrub->after;
+	now->bytes += scrub->done_bytes;
+	now->put_right += scrub->put_right;
+	now->damaged += scrub->done_damaged;
+	now->left += scrub->done_left;
+	return store(run, &slice->found);
 }
 
 /* Some files of one vDisk. 1: there is more of it. */
@@ -239,14 +245,30 @@ static int count_total(struct node_scrub_run *run)
 	return 0;
 }
 
+/* Once: what it finds is counted when it is done. */
+static int look_at_facts(struct node_scrub_run *run)
+{
+	_cleanup_free_ struct scrub_facts *facts = calloc(1, sizeof(*facts));
+	int r;
+
+	if (!facts)
+		return -ENOMEM;
+	facts->tally = run->state.now;
+	r = node_scrub_facts(run->node, run->pool_id, facts);
+	if (r < 0)
+		return r;
+	run->state.now = facts->tally;
+	run->state.vdisk = FACTS_DONE;
+	return store(run, &facts->found);
+}
+
 static int run_all(struct node_scrub_run *run)
 {
 	struct node_vdisk *vdisk;
-	uint64_t id = run->state.vdisk ? run->state.vdisk - 1 : 0;
-	int r = 0;
+	uint64_t id;
+	int r = run->state.vdisk == 0 ? look_at_facts(run) : 0;
 
-	if (run->state.vdisk == 0) /* else it was done before a stop, and is counted */
-		r = node_scrub_facts(run->node, run->pool_id, &run->state.now);
+	id = run->state.vdisk ? run->state.vdisk - 1 : 0;
 	if (r == 0)
 		r = count_total(run);
 	for (; r == 0 && (vdisk = node_vdisk_after(run->node, id));) {

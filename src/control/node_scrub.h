@@ -2,7 +2,7 @@
 #pragma once
 /* Scrub of pools, as a service of the node. On its home, from fibers. */
 #include "control/node_priv.h"
-#include "curator/scrub.h"
+#include "curator/found.h"
 
 /* Begins one from the start. -EALREADY: one is under way or paused. */
 int node_scrub_start(struct node *node, struct node_pool *pool, uint64_t *ret_job);
@@ -11,8 +11,12 @@ int node_scrub_start(struct node *node, struct node_pool *pool, uint64_t *ret_jo
 int node_scrub_change(struct node *node, struct node_pool *pool, enum scrub_phase from,
 		      enum scrub_phase to);
 /* The catalog, its mirrors and the labels of the pool's disks (node_scrub_facts.c): what is wrong
- * is put right where it can be, told, and added to the tally. 0, or why it must end. */
-int node_scrub_facts(struct node *node, uint64_t pool_id, struct scrub_tally *tally);
+ * is put right where it can be, told, and added. 0, or why it must end. */
+struct scrub_facts {
+	struct scrub_tally tally;
+	struct scrub_found found;
+};
+int node_scrub_facts(struct node *node, uint64_t pool_id, struct scrub_facts *facts);
 
 /* What is said of findings, node_scrub_text.c. */
 const char *node_scrub_kind_name(enum vdisk_finding_kind kind);

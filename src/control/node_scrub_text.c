@@ -26,11 +26,11 @@ const char *node_scrub_use_name(enum vdisk_use use)
 	return names[use];
 }
 
-static const char *result_name(const struct vdisk_finding *finding)
+static const char *result_name(const struct scrub_finding *finding)
 {
-	if (finding->put_right)
+	if (finding->what.put_right)
 		return "put-right";
-	return finding->disk ? "left" : "damaged";
+	return finding->what.disk && finding->subject == SCRUB_OF_VDISK ? "left" : "damaged";
 }
 
 const char *node_scrub_place(const struct vdisk_finding *finding, uint32_t block_bytes,
@@ -60,19 +60,36 @@ static void add_place(json_t *json, const struct vdisk_finding *finding, uint32_
 	json_object_set_new(json, "block_bytes", json_integer(block_bytes));
 }
 
-static json_t *finding_to_json(struct node *node, const struct scrub_finding *finding)
+static void add_vdisk(struct node *node, json_t *json, const struct scrub_finding *finding)
 {
 	const struct node_vdisk *vdisk = node_vdisk_by_id(node, finding->vdisk);
 	const struct vdisk_finding *what = &finding->what;
-	char time[TIME_TEXT_MAX];
-	json_t *json = json_pack(
-		"{s:s, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "vdisk",
-		vdisk ? vdisk->name : "(deleted)", "vdisk_id", (json_int_t)finding->vdisk, "what",
-		node_scrub_kind_name(what->kind), "use", node_scrub_use_name(what->use), "result",
-		result_name(what), "group", (json_int_t)what->group, "slot", (json_int_t)what->slot,
-		"file", (json_int_t)what->file, "time", time_text(finding->wall_ns, time));
 
+	json_object_set_new(json, "vdisk", json_string(vdisk ? vdisk->name : "(deleted)"));
+	json_object_set_new(json, "vdisk_id", json_integer((json_int_t)finding->vdisk));
+	json_object_set_new(json, "group", json_integer((json_int_t)what->group));
+	json_object_set_new(json, "slot", json_integer((json_int_t)what->slot));
+	json_object_set_new(json, "file", json_integer((json_int_t)what->file));
 	add_place(json, what, vdisk ? vdisk->info.block_bytes : 0);
+}
+
+static json_t *finding_to_json(struct node *node, const struct scrub_finding *finding)
+{
+	static const char *const facts[] = {
+		[SCRUB_OF_LABEL] = "label", [SCRUB_OF_CATALOG] = "catalog"};
+	const struct vdisk_finding *what = &finding->what;
+	bool is_fact = finding->subject != SCRUB_OF_VDISK;
+	char time[TIME_TEXT_MAX];
+	json_t *json =
+		json_pack("{s:s, s:s, s:s, s:s}", "what",
+			  is_fact ? facts[finding->subject] : node_scrub_kind_name(what->kind),
+			  "use", node_scrub_use_name(what->use), "result", result_name(finding),
+			  "time", time_text(finding->wall_ns, time));
+
+	if (!is_fact)
+		add_vdisk(node, json, finding);
+	if (finding->subject == SCRUB_OF_CATALOG && what->slots)
+		json_object_set_new(json, "rows", json_integer(what->slots));
 	if (what->disk)
 		json_object_set_new(json, "disk", json_integer((json_int_t)what->disk));
 	if (what->error)

@@ -26,6 +26,14 @@ void scrub_found_add(struct scrub_found *found, const struct vdisk_finding *find
 		found->findings[found->count++].what = *finding;
 }
 
+void scrub_found_add_fact(struct scrub_found *found, const struct scrub_finding *finding)
+{
+	if (found->count == SCRUB_FOUND_MAX)
+		found->untold++;
+	else
+		found->findings[found->count++] = *finding;
+}
+
 void scrub_found_end(struct scrub_found *found, uint64_t done)
 {
 	unsigned count = 0;

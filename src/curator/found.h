@@ -18,5 +18,7 @@ struct scrub_found {
 
 /* Files come in order of id. */
 void scrub_found_add(struct scrub_found *found, const struct vdisk_finding *finding);
+/* What is not of a file. */
+void scrub_found_add_fact(struct scrub_found *found, const struct scrub_finding *finding);
 /* Files up to `done` are; UINT64_MAX: all of them. */
 void scrub_found_end(struct scrub_found *found, uint64_t done);

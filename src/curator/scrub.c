@@ -16,6 +16,10 @@
 #define ROW_BYTES     (8 + 8 * ROW_WORDS)
 #define ROW_1_BYTES   120
 #define FINDING_BYTES 72
+/* In place of a vdisk_finding_kind. Programs that do not know them leave such findings out. */
+#define KIND_LABEL   4
+#define KIND_CATALOG 5
+_Static_assert(VDISK_FINDING_INDEX < KIND_LABEL, "numbers of their own");
 
 static struct catalog_key row_key(uint64_t pool_id)
 {
@@ -120,13 +124,32 @@ static void encode(const struct scrub_state *state, uint8_t value[ROW_BYTES])
 		put_le64(value + 8 + 8 * i, *state_word(&copy, i));
 }
 
+static uint8_t kind_number(const struct scrub_finding *finding)
+{
+	switch (finding->subject) {
+	case SCRUB_OF_LABEL:
+		return KIND_LABEL;
+	case SCRUB_OF_CATALOG:
+		return KIND_CATALOG;
+	default:
+		return (uint8_t)finding->what.kind;
+	}
+}
+
+static enum scrub_subject subject_of(uint8_t kind)
+{
+	return kind == KIND_LABEL     ? SCRUB_OF_LABEL
+	       : kind == KIND_CATALOG ? SCRUB_OF_CATALOG
+				      : SCRUB_OF_VDISK;
+}
+
 static void encode_finding(const struct scrub_finding *finding, uint8_t value[FINDING_BYTES])
 {
 	const struct vdisk_finding *what = &finding->what;
 
 	memset(value, 0, FINDING_BYTES);
 	value[0] = 1;
-	value[1] = (uint8_t)what->kind;
+	value[1] = kind_number(finding);
 	value[2] = (uint8_t)what->use;
 	value[3] = what->put_right;
 	put_le32(value + 4, (uint32_t)-what->error);
@@ -145,13 +168,14 @@ static int decode_finding(const struct catalog_row *row, struct scrub_finding *r
 {
 	const uint8_t *value = row->value;
 
-	if (row->length != FINDING_BYTES || value[0] != 1 || value[1] > VDISK_FINDING_INDEX ||
+	if (row->length != FINDING_BYTES || value[0] != 1 || value[1] > KIND_CATALOG ||
 	    value[2] > VDISK_USE_DEAD || value[3] > 1 || get_le32(value + 4) > 4095)
 		return -EUCLEAN;
 	*ret_finding = (struct scrub_finding){
+		.subject = subject_of(value[1]),
 		.vdisk = get_le64(value + 8),
 		.wall_ns = get_le64(value + 64),
-		.what = {.kind = value[1],
+		.what = {.kind = value[1] < KIND_LABEL ? value[1] : VDISK_FINDING_DATA,
 			 .use = value[2],
 			 .put_right = value[3],
 			 .error = -(int)get_le32(value + 4),

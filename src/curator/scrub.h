@@ -31,7 +31,14 @@ struct scrub_state {
 	struct scrub_tally now, last;
 };
 
+enum scrub_subject {
+	SCRUB_OF_VDISK,
+	SCRUB_OF_LABEL,   /* of disk what.disk */
+	SCRUB_OF_CATALOG, /* what.slots: how many rows differed; 0: it is damaged itself */
+};
+
 struct scrub_finding {
+	enum scrub_subject subject;
 	uint64_t vdisk;
 	uint64_t wall_ns;
 	struct vdisk_finding what;

@@ -102,7 +102,7 @@ unsigned pool_disk_ids(const struct pool *pool, uint64_t ret_ids[POOL_DISKS_MAX]
 
 /* Holds the label against the row. A damaged one is written anew where what is left of it proves
  * that it was this disk's. -EUCLEAN: damaged beyond that; -ENODEV none or another's: the disk is
- * looked for then; -EROFS... 0 also of a disk that is missing or failed. */
+ * looked for then; -ETIMEDOUT: it hangs; -EROFS... 0 also of a disk that is missing or failed. */
 int pool_disk_scrub_label(struct pool *pool, uint64_t id, bool *ret_put_right);
 
 /* Disks that new copies can be put on now. Any reactor, never suspends. */

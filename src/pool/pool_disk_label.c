@@ -9,12 +9,14 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
 #include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 
 /* A crash between the disk's row and the last step of making it leaves label.new. */
 static int label_find(const struct pool_disk *disk, struct pool_path *ret_path,
@@ -112,37 +114,58 @@ int pool_disk_check_label(const struct pool_disk *disk, bool read_only)
 	return check(disk, read_only, &put_right);
 }
 
+/* Of a disk that hangs nobody waits for its end, where it can be spared. */
+struct scrub {
+	struct pool_disk *disk;
+	bool put_right;
+};
+
+static int scrub_run(void *arg)
+{
+	struct scrub *scrub = arg;
+	struct pool_disk *disk = scrub->disk;
+	int r = check(disk, pool_disk_state_of(disk) == POOL_DISK_READ_ONLY, &scrub->put_right);
+
+	if (r == -EUCLEAN || scrub->put_right)
+		pool_disk_report_mismatch(disk->pool, disk->id);
+	else
+		(void)pool_disk_note(disk, POOL_DISK_READS, r == -ENODEV ? -ENOENT : r);
+	return r;
+}
+
+static void scrub_dropped(void *arg, int result)
+{
+	(void)result;
+	free(arg);
+}
+
 struct scrub_call { /* to the pool's home and back */
 	struct pool *pool;
 	uint64_t id;
 	bool put_right;
 };
 
-static int scrub_locked(struct scrub_call *call)
+static int scrub_at_home(void *arg)
 {
+	static const struct pool_flow_ops ops = {scrub_run, scrub_dropped};
+	struct scrub_call *call = arg;
 	struct pool_disk *disk = pool_disk_by_id(call->pool, call->id);
+	struct scrub *scrub;
 	int r;
 
 	if (!disk)
 		return -ENOENT;
 	if (pool_disk_is_gone(disk) || disk->leaving)
 		return 0;
-	r = check(disk, pool_disk_state_of(disk) == POOL_DISK_READ_ONLY, &call->put_right);
-	if (r == -EUCLEAN || call->put_right)
-		pool_disk_report_mismatch(call->pool, disk->id);
-	else
-		(void)pool_disk_note(disk, POOL_DISK_READS, r == -ENODEV ? -ENOENT : r);
-	return r;
-}
-
-static int scrub_at_home(void *arg)
-{
-	struct scrub_call *call = arg;
-	int r;
-
-	fiber_mutex_lock(&call->pool->disks_lock);
-	r = scrub_locked(call);
-	fiber_mutex_unlock(&call->pool->disks_lock);
+	scrub = calloc(1, sizeof(*scrub));
+	if (!scrub)
+		return -ENOMEM;
+	scrub->disk = disk;
+	r = pool_flow(disk, &ops, scrub);
+	if (r == -ETIMEDOUT) /* and it was dropped */
+		return r;
+	call->put_right = scrub->put_right;
+	free(scrub);
 	return r;
 }
 

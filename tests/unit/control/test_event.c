@@ -184,6 +184,26 @@ static void flip_database(void)
 	}
 }
 
+/* In their order; `second` may be NULL. */
+static void expect_findings(const char *first, const char *first_result, const char *second,
+			    const char *second_result)
+{
+	const char *const expected[][2] = {{first, first_result}, {second, second_result}};
+	json_t *list = result_of("pool.findings", "{\"name\": \"p\"}"), *finding;
+	size_t i;
+
+	assert_int_equal(json_array_size(list), second ? 2 : 1);
+	json_array_foreach(list, i, finding)
+	{
+		assert_string_equal(json_string_value(json_object_get(finding, "what")),
+				    expected[i][0]);
+		assert_string_equal(json_string_value(json_object_get(finding, "result")),
+				    expected[i][1]);
+		assert_null(json_object_get(finding, "vdisk"));
+	}
+	json_decref(list);
+}
+
 /* The catalog's database, its mirrors and the labels of disks are looked at, too. */
 static void scrub_looks_at_facts(void **state)
 {
@@ -196,6 +216,7 @@ static void scrub_looks_at_facts(void **state)
 	assert_int_equal(sim_disk_flip(rig.sim.sim, POOL "/label", 45, 2), 0);
 	sim_rig_run(&rig.sim, 0, flip_snapshot, NULL);
 	scrub(2, 0);
+	expect_findings("catalog", "put-right", "label", "put-right");
 	assert_int_equal(count_of("scrub-repaired"), 2);
 	wait_for_mirror();
 	scrub(0, 0);
@@ -206,6 +227,8 @@ static void scrub_looks_at_facts(void **state)
 	flip_database();
 	assert_true(health_tells("rows of its database are damaged"));
 	scrub(0, 1);
+	expect_findings("catalog", "damaged", NULL, NULL);
+	assert_true(health_tells("found 1 blocks, labels or catalogs"));
 	node_rig_expect(&rig, ERROR_NONE, "event.follow", "{\"timeout_ms\": 1000}");
 	assert_int_equal(count_of("catalog-damaged"), 1);
 	node_rig_stop(&rig);

@@ -309,6 +309,53 @@ static void rows_of_nothing_go_at_start(void **state)
 	node_rig_done(&rig);
 }
 
+static void expect_scrub(const char *state)
+{
+	json_t *pool = call("pool.show", "{\"name\": \"p\"}");
+	json_t *scrub = json_object_get(pool, "scrub");
+
+	assert_string_equal(json_string_value(json_object_get(scrub, "state")), state);
+	json_decref(pool);
+}
+
+/* Reading its label may not come back: nobody waits for that but the scrub, and it not for ever. */
+static void a_disk_that_hangs_holds_up_nobody(void **state)
+{
+	(void)state;
+	begin(6);
+	add_disk("d", "ssd");
+	let_pass(2);
+	sim_disk_set_hung(rig.sim.sim, OTHER, true);
+	node_rig_expect(&rig, ERROR_NONE, "pool.scrub", "{\"name\": \"p\"}");
+	let_pass(1);
+	expect_scrub("running");
+	node_rig_expect(&rig, ERROR_NONE, "pool.list", "{}");
+	node_rig_expect(&rig, ERROR_NONE, "container.create", "{\"name\": \"other\"}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.add",
+			"{\"pool\": \"p\", \"directory\": \"" NODE_RIG_DISK "/other\", "
+			"\"capacity\": \"1G\"}");
+	let_pass(10);
+	expect_scrub("idle");
+	/* It is known to be silent now, and not even asked. */
+	node_rig_expect(&rig, ERROR_NONE, "pool.scrub", "{\"name\": \"p\"}");
+	let_pass(1);
+	expect_scrub("idle");
+	sim_disk_set_hung(rig.sim.sim, OTHER, false);
+	let_pass(10);
+	node_rig_done(&rig);
+}
+
+static void a_pool_that_is_scrubbed_is_deleted(void **state)
+{
+	(void)state;
+	begin(7);
+	node_rig_expect(&rig, ERROR_NONE, "container.delete", "{\"name\": \"c\"}");
+	node_rig_expect(&rig, ERROR_NONE, "pool.scrub", "{\"name\": \"p\"}");
+	node_rig_expect(&rig, ERROR_NONE, "pool.delete", "{\"name\": \"p\"}");
+	let_pass(2);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +364,8 @@ int main(void)
 		cmocka_unit_test(rows_go_with_their_disk),
 		cmocka_unit_test(rows_go_with_their_pool),
 		cmocka_unit_test(rows_of_nothing_go_at_start),
+		cmocka_unit_test(a_disk_that_hangs_holds_up_nobody),
+		cmocka_unit_test(a_pool_that_is_scrubbed_is_deleted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,7 +80,8 @@ static int keeps_findings(void *arg)
 	struct catalog *catalog;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(findings); i++)
-		findings[i] = (struct scrub_finding){.vdisk = i,
+		findings[i] = (struct scrub_finding){.subject = i % 4 ? SCRUB_OF_VDISK : i / 4 % 3,
+						     .vdisk = i,
 						     .wall_ns = 1000 + i,
 						     .what = {.kind = i % 4,
 							      .use = i % 3,
