@@ -25,8 +25,8 @@ enum node_disk_change {
 	NODE_DISK_REMOVE,
 };
 int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change change);
-/* Commits a change of a row that is about a disk, unless the disk is gone by then (-ENOENT): who was
- * slow does not bring back what was forgotten with it. */
+/* Commits a change of a row that is about a disk, unless the disk is gone by then (-ENOENT): who
+ * was slow does not bring back what was forgotten with it. */
 int node_disk_commit(struct node *node, uint64_t pool_id, uint64_t disk_id,
 		     const struct catalog_change *change);
 /* Looks at the states of an open pool's disks: what changed becomes an event, and repair looks. */
