@@ -66,6 +66,9 @@ static void expect_findings(struct catalog *catalog, const struct scrub_finding 
 	ASSERT(memcmp(read, findings, count * sizeof(*findings)) == 0);
 }
 
+/* Version, kind, use, put right, error. */
+static const uint8_t wrong[][72] = {{2}, {1, 99}, {1, 0, 99}, {1, 0, 0, 2}, {1, [5] = 0x10}};
+
 /* Rows of one scrub, as many as are kept; the next one begins without; a damaged one is left out.
  */
 static int keeps_findings(void *arg)
@@ -112,6 +115,12 @@ static int keeps_findings(void *arg)
 	catalog_key_add(&change.key, 2);
 	ASSERT(catalog_commit(catalog, &change, 1) == 0);
 	expect_findings(catalog, findings, 1);
+	change.length = 72;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		change.value = wrong[i];
+		ASSERT(catalog_commit(catalog, &change, 1) == 0);
+		expect_findings(catalog, findings, 1);
+	}
 	ASSERT(scrub_forget(catalog, 7) == 0);
 	expect_findings(catalog, findings, 0);
 	ASSERT(scrub_load(catalog, 7, &read) == 0 && read.since_wall_ns == 0);

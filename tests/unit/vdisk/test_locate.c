@@ -22,6 +22,7 @@
 #include "engine_rig.h"
 #include "reactor/io.h"
 #include "vdisk/page.h"
+#include "vdisk/vdisk_priv.h"
 
 #define POOL_BYTES (1024 * MIB)
 #define DISK_BYTES (48 * MIB)
@@ -30,6 +31,7 @@
 #define OWN_MAGIC  UINT64_C(0x4c4f43415445424b)
 #define FOUND_MAX  8192
 #define ANY_KIND   99u
+#define ANY_LEVEL  99u
 
 struct content { /* of each block that is written */
 	uint64_t magic, block, generation;
@@ -51,6 +53,7 @@ static unsigned flipped_live[BLOCKS]; /* how often */
 static unsigned flips, seen_of_kind;
 static struct vdisk_finding told[FOUND_MAX];
 static unsigned told_count;
+static unsigned flip_level = ANY_LEVEL; /* of pages: only these are hit */
 
 static void put(struct engine_rig *rig, uint64_t first, unsigned count, uint64_t generation)
 {
@@ -124,6 +127,14 @@ static void note(const void *block, bool flipped)
 	assert_true(page_count < ARRAY_SIZE(pages));
 }
 
+static bool is_wanted(const void *block, unsigned kind)
+{
+	const struct page_disk *page = block;
+
+	return kind_of(block) == kind &&
+	       (kind != VDISK_FINDING_MAP || flip_level == ANY_LEVEL || page->level == flip_level);
+}
+
 /* In one file: each `step`-th block that is of the kind. */
 static void flip_file(struct engine_rig *rig, const char *path, unsigned kind, unsigned step)
 {
@@ -133,7 +144,7 @@ static void flip_file(struct engine_rig *rig, const char *path, unsigned kind, u
 	assert_int_equal(io_open(path, WORLD_FILE_READ_ONLY, &file), 0);
 	for (uint64_t at = 0; io_read_exactly(file, block, BLOCK_BYTES, at) == 0;
 	     at += BLOCK_BYTES) {
-		bool hit = kind_of(block) == kind && seen_of_kind++ % step == 0;
+		bool hit = is_wanted(block, kind) && seen_of_kind++ % step == 0;
 
 		note(block, hit);
 		if (hit)
@@ -280,10 +291,9 @@ static void one_kind(struct engine_rig *rig, unsigned kind, unsigned step)
 	assert_int_equal(scrub(rig).put_right, 0);
 }
 
-/* Everything there is, in plain and in compacted files, on one of two disks. */
-static int all_kinds(struct engine_rig *rig)
+/* Everything there is, in plain and in compacted files. */
+static void fill_and_compact(struct engine_rig *rig)
 {
-	uint64_t walks = reached_count("locate.walk");
 	struct vdisk_stats stats;
 
 	fill(rig, 4);
@@ -295,6 +305,14 @@ static int all_kinds(struct engine_rig *rig)
 	vdisk_get_stats(rig->vdisk, &stats);
 	assert_true(stats.compacted_groups > 0);
 	reopen(rig);
+}
+
+/* On one of two disks. */
+static int all_kinds(struct engine_rig *rig)
+{
+	uint64_t walks = reached_count("locate.walk");
+
+	fill_and_compact(rig);
 	one_kind(rig, VDISK_FINDING_DATA, 2000);
 	one_kind(rig, VDISK_FINDING_MAP, 10);
 	one_kind(rig, VDISK_FINDING_RECORD, 40);
@@ -345,11 +363,255 @@ static void what_is_lost(void **state)
 	run(1, 1, data_is_lost);
 }
 
+/* It cannot be written to the disk that has it wrong; later it can. */
+static int writes_fail(struct engine_rig *rig)
+{
+	const struct sim_faults faults = {.write_error_ppm = 1000000}, none = {0};
+	struct vdisk_scrub result;
+	uint64_t left;
+
+	fill(rig, 4);
+	reopen(rig);
+	flip(rig, 1, VDISK_FINDING_DATA, 2000);
+	assert_in_range(flips, 2, 12);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &faults);
+	result = scrub(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &none);
+	left = result.left;
+	assert_in_range(left, 1, flips);
+	assert_int_equal(result.put_right + result.damaged, 0);
+	for (unsigned i = 0; i < told_count; i++)
+		assert_true(!told[i].put_right && told[i].disk != 0 && told[i].error == 0);
+	fiber_sleep(120 * NSEC_PER_SEC);
+	told_count = 0;
+	result = scrub(rig);
+	assert_in_range(result.put_right, 1, left); /* a write that fails may do in part */
+	assert_int_equal(result.left + result.damaged, 0);
+	return end(rig);
+}
+
+static void what_cannot_be_put_right(void **state)
+{
+	(void)state;
+	run(2, 2, writes_fail);
+}
+
+/* What is wrong in the same way on all copies is lost once. */
+static int all_copies_wrong(struct engine_rig *rig)
+{
+	struct vdisk_scrub result;
+
+	fill(rig, 4);
+	reopen(rig);
+	flip(rig, 0, VDISK_FINDING_DATA, 2000);
+	flip(rig, 1, VDISK_FINDING_DATA, 2000);
+	result = scrub(rig);
+	assert_int_equal(result.put_right + result.left, 0);
+	compare_data();
+	for (unsigned i = 0; i < told_count; i++)
+		assert_int_equal(told[i].disk, 0);
+	(void)engine_rig_close_vdisk(rig); /* what was flipped may be a page of the map */
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void what_is_wrong_on_all_copies(void **state)
+{
+	(void)state;
+	run(2, 2, all_copies_wrong);
+}
+
+/* Two of three, neither of which can be written: what is told of one is told of the other. */
+static int two_copies_wrong(struct engine_rig *rig)
+{
+	unsigned pairs = 0, live = 0;
+
+	fill(rig, 4);
+	reopen(rig);
+	flip(rig, 1, VDISK_FINDING_MAP, 10);
+	flip(rig, 2, VDISK_FINDING_MAP, 10);
+	for (unsigned disk = 1; disk <= 2; disk++)
+		sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(disk), true);
+	assert_int_equal(scrub(rig).damaged, 0);
+	for (unsigned disk = 1; disk <= 2; disk++)
+		sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(disk), false);
+	for (unsigned i = 0; i < told_count; i++)
+		for (unsigned n = 0; n < i; n++) {
+			if (told[i].group != told[n].group || told[i].slot != told[n].slot)
+				continue;
+			assert_int_equal(told[i].use, told[n].use);
+			assert_int_equal(told[i].offset, told[n].offset);
+			assert_int_equal(told[i].bytes, told[n].bytes);
+			assert_int_not_equal(told[i].disk, told[n].disk);
+			live += told[i].use == VDISK_USE_LIVE;
+			pairs++;
+		}
+	assert_int_equal(2 * pairs, told_count);
+	assert_true(live > 0);
+	return end(rig);
+}
+
+static void what_is_wrong_on_two_copies(void **state)
+{
+	(void)state;
+	run(3, 3, two_copies_wrong);
+}
+
+/* Every other block that was hit is written again: the committed map still has the old one. */
+static int overwritten(struct engine_rig *rig)
+{
+	unsigned live = 0;
+
+	fill_and_compact(rig);
+	fiber_sleep(120 * NSEC_PER_SEC);
+	flip(rig, 1, VDISK_FINDING_DATA, 1500);
+	for (uint64_t block = 0; block < BLOCKS; block++)
+		if (flipped_live[block] && live++ % 2) {
+			put(rig, block, 1, 4);
+			flipped_live[block] = 0;
+		}
+	assert_true(live > 4);
+	assert_int_equal(scrub(rig).damaged, 0);
+	compare_data();
+	assert_true(count_told(VDISK_FINDING_DATA, VDISK_USE_DEAD) >= live / 2);
+	return end(rig);
+}
+
+static void what_was_overwritten_since(void **state)
+{
+	(void)state;
+	run(2, 2, overwritten);
+}
+
+/* The root spans more than the vDisk has; and without a walk nothing can be told of it. */
+static int root_is_wrong(struct engine_rig *rig)
+{
+	unsigned walks_left = 1, roots = 0;
+	struct vdisk_finding root = {0};
+	const struct vdisk_locate locate = {
+		.findings = &root, .count = 1, .walks_left = &walks_left};
+
+	fill(rig, 4);
+	reopen(rig);
+	flip_level = 1;
+	flip(rig, 1, VDISK_FINDING_MAP, 1);
+	flip_level = ANY_LEVEL;
+	assert_in_range(scrub(rig).put_right, 1, flips);
+	compare_pages();
+	for (unsigned i = 0; i < told_count; i++)
+		if (told[i].use == VDISK_USE_LIVE) {
+			assert_true(told[i].offset == 0 && told[i].bytes == DISK_BYTES);
+			root = told[i];
+			roots++;
+		}
+	assert_int_equal(roots, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		root.use = VDISK_USE_DEAD;
+		root.offset = root.bytes = 0;
+		assert_int_equal(vdisk_locate(rig->vdisk, &locate), 0);
+		assert_int_equal(root.use, i == 0 ? VDISK_USE_LIVE : VDISK_USE_UNKNOWN);
+		assert_int_equal(walks_left, 0);
+	}
+	return end(rig);
+}
+
+static void what_the_root_holds(void **state)
+{
+	(void)state;
+	run(2, 2, root_is_wrong);
+}
+
+/* What lies below pages that cannot be read is not known to be dead. */
+static int pages_are_lost(struct engine_rig *rig)
+{
+	fill_and_compact(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	flip_level = 0;
+	flip(rig, 0, VDISK_FINDING_MAP, 1);
+	flip_level = ANY_LEVEL;
+	flip(rig, 0, VDISK_FINDING_DATA, 100);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_true(scrub(rig).damaged > 0);
+	assert_true(count_told(VDISK_FINDING_DATA, VDISK_USE_UNKNOWN) > 0);
+	assert_int_equal(count_told(VDISK_FINDING_DATA, VDISK_USE_DEAD), 0);
+	(void)engine_rig_close_vdisk(rig); /* without its map it makes no checkpoint */
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void what_lies_below_lost_pages(void **state)
+{
+	(void)state;
+	run(1, 1, pages_are_lost);
+}
+
+/* What is right when it is read again was right all the time. In one of twenty cases it is not. */
+static int bits_flip_on_the_way(struct engine_rig *rig)
+{
+	const struct sim_faults faults = {.bit_flip_ppm = 50000};
+	uint64_t reached = reached_count("sim.bit-flip"), wrong = 0;
+
+	fill(rig, 4);
+	reopen(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &faults);
+	for (unsigned round = 0; round < 15; round++) {
+		fiber_sleep(120 * NSEC_PER_SEC); /* so few at a time are forgiven */
+		told_count = 0;
+		wrong += scrub(rig).put_right;
+	}
+	assert_in_range(wrong, 0, (reached_count("sim.bit-flip") - reached) / 4);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &(struct sim_faults){0});
+	return end(rig);
+}
+
+static void what_is_right_when_read_again(void **state)
+{
+	(void)state;
+	run(2, 2, bits_flip_on_the_way);
+}
+
+static bool stop(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* What was stopped after a file goes on behind it. */
+static int stopped(struct engine_rig *rig)
+{
+	struct vdisk_scrub first = {.next = stop}, then = {0};
+	uint64_t bytes;
+
+	fill(rig, 4);
+	reopen(rig);
+	bytes = vdisk_scrub_bytes(rig->vdisk);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &first), -ECANCELED);
+	assert_true(first.after > 0 && first.done_bytes > 0 && first.done_bytes < bytes);
+	then.after = first.after;
+	assert_int_equal(vdisk_scrub(rig->vdisk, &then), 0);
+	assert_int_equal(first.done_bytes + then.bytes, bytes);
+	return end(rig);
+}
+
+static void a_scrub_goes_on(void **state)
+{
+	(void)state;
+	run(2, 2, stopped);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_put_right),
 		cmocka_unit_test(what_is_lost),
+		cmocka_unit_test(what_cannot_be_put_right),
+		cmocka_unit_test(what_is_wrong_on_all_copies),
+		cmocka_unit_test(what_is_wrong_on_two_copies),
+		cmocka_unit_test(what_was_overwritten_since),
+		cmocka_unit_test(what_the_root_holds),
+		cmocka_unit_test(what_lies_below_lost_pages),
+		cmocka_unit_test(what_is_right_when_read_again),
+		cmocka_unit_test(a_scrub_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
