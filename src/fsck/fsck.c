@@ -31,9 +31,10 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 	[FSCK_NAME] = {"catalog-name", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_COUNTER] = {"catalog-counter", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_DISK] = {"disk", FSCK_ERROR, "mount the disk at its directory, or put it back"},
-	[FSCK_FILE_MISSING] = {"file-missing", FSCK_ERROR,
-			       "put the file back; other copies serve meanwhile, where there are "
-			       "some"},
+	[FSCK_FILE_MISSING] =
+		{"file-missing", FSCK_ERROR,
+		 "put the file back, or run sarsen-fsck without -n when another copy is whole"},
+	[FSCK_FILE_END] = {"file-end", FSCK_NOTE, "nothing after a crash: the next start copes"},
 	[FSCK_FILE_LEFT] = {"file-left", FSCK_NOTE, "nothing: the next start takes it as spare"},
 	[FSCK_FILE_EMPTY] = {"file-empty", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_READ] = {"read-error", FSCK_ERROR, "check the disk, and replace it"},
@@ -41,8 +42,9 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 			 "check the disk; data are read through the map and need no header"},
 	[FSCK_INDEX] = {"file-index", FSCK_ERROR,
 			"check the disk; restore what the file's groups hold"},
-	[FSCK_COPY] = {"copy-damaged", FSCK_ERROR,
-		       "check the disk; a scrub puts it right from another copy"},
+	[FSCK_COPY] = {"copy-damaged", FSCK_ERROR, "check the disk; run sarsen-fsck without -n"},
+	[FSCK_COPY_OLD] = {"copy-old", FSCK_ERROR,
+			   "was the disk set back? run sarsen-fsck without -n"},
 	[FSCK_BLOCK_UNUSED] = {"block-unused", FSCK_ERROR,
 			       "check the disk; no data are lost with it"},
 	[FSCK_BLOCK] = {"block-damaged", FSCK_ERROR,
@@ -54,18 +56,12 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 	[FSCK_LOST] = {"block-lost", FSCK_ERROR,
 		       "restore the guest's data there from a backup, or write them anew"},
 	[FSCK_LIVE] = {"live-count", FSCK_NOTE, "nothing: the next start counts again"},
-	[FSCK_LOG] = {"log-end", FSCK_ERROR,
-		      "the vDisk does not open: restore it from a backup"},
+	[FSCK_LOG] = {"log-end", FSCK_ERROR, "the vDisk does not open: restore it from a backup"},
+	[FSCK_REPAIR] = {"repair", FSCK_ERROR, "remove the cause, then run sarsen-fsck again"},
 };
 
-/* Where rows are missing, it is not known what the others should say. */
-static bool can_repair(const struct fsck *fsck)
-{
-	return fsck->options->repair && !fsck->rows_missing;
-}
-
-static void tell(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause,
-		 const char *done)
+void fsck_tell(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause,
+	       const char *done)
 {
 	const struct fsck_finding finding = {.kind = kind,
 					     .class = kinds[kind].class,
@@ -94,11 +90,11 @@ void fsck_find(struct fsck *fsck, enum fsck_kind kind, const char *object, const
 	va_start(arguments, cause);
 	vsnprintf(text, sizeof(text), cause, arguments);
 	va_end(arguments);
-	tell(fsck, kind, object, text, NULL);
+	fsck_tell(fsck, kind, object, text, NULL);
 }
 
-void fsck_find_fixed(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *done,
-		     const char *cause, ...)
+void fsck_find_done(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *done,
+		    const char *cause, ...)
 {
 	char text[FSCK_CAUSE_MAX];
 	va_list arguments;
@@ -106,7 +102,7 @@ void fsck_find_fixed(struct fsck *fsck, enum fsck_kind kind, const char *object,
 	va_start(arguments, cause);
 	vsnprintf(text, sizeof(text), cause, arguments);
 	va_end(arguments);
-	tell(fsck, kind, object, text, can_repair(fsck) ? done : NULL);
+	fsck_tell(fsck, kind, object, text, done);
 }
 
 int fsck_progress(struct fsck *fsck, uint64_t bytes)
@@ -122,24 +118,6 @@ int fsck_progress(struct fsck *fsck, uint64_t bytes)
 				 fsck->total_bytes)
 		       ? 0
 		       : -ECANCELED;
-}
-
-int fsck_add_change(struct fsck *fsck, const struct fsck_change *change)
-{
-	if (!can_repair(fsck))
-		return 0;
-	if (fsck->change_count == fsck->change_capacity) {
-		size_t capacity = MAX(2 * fsck->change_capacity, (size_t)64);
-		struct fsck_change *changes =
-			realloc(fsck->changes, capacity * sizeof(*changes));
-
-		if (!changes)
-			return -ENOMEM;
-		fsck->changes = changes;
-		fsck->change_capacity = capacity;
-	}
-	fsck->changes[fsck->change_count++] = *change;
-	return 0;
 }
 
 static int copy_content(struct world_file *from, struct world_file *to)
@@ -257,7 +235,6 @@ static void done(struct fsck *fsck)
 	free(fsck->vdisks);
 	free(fsck->by_id);
 	free(fsck->buffer);
-	free(fsck->changes);
 	catalog_rows_done(&fsck->rows);
 }
 
@@ -266,12 +243,13 @@ int fsck_run(const struct fsck_options *options, struct fsck_report *ret_report)
 	struct fsck fsck = {.options = options};
 	int r;
 
-	fsck.buffer = aligned_alloc(BLOCK_BYTES, (size_t)FSCK_WINDOW_BLOCKS * BLOCK_BYTES);
+	fsck.buffer = aligned_alloc(BLOCK_BYTES, POOL_COPIES_MAX * FSCK_WINDOW_BYTES);
 	r = fsck.buffer ? fsck_catalog_read(&fsck) : -ENOMEM;
 	if (r == 0)
 		r = check_all(&fsck);
 	if (r == 0)
 		r = fsck_repair(&fsck);
+	fsck_repair_done(&fsck);
 	*ret_report = fsck.report;
 	done(&fsck);
 	return r;

@@ -3,7 +3,9 @@
 /*
  * Checking a stopped state: the catalog, the pools' directories, every stored byte and every map.
  * Nobody else uses the state meanwhile. The check reads a copy of the catalog and opens all else
- * read-only; only a repair writes, after the check, through the catalog's own door.
+ * read-only. Only a repair writes: what a copy has wrong and another has right is written in place
+ * as soon as it is known; rows are changed after the check, through the catalog's own door. It may
+ * end anywhere, and be made again.
  *
  * Memory: the rows of the catalog, and tables of checksums of `memory_bytes`: a vDisk with more
  * data than they describe is gone through in parts, its map once for each.
@@ -19,27 +21,30 @@ enum fsck_class {
 };
 
 enum fsck_kind {
-	FSCK_CATALOG,         /* the database itself */
-	FSCK_CATALOG_END,     /* its last commit */
-	FSCK_ROW,             /* a row is damaged or cannot be true */
-	FSCK_REFERENCE,       /* a row names something that is not there */
-	FSCK_NAME,            /* a name is missing or points elsewhere */
-	FSCK_COUNTER,         /* ids might be given twice */
-	FSCK_DISK,            /* a disk's directory or label */
-	FSCK_FILE_MISSING,    /* a row names a file that is not there, or too short */
-	FSCK_FILE_LEFT,       /* a file that no row names */
-	FSCK_FILE_EMPTY,      /* a row of a file without groups */
-	FSCK_READ,            /* the disk does not give it */
-	FSCK_HEADER,          /* a record's header, in a sealed group */
-	FSCK_INDEX,           /* of a compacted file */
-	FSCK_COPY,            /* one copy of several is damaged */
-	FSCK_BLOCK_UNUSED,    /* damaged, but nothing needs it any more */
-	FSCK_BLOCK,           /* damaged data of a vDisk */
+	FSCK_CATALOG,      /* the database itself */
+	FSCK_CATALOG_END,  /* its last commit */
+	FSCK_ROW,          /* a row is damaged or cannot be true */
+	FSCK_REFERENCE,    /* a row names something that is not there */
+	FSCK_NAME,         /* a name is missing or points elsewhere */
+	FSCK_COUNTER,      /* ids might be given twice */
+	FSCK_DISK,         /* a disk's directory or label */
+	FSCK_FILE_MISSING, /* a row names a file that is not there, or too short */
+	FSCK_FILE_END,     /* a file that is written to is shorter than its row says */
+	FSCK_FILE_LEFT,    /* a file that no row names */
+	FSCK_FILE_EMPTY,   /* a row of a file without groups */
+	FSCK_READ,         /* the disk does not give it */
+	FSCK_HEADER,       /* a record's header, in a sealed group */
+	FSCK_INDEX,        /* of a compacted file */
+	FSCK_COPY,         /* one copy of several is damaged */
+	FSCK_COPY_OLD,     /* one copy of several lacks much of what another has */
+	FSCK_BLOCK_UNUSED, /* damaged, but nothing needs it any more */
+	FSCK_BLOCK,        /* damaged data of a vDisk */
 	FSCK_MAP_PAGE,
-	FSCK_MAP_ENTRY,       /* names what is not stored, or what another entry names */
-	FSCK_LOST,            /* a block that was lost before, with a damaged page */
-	FSCK_LIVE,            /* the count of live blocks */
-	FSCK_LOG,             /* the end of the log: what was flushed is not all there */
+	FSCK_MAP_ENTRY, /* names what is not stored, or what another entry names */
+	FSCK_LOST,      /* a block that was lost before, with a damaged page */
+	FSCK_LIVE,      /* the count of live blocks */
+	FSCK_LOG,       /* the end of the log: what was flushed is not all there */
+	FSCK_REPAIR,    /* nothing can be put right */
 	FSCK_KIND_COUNT,
 };
 
@@ -50,14 +55,14 @@ struct fsck_finding {
 	const char *object; /* what it is about */
 	const char *cause;
 	const char *advice; /* what to do */
-	const char *done;   /* NULL, or what is done about it */
+	const char *done;   /* NULL, or what was done about it */
 };
 
 struct fsck_options {
 	struct world *world;
-	const char *catalog;  /* its database file */
-	const char *vfs;      /* NULL: the system's */
-	const char *scratch;  /* an empty directory, for a copy of it */
+	const char *catalog; /* its database file */
+	const char *vfs;     /* NULL: the system's */
+	const char *scratch; /* an empty directory, for a copy of it */
 	bool repair;
 	uint64_t memory_bytes; /* of tables; 0 = FSCK_MEMORY_BYTES */
 	void (*finding)(void *arg, const struct fsck_finding *finding);

@@ -44,8 +44,7 @@ int fsck_file_open(const struct fsck *fsck, const struct fsck_file *file, unsign
 	return io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, ret_file);
 }
 
-/* What the file must hold at least. */
-static uint64_t needed_bytes(const struct fsck_file *file)
+uint64_t fsck_file_needs(const struct fsck_file *file)
 {
 	if (file->row.compacted)
 		return ((uint64_t)file->row.index_blocks + file->row.total_slots) * BLOCK_BYTES;
@@ -54,11 +53,12 @@ static uint64_t needed_bytes(const struct fsck_file *file)
 		       : 0;
 }
 
-static void file_object(const struct fsck_file *file, uint64_t disk, char object[FSCK_OBJECT_MAX])
+void fsck_file_object(const struct fsck_file *file, uint64_t disk, char object[FSCK_OBJECT_MAX])
 {
 	snprintf(object, FSCK_OBJECT_MAX,
-		 "vDisk %" PRIu64 ", file %016" PRIx64 " on disk %" PRIu64, file->vdisk,
-		 file->row.id, disk);
+		 disk ? "vDisk %" PRIu64 ", file %016" PRIx64 " on disk %" PRIu64
+		      : "vDisk %" PRIu64 ", file %016" PRIx64,
+		 file->vdisk, file->row.id, disk);
 }
 
 static void found_file(struct fsck *fsck, const struct fsck_disk *disk, struct fsck_file *file,
@@ -68,7 +68,7 @@ static void found_file(struct fsck *fsck, const struct fsck_disk *disk, struct f
 	char object[FSCK_OBJECT_MAX];
 	int r = io_stat(path, &stat);
 
-	file_object(file, disk->id, object);
+	fsck_file_object(file, disk->id, object);
 	if (r < 0) {
 		fsck_find(fsck, FSCK_READ, object, "the file cannot be looked at: %s",
 			  strerror(-r));
@@ -77,14 +77,9 @@ static void found_file(struct fsck *fsck, const struct fsck_disk *disk, struct f
 	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
 		if (fsck_disk_of(fsck, file, copy) != disk)
 			continue;
-		if (stat.size_bytes >= needed_bytes(file)) {
+		file->found_bytes[copy] = stat.size_bytes;
+		if (stat.size_bytes >= fsck_file_needs(file))
 			file->there |= 1u << copy;
-			continue;
-		}
-		file->there |= 1u << (copy + POOL_COPIES_MAX); /* so that it is told once */
-		fsck_find(fsck, FSCK_FILE_MISSING, object,
-			  "the file has %" PRIu64 " bytes, its groups need %" PRIu64,
-			  stat.size_bytes, needed_bytes(file));
 	}
 }
 
@@ -154,12 +149,11 @@ static bool label_is_right(struct fsck *fsck, const struct fsck_disk *disk)
 	r = pool_label_read(path, &label);
 	if (r < 0)
 		fsck_find(fsck, FSCK_DISK, path, "%s",
-			  r == -ENOENT ? "there is no label: is the disk mounted?"
-			  : r == -EUCLEAN
-				  ? "the label is damaged"
-				  : (r == -EPROTONOSUPPORT
-					     ? "the label was written by a newer version"
-					     : strerror(-r)));
+			  r == -ENOENT    ? "there is no label: is the disk mounted?"
+			  : r == -EUCLEAN ? "the label is damaged"
+					  : (r == -EPROTONOSUPPORT
+						     ? "the label was written by a newer version"
+						     : strerror(-r)));
 	else if (label.pool_id != disk->pool || label.disk_id != disk->id ||
 		 memcmp(label.uuid, disk->uuid, sizeof(disk->uuid)) != 0)
 		fsck_find(fsck, FSCK_DISK, path,
@@ -180,24 +174,41 @@ static int check_disk(struct fsck *fsck, struct fsck_disk *disk)
 	return r;
 }
 
-/* Those on disks that are not there were told with the disk. */
-static void check_missing(struct fsck *fsck, struct fsck_file *file)
+void fsck_file_missing(struct fsck *fsck, struct fsck_file *file)
+{
+	char object[FSCK_OBJECT_MAX];
+
+	for (unsigned copy = 0; !file->told && copy < file->row.copies.count; copy++) {
+		if (!(file->missing >> copy & 1))
+			continue;
+		fsck_file_object(file, fsck_disk_of(fsck, file, copy)->id, object);
+		if (file->found_bytes[copy] == 0)
+			fsck_find(fsck, FSCK_FILE_MISSING, object, "the file is missing");
+		else
+			fsck_find(fsck, FSCK_FILE_MISSING, object,
+				  "the file has %" PRIu64 " bytes, its groups need %" PRIu64,
+				  file->found_bytes[copy], fsck_file_needs(file));
+	}
+	file->told = true;
+}
+
+/* Copies on disks that are not there were told with the disk; stale ones may be missing. */
+static void find_missing(struct fsck *fsck, struct fsck_file *file)
 {
 	const struct fsck_vdisk *vdisk = fsck_vdisk_find(fsck, file->vdisk);
-	char object[FSCK_OBJECT_MAX];
 
 	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
 		const struct fsck_disk *disk = fsck_disk_of(fsck, file, copy);
 
-		if (!disk || !disk->usable || (file->there >> copy & 1) ||
-		    (file->there >> (copy + POOL_COPIES_MAX) & 1))
-			continue;
-		file_object(file, disk->id, object);
-		/* A delete removes the file before its row is gone for certain. */
-		if (!(vdisk && vdisk->row.deleting))
-			fsck_find(fsck, FSCK_FILE_MISSING, object, "the file is missing");
+		if (disk && disk->usable && !((file->there | file->row.copies.stale) >> copy & 1))
+			file->missing |= 1u << copy;
 	}
-	file->there &= (1u << POOL_COPIES_MAX) - 1;
+	/* A delete removes the file before its row is gone for certain; the row of an empty one
+	 * goes. */
+	file->told = vdisk && (vdisk->row.deleting || (!file->group && !fsck->rows_missing));
+	/* Others: once it is known what the other copies have. */
+	if (!vdisk || vdisk->row.pool != file->pool || !file->group)
+		fsck_file_missing(fsck, file);
 }
 
 int fsck_disks_check(struct fsck *fsck)
@@ -209,9 +220,9 @@ int fsck_disks_check(struct fsck *fsck)
 	for (size_t i = 0; r == 0 && i < fsck->file_count; i++) {
 		struct fsck_file *file = &fsck->files[i];
 
-		check_missing(fsck, file);
+		find_missing(fsck, file);
 		fsck->total_bytes += (unsigned)__builtin_popcount(fsck_file_copies(fsck, file)) *
-				     MAX(needed_bytes(file), (uint64_t)BLOCK_BYTES);
+				     MAX(fsck_file_needs(file), (uint64_t)BLOCK_BYTES);
 	}
 	return r;
 }

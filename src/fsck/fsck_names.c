@@ -15,12 +15,13 @@
 #define CONTAINER_AT_POOL   8
 #define CONTAINER_AT_NAME   24
 
-static void fix_name(struct fsck *fsck, const struct catalog_row *row)
+static int drop_row(struct fsck *fsck, const struct catalog_row *row, const char *object,
+		    const char *done, const char *cause)
 {
-	struct fsck_change change = {
+	const struct fsck_change change = {
 		.kind = CATALOG_DELETE, .key = row->key, .version = row->version};
 
-	(void)fsck_add_change(fsck, &change); /* without memory it is found again next time */
+	return fsck_fix(fsck, &change, FSCK_NAME, object, done, "%s", cause);
 }
 
 static bool container_name(const struct fsck *fsck, uint64_t id, char name[CONTAINER_NAME_MAX + 1])
@@ -56,50 +57,48 @@ static bool name_is_right(const struct fsck *fsck, const struct catalog_row *row
 	       strcmp(vdisk->row.name, text) == 0;
 }
 
-static void check_name(struct fsck *fsck, const struct catalog_row *row)
+static int check_name(struct fsck *fsck, const struct catalog_row *row)
 {
 	char text[CATALOG_KEY_MAX + 1];
 
 	if (row->key.length < 1 + 16 + 1 || row->length != 8) {
 		fsck_find(fsck, FSCK_ROW, "a name", "the row is not as long as it must be");
-		return;
+		return 0;
 	}
 	if (name_is_right(fsck, row))
-		return;
+		return 0;
 	catalog_key_text(&row->key, 2, text, sizeof(text));
 	if (fsck->rows_missing) { /* what it names may be what cannot be read */
 		fsck_find(fsck, FSCK_NAME, text, "the name points to what is not there");
-		return;
+		return 0;
 	}
-	fix_name(fsck, row);
-	fsck_find_fixed(fsck, FSCK_NAME, text, "the name is removed",
+	return drop_row(fsck, row, text, "the name is removed",
 			"the name points to what is not there, or has another name");
 }
 
 /* What has a name must be found by it. */
-static void want_name(struct fsck *fsck, enum catalog_name_kind kind, uint64_t parent,
-		      const char *name, uint64_t id)
+static int want_name(struct fsck *fsck, enum catalog_name_kind kind, uint64_t parent,
+		     const char *name, uint64_t id)
 {
-	struct fsck_change change = {.kind = CATALOG_PUT,
-				     .key = catalog_name_key(kind, parent, name),
-				     .length = 8};
+	struct fsck_change change = {
+		.kind = CATALOG_PUT, .key = catalog_name_key(kind, parent, name), .length = 8};
 	const struct catalog_row *row = fsck_row_find(fsck, &change.key);
 
 	if (row && row->length == 8 && get_le64(row->value) == id)
-		return;
+		return 0;
 	if (row && row->length == 8 && name_is_right(fsck, row)) {
-		fsck_find(fsck, FSCK_REFERENCE, name, "ids %" PRIu64 " and %" PRIu64
-			  " have the same name", id, get_le64(row->value));
-		return;
+		fsck_find(fsck, FSCK_REFERENCE, name,
+			  "ids %" PRIu64 " and %" PRIu64 " have the same name", id,
+			  get_le64(row->value));
+		return 0;
 	}
 	change.version = row ? row->version : 0;
 	put_le64(change.value, id);
-	(void)fsck_add_change(fsck, &change); /* without memory it is found again next time */
-	fsck_find_fixed(fsck, FSCK_NAME, name, "the name is added",
+	return fsck_fix(fsck, &change, FSCK_NAME, name, "the name is added",
 			"id %" PRIu64 " is not found by its name", id);
 }
 
-static void check_container(struct fsck *fsck, const struct catalog_row *row)
+static int check_container(struct fsck *fsck, const struct catalog_row *row)
 {
 	uint64_t id = row->key.length == 1 + 8 ? catalog_key_number(&row->key, 0) : 0;
 	char object[FSCK_OBJECT_MAX], name[CONTAINER_NAME_MAX + 1];
@@ -110,16 +109,16 @@ static void check_container(struct fsck *fsck, const struct catalog_row *row)
 	    !pool_name_is_valid(name)) {
 		fsck_find(fsck, FSCK_ROW, object,
 			  "the row has an unknown version or impossible values");
-		return;
+		return 0;
 	}
 	if (!fsck_pool_find(fsck, get_le64(row->value + CONTAINER_AT_POOL)))
 		fsck_find(fsck, FSCK_REFERENCE, object, "its pool %" PRIu64 " is not there",
 			  get_le64(row->value + CONTAINER_AT_POOL));
-	want_name(fsck, CATALOG_NAME_CONTAINER, 0, name, id);
+	return want_name(fsck, CATALOG_NAME_CONTAINER, 0, name, id);
 }
 
 /* A counter's row says the first id that was never given. */
-static void check_counter(struct fsck *fsck, const char *counter, uint64_t largest)
+static int check_counter(struct fsck *fsck, const char *counter, uint64_t largest)
 {
 	struct fsck_change change = {
 		.kind = CATALOG_PUT, .key = catalog_key(CATALOG_META), .length = 8};
@@ -132,18 +131,18 @@ static void check_counter(struct fsck *fsck, const char *counter, uint64_t large
 	row = fsck_row_find(fsck, &change.key);
 	next = row && row->length == 8 ? get_le64(row->value) : 1;
 	if (next > largest)
-		return;
+		return 0;
 	change.version = row ? row->version : 0;
 	put_le64(change.value, largest + 1);
-	(void)fsck_add_change(fsck, &change); /* without memory it is found again next time */
-	fsck_find_fixed(fsck, FSCK_COUNTER, text, "the counter is moved behind all ids",
+	return fsck_fix(fsck, &change, FSCK_COUNTER, text, "the counter is moved behind all ids",
 			"the next id is %" PRIu64 ", but %" PRIu64 " is in use", next, largest);
 }
 
-static void check_pool_counters(struct fsck *fsck, uint64_t pool)
+static int check_pool_counters(struct fsck *fsck, uint64_t pool)
 {
 	uint64_t file = 0, group = 0;
 	char counter[64];
+	int r;
 
 	for (size_t i = 0; i < fsck->file_count; i++)
 		if (fsck->files[i].pool == pool)
@@ -152,9 +151,9 @@ static void check_pool_counters(struct fsck *fsck, uint64_t pool)
 		if (fsck->groups[i].pool == pool)
 			group = MAX(group, fsck->groups[i].row.id);
 	snprintf(counter, sizeof(counter), "pool/%016" PRIx64 "/file", pool);
-	check_counter(fsck, counter, file);
+	r = check_counter(fsck, counter, file);
 	snprintf(counter, sizeof(counter), "egroup/%016" PRIx64, pool);
-	check_counter(fsck, counter, group);
+	return r < 0 ? r : check_counter(fsck, counter, group);
 }
 
 static uint64_t largest_first(const struct fsck *fsck, enum catalog_table table)
@@ -167,18 +166,23 @@ static uint64_t largest_first(const struct fsck *fsck, enum catalog_table table)
 	return largest;
 }
 
-static void check_counters(struct fsck *fsck)
+static int check_counters(struct fsck *fsck)
 {
 	uint64_t disk = 0;
+	int r;
 
 	for (size_t i = 0; i < fsck->disk_count; i++)
 		disk = MAX(disk, fsck->disks[i].id);
-	check_counter(fsck, "pool", largest_first(fsck, CATALOG_POOL));
-	check_counter(fsck, "disk", disk);
-	check_counter(fsck, "container", largest_first(fsck, CATALOG_CONTAINER));
-	check_counter(fsck, "vdisk", largest_first(fsck, CATALOG_VDISK));
-	for (size_t i = 0; i < fsck->pool_count; i++)
-		check_pool_counters(fsck, fsck->pools[i].id);
+	r = check_counter(fsck, "pool", largest_first(fsck, CATALOG_POOL));
+	if (r == 0)
+		r = check_counter(fsck, "disk", disk);
+	if (r == 0)
+		r = check_counter(fsck, "container", largest_first(fsck, CATALOG_CONTAINER));
+	if (r == 0)
+		r = check_counter(fsck, "vdisk", largest_first(fsck, CATALOG_VDISK));
+	for (size_t i = 0; r == 0 && i < fsck->pool_count; i++)
+		r = check_pool_counters(fsck, fsck->pools[i].id);
+	return r;
 }
 
 static void check_format(struct fsck *fsck)
@@ -193,51 +197,48 @@ static void check_format(struct fsck *fsck)
 }
 
 /* What is kept for a vDisk that is gone. */
-static void check_of_vdisk(struct fsck *fsck, const char *what, const struct catalog_row *row)
+static int check_of_vdisk(struct fsck *fsck, const char *what, const struct catalog_row *row)
 {
 	uint64_t id = row->key.length >= 9 ? catalog_key_number(&row->key, 0) : 0;
 	char object[FSCK_OBJECT_MAX];
 
 	if (id == 0 || fsck_vdisk_find(fsck, id) || fsck->rows_missing)
-		return;
+		return 0;
 	snprintf(object, sizeof(object), "%s of vDisk %" PRIu64, what, id);
-	fix_name(fsck, row);
-	fsck_find_fixed(fsck, FSCK_NAME, object, "the row is removed", "the vDisk is not there");
+	return drop_row(fsck, row, object, "the row is removed", "the vDisk is not there");
 }
 
-static void check_other(struct fsck *fsck, const struct catalog_row *row)
+static int check_other(struct fsck *fsck, const struct catalog_row *row)
 {
 	switch (row->key.bytes[0]) {
 	case CATALOG_NAME:
-		check_name(fsck, row);
-		break;
+		return check_name(fsck, row);
 	case CATALOG_CONTAINER:
-		check_container(fsck, row);
-		break;
+		return check_container(fsck, row);
 	case CATALOG_ISCSI:
-		check_of_vdisk(fsck, "export", row);
-		break;
+		return check_of_vdisk(fsck, "export", row);
 	case CATALOG_NVME_RESERVATION:
-		check_of_vdisk(fsck, "reservation", row);
-		break;
+		return check_of_vdisk(fsck, "reservation", row);
 	default:
-		break;
+		return 0;
 	}
 }
 
 int fsck_names_check(struct fsck *fsck)
 {
+	int r = 0;
+
 	check_format(fsck);
-	for (size_t i = 0; i < fsck->rows.count; i++)
-		check_other(fsck, &fsck->rows.rows[i]);
-	for (size_t i = 0; i < fsck->pool_count; i++)
-		want_name(fsck, CATALOG_NAME_POOL, 0, fsck->pools[i].row.name, fsck->pools[i].id);
-	for (size_t i = 0; i < fsck->vdisk_count; i++) {
+	for (size_t i = 0; r == 0 && i < fsck->rows.count; i++)
+		r = check_other(fsck, &fsck->rows.rows[i]);
+	for (size_t i = 0; r == 0 && i < fsck->pool_count; i++)
+		r = want_name(fsck, CATALOG_NAME_POOL, 0, fsck->pools[i].row.name,
+			      fsck->pools[i].id);
+	for (size_t i = 0; r == 0 && i < fsck->vdisk_count; i++) {
 		const struct vdisk_row *row = &fsck->vdisks[i].row;
 
 		if (!row->deleting)
-			want_name(fsck, CATALOG_NAME_VDISK, row->container, row->name, row->id);
+			r = want_name(fsck, CATALOG_NAME_VDISK, row->container, row->name, row->id);
 	}
-	check_counters(fsck);
-	return 0;
+	return r < 0 ? r : check_counters(fsck);
 }

@@ -22,22 +22,40 @@ struct fsck_disk {
 	bool usable; /* directory and label are right */
 };
 
+struct fsck_slot { /* what each copy of the file has there */
+	uint32_t slot;
+	uint32_t crcs[POOL_COPIES_MAX];
+	unsigned count, read; /* copies; bits: those that could be read */
+};
+
 /* What is in the slots of a group, while it is being looked at. */
 struct fsck_content {
 	uint32_t slots;
-	uint32_t *crcs;   /* of what was read */
-	uint64_t *known;  /* bits: it was read */
-	uint64_t *proven; /* it is what its record or index says */
-	uint64_t *bad;    /* it is not */
+	uint32_t *crcs;   /* of what is right, where that is known; else of what was read */
+	uint64_t *known;  /* bits: it was read from some copy */
+	uint64_t *proven; /* some copy is what its record or index says */
+	uint64_t *bad;    /* no copy is */
 	uint64_t *named;  /* the map names it */
+	uint64_t
+		*wrong[POOL_COPIES_MAX]; /* by copy: another one has it right; NULL with one copy */
+	/* By slot: where copies differ, and no record says which is right: who names it does. */
+	struct fsck_slot *disputes;
+	size_t dispute_count, dispute_capacity;
 };
 
 struct fsck_file {
 	uint64_t pool, vdisk;
 	struct egroup_file_row row;
-	unsigned there;       /* bits: copies that were found and are large enough */
-	struct fsck_group *group; /* those in it are linked by `next` */
+	unsigned there;   /* bits: copies that were found and are large enough, */
+	unsigned missing; /* and those that are not, on disks that are in order */
+	uint64_t found_bytes[POOL_COPIES_MAX];
+	int read_errors[POOL_COPIES_MAX]; /* the first of each copy, where there are several */
+	unsigned wrong_index;             /* bits: copies; another has it right */
+	bool damaged;                     /* there is something that no copy has right */
+	bool told;                        /* what is missing */
+	struct fsck_group *group;         /* those in it are linked by `next` */
 	uint32_t group_count;
+	uint32_t change; /* of its row: 1 + index, or 0 */
 };
 
 struct fsck_group {
@@ -54,6 +72,15 @@ struct fsck_vdisk {
 	struct fsck_file *files; /* file_count of them, by id */
 	struct fsck_group *groups;
 	size_t file_count, group_count;
+	uint32_t change; /* of its row: 1 + index, or 0 */
+};
+
+/* A finding that is told when the change that puts it right was made, or was not. */
+struct fsck_pending {
+	enum fsck_kind kind;
+	uint32_t change; /* index */
+	char *object, *cause;
+	const char *done;
 };
 
 /* A change of the catalog that a repair makes. */
@@ -78,28 +105,49 @@ struct fsck {
 	struct fsck_file **by_id; /* all files, by pool and id */
 	uint64_t total_bytes;
 	uint64_t last_progress_ns;
-	char *buffer; /* FSCK_WINDOW_BLOCKS, aligned */
+	char *buffer; /* a window for each copy, aligned */
 	struct fsck_change *changes;
 	size_t change_count, change_capacity;
-	bool rows_missing; /* what is not in the rows may have been there */
+	struct fsck_pending *pending;
+	size_t pending_count, pending_capacity;
+	struct catalog *catalog; /* open from the first thing on that is put right */
+	bool rows_missing;       /* what is not in the rows may have been there */
+	bool refused;            /* nothing is put right: that was told */
 };
 
 #define FSCK_WINDOW_BLOCKS 512u
+#define FSCK_WINDOW_BYTES  ((size_t)FSCK_WINDOW_BLOCKS * BLOCK_BYTES)
 
 /* fsck.c */
 /* The rows of a copy of the catalog, as far as they can be read. */
 int fsck_catalog_read(struct fsck *fsck);
 void fsck_find(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause, ...)
 	__attribute__((format(printf, 4, 5)));
-/* The same, of something that the repair puts right as `done` says. */
-void fsck_find_fixed(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *done,
-		     const char *cause, ...) __attribute__((format(printf, 5, 6)));
+/* The same, of something that was put right as `done` says (NULL: it was not). */
+void fsck_find_done(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *done,
+		    const char *cause, ...) __attribute__((format(printf, 5, 6)));
+void fsck_tell(struct fsck *fsck, enum fsck_kind kind, const char *object, const char *cause,
+	       const char *done);
 /* -ECANCELED when it is to stop. */
 int fsck_progress(struct fsck *fsck, uint64_t bytes);
-int fsck_add_change(struct fsck *fsck, const struct fsck_change *change);
 
-/* fsck_repair.c: makes the changes that were added. */
+/* fsck_repair.c: what is put right in the catalog, each at the end of the check. */
+/* Whether something may be written now: asked before, each time. */
+bool fsck_may_repair(struct fsck *fsck);
+/* Something that `change` puts right as `done` says; told when that was tried, or now. -ENOMEM */
+int fsck_fix(struct fsck *fsck, const struct fsck_change *change, enum fsck_kind kind,
+	     const char *object, const char *done, const char *cause, ...)
+	__attribute__((format(printf, 6, 7)));
+/* The same by the file's, or the vDisk's, row as its struct says now. */
+int fsck_fix_file(struct fsck *fsck, struct fsck_file *file, enum fsck_kind kind,
+		  const char *object, const char *done, const char *cause, ...)
+	__attribute__((format(printf, 6, 7)));
+int fsck_fix_vdisk(struct fsck *fsck, struct fsck_vdisk *vdisk, enum fsck_kind kind,
+		   const char *object, const char *done, const char *cause, ...)
+	__attribute__((format(printf, 6, 7)));
 int fsck_repair(struct fsck *fsck);
+/* Tells what was not put right after all, and frees. */
+void fsck_repair_done(struct fsck *fsck);
 
 /* fsck_wal.c */
 int fsck_wal_check(struct fsck *fsck, const char *path);
@@ -125,16 +173,35 @@ void fsck_file_path(const struct fsck *fsck, const struct fsck_file *file, unsig
 		    char path[4096]);
 int fsck_file_open(const struct fsck *fsck, const struct fsck_file *file, unsigned copy,
 		   struct world_file **ret_file);
+void fsck_file_object(const struct fsck_file *file, uint64_t disk, char object[FSCK_OBJECT_MAX]);
+/* Copies that are missing or too short, where nothing is to be done about it. */
+void fsck_file_missing(struct fsck *fsck, struct fsck_file *file);
+/* What a copy must hold at least. */
+uint64_t fsck_file_needs(const struct fsck_file *file);
 
-/* fsck_group.c: everything that a file stores. */
+/* fsck_content.c: what is known of a group's slots. */
 int fsck_content_new(struct fsck_group *group);
 void fsck_content_free(struct fsck_group *group);
-/* Reads all copies; fills the content of the file's groups. */
+/* Nobody says what it should be. -ENOMEM */
+int fsck_content_note(struct fsck_content *content, const struct fsck_slot *slot);
+/* It should have this checksum: true, where a copy does. */
+bool fsck_content_expect(struct fsck_content *content, const struct fsck_slot *slot, uint32_t crc);
+/* Who names the slot says what it should be: what was noted is settled by that. */
+void fsck_content_settle(struct fsck_content *content, uint32_t slot, uint32_t crc);
+/* Damaged slots that no map names. */
+void fsck_file_unused(struct fsck *fsck, struct fsck_file *file);
+/* disk 0: none in particular. */
+void fsck_slot_object(const struct fsck_file *file, uint64_t group, uint32_t slot, uint64_t disk,
+		      char object[FSCK_OBJECT_MAX]);
+
+/* fsck_scan.c: everything that a file stores. */
+/* Reads all copies side by side; fills the content of the file's groups. */
 int fsck_file_scan(struct fsck *fsck, struct fsck_file *file);
 /* The places of a compacted file's groups alone. */
 int fsck_index_load(struct fsck *fsck, struct fsck_file *file);
-/* Damaged slots that no map names. */
-void fsck_file_unused(struct fsck *fsck, struct fsck_file *file);
+
+/* fsck_copies.c: copies that lack something, after the map was gone through. */
+int fsck_file_settle(struct fsck *fsck, struct fsck_file *file);
 
 /* fsck_vdisk.c: its map. fsck_tail.c: the end of its log. */
 int fsck_vdisk_check(struct fsck *fsck, struct fsck_vdisk *vdisk);
@@ -143,6 +210,10 @@ int fsck_tail_check(struct fsck *fsck, struct fsck_vdisk *vdisk);
 static inline bool fsck_bit(const uint64_t *bits, uint32_t bit)
 {
 	return bits[bit / 64] >> (bit % 64) & 1;
+}
+static inline void fsck_bit_clear(uint64_t *bits, uint32_t bit)
+{
+	bits[bit / 64] &= ~(UINT64_C(1) << (bit % 64));
 }
 static inline void fsck_bit_set(uint64_t *bits, uint32_t bit)
 {

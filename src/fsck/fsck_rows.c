@@ -103,8 +103,8 @@ static void bad_row(struct fsck *fsck, const char *what, const struct catalog_ro
 	int length = snprintf(object, sizeof(object), "%s row", what);
 
 	for (unsigned i = 0; i < MIN(numbers, 3u); i++)
-		length += snprintf(object + length, sizeof(object) - (size_t)length,
-				   "%c%" PRIu64, i ? '/' : ' ', catalog_key_number(&row->key, i));
+		length += snprintf(object + length, sizeof(object) - (size_t)length, "%c%" PRIu64,
+				   i ? '/' : ' ', catalog_key_number(&row->key, i));
 	fsck->rows_missing = true;
 	fsck_find(fsck, FSCK_ROW, object, "the row has an unknown version or impossible values");
 }
@@ -333,7 +333,7 @@ static void check_group_row(struct fsck *fsck, struct fsck_group *group)
 	file->group_count++;
 }
 
-static void fix_file_row(struct fsck *fsck, const struct fsck_file *file)
+static int fix_file_row(struct fsck *fsck, const struct fsck_file *file, const char *object)
 {
 	struct fsck_change change = {.kind = CATALOG_DELETE, .key = catalog_key(CATALOG_EGFILE)};
 	const struct catalog_row *row;
@@ -343,10 +343,11 @@ static void fix_file_row(struct fsck *fsck, const struct fsck_file *file)
 	catalog_key_add(&change.key, file->row.id);
 	row = fsck_row_find(fsck, &change.key);
 	change.version = row ? row->version : 0;
-	(void)fsck_add_change(fsck, &change); /* without memory it is found again next time */
+	return fsck_fix(fsck, &change, FSCK_FILE_EMPTY, object,
+			"its row is removed, the file becomes spare", "no group is in this file");
 }
 
-static void check_file_row(struct fsck *fsck, const struct fsck_file *file, size_t index)
+static int check_file_row(struct fsck *fsck, const struct fsck_file *file, size_t index)
 {
 	const struct fsck_vdisk *vdisk = fsck_vdisk_find(fsck, file->vdisk);
 	char object[FSCK_OBJECT_MAX];
@@ -359,14 +360,12 @@ static void check_file_row(struct fsck *fsck, const struct fsck_file *file, size
 		fsck_find(fsck, FSCK_REFERENCE, object, "two rows name this file");
 	for (unsigned copy = 0; copy < file->row.copies.count; copy++)
 		if (!fsck_disk_of(fsck, file, copy))
-			fsck_find(fsck, FSCK_REFERENCE, object, "its disk %" PRIu64
-				  " is not there", file->row.copies.disks[copy]);
+			fsck_find(fsck, FSCK_REFERENCE, object, "its disk %" PRIu64 " is not there",
+				  file->row.copies.disks[copy]);
 	/* A delete removes rows of groups first. */
 	if (file->group_count > 0 || (vdisk && vdisk->row.deleting) || fsck->rows_missing)
-		return;
-	fix_file_row(fsck, file);
-	fsck_find_fixed(fsck, FSCK_FILE_EMPTY, object, "its row is removed, the file becomes spare",
-			"no group is in this file");
+		return 0;
+	return fix_file_row(fsck, file, object);
 }
 
 static void check_vdisk_row(struct fsck *fsck, const struct fsck_vdisk *vdisk)
@@ -385,13 +384,15 @@ static void check_vdisk_row(struct fsck *fsck, const struct fsck_vdisk *vdisk)
 
 int fsck_rows_check(struct fsck *fsck)
 {
+	int r = 0;
+
 	attach_ranges(fsck);
 	check_disk_rows(fsck);
 	for (size_t i = 0; i < fsck->vdisk_count; i++)
 		check_vdisk_row(fsck, &fsck->vdisks[i]);
 	for (size_t i = 0; i < fsck->group_count; i++)
 		check_group_row(fsck, &fsck->groups[i]);
-	for (size_t i = 0; i < fsck->file_count; i++)
-		check_file_row(fsck, fsck->by_id[i], i);
-	return 0;
+	for (size_t i = 0; r == 0 && i < fsck->file_count; i++)
+		r = check_file_row(fsck, fsck->by_id[i], i);
+	return r;
 }

@@ -97,9 +97,8 @@ static void damaged(const struct tail *tail, uint32_t slot)
 {
 	char object[FSCK_OBJECT_MAX];
 
-	snprintf(object, sizeof(object),
-		 "vDisk %" PRIu64 " (%s), group %" PRIu64 " slot %" PRIu32, tail->row->id,
-		 tail->row->name, tail->group->row.id, slot);
+	snprintf(object, sizeof(object), "vDisk %" PRIu64 " (%s), group %" PRIu64 " slot %" PRIu32,
+		 tail->row->id, tail->row->name, tail->group->row.id, slot);
 	fsck_find(tail->fsck, FSCK_LOG, object,
 		  "the log is damaged before its end: record %" PRIu64 " is not there",
 		  tail->expected);

@@ -141,12 +141,16 @@ static void check_entry(struct walk *walk, const struct fsck_node *node, bool is
 		describe(walk, is_page ? (int)node->level : -1, node->index, node->entry.address,
 			 object);
 		fsck_find(walk->fsck, FSCK_MAP_ENTRY, object, "%s", fault);
+		if (group && group->file)
+			group->file->damaged = true;
 	}
 	if (!content || slot >= content->slots || !fsck_bit(content->known, slot))
 		return;
 	fsck_bit_set(content->named, slot);
+	fsck_content_settle(content, slot, node->entry.crc);
 	if (is_page || content->crcs[slot] == node->entry.crc)
 		return;
+	group->file->damaged = true;
 	describe(walk, -1, node->index, node->entry.address, object);
 	fsck_find(walk->fsck, FSCK_BLOCK, object, "the data do not match the map's checksum");
 }
@@ -222,15 +226,17 @@ static int scan_file(struct walk *walk, struct fsck_file *file)
 	return r < 0 ? r : fsck_file_scan(walk->fsck, file);
 }
 
-static void end_part(struct walk *walk, size_t from, size_t to)
+static int end_part(struct walk *walk, size_t from, size_t to)
 {
 	struct fsck_vdisk *vdisk = walk->vdisk;
+	int r = 0;
 
-	for (size_t i = from; i < to; i++) {
+	for (size_t i = from; r == 0 && i < to; i++) {
 		struct fsck_file *file = &vdisk->files[i];
 
 		/* Under a page that cannot be read it is not known what is in use. */
 		fsck_file_unused(walk->fsck, file);
+		r = fsck_file_settle(walk->fsck, file);
 		for (struct fsck_group *group = file->group; group; group = group->next) {
 			fsck_content_free(group);
 			if (group->row.stream != RECORD_STREAM_PAGES) {
@@ -239,6 +245,7 @@ static void end_part(struct walk *walk, size_t from, size_t to)
 			}
 		}
 	}
+	return r;
 }
 
 static int check_parts(struct walk *walk)
@@ -261,7 +268,7 @@ static int check_parts(struct walk *walk)
 		if (r == 0)
 			r = walk_map(walk);
 		if (r == 0)
-			end_part(walk, from, at);
+			r = end_part(walk, from, at);
 		walk->first = false;
 	} while (r == 0 && at < vdisk->file_count);
 	return r;
