@@ -83,7 +83,8 @@ static void need_of(const struct egroup_file *file, struct sorted_copies sorted,
 {
 	unsigned wanted = wanted_copies(file->store), good = bit_count(sorted.good);
 	unsigned away = bit_count(sorted.away), enough = MAX(good, 1u) + away;
-	struct egroup_need need = {.good = good, .away = away};
+	struct egroup_need need = {
+		.good = good, .leaving = bit_count(sorted.leaving), .away = away};
 
 	need.lost = (sorted.good | sorted.leaving) == 0;
 	if (need.lost) {
@@ -131,23 +132,24 @@ static bool can_work(const struct egroup_file *file, const struct egroup_need *n
 
 static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
 {
-	const struct sorted_copies sorted = sort_copies(file);
 	uint64_t bytes = file->allocated_bytes;
 	struct egroup_need need;
+	unsigned readable;
 
-	need_of(file, sorted, &need);
+	egroup_file_need(file, &need);
+	readable = need.good + need.leaving;
 	sum->to_copy += need.make * egroup_scan_bytes(file);
-	if (sorted.leaving)
+	if (need.leaving)
 		sum->leaving += bytes;
 	if (need.drop)
 		sum->to_drop += bytes;
 	if (need.lost) {
 		sum->lost += bytes;
-	} else if (need.good >= file->store->factor) {
+	} else if (readable >= file->store->factor) {
 		sum->whole += bytes;
 	} else {
 		sum->degraded += bytes;
-		if (need.good <= 1 && file->store->factor > 1)
+		if (readable == 1 && file->store->factor > 1)
 			sum->single += bytes;
 	}
 }
@@ -181,7 +183,7 @@ struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent
 		struct egroup_need need;
 
 		egroup_file_need(file, &need);
-		if (can_work(file, &need) && !(urgent && need.good > 1))
+		if (can_work(file, &need) && !(urgent && need.good + need.leaving > 1))
 			return file;
 		take_turns(looked_at);
 	}

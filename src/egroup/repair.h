@@ -10,21 +10,23 @@
 
 struct egroup_need {   /* what a file lacks, as things are now */
 	unsigned good; /* copies that count: not stale, on a disk that stays and can be reached */
-	unsigned away; /* on a disk that is missing: they count again when it is back */
-	unsigned make; /* copies to be made */
-	unsigned drop; /* bits: copies that are to go once there are enough others */
-	bool lost;     /* no copy can be read */
+	unsigned leaving; /* not stale, and can be read, but on a disk that is draining */
+	unsigned away;    /* on a disk that is missing: they count again when it is back */
+	unsigned make;    /* copies to be made */
+	unsigned drop;    /* bits: copies that are to go once there are enough others */
+	bool lost;        /* no copy can be read */
 };
 void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need);
 
 struct egroup_redundancy { /* bytes of files, each counted once */
 	uint64_t whole;
-	uint64_t degraded; /* fewer good copies than the factor; of those: */
+	uint64_t degraded; /* fewer copies that can be read than the factor; of those: */
 	uint64_t single;   /* one copy left where there were to be more */
 	uint64_t lost;     /* no copy can be read */
-	uint64_t leaving;  /* have copies on disks that are draining */
-	uint64_t to_copy;  /* what repair has to write, copies counted */
-	uint64_t to_drop;  /* have copies that are to go */
+	uint64_t leaving; /* have copies on disks that are draining; they count until they are moved
+			   */
+	uint64_t to_copy; /* what repair has to write, copies counted */
+	uint64_t to_drop; /* have copies that are to go */
 };
 /* Fiber: others get a turn when there are many files; what changes meanwhile is met or not. */
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);

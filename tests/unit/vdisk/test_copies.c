@@ -159,6 +159,30 @@ static void a_disk_is_drained(void **state)
 	run(2, 1, one_is_drained);
 }
 
+/* What is on a disk that drains can be read: nothing lacks a copy, and nothing is urgent. */
+static int drained_copies_count(struct engine_rig *rig)
+{
+	struct vdisk_repair urgent = {.urgent = true}, repair = {0};
+
+	begin(rig);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_true(redundancy(rig).leaving > 0 && redundancy(rig).to_copy > 0);
+	assert_true(redundancy(rig).whole > 0);
+	assert_int_equal(redundancy(rig).degraded + redundancy(rig).single, 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &urgent), 0);
+	assert_int_equal(urgent.copied_bytes, 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(repair.copied_bytes > 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void copies_count_until_they_are_moved(void **state)
+{
+	(void)state;
+	run(3, 2, drained_copies_count);
+}
+
 /* The only other disk that could take copies cannot just now: what the draining one has stays. */
 static int one_is_drained_beside_a_read_only_one(struct engine_rig *rig)
 {
@@ -697,6 +721,7 @@ int main(void)
 		cmocka_unit_test(a_failed_disk_that_nothing_replaces),
 		cmocka_unit_test(a_failed_disk_that_a_third_replaces),
 		cmocka_unit_test(a_disk_is_drained),
+		cmocka_unit_test(copies_count_until_they_are_moved),
 		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
