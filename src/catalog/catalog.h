@@ -37,6 +37,7 @@ enum catalog_table {
 	CATALOG_SCRUB = 22,          /* (pool); (pool, number) */
 	CATALOG_PLACE = 23,          /* (pool, disk): where it was found last */
 	CATALOG_RETIRE = 24,         /* (pool, disk): is removed when it is empty */
+	CATALOG_DRAIN = 25,          /* (pool, disk): its draining is paused */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */

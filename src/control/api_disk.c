@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "control/node_drain.h"
 #include "control/node_retire.h"
 #include "control/size.h"
 
@@ -30,7 +31,7 @@ static json_t *limits_to_json(void)
 static const char *state_of(const struct pool_disk_info *info)
 {
 	if (info->draining && info->state < POOL_DISK_READ_ONLY)
-		return info->files ? "draining" : "drained";
+		return info->files == 0 ? "drained" : info->paused ? "drain-paused" : "draining";
 	return pool_disk_state_name(info->state);
 }
 
@@ -42,9 +43,10 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 
 	for (size_t i = 0; i < sizeof(info->uuid); i++)
 		snprintf(uuid + 2 * i, 3, "%02x", info->uuid[i]);
-	json = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:b}", "id", (json_int_t)info->id, "pool",
-			 pool->name, "directory", info->directory, "uuid", uuid, "tier", info->tier,
-			 "state", state_of(info), "draining", info->draining);
+	json = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:b}", "id", (json_int_t)info->id,
+			 "pool", pool->name, "directory", info->directory, "uuid", uuid, "tier",
+			 info->tier, "state", state_of(info), "draining", info->draining, "paused",
+			 info->paused);
 	json_object_set_new(json, "capacity_bytes", json_integer((json_int_t)info->capacity));
 	json_object_set_new(json, "used_bytes", json_integer((json_int_t)info->used));
 	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
@@ -249,15 +251,49 @@ static int keep(struct api_request *request, struct node_pool *pool, uint64_t id
 {
 	int r = node_retire_set(request->node, pool, id, false);
 
+	if (r == 0)
+		r = node_drain_set_paused(request->node, pool, id, false);
 	return r < 0 ? api_fail_errno(request, r, "keep disk", params_text(request->params, "disk"))
 		     : change(request, pool, id, what);
 }
 
+static int pause_drain(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	const char *text = params_text(request->params, "disk");
+	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info)); /* large */
+	int r = info ? node_disk_get(pool, id, info) : -ENOMEM;
+
+	if (r == 0 && !info->draining)
+		return api_fail(request, ERROR_INVALID_REQUEST, text,
+				"see: sarsen disk list; begin with: sarsen disk drain",
+				"disk '%s' is not being drained", text);
+	if (r == 0)
+		r = node_drain_set_paused(request->node, pool, id, true);
+	return r < 0 ? api_fail_errno(request, r, "pause draining disk", text)
+		     : show_disk(request, pool, id);
+}
+
+/* Said again it goes on, when it was paused. */
 static int drain(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
-	if (params_bool(request->params, "stop"))
+	bool stop = params_bool(request->params, "stop");
+	const char *text = params_text(request->params, "disk");
+	int r;
+
+	if (stop && params_bool(request->params, "pause"))
+		return api_fail(request, ERROR_INVALID_REQUEST, text, "give one of them",
+				"stop and pause exclude each other");
+	if (params_bool(request->params, "pause"))
+		return pause_drain(request, pool, id);
+	if (stop)
 		return keep(request, pool, id, NODE_DISK_KEEP);
-	return change(request, pool, id, NODE_DISK_DRAIN);
+	r = node_disk_change(pool, id, NODE_DISK_DRAIN);
+	if (r == 0)
+		r = node_drain_set_paused(request->node, pool, id, false);
+	if (r == -EINVAL)
+		return refuse_last(request, pool);
+	return r < 0 ? api_fail_errno(request, r, "drain disk", text)
+		     : show_disk(request, pool, id);
 }
 
 int api_disk_drain(struct api_request *request)
@@ -364,6 +400,8 @@ static int replace(struct api_request *request, struct node_pool *pool, uint64_t
 		return r;
 	r = node_disk_change(pool, id,
 			     state >= POOL_DISK_MISSING ? NODE_DISK_FAIL : NODE_DISK_DRAIN);
+	if (r == 0)
+		r = node_drain_set_paused(request->node, pool, id, false);
 	if (r == 0)
 		r = node_retire_set(request->node, pool, id, !params_bool(request->params, "keep"));
 	why = api_error_text(r);

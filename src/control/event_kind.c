@@ -72,6 +72,14 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_DISK_RESIZED] = {"disk-resized", EVENT_INFO,
 				"The file system of a disk was grown or shrunk; what the pool can "
 				"hold has followed."},
+	[EVENT_DISK_DRAINING] = {"disk-draining", EVENT_INFO,
+				 "What is on a disk is moved to others; see sarsen job list."},
+	[EVENT_DISK_DRAINED] = {"disk-drained", EVENT_INFO,
+				"Nothing is left on a disk that was drained: remove it with sarsen "
+				"disk remove, unless it was replaced."},
+	[EVENT_DISK_KEPT] = {"disk-kept", EVENT_INFO,
+			     "A disk that was being drained stays; what was moved stays where it "
+			     "is."},
 	[EVENT_DISK_REMOVED] = {"disk-removed", EVENT_INFO,
 				"A disk that was replaced held nothing any more and was removed by "
 				"itself: it can be pulled."},

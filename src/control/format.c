@@ -16,6 +16,7 @@ static const struct format formats[FORMAT_COUNT] = {
 	[FORMAT_SCRUB] = {"scrub row", 1, 2, true, CATALOG_SCRUB, 0, 1},
 	[FORMAT_FINDING] = {"scrub finding", 1, 1, false, CATALOG_SCRUB, 0, 2},
 	[FORMAT_PLACE] = {"place row", 1, 1, false, CATALOG_PLACE, 0},
+	[FORMAT_DRAIN] = {"drain row", 1, 1, false, CATALOG_DRAIN, 0},
 	[FORMAT_RETIRE] = {"retire row", 1, 1, false, CATALOG_RETIRE, 0},
 	[FORMAT_LABEL] = {"disk label", 1, 1, false, 0, 0},
 	[FORMAT_RECORD] = {"record", 1, 1, false, 0, 0},

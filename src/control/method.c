@@ -487,7 +487,10 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_DISK_DRAIN] =
 		METHOD("disk", "drain", ROLE_ADMINISTRATOR,
 		       "move what is on a disk to others, so that it can be removed",
-		       PARAMS(THE_DISK, PARAM("stop", PARAM_BOOL, 0, "keep it after all")),
+		       PARAMS(THE_DISK, PARAM("stop", PARAM_BOOL, 0, "keep it after all"),
+			      PARAM("pause", PARAM_BOOL, 0,
+				    "move nothing until it is said again without; survives a "
+				    "restart")),
 		       disk_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_DISK_FAIL] =
 		METHOD("disk", "fail", ROLE_ADMINISTRATOR,

@@ -124,11 +124,32 @@ static void watch_size(struct node *node, const struct node_pool *pool, struct n
 	seen->capacity = info->capacity;
 }
 
+static void watch_drain(struct node *node, const struct node_pool *pool,
+			struct node_disk_seen *seen, const struct pool_disk_info *info, bool first)
+{
+	static const enum event_reason reasons[] = {[NODE_DISK_STAYS] = EVENT_DISK_KEPT,
+						    [NODE_DISK_DRAINS] = EVENT_DISK_DRAINING,
+						    [NODE_DISK_DRAINED] = EVENT_DISK_DRAINED};
+	static const char *const texts[] = {[NODE_DISK_STAYS] = "stays",
+					    [NODE_DISK_DRAINS] = "is drained",
+					    [NODE_DISK_DRAINED] = "is empty"};
+	int now = !info->draining   ? NODE_DISK_STAYS
+		  : info->files > 0 ? NODE_DISK_DRAINS
+				    : NODE_DISK_DRAINED;
+
+	if (!first && now != (int)seen->drain)
+		event_emit(node->events, reasons[now], pool->name,
+			   "disk %" PRIu64 " (%.230s) %s: %" PRIu64 " files are there", info->id,
+			   info->directory, texts[now], info->files);
+	seen->drain = now;
+}
+
 /* True: something has changed. What was not seen before is told only when it is not well. */
 static bool watch_disk(struct node *node, struct node_pool *pool, const struct pool_disk_info *info)
 {
 	struct node_disk_seen *seen = seen_of(pool, info->id);
 	enum pool_disk_state before = POOL_DISK_ONLINE;
+	bool first = !seen;
 
 	if (seen)
 		before = seen->state;
@@ -138,6 +159,7 @@ static bool watch_disk(struct node *node, struct node_pool *pool, const struct p
 		seen->id = info->id;
 		seen->state = info->state;
 		watch_size(node, pool, seen, info);
+		watch_drain(node, pool, seen, info, first);
 	}
 	if (info->state == before)
 		return false;

@@ -21,6 +21,7 @@ static const struct {
 	{CATALOG_SCRUB, false},
 	{CATALOG_PLACE, true},
 	{CATALOG_RETIRE, true},
+	{CATALOG_DRAIN, true},
 };
 
 /* 1: what it is about is no more. */

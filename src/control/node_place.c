@@ -187,7 +187,8 @@ void node_place_forget_pool(struct node *node, uint64_t pool_id)
 {
 	struct catalog_change changes[] = {
 		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_PLACE)},
-		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_RETIRE)}};
+		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_RETIRE)},
+		{.kind = CATALOG_DELETE_PREFIX, .key = catalog_key(CATALOG_DRAIN)}};
 	int r;
 
 	for (size_t i = 0; i < ARRAY_SIZE(changes); i++)

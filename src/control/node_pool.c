@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/node_drain.h"
 #include "control/node_place.h"
 #include "curator/scrub.h"
 
@@ -80,6 +81,9 @@ int node_pool_add(struct node *node, const struct pool_info *info, struct node_p
 	pool->home = node_next_reactor(node);
 	pool->error = fiber_call(pool->home, FIBER_CONTROL, open_at_home, &call);
 	pool->pool = call.pool;
+	if (pool->error == 0 && node_drain_load(node, pool) < 0)
+		log_warning("node", "it is not known which disks' draining is paused", "pool=%s",
+			    pool->name);
 	if (pool->error < 0)
 		log_error("node", "a pool cannot be opened, its vDisks are not served",
 			  "pool=%s directory=%s error=%d", pool->name, pool->directory,

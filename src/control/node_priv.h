@@ -39,6 +39,7 @@ struct node_disk_seen { /* what was told last */
 	uint64_t id;
 	enum pool_disk_state state;
 	uint64_t capacity; /* when it was there last; 0 = not yet */
+	enum { NODE_DISK_STAYS, NODE_DISK_DRAINS, NODE_DISK_DRAINED } drain;
 };
 
 struct node_pool {

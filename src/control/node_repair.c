@@ -296,12 +296,13 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 	pool = node_pool_by_id(node, id);
 	if (!pool || pool->repairing || !is_work(&sum))
 		return;
-	if (!pool->told_degraded)
+	/* Else disks are drained, or a factor was lowered. */
+	if (!pool->told_degraded && sum.degraded > 0)
 		event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,
-			   "%" PRIu64 " MiB need a copy (%" PRIu64
-			   " MiB have one left); repair begins",
-			   sum.to_copy / MIB, sum.single / MIB);
-	pool->told_degraded = true;
+			   "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
+			   " MiB of them one; repair begins",
+			   sum.degraded / MIB, sum.single / MIB);
+	pool->told_degraded |= sum.degraded > 0;
 	r = node_repair_start(node, pool, &job);
 	if (r < 0 && r != -EALREADY)
 		log_warning("node", "a repair cannot be started", "pool=%" PRIu64 " error=%d", id,

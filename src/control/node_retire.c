@@ -18,6 +18,7 @@
 #include <inttypes.h>
 
 #include "base/log.h"
+#include "control/node_drain.h"
 #include "control/node_place.h"
 
 #define ROW_VERSION 1
@@ -91,6 +92,8 @@ void node_retire_forget(struct node *node, struct node_pool *pool, uint64_t id)
 {
 	int r = node_retire_set(node, pool, id, false);
 
+	(void)node_drain_set_paused(node, pool, id,
+				    false); /* if that fails, node_orphans.c does it */
 	node_place_forget(node, pool->id, id);
 	if (r < 0) /* of no account: numbers of disks do not come again */
 		log_warning("node", "a row of a disk that was removed is left",

@@ -228,7 +228,7 @@ bool pool_disk_is_leaving(const struct pool *pool, uint64_t id)
 {
 	struct pool_disk *disk = pool_disk_by_id(pool, id);
 
-	return !disk || atomic_load(&disk->draining) ||
+	return !disk || (atomic_load(&disk->draining) && !atomic_load(&disk->paused)) ||
 	       pool_disk_state_of(disk) == POOL_DISK_FAILED;
 }
 
@@ -293,6 +293,7 @@ static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 		.state = pool_disk_state_of(disk),
 		.state_since_ns = atomic_load(&disk->state_since_ns),
 		.draining = atomic_load(&disk->draining),
+		.paused = atomic_load(&disk->paused),
 		.files = disk->files.count - disk->orphans,
 	};
 	memcpy(ret_info->uuid, disk->row.uuid, sizeof(ret_info->uuid));
@@ -442,6 +443,7 @@ static int set_draining_at_home(void *arg)
 		return r;
 	}
 	atomic_store(&disk->draining, call->flag);
+	atomic_store(&disk->paused, false);
 	log_info("pool", call->flag ? "a disk is drained" : "a disk is drained no more",
 		 "pool=%s disk=%" PRIu64 " directory=\"%s\"", call->pool->name, disk->id,
 		 disk->row.directory);
@@ -454,6 +456,26 @@ int pool_disk_set_draining(struct pool *pool, uint64_t id, bool draining)
 	struct disk_call call = {.pool = pool, .id = id, .flag = draining};
 
 	return pool_carry(pool, set_draining_at_home, &call);
+}
+
+static int pause_at_home(void *arg)
+{
+	const struct disk_call *call = arg;
+	struct pool_disk *disk = pool_disk_by_id(call->pool, call->id);
+
+	if (!disk)
+		return -ENOENT;
+	if (!atomic_load(&disk->draining))
+		return -EINVAL;
+	atomic_store(&disk->paused, call->flag);
+	return 0;
+}
+
+int pool_disk_pause_draining(struct pool *pool, uint64_t id, bool paused)
+{
+	struct disk_call call = {.pool = pool, .id = id, .flag = paused};
+
+	return pool_carry(pool, pause_at_home, &call);
 }
 
 static int set_failed(struct pool_disk *disk, bool failed)

@@ -66,6 +66,7 @@ struct pool_disk_info {
 	uint64_t state_since_ns; /* of the world's monotonic clock; 0 = since the pool was opened */
 	uint64_t silent_ns;      /* it has not answered that long; 0 = it answers */
 	bool draining;
+	bool paused; /* its draining is */
 	uint64_t capacity, used, reserve, spare; /* bytes; 0 while it is missing */
 	uint64_t files;                          /* copies that the catalog places there */
 	struct pool_disk_health health;
@@ -87,6 +88,9 @@ int pool_disk_get(struct pool *pool, uint64_t id, struct pool_disk_info *ret_inf
 int pool_disk_find(struct pool *pool, const char *text, uint64_t *ret_id);
 /* -EINVAL: no other disk would take new files. */
 int pool_disk_set_draining(struct pool *pool, uint64_t id, bool draining);
+/* Of one that drains: it goes on getting nothing new, but what it has stays and counts. Not in its
+ * row: whoever opens the pool says it again. -EINVAL: it does not drain. */
+int pool_disk_pause_draining(struct pool *pool, uint64_t id, bool paused);
 /* Declares it failed, as the operator may who has it in his hands. -EINVAL as above. */
 int pool_disk_fail(struct pool *pool, uint64_t id);
 /* Looks for a missing or failed disk now; what is on it counts again where rows still name it.
@@ -113,7 +117,8 @@ unsigned pool_disks_staying(const struct pool *pool);
 unsigned pool_disks_silent(void);
 enum pool_disk_state pool_disk_state(const struct pool *pool,
 				     uint64_t id); /* no such disk: FAILED */
-/* Whether copies there are to be moved: it has failed, is draining or is not the pool's. */
+/* Whether copies there are to be moved: it has failed, is draining (and that is not paused) or is
+ * not the pool's. */
 bool pool_disk_is_leaving(const struct pool *pool, uint64_t id);
 /* Told of a checksum mismatch in what a copy on it gave. Any reactor. */
 void pool_disk_report_mismatch(struct pool *pool, uint64_t id);

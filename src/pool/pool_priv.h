@@ -54,6 +54,7 @@ struct pool_disk {
 	_Atomic uint64_t used, spare;
 	_Atomic int state; /* enum pool_disk_state */
 	atomic_bool draining;
+	atomic_bool paused;  /* its draining is: nothing is moved */
 	atomic_bool leaving; /* being removed: gets nothing new */
 	_Atomic uint64_t state_since_ns;
 	_Atomic uint32_t generation; /* of its handles: counts its returns */

@@ -309,6 +309,80 @@ static void rows_of_nothing_go_at_start(void **state)
 	node_rig_done(&rig);
 }
 
+static bool disk_says(const char *id, const char *key)
+{
+	char text[64];
+	json_t *disk;
+	bool says;
+
+	snprintf(text, sizeof(text), "{\"disk\": \"%s\"}", id);
+	disk = call("disk.show", text);
+	says = json_is_true(json_object_get(disk, key));
+	json_decref(disk);
+	return says;
+}
+
+static unsigned events_of(const char *reason)
+{
+	json_t *list = call("event.list", "{\"limit\": 1000}"), *event;
+	unsigned count = 0;
+	size_t i;
+
+	json_array_foreach(list, i, event) count +=
+		strcmp(json_string_value(json_object_get(event, "reason")), reason) == 0;
+	json_decref(list);
+	return count;
+}
+
+/* With no files on it, it is empty at once; nothing lacks a copy. */
+static void draining_is_told(void **state)
+{
+	(void)state;
+	begin(9);
+	add_disk("d", "ssd");
+	let_pass(3);
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\"}");
+	let_pass(3);
+	assert_int_equal(events_of("disk-drained"), 1);
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\", \"stop\": true}");
+	let_pass(3);
+	assert_int_equal(events_of("disk-kept"), 1);
+	assert_int_equal(events_of("pool-degraded"), 0);
+	node_rig_done(&rig);
+}
+
+static void draining_is_paused(void **state)
+{
+	(void)state;
+	begin(8);
+	add_disk("d", "ssd");
+	node_rig_expect(&rig, ERROR_INVALID_REQUEST, "disk.drain",
+			"{\"disk\": \"2\", \"pause\": true}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\"}");
+	node_rig_expect(&rig, ERROR_INVALID_REQUEST, "disk.drain",
+			"{\"disk\": \"2\", \"pause\": true, \"stop\": true}");
+	for (unsigned i = 0; i < 2; i++) /* twice is once */
+		node_rig_expect(&rig, ERROR_NONE, "disk.drain",
+				"{\"disk\": \"2\", \"pause\": true}");
+	assert_true(disk_says("2", "draining") && disk_says("2", "paused"));
+	node_rig_crash(&rig, SIM_CRASH_POWER);
+	assert_int_equal(node_rig_start(&rig), 0);
+	assert_true(disk_says("2", "draining") && disk_says("2", "paused"));
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\"}");
+	assert_true(disk_says("2", "draining") && !disk_says("2", "paused"));
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\", \"pause\": true}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\", \"stop\": true}");
+	assert_false(disk_says("2", "draining") || disk_says("2", "paused"));
+	assert_int_equal(rows_of(CATALOG_DRAIN, 1, 0), 0);
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\"}");
+	node_rig_expect(&rig, ERROR_NONE, "disk.drain", "{\"disk\": \"2\", \"pause\": true}");
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	node_rig_expect(&rig, ERROR_NONE, "disk.remove", "{\"disk\": \"2\"}");
+	assert_int_equal(rows_of(CATALOG_DRAIN, 1, 0), 0);
+	node_rig_done(&rig);
+}
+
 static void expect_scrub(const char *state)
 {
 	json_t *pool = call("pool.show", "{\"name\": \"p\"}");
@@ -364,6 +438,8 @@ int main(void)
 		cmocka_unit_test(rows_go_with_their_disk),
 		cmocka_unit_test(rows_go_with_their_pool),
 		cmocka_unit_test(rows_of_nothing_go_at_start),
+		cmocka_unit_test(draining_is_paused),
+		cmocka_unit_test(draining_is_told),
 		cmocka_unit_test(a_disk_that_hangs_holds_up_nobody),
 		cmocka_unit_test(a_pool_that_is_scrubbed_is_deleted),
 	};

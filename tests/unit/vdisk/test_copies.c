@@ -162,7 +162,7 @@ static void a_disk_is_drained(void **state)
 /* What is on a disk that drains can be read: nothing lacks a copy, and nothing is urgent. */
 static int drained_copies_count(struct engine_rig *rig)
 {
-	struct vdisk_repair urgent = {.urgent = true}, repair = {0};
+	struct vdisk_repair urgent = {.urgent = true}, paused = {0}, repair = {0};
 
 	begin(rig);
 	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
@@ -171,6 +171,13 @@ static int drained_copies_count(struct engine_rig *rig)
 	assert_int_equal(redundancy(rig).degraded + redundancy(rig).single, 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &urgent), 0);
 	assert_int_equal(urgent.copied_bytes, 0);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 1), true), -EINVAL);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_int_equal(redundancy(rig).leaving + redundancy(rig).to_copy, 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &paused), 0);
+	assert_int_equal(paused.copied_bytes, 0);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 0)), -EBUSY);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 0), false), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_true(repair.copied_bytes > 0);
 	expect_nothing_to_do(rig);
