@@ -36,6 +36,10 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 		 "put the file back, or run sarsen-fsck without -n when another copy is whole"},
 	[FSCK_FILE_END] = {"file-end", FSCK_NOTE, "nothing after a crash: the next start copes"},
 	[FSCK_FILE_LEFT] = {"file-left", FSCK_NOTE, "nothing: the next start takes it as spare"},
+	[FSCK_FILE_UNCLAIMED] = {"file-unclaimed", FSCK_NOTE,
+				 "after a crash nothing; to keep what it holds, run sarsen-fsck "
+				 "without -n before the next start, which takes it as spare"},
+	[FSCK_FILE_SIZE] = {"file-size", FSCK_NOTE, "run sarsen-fsck without -n"},
 	[FSCK_FILE_EMPTY] = {"file-empty", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_READ] = {"read-error", FSCK_ERROR, "check the disk, and replace it"},
 	[FSCK_HEADER] = {"record-header", FSCK_ERROR,
@@ -55,7 +59,8 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 			    "restore the guest's data there from a backup, or write them anew"},
 	[FSCK_LOST] = {"block-lost", FSCK_ERROR,
 		       "restore the guest's data there from a backup, or write them anew"},
-	[FSCK_LIVE] = {"live-count", FSCK_NOTE, "nothing: the next start counts again"},
+	[FSCK_LIVE] = {"live-count", FSCK_MINOR, "run sarsen-fsck without -n"},
+	[FSCK_EPOCH] = {"vdisk-epoch", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_LOG] = {"log-end", FSCK_ERROR, "the vDisk does not open: restore it from a backup"},
 	[FSCK_REPAIR] = {"repair", FSCK_ERROR, "remove the cause, then run sarsen-fsck again"},
 };
@@ -213,8 +218,11 @@ static int check_all(struct fsck *fsck)
 		r = fsck_rows_check(fsck);
 	if (r == 0)
 		r = fsck_names_check(fsck);
+	fsck->rows_doubtful = fsck->report.errors > 0;
 	if (r == 0)
 		r = fsck_disks_check(fsck);
+	if (r == 0)
+		r = fsck_counters_check(fsck);
 	for (size_t i = 0; r == 0 && i < fsck->vdisk_count; i++)
 		r = fsck_vdisk_check(fsck, &fsck->vdisks[i]);
 	return r;

@@ -15,34 +15,37 @@
 #include "world/world.h"
 
 enum fsck_class {
-	FSCK_NOTE,  /* as crashes leave it: the next start puts it right */
+	FSCK_NOTE,  /* as crashes leave it */
 	FSCK_MINOR, /* wrong, and can be put right without loss */
 	FSCK_ERROR, /* data or facts are damaged */
 };
 
 enum fsck_kind {
-	FSCK_CATALOG,      /* the database itself */
-	FSCK_CATALOG_END,  /* its last commit */
-	FSCK_ROW,          /* a row is damaged or cannot be true */
-	FSCK_REFERENCE,    /* a row names something that is not there */
-	FSCK_NAME,         /* a name is missing or points elsewhere */
-	FSCK_COUNTER,      /* ids might be given twice */
-	FSCK_DISK,         /* a disk's directory or label */
-	FSCK_FILE_MISSING, /* a row names a file that is not there, or too short */
-	FSCK_FILE_END,     /* a file that is written to is shorter than its row says */
-	FSCK_FILE_LEFT,    /* a file that no row names */
-	FSCK_FILE_EMPTY,   /* a row of a file without groups */
-	FSCK_READ,         /* the disk does not give it */
-	FSCK_HEADER,       /* a record's header, in a sealed group */
-	FSCK_INDEX,        /* of a compacted file */
-	FSCK_COPY,         /* one copy of several is damaged */
-	FSCK_COPY_OLD,     /* one copy of several lacks much of what another has */
-	FSCK_BLOCK_UNUSED, /* damaged, but nothing needs it any more */
-	FSCK_BLOCK,        /* damaged data of a vDisk */
+	FSCK_CATALOG,        /* the database itself */
+	FSCK_CATALOG_END,    /* its last commit */
+	FSCK_ROW,            /* a row is damaged or cannot be true */
+	FSCK_REFERENCE,      /* a row names something that is not there */
+	FSCK_NAME,           /* a name is missing or points elsewhere */
+	FSCK_COUNTER,        /* ids might be given twice */
+	FSCK_DISK,           /* a disk's directory or label */
+	FSCK_FILE_MISSING,   /* a row names a file that is not there, or too short */
+	FSCK_FILE_END,       /* a file that is written to is shorter than its row says */
+	FSCK_FILE_LEFT,      /* a file that no row names, and that holds nothing */
+	FSCK_FILE_UNCLAIMED, /* one that holds data */
+	FSCK_FILE_SIZE,      /* its row says another size than it has */
+	FSCK_FILE_EMPTY,     /* a row of a file without groups */
+	FSCK_READ,           /* the disk does not give it */
+	FSCK_HEADER,         /* a record's header, in a sealed group */
+	FSCK_INDEX,          /* of a compacted file */
+	FSCK_COPY,           /* one copy of several is damaged */
+	FSCK_COPY_OLD,       /* one copy of several lacks much of what another has */
+	FSCK_BLOCK_UNUSED,   /* damaged, but nothing needs it any more */
+	FSCK_BLOCK,          /* damaged data of a vDisk */
 	FSCK_MAP_PAGE,
 	FSCK_MAP_ENTRY, /* names what is not stored, or what another entry names */
 	FSCK_LOST,      /* a block that was lost before, with a damaged page */
 	FSCK_LIVE,      /* the count of live blocks */
+	FSCK_EPOCH,     /* a vDisk's row is behind its groups */
 	FSCK_LOG,       /* the end of the log: what was flushed is not all there */
 	FSCK_REPAIR,    /* nothing can be put right */
 	FSCK_KIND_COUNT,

@@ -369,6 +369,26 @@ static void tell_errors(const struct settling *settling)
 	}
 }
 
+/* A sealed file keeps its size: what its row says is what the pool counts as used. */
+static int settle_size(const struct settling *settling)
+{
+	struct fsck_file *file = settling->file;
+	uint64_t size = 0, said = file->row.size_bytes;
+	char object[FSCK_OBJECT_MAX];
+
+	if (!file->group || !file->group->row.sealed)
+		return 0;
+	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
+		if (settling->copies >> copy & 1)
+			size = MAX(size, file->found_bytes[copy]);
+	if (size == 0 || size == said || size > POOL_GROUP_BYTES || size % BLOCK_BYTES)
+		return 0;
+	file->row.size_bytes = size;
+	fsck_file_object(file, 0, object);
+	return fsck_fix_file(settling->fsck, file, FSCK_FILE_SIZE, object, "the row is put right",
+			     "its row says %" PRIu64 " bytes, it has %" PRIu64, said, size);
+}
+
 static int make_longer(const struct settling *settling, unsigned copy)
 {
 	struct world_file *handle;
@@ -435,5 +455,7 @@ int fsck_file_settle(struct fsck *fsck, struct fsck_file *file)
 	}
 	if (r == 0)
 		r = settle_ends(&settling);
+	if (r == 0)
+		r = settle_size(&settling);
 	return r < 0 ? r : settle_all_missing(&settling);
 }

@@ -92,8 +92,24 @@ static bool is_copy_on(const struct fsck *fsck, const struct fsck_file *file,
 	return false;
 }
 
-static void found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory,
-		       const char *name)
+/* Its row goes, because no group is in it. */
+static bool loses_row(const struct fsck *fsck, const struct fsck_file *file)
+{
+	const struct fsck_vdisk *vdisk = fsck_vdisk_find(fsck, file->vdisk);
+
+	return file->group_count == 0 && !(vdisk && vdisk->row.deleting) && !fsck->rows_missing;
+}
+
+static void note_id(const struct fsck *fsck, const struct fsck_disk *disk, uint64_t id)
+{
+	struct fsck_pool *pool = fsck_pool_find(fsck, disk->pool);
+
+	if (pool)
+		pool->largest_file = MAX(pool->largest_file, id);
+}
+
+static int found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory,
+		      const char *name)
 {
 	char path[4096], expected[32];
 	struct fsck_file *file;
@@ -101,18 +117,39 @@ static void found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned
 
 	if (snprintf(path, sizeof(path), "%s/groups/%02x/%s", disk->directory, directory, name) >=
 	    (int)sizeof(path))
-		return;
+		return 0;
 	(void)sscanf(name, "%16" SCNx64, &id);
 	snprintf(expected, sizeof(expected), "%016" PRIx64 ".eg", id);
 	if (strcmp(expected, name) != 0 || (id & 0xff) != directory) {
 		fsck_find(fsck, FSCK_FILE_LEFT, path, "this is no file of a pool");
-		return;
+		return 0;
 	}
+	note_id(fsck, disk, id);
 	file = fsck_file_find(fsck, disk->pool, id);
-	if (is_copy_on(fsck, file, disk))
-		found_file(fsck, disk, file, path);
-	else
-		fsck_find(fsck, FSCK_FILE_LEFT, path, "no row of the catalog names this file");
+	if (!is_copy_on(fsck, file, disk) || loses_row(fsck, file))
+		return fsck_left_file(fsck, disk, path, id);
+	found_file(fsck, disk, file, path);
+	return 0;
+}
+
+/* Ids are not given twice: those of files that lie elsewhere count. */
+static int note_ids(struct fsck *fsck, const struct fsck_disk *disk, const char *directory)
+{
+	struct world_names names;
+	char path[4096];
+	uint64_t id;
+	int r;
+
+	if (snprintf(path, sizeof(path), "%s/%s", disk->directory, directory) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	r = io_directory_list(path, &names);
+	if (r < 0) /* it need not be there, and nothing is known of it then */
+		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
+	for (size_t i = 0; i < names.count; i++)
+		if (sscanf(names.names[i], "%16" SCNx64 ".", &id) == 1 && id < UINT64_MAX)
+			note_id(fsck, disk, id);
+	world_names_free(&names);
+	return 0;
 }
 
 static int list_directory(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory)
@@ -132,10 +169,10 @@ static int list_directory(struct fsck *fsck, const struct fsck_disk *disk, unsig
 			  strerror(-r));
 		return 0;
 	}
-	for (size_t i = 0; i < names.count; i++)
-		found_name(fsck, disk, directory, names.names[i]);
+	for (size_t i = 0; r == 0 && i < names.count; i++)
+		r = found_name(fsck, disk, directory, names.names[i]);
 	world_names_free(&names);
-	return 0;
+	return r;
 }
 
 static bool label_is_right(struct fsck *fsck, const struct fsck_disk *disk)
@@ -171,6 +208,10 @@ static int check_disk(struct fsck *fsck, struct fsck_disk *disk)
 	disk->usable = label_is_right(fsck, disk);
 	for (unsigned i = 0; r == 0 && disk->usable && i < DIRECTORIES; i++)
 		r = list_directory(fsck, disk, i);
+	if (r == 0 && disk->usable)
+		r = note_ids(fsck, disk, "spare");
+	if (r == 0 && disk->usable)
+		r = note_ids(fsck, disk, "unclaimed");
 	return r;
 }
 

@@ -140,7 +140,7 @@ static int check_counter(struct fsck *fsck, const char *counter, uint64_t larges
 
 static int check_pool_counters(struct fsck *fsck, uint64_t pool)
 {
-	uint64_t file = 0, group = 0;
+	uint64_t file = fsck_pool_find(fsck, pool)->largest_file, group = 0;
 	char counter[64];
 	int r;
 
@@ -166,7 +166,7 @@ static uint64_t largest_first(const struct fsck *fsck, enum catalog_table table)
 	return largest;
 }
 
-static int check_counters(struct fsck *fsck)
+int fsck_counters_check(struct fsck *fsck)
 {
 	uint64_t disk = 0;
 	int r;
@@ -240,5 +240,5 @@ int fsck_names_check(struct fsck *fsck)
 		if (!row->deleting)
 			r = want_name(fsck, CATALOG_NAME_VDISK, row->container, row->name, row->id);
 	}
-	return r < 0 ? r : check_counters(fsck);
+	return r;
 }

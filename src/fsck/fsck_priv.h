@@ -13,6 +13,7 @@
 struct fsck_pool {
 	uint64_t id;
 	struct pool_row row;
+	uint64_t largest_file; /* id, of what lies on its disks */
 };
 
 struct fsck_disk {
@@ -112,6 +113,7 @@ struct fsck {
 	size_t pending_count, pending_capacity;
 	struct catalog *catalog; /* open from the first thing on that is put right */
 	bool rows_missing;       /* what is not in the rows may have been there */
+	bool rows_doubtful;      /* something is wrong among them: they may lack others */
 	bool refused;            /* nothing is put right: that was told */
 };
 
@@ -162,6 +164,8 @@ struct fsck_group *fsck_group_find(const struct fsck_vdisk *vdisk, uint64_t id);
 struct fsck_file *fsck_file_find(const struct fsck *fsck, uint64_t pool, uint64_t id);
 /* fsck_names.c */
 int fsck_names_check(struct fsck *fsck);
+/* After the disks were looked at. */
+int fsck_counters_check(struct fsck *fsck);
 
 /* fsck_disk.c: directories. */
 int fsck_disks_check(struct fsck *fsck);
@@ -178,6 +182,9 @@ void fsck_file_object(const struct fsck_file *file, uint64_t disk, char object[F
 void fsck_file_missing(struct fsck *fsck, struct fsck_file *file);
 /* What a copy must hold at least. */
 uint64_t fsck_file_needs(const struct fsck_file *file);
+
+/* fsck_left.c: a file that no row names. */
+int fsck_left_file(struct fsck *fsck, const struct fsck_disk *disk, const char *path, uint64_t id);
 
 /* fsck_content.c: what is known of a group's slots. */
 int fsck_content_new(struct fsck_group *group);

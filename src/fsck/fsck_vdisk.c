@@ -297,14 +297,38 @@ static int load_page_indexes(struct walk *walk)
 	return r;
 }
 
-static void check_live(struct walk *walk)
+static int check_live(struct walk *walk)
 {
-	const struct vdisk_row *row = &walk->vdisk->row;
+	struct vdisk_row *row = &walk->vdisk->row;
+	uint64_t counted = row->live_slots;
 
-	if (!walk->damaged && row->live_slots != walk->slots)
-		fsck_find(walk->fsck, FSCK_LIVE, row->name,
-			  "the row counts %" PRIu64 " live blocks, the map names %" PRIu64,
-			  row->live_slots, walk->slots);
+	if (walk->damaged || counted == walk->slots)
+		return 0;
+	row->live_slots = walk->slots;
+	return fsck_fix_vdisk(walk->fsck, walk->vdisk, FSCK_LIVE, row->name, "the row is put right",
+			      "the row counts %" PRIu64 " live blocks, the map names %" PRIu64,
+			      counted, walk->slots);
+}
+
+/* Newer groups than the row knows would be taken for those of a later opening. */
+static int check_epoch(struct fsck *fsck, struct fsck_vdisk *vdisk)
+{
+	struct vdisk_row *row = &vdisk->row;
+	uint64_t epoch = row->epoch, page_lsn = row->page_lsn;
+
+	for (size_t i = 0; i < vdisk->group_count; i++) {
+		const struct egroup_group_row *group = &vdisk->groups[i].row;
+
+		row->epoch = MAX(row->epoch, group->epoch);
+		if (group->stream == RECORD_STREAM_PAGES)
+			row->page_lsn = MAX(row->page_lsn, group->last_lsn);
+	}
+	if (row->epoch == epoch && row->page_lsn == page_lsn)
+		return 0;
+	return fsck_fix_vdisk(fsck, vdisk, FSCK_EPOCH, row->name, "the row is put right",
+			      "the row is at epoch %" PRIu64 " and map record %" PRIu64
+			      ", its groups at %" PRIu64 " and %" PRIu64,
+			      epoch, page_lsn, row->epoch, row->page_lsn);
 }
 
 int fsck_vdisk_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
@@ -317,11 +341,13 @@ int fsck_vdisk_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
 		return -ENOMEM;
 	if (vdisk->row.deleting) /* goes on at the next start */
 		return 0;
-	r = load_page_indexes(&walk);
+	r = check_epoch(fsck, vdisk);
+	if (r == 0)
+		r = load_page_indexes(&walk);
 	if (r == 0)
 		r = check_parts(&walk);
 	if (r == 0)
-		check_live(&walk);
+		r = check_live(&walk);
 	fsck_handles_close(&walk.handles);
 	return r < 0 ? r : fsck_tail_check(fsck, vdisk);
 }
