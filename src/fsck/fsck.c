@@ -59,7 +59,7 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 			    "restore the guest's data there from a backup, or write them anew"},
 	[FSCK_LOST] = {"block-lost", FSCK_ERROR,
 		       "restore the guest's data there from a backup, or write them anew"},
-	[FSCK_LIVE] = {"live-count", FSCK_MINOR, "run sarsen-fsck without -n"},
+	[FSCK_LIVE] = {"live-count", FSCK_NOTE, "nothing: the next start counts again"},
 	[FSCK_EPOCH] = {"vdisk-epoch", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_LOG] = {"log-end", FSCK_ERROR, "the vDisk does not open: restore it from a backup"},
 	[FSCK_REPAIR] = {"repair", FSCK_ERROR, "remove the cause, then run sarsen-fsck again"},
