@@ -35,16 +35,30 @@ struct parse {
 	bool help;
 };
 
+/* The help that comes nearest to what was said. */
+static const char *help_of(const struct parse *parse, char ret_text[static 100])
+{
+	const struct method *method = parse->args->method;
+
+	if (method)
+		snprintf(ret_text, 100, "see: sarsen help %s %s", method->noun, method->verb);
+	else if (parse->word_count > 0 && method_noun_summary(parse->words[0]))
+		snprintf(ret_text, 100, "see: sarsen help %s", parse->words[0]);
+	else
+		snprintf(ret_text, 100, "see: sarsen --help");
+	return ret_text;
+}
+
 __attribute__((format(printf, 3, 4))) static int fail(struct parse *parse, const char *object,
 						      const char *format, ...)
 {
-	char text[ERROR_TEXT_MAX];
+	char text[ERROR_TEXT_MAX], help[100];
 	va_list arguments;
 
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	error_set(parse->error, ERROR_INVALID_REQUEST, object, "see: sarsen --help", "%s", text);
+	error_set(parse->error, ERROR_INVALID_REQUEST, object, help_of(parse, help), "%s", text);
 	return -EINVAL;
 }
 

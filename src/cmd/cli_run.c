@@ -81,6 +81,18 @@ static void print_warnings(const struct run *run, const json_t *result)
 	}
 }
 
+/* Not for programs, which have it as JSON, or want only what is in columns. */
+static void print_next(const struct run *run, const json_t *result)
+{
+	const json_t *next = json_object_get(result, "next");
+	char text[CLI_CELL_MAX];
+
+	if (!next || run->args.json || run->args.no_header)
+		return;
+	cli_print_cell(next, COLUMN_TEXT, false, text);
+	fprintf(stderr, "%s\n", text);
+}
+
 /* Notes alone are no reason to call anything unhealthy. */
 static bool is_unhealthy(const json_t *findings)
 {
@@ -240,8 +252,12 @@ static int call(struct run *run)
 		return r == EXIT_CODE_OK ? EXIT_CODE_UNHEALTHY : r;
 	}
 	id = json_object_get(result, "id");
-	if (!method->job || !id) /* some only begin one when they are told to */
-		return print_result(run, answer, result);
+	if (!method->job || !id) { /* some only begin one when they are told to */
+		int r = print_result(run, answer, result);
+
+		print_next(run, result);
+		return r;
+	}
 	if (!run->args.no_wait)
 		return finish_job(run, json_integer_value(id), UINT64_MAX);
 	if (run->args.json)

@@ -138,6 +138,17 @@ const char *api_error_text(int error)
 	}
 }
 
+void api_next(struct api_request *request, const char *format, ...)
+{
+	char text[ERROR_TEXT_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	json_object_set_new(request->result, "next", json_string(text));
+}
+
 static const char *remedy_of(enum error_code code)
 {
 	switch (code) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/api_priv.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "control/api_directory.h"
 #include "control/node_drain.h"
 #include "control/node_retire.h"
 #include "control/size.h"
@@ -72,20 +72,21 @@ static int show_disk(struct api_request *request, struct node_pool *pool, uint64
 	return 0;
 }
 
-static int fail_add(struct api_request *request, const struct pool_disk_spec *spec, int r)
+static int fail_add(struct api_request *request, struct node_pool *pool,
+		    const struct pool_disk_spec *spec, int r)
 {
 	const char *directory = spec->directory;
 	char minimum[SIZE_TEXT_MAX];
+	uint64_t id;
 
 	switch (r) {
 	case -EEXIST:
+		if (pool_disk_find(pool->pool, directory, &id) < 0) /* a copy of one of its disks */
+			return api_directory_refuse(request, directory);
 		return api_fail(request, ERROR_EXISTS, directory, "see: sarsen disk list",
 				"%s is a disk of the pool already", directory);
 	case -ENOTEMPTY:
-		return api_fail(
-			request, ERROR_NOT_EMPTY, directory,
-			"give an empty directory; --force takes one of a pool that is no more",
-			"%s has other content, or belongs to another pool", directory);
+		return api_directory_refuse(request, directory);
 	case -EOPNOTSUPP:
 		return api_fail(request, ERROR_INVALID_REQUEST, directory,
 				"use a directory on ext4 or xfs on a disk of its own",
@@ -123,14 +124,14 @@ static struct pool_disk_spec spec_of(const struct api_request *request)
 static int add(struct api_request *request, struct node_pool *pool, uint64_t *ret_id)
 {
 	const struct pool_disk_spec spec = spec_of(request);
-	int r;
+	int r = api_directory_check(request, spec.directory);
 
-	if (spec.directory[0] != '/')
-		return api_fail(request, ERROR_INVALID_REQUEST, spec.directory,
-				"give the path from / on", "'%s' is not an absolute path",
-				spec.directory);
+	if (r == 0)
+		r = api_directory_check_capacity(request, spec.directory);
+	if (r < 0)
+		return r;
 	r = node_disk_add(pool, &spec, ret_id);
-	return r < 0 ? fail_add(request, &spec, r) : 0;
+	return r < 0 ? fail_add(request, pool, &spec, r) : 0;
 }
 
 int api_disk_add(struct api_request *request)
@@ -146,6 +147,11 @@ int api_disk_add(struct api_request *request)
 	r = pool ? add(request, pool, &id) : api_fail_unknown(request, "pool", name);
 	if (r == 0)
 		r = show_disk(request, pool, id);
+	if (r == 0)
+		api_next(request,
+			 "disk %" PRIu64 " was added and takes new data; for more copies of all "
+			 "data: sarsen container set NAME replication_factor=N",
+			 id);
 	if (r == 0)
 		(void)node_catalog_sync(node); /* logged, and tried again by the watch */
 	fiber_mutex_unlock(&node->lock);
@@ -269,8 +275,14 @@ static int pause_drain(struct api_request *request, struct node_pool *pool, uint
 				"disk '%s' is not being drained", text);
 	if (r == 0)
 		r = node_drain_set_paused(request->node, pool, id, true);
-	return r < 0 ? api_fail_errno(request, r, "pause draining disk", text)
-		     : show_disk(request, pool, id);
+	r = r < 0 ? api_fail_errno(request, r, "pause draining disk", text)
+		  : show_disk(request, pool, id);
+	if (r == 0)
+		api_next(request,
+			 "nothing is moved from disk %" PRIu64 " now; go on: sarsen disk drain "
+			 "%" PRIu64 "; keep it: sarsen disk drain %" PRIu64 " --stop",
+			 id, id, id);
+	return r;
 }
 
 /* Said again it goes on, when it was paused. */
@@ -285,15 +297,27 @@ static int drain(struct api_request *request, struct node_pool *pool, uint64_t i
 				"stop and pause exclude each other");
 	if (params_bool(request->params, "pause"))
 		return pause_drain(request, pool, id);
-	if (stop)
-		return keep(request, pool, id, NODE_DISK_KEEP);
+	if (stop) {
+		r = keep(request, pool, id, NODE_DISK_KEEP);
+		if (r == 0)
+			api_next(request,
+				 "disk %" PRIu64 " stays and takes new data; what was moved stays "
+				 "where it is",
+				 id);
+		return r;
+	}
 	r = node_disk_change(pool, id, NODE_DISK_DRAIN);
 	if (r == 0)
 		r = node_drain_set_paused(request->node, pool, id, false);
 	if (r == -EINVAL)
 		return refuse_last(request, pool);
-	return r < 0 ? api_fail_errno(request, r, "drain disk", text)
-		     : show_disk(request, pool, id);
+	r = r < 0 ? api_fail_errno(request, r, "drain disk", text) : show_disk(request, pool, id);
+	if (r == 0)
+		api_next(request,
+			 "disk %" PRIu64 " is being emptied: sarsen job list; once it is drained: "
+			 "sarsen disk remove %" PRIu64,
+			 id, id);
+	return r;
 }
 
 int api_disk_drain(struct api_request *request)
@@ -306,7 +330,15 @@ int api_disk_drain(struct api_request *request)
 
 static int fail(struct api_request *request, struct node_pool *pool, uint64_t id)
 {
-	return change(request, pool, id, NODE_DISK_FAIL);
+	int r = change(request, pool, id, NODE_DISK_FAIL);
+
+	if (r == 0)
+		api_next(request,
+			 "disk %" PRIu64 " was given up: copies are made elsewhere (sarsen job "
+			 "list); replace it: sarsen disk replace %" PRIu64
+			 " DIRECTORY; take it back: sarsen disk restore %" PRIu64,
+			 id, id, id);
+	return r;
 }
 
 int api_disk_fail(struct api_request *request)
@@ -345,6 +377,8 @@ static int remove_disk(struct api_request *request, struct node_pool *pool, uint
 		return api_fail_errno(request, r, "remove disk", text);
 	node_retire_forget(request->node, pool, id);
 	request->result = json_object();
+	api_next(request, "disk %" PRIu64 " was removed from pool '%s': it can be unmounted", id,
+		 pool->name);
 	return 0;
 }
 
@@ -410,7 +444,13 @@ static int replace(struct api_request *request, struct node_pool *pool, uint64_t
 				"say the same again: what was done is not done twice",
 				"disk '%s' is not replaced yet, but disk %" PRIu64 " was added: %s",
 				text, fresh, why ? why : strerror(-r));
-	return show_disk(request, pool, fresh);
+	r = show_disk(request, pool, fresh);
+	if (r == 0)
+		api_next(request, "what disk %" PRIu64 " has is moved (sarsen job list); %s", id,
+			 params_bool(request->params, "keep")
+				 ? "it stays when it is empty: sarsen disk remove"
+				 : "it is removed when it is empty (event disk-removed)");
+	return r;
 }
 
 int api_disk_replace(struct api_request *request)

@@ -88,11 +88,33 @@ static void check_overcommit(struct api_request *request, struct node_pool *pool
 		 text);
 }
 
+static void disk_remedy(const struct pool_disk_info *info, char ret_text[static ERROR_TEXT_MAX])
+{
+	static const char *const formats[POOL_DISK_STATES] = {
+		[POOL_DISK_FULL] = "free room in its file system, which others fill too",
+		[POOL_DISK_SUSPECT] =
+			"check the drive; what was measured: sarsen disk show %1$" PRIu64,
+		[POOL_DISK_READ_ONLY] = "check the drive and its file system; or replace it: "
+					"sarsen disk replace %1$" PRIu64 " DIRECTORY",
+		[POOL_DISK_MISSING] =
+			"put it back and mount it; if its file system is busy: sarsen disk fail "
+			"%1$" PRIu64 ", mount it, sarsen disk restore %1$" PRIu64
+			"; or replace it: sarsen disk replace %1$" PRIu64 " DIRECTORY",
+		[POOL_DISK_FAILED] = "replace it: sarsen disk replace %1$" PRIu64
+				     " DIRECTORY; or take it back: sarsen disk restore %1$" PRIu64,
+	};
+	const char *format = formats[info->state];
+
+	snprintf(ret_text, ERROR_TEXT_MAX, format ? format : "", info->id);
+}
+
 static void check_disk(struct api_request *request, const struct node_pool *pool,
 		       const struct pool_disk_info *info)
 {
 	bool bad = info->state >= POOL_DISK_READ_ONLY;
+	char remedy[ERROR_TEXT_MAX];
 
+	disk_remedy(info, remedy);
 	if (info->silent_ns)
 		api_find(request, EVENT_ERROR, pool->name,
 			 "check its controller, cable or server; what has no other copy waits for "
@@ -100,9 +122,7 @@ static void check_disk(struct api_request *request, const struct node_pool *pool
 			 "disk %" PRIu64 " (%.250s) does not answer since %" PRIu64 " s", info->id,
 			 info->directory, info->silent_ns / NSEC_PER_SEC);
 	if (info->state != POOL_DISK_ONLINE)
-		api_find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name,
-			 bad ? "check it; replace it with: sarsen disk replace"
-			     : "check it: sarsen disk show",
+		api_find(request, bad ? EVENT_ERROR : EVENT_WARNING, pool->name, remedy,
 			 "disk %" PRIu64 " (%.250s) is %s", info->id, info->directory,
 			 pool_disk_state_name(info->state));
 	if (info->state < POOL_DISK_READ_ONLY && info->used > info->capacity)
@@ -136,6 +156,17 @@ static void check_disks(struct api_request *request, struct node_pool *pool)
 		check_disk(request, pool, &infos[i]);
 }
 
+static unsigned count_missing(const struct node_pool *pool)
+{
+	uint64_t ids[POOL_DISKS_MAX];
+	uint8_t tiers[POOL_DISKS_MAX];
+	unsigned count = pool_disk_ids(pool->pool, ids, tiers), missing = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		missing += pool_disk_state(pool->pool, ids[i]) == POOL_DISK_MISSING;
+	return missing;
+}
+
 static void check_copies(struct api_request *request, struct node_pool *pool)
 {
 	struct vdisk_redundancy sum;
@@ -148,7 +179,11 @@ static void check_copies(struct api_request *request, struct node_pool *pool)
 	if (sum.degraded)
 		api_find(request, sum.single ? EVENT_ERROR : EVENT_WARNING, pool->name,
 			 sum.to_copy ? "see the repair's progress: sarsen job list"
-				     : "add a disk: sarsen disk add",
+			 : count_missing(pool)
+				 ? "bring the missing disk back; when it has been missing for 10 "
+				   "minutes, or at once with sarsen disk fail, copies are made "
+				   "elsewhere"
+				 : "add a disk: sarsen disk add",
 			 "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
 			 " MiB of them one",
 			 sum.degraded / MIB, sum.single / MIB);
@@ -236,8 +271,9 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 	node_pool_get_info(pool, info);
 	if (strcmp(info->state, "online") != 0)
 		api_find(request, EVENT_ERROR, pool->name,
-			 strcmp(info->state, "full") == 0 ? "free space in its file system"
-							  : "check the disk and its mount",
+			 strcmp(info->state, "full") == 0       ? "free space in its file system"
+			 : strcmp(info->state, "degraded") == 0 ? "see which disk: sarsen disk list"
+								: "check the disk and its mount",
 			 "the pool is %s", info->state);
 	check_space(request, pool, &info->space);
 	check_overcommit(request, pool);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/api_priv.h"
 
 #include <errno.h>
 
+#include "control/api_directory.h"
 #include "control/node_disk.h"
 #include "control/node_overcommit.h"
 #include "control/size.h"
@@ -69,9 +69,7 @@ static int create(struct api_request *request, const struct pool_spec *spec)
 				"cannot create pool '%s' in %s: it needs at least %s of free room",
 				spec->name, spec->directory, size_format(POOL_MIN_BYTES, minimum));
 	if (r == -ENOTEMPTY)
-		return api_fail(request, ERROR_NOT_EMPTY, spec->name, "give an empty directory",
-				"cannot create pool '%s': %s has other content, or another pool",
-				spec->name, spec->directory);
+		return api_directory_refuse(request, spec->directory);
 	if (r == -ENOENT || r == -ENOTDIR)
 		return api_fail(request, ERROR_INVALID_REQUEST, spec->directory,
 				"make the directory above it first",
@@ -89,6 +87,10 @@ static int create(struct api_request *request, const struct pool_spec *spec)
 	if (r < 0)
 		return api_fail_errno(request, r, "create pool", spec->name);
 	request->result = pool_to_json(request->node, pool);
+	api_next(request,
+		 "pool '%s' was made; next: sarsen container create NAME --pool %s; more disks: "
+		 "sarsen disk add %s DIRECTORY",
+		 spec->name, spec->name, spec->name);
 	return 0;
 }
 
@@ -100,13 +102,11 @@ int api_pool_create(struct api_request *request)
 		.capacity_bytes = (uint64_t)params_integer(request->params, "capacity", 0)};
 	int r;
 
-	if (spec.directory[0] != '/')
-		return api_fail(request, ERROR_INVALID_REQUEST, spec.directory,
-				"give the path from / on", "'%s' is not an absolute path",
-				spec.directory);
-	if (json_object_get(request->params, "capacity") && spec.capacity_bytes < POOL_MIN_BYTES)
-		return api_fail(request, ERROR_INVALID_SIZE, spec.name, "give 512M or more",
-				"the capacity of a pool is at least 512M");
+	r = api_directory_check(request, spec.directory);
+	if (r == 0)
+		r = api_directory_check_capacity(request, spec.name);
+	if (r < 0)
+		return r;
 	fiber_mutex_lock(&request->node->lock);
 	if (node_pool_find(request->node, spec.name))
 		r = api_fail_errno(request, -EEXIST, "create pool", spec.name);
@@ -167,6 +167,7 @@ static int delete_locked(struct api_request *request, const char *name)
 	if (r < 0)
 		return api_fail_errno(request, r, "delete pool", name);
 	request->result = json_object();
+	api_next(request, "pool '%s' was deleted; its directories can be unmounted", name);
 	return 0;
 }
 

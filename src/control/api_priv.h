@@ -29,6 +29,10 @@ int api_begin(struct api_request *request, const char *name, bool is_job,
 int api_begin_open(struct api_request *request, const char *name, bool is_job,
 		   struct node_vdisk **ret_vdisk);
 
+/* What was done, and what comes next, for people: in the result as "next". */
+void api_next(struct api_request *request, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /* What went wrong with an object, in a few words: "its structure on disk is damaged". */
 const char *api_error_text(int error);
 

@@ -131,7 +131,7 @@ static void watch_drain(struct node *node, const struct node_pool *pool,
 						    [NODE_DISK_DRAINS] = EVENT_DISK_DRAINING,
 						    [NODE_DISK_DRAINED] = EVENT_DISK_DRAINED};
 	static const char *const texts[] = {[NODE_DISK_STAYS] = "stays",
-					    [NODE_DISK_DRAINS] = "is drained",
+					    [NODE_DISK_DRAINS] = "is being drained",
 					    [NODE_DISK_DRAINED] = "is empty"};
 	int now = !info->draining   ? NODE_DISK_STAYS
 		  : info->files > 0 ? NODE_DISK_DRAINS

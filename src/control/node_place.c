@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -64,6 +66,26 @@ static int find(struct node *node, const char *directory, json_t **ret_place)
 	if (r == 0)
 		*ret_place = call.place;
 	return r;
+}
+
+int node_place_type(struct node *node, const char *directory, char ret_type[static 32])
+{
+	_cleanup_free_ char *path = strdup(directory);
+	json_t *place = NULL;
+	const char *type;
+	char *slash;
+	int r = path ? find(node, path, &place) : -ENOMEM;
+
+	if (r == -ENOENT && (slash = strrchr(path, '/')) && slash > path) {
+		*slash = '\0';
+		r = find(node, path, &place);
+	}
+	type = r == 0 ? json_string_value(json_object_get(json_object_get(place, "mount"), "type"))
+		      : NULL;
+	if (type)
+		snprintf(ret_type, 32, "%s", type);
+	json_decref(place);
+	return r < 0 ? r : type ? 0 : -ENOENT;
 }
 
 static void led_on_worker(void *arg)

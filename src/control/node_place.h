@@ -25,6 +25,10 @@ void node_place_forget_pool(struct node *node, uint64_t pool_id);
 int node_place_led(struct node *node, const json_t *device, bool set, enum place_led *led);
 void node_place_start_service(struct node *node);
 
+/* The type of the file system that a directory is on, or would be when it was made. -ENOENT: it
+ * cannot be told. */
+int node_place_type(struct node *node, const char *directory, char ret_type[static 32]);
+
 #define NODE_BLINK_SECONDS_MAX 3600
 /* Starts a job that reads from the disk for a short time each second, so that its light blinks.
  * Takes `result`, the job's result, also on failure. -EALREADY: this disk blinks; -EMFILE:

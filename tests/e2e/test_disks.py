@@ -188,6 +188,47 @@ def others_fill_a_disk(daemon, systems, load, before):
     wait_healthy(daemon)
 
 
+def refuse(daemon, directory, *words, code=5):
+    error = daemon.json("disk", "add", "local", directory, *words[1:], expect=code)
+    check(words[0] in error["message"] and error["object"] == directory and error["remedy"],
+          f"{directory}: {error}")
+
+
+def refuse_directories(daemon):
+    run(["touch", daemon.path("file")])
+    refuse(daemon, daemon.path("file"), "is not a directory", code=2)
+    refuse(daemon, daemon.path("file") + "/below", "is not a directory", code=2)
+    refuse(daemon, daemon.path("nosuch") + "/below", "not in a directory", code=2)
+    refuse(daemon, "relative", "not an absolute path", code=2)
+    refuse(daemon, daemon.path("small"), "at least 512M", "--capacity", "10M", code=2)
+    daemon.cli("pool", "create", "other", daemon.path("other"), "--capacity", "600M")
+    refuse(daemon, daemon.path("other"), "belongs to pool 'other'")
+    refuse(daemon, daemon.path("other"), "belongs to pool 'other'", "--force")
+    run(["cp", "-a", daemon.path("pool"), daemon.path("copy")])
+    refuse(daemon, daemon.path("copy"), "it is its disk 1")
+    with open(daemon.path("copy") + "/label", "r+b") as label:
+        label.seek(20)
+        label.write(b"x")
+    refuse(daemon, daemon.path("copy"), "damaged")
+    os.mkdir(daemon.path("memory"))
+    run(["mount", "-t", "tmpfs", "tmpfs", daemon.path("memory")])
+    try:
+        refuse(daemon, daemon.path("memory") + "/pool", "tmpfs", code=2)
+        daemon.json("pool", "create", "q", daemon.path("memory") + "/q", expect=2)
+    finally:
+        run(["umount", daemon.path("memory")])
+    # What was known before is taken with force only; it says what it did and what comes next.
+    run(["rm", "-r", daemon.path("copy")])
+    done = daemon.cli("disk", "add", "local", daemon.path("copy"), "--capacity", "600M")
+    check("was added" in done.stderr and "replication_factor" in done.stderr, done.stderr)
+    check("sarsen disk remove" in daemon.json("disk", "drain", daemon.path("copy"))["next"], "next")
+    check("paused" not in daemon.cli("-H", "disk", "list").stdout, "not paused")
+    daemon.cli("disk", "drain", daemon.path("copy"), "--pause")
+    check(daemon.json("disk", "show", daemon.path("copy"))["paused"], "paused")
+    done = daemon.cli("disk", "remove", daemon.path("copy"), "--yes")
+    check("was removed" in done.stderr, done.stderr)
+
+
 def refusals(daemon):
     """What cannot be done is refused, with a reason and a remedy."""
     daemon.start()
@@ -203,7 +244,8 @@ def refusals(daemon):
     os.mkdir(daemon.path("full"))
     run(["touch", daemon.path("full") + "/x"])
     done = daemon.cli("disk", "add", "local", daemon.path("full"), expect=None)
-    check(done.returncode != 0 and "other content" in done.stderr, done.stderr)
+    check(done.returncode != 0 and "other content: x" in done.stderr, done.stderr)
+    refuse_directories(daemon)
     daemon.stop()
 
 
