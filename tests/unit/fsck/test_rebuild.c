@@ -318,11 +318,27 @@ static int stop_dead(struct engine_rig *rig)
 	return 0;
 }
 
+static int checkpoint_all(struct engine_rig *rig)
+{
+	(void)rig;
+	for (unsigned i = 0; i < VDISKS; i++)
+		(void)vdisk_checkpoint(test.disks[i].vdisk); /* one of them may see the end */
+	return 0;
+}
+
+/* Now, or in the middle of what is written next. */
 static void crash(enum sim_crash kind)
 {
 	struct engine_rig *rig = &test.rig;
 
-	sim_crash(rig->sim.sim, kind);
+	if (test.seed % 4 == 3) {
+		REACHED("test.crash-in-checkpoint");
+		sim_crash_nth(rig->sim.sim, 1 + draw(120), kind);
+		engine_rig_call(rig, checkpoint_all);
+		sim_crash_nth(rig->sim.sim, 0, kind);
+	}
+	if (!sim_is_dead(rig->sim.sim))
+		sim_crash(rig->sim.sim, kind);
 	engine_rig_call(rig, stop_dead);
 	engine_rig_crashed(rig);
 }
