@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/macros.h"
 #include "cmd/cli_client.h"
 #include "cmd/cli_print.h"
 #include "control/params.h"
 
 #define POLL_MS 10000
+#define BATCH   100 /* events a call */
 
 /* The number of the newest event. */
 static int find_start(const char *socket, json_int_t *ret_after, struct error *error)
@@ -44,14 +46,14 @@ static int print_events(const struct cli_args *args, const json_t *events, bool 
 int cli_follow(const struct cli_args *args, const char *socket, struct error *ret_error)
 {
 	json_int_t after = params_integer(args->params, "after", -1);
-	json_int_t limit = params_integer(args->params, "limit", 100);
+	json_int_t left = params_integer(args->params, "limit", INT64_MAX);
 	json_int_t timeout_ms = params_integer(args->params, "timeout_ms", -1);
 	int r = after < 0 ? find_start(socket, &after, ret_error) : 0;
 
-	for (bool first = true; r == 0;) {
-		_cleanup_json_ json_t *params =
-			json_pack("{s:I, s:I, s:I}", "after", after, "limit", limit, "timeout_ms",
-				  timeout_ms < 0 ? (json_int_t)POLL_MS : timeout_ms);
+	for (bool first = true; r == 0 && left > 0;) {
+		_cleanup_json_ json_t *params = json_pack(
+			"{s:I, s:I, s:I}", "after", after, "limit", MIN(left, (json_int_t)BATCH),
+			"timeout_ms", timeout_ms < 0 ? (json_int_t)POLL_MS : timeout_ms);
 		_cleanup_json_ json_t *answer = NULL;
 		const json_t *events;
 
@@ -67,8 +69,9 @@ int cli_follow(const struct cli_args *args, const char *socket, struct error *re
 		if (r == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 			return 0; /* nobody reads any more */
 		first = false;
-		after = json_integer_value(json_object_get(
-			json_array_get(events, json_array_size(events) - 1), "id"));
+		left -= (json_int_t)json_array_size(events);
+		after = json_integer_value(
+			json_object_get(json_array_get(events, json_array_size(events) - 1), "id"));
 	}
 	return r;
 }

@@ -17,9 +17,9 @@ struct cli_redact {
 
 /* Keys whose values are names, of the API and of the log. */
 static const char *const name_keys[] = {
-	"name",      "vdisk",  "pool", "container", "object",      "directory", "target",
-	"initiator", "peer",   "host", "url",       "controller",  "new_name",  "user",
-	"socket",    "by",     "path", "file",      "redirect",    "alias",     "announce",
+	"name",      "vdisk",  "pool", "container", "object",         "directory", "target",
+	"initiator", "peer",   "host", "url",       "controller",     "new_name",  "user",
+	"socket",    "by",     "path", "file",      "redirect",       "alias",     "announce",
 	"hostnqn",   "subnqn", "nqn",  "serial",    "state_directory"};
 /* Words that are values of such keys without being anyone's name. */
 static const char *const plain_words[] = {"node", "clock", "ok", "api", "kernel", "io_uring"};
@@ -82,6 +82,40 @@ static void learn_parts(struct cli_redact *redact, const char *text, size_t leng
 	learn(redact, slash + 1, length - (size_t)(slash + 1 - text));
 }
 
+static bool is_name_char(char c)
+{
+	return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.';
+}
+
+/* Those of every host. */
+static bool is_common_path(const char *path)
+{
+	static const char *const places[] = {"/proc/",     "/sys/",           "/dev/",
+					     "/usr/",      "/var/lib/sarsen", "/run/sarsen",
+					     "/etc/sarsen"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (strncmp(path, places[i], strlen(places[i])) == 0)
+			return true;
+	return false;
+}
+
+/* Paths from / on, of two parts or more, wherever they stand in a text. */
+static void learn_paths(struct cli_redact *redact, const char *text)
+{
+	size_t length = 0;
+
+	for (const char *at = text; (at = strchr(at, '/')); at += length) {
+		bool begins = at == text || (!is_name_char(at[-1]) && !strchr(":/", at[-1]));
+
+		length = strcspn(at, " \t\n\"'(),;:<>[]{}|*");
+		while (length > 1 && at[length - 1] == '.')
+			length--;
+		if (begins && memchr(at + 1, '/', length - 1) && !is_common_path(at))
+			learn(redact, at, length);
+	}
+}
+
 void cli_redact_learn(struct cli_redact *redact, const char *name)
 {
 	learn_parts(redact, name, strlen(name));
@@ -96,6 +130,8 @@ void cli_redact_learn_json(struct cli_redact *redact, const json_t *json)
 	json_array_foreach(json, i, value) cli_redact_learn_json(redact, value);
 	json_object_foreach((json_t *)json, key, value)
 	{
+		if (json_is_string(value))
+			learn_paths(redact, json_string_value(value));
 		if (json_is_string(value) &&
 		    contains(name_keys, ARRAY_SIZE(name_keys), key, strlen(key)))
 			cli_redact_learn(redact, json_string_value(value));
@@ -115,11 +151,7 @@ void cli_redact_learn_log(struct cli_redact *redact, const char *text)
 			learn_parts(redact, value + quoted,
 				    strcspn(value + quoted, quoted ? "\"\n" : " \n"));
 	}
-}
-
-static bool is_name_char(char c)
-{
-	return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.';
+	learn_paths(redact, text);
 }
 
 /* The longest name that `at` begins with and that ends there; SIZE_MAX: none. */

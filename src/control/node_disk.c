@@ -145,16 +145,18 @@ static void watch_drain(struct node *node, const struct node_pool *pool,
 }
 
 /* True: something has changed. What was not seen before is told only when it is not well. */
-static bool watch_disk(struct node *node, struct node_pool *pool, const struct pool_disk_info *info)
+static bool watch_disk(struct node *node, struct node_pool *pool, const struct pool_disk_info *info,
+		       bool first)
 {
 	struct node_disk_seen *seen = seen_of(pool, info->id);
 	enum pool_disk_state before = POOL_DISK_ONLINE;
-	bool first = !seen;
 
-	if (seen)
+	if (seen) {
 		before = seen->state;
-	else if (pool->disks_seen_count < ARRAY_SIZE(pool->disks_seen))
+	} else if (pool->disks_seen_count < ARRAY_SIZE(pool->disks_seen)) {
 		seen = &pool->disks_seen[pool->disks_seen_count++];
+		*seen = (struct node_disk_seen){0};
+	}
 	if (seen) {
 		seen->id = info->id;
 		seen->state = info->state;
@@ -186,14 +188,14 @@ static void forget_removed(struct node_pool *pool, const struct pool_disk_info *
 void node_disk_watch(struct node *node, struct node_pool *pool)
 {
 	_cleanup_free_ struct pool_disk_info *infos = NULL;
-	bool changed = false;
+	bool changed = false, first = node->catalog_watch.turns <= 1; /* at start: nothing new */
 	size_t count;
 
 	if (node_disk_list(pool, &infos, &count) < 0)
 		return; /* the next turn looks again */
 	forget_removed(pool, infos, count);
 	for (size_t i = 0; i < count; i++) {
-		changed |= watch_disk(node, pool, &infos[i]);
+		changed |= watch_disk(node, pool, &infos[i], first);
 		node_retire_watch(node, pool, &infos[i]);
 	}
 	if (changed)

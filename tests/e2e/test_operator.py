@@ -280,6 +280,8 @@ def events_are_durable_and_followed(daemon):
     check("vdisk-recovered" in reasons(daemon), "vDisk told after a kill")
     check("REASON" in daemon.cli("event", "list").stdout, "as a table")
     daemon.cli("event", "follow", "--timeout-ms", "1")
+    check(len(daemon.cli("-H", "event", "follow", "--after", "0", "--limit", "2")
+              .stdout.splitlines()) == 2, "so many at most, then it ends")
     daemon.stop()
     daemon.start()
     until(lambda: reasons(daemon)[-2:] == ["node-stopped", "node-started"], "a clean stop")
@@ -336,6 +338,11 @@ def support_bundle_hides_names(daemon):
     daemon.cli("iscsi", "export", "acmeweb/payroll")
     daemon.cli("vdisk", "create", "acmeweb/shortlived", "1G")
     daemon.cli("vdisk", "delete", "acmeweb/shortlived", "--yes")
+    # Of what is no more, only the text of an event tells.
+    daemon.cli("disk", "add", "poolofacme", daemon.path("acmegone"), "--capacity", "600M")
+    daemon.cli("disk", "drain", daemon.path("acmegone"))
+    until(lambda: "disk-drained" in reasons(daemon), "it is seen to be empty")
+    daemon.cli("disk", "remove", daemon.path("acmegone"), "--yes")
     with open(daemon.path("conf"), "a", encoding="utf-8") as file:
         file.write("; 10.20.30.40 is the host\n; secret = tellnobody\n")
     words = ("--config", daemon.path("conf"), "--log", daemon.path("log"))

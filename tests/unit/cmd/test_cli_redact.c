@@ -44,10 +44,28 @@ static void replaces_whole_names(void **state)
 	cli_redact_free(NULL);
 }
 
+/* Of a disk that was removed only the text of an event still knows. */
+static void replaces_paths(void **state)
+{
+	json_t *json = json_loads("[{\"text\": \"disk 3 (/srv/acme/pool) is empty: see "
+				  "/proc/mounts, /dev/sda, /var/lib/sarsen/catalog.db.\"}]",
+				  0, NULL);
+
+	redact = cli_redact_new();
+	cli_redact_learn_json(redact, json);
+	cli_redact_learn_log(redact, "ERROR x: cannot open /mnt/acme2/x/label. error=5");
+	expect("(/srv/acme/pool): /srv/acme/pool, '/mnt/acme2/x/label'. /mnt/acme2/x/label.",
+	       "(redacted-1): redacted-1, 'redacted-2'. redacted-2.");
+	expect("/proc/mounts /dev/sda /var/lib/sarsen/catalog.db iscsi://h/iqn.x/0 a/b 1/2/3",
+	       "/proc/mounts /dev/sda /var/lib/sarsen/catalog.db iscsi://h/iqn.x/0 a/b 1/2/3");
+	json_decref(json);
+	cli_redact_free(redact);
+}
+
 static void takes_secrets_out(void **state)
 {
-	json_t *json = json_loads("[{\"chap_secret\": \"x\", \"user\": \"u\", \"secrets\": 3}]", 0,
-				  NULL);
+	json_t *json =
+		json_loads("[{\"chap_secret\": \"x\", \"user\": \"u\", \"secrets\": 3}]", 0, NULL);
 	char lines[] = "a = b\nchap_secret = xyz\nsecret\n=\npassword=1";
 
 	cli_redact_secrets(json);
@@ -73,7 +91,10 @@ static void tar_has_whole_blocks(void **state)
 	assert_int_equal(size, 512 * 5);
 	assert_string_equal(bytes, "a/b");
 	assert_string_equal(bytes + 124, "00000000005");
-	assert_memory_equal(bytes + 257, "ustar\0" "00", 8);
+	assert_memory_equal(bytes + 257,
+			    "ustar\0"
+			    "00",
+			    8);
 	assert_memory_equal(bytes + 512, "hello\0", 6);
 	free(bytes);
 }
@@ -82,6 +103,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replaces_whole_names),
+		cmocka_unit_test(replaces_paths),
 		cmocka_unit_test(takes_secrets_out),
 		cmocka_unit_test(tar_has_whole_blocks),
 	};
