@@ -45,7 +45,7 @@ static struct {
 	bool force, repair;
 	unsigned refused, doubts, made;
 	char made_names[4][POOL_NAME_MAX + 1];
-	unsigned found[FSCK_KIND_COUNT];
+	unsigned found[FSCK_KIND_COUNT], done[FSCK_KIND_COUNT];
 	struct fsck_report report;
 } test;
 
@@ -101,6 +101,7 @@ static void on_finding(void *arg, const struct fsck_finding *finding)
 {
 	(void)arg;
 	test.found[finding->kind]++;
+	test.done[finding->kind] += finding->done != NULL;
 	if (getenv("SHOW"))
 		fprintf(stderr, "%s: %s: %s\n", finding->code, finding->object, finding->cause);
 }
@@ -115,6 +116,7 @@ static void check(void)
 					     .finding = on_finding};
 
 	memset(test.found, 0, sizeof(test.found));
+	memset(test.done, 0, sizeof(test.done));
 	CHECK(fsck_run(&options, &test.report) == 0);
 }
 
@@ -309,8 +311,8 @@ static int test_grown_lost(struct engine_rig *rig)
 	return 0;
 }
 
-/* As the row of that file says. */
-static uint64_t size_in_row(struct engine_rig *rig, uint64_t file)
+/* What the row of that file says. */
+static uint64_t size_in_row(struct engine_rig *rig, uint64_t file, struct pool_copies *ret_copies)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
 	const struct catalog_key prefix = catalog_key(CATALOG_EGFILE);
@@ -321,8 +323,10 @@ static uint64_t size_in_row(struct engine_rig *rig, uint64_t file)
 	CHECK(catalog_scan(rig->catalog, &prefix, NULL, 100, &rows) == 0);
 	for (size_t i = 0; i < rows.count; i++) {
 		CHECK(pool_rows_decode_file(&rows.rows[i], &id, &size, &copies) == 0);
-		if (id == file && copies.count == 2)
-			found = size;
+		if (id != file)
+			continue;
+		found = size;
+		*ret_copies = copies;
 	}
 	engine_rig_stop(rig);
 	return found;
@@ -331,6 +335,7 @@ static uint64_t size_in_row(struct engine_rig *rig, uint64_t file)
 /* A crash came between growing one copy and the other: the row says what both have. */
 static int test_sizes(struct engine_rig *rig)
 {
+	struct pool_copies copies = {0};
 	struct file grown;
 
 	make(rig);
@@ -341,7 +346,7 @@ static int test_sizes(struct engine_rig *rig)
 	}
 	lose_catalog();
 	CHECK(rebuild() == 0 && test.made == 1 && test.doubts == 0);
-	CHECK(size_in_row(rig, grown.id) == grown.size + MIB);
+	CHECK(size_in_row(rig, grown.id, &copies) == grown.size + MIB && copies.count == 2);
 	serve(rig);
 	stop(rig);
 	return 0;
@@ -706,6 +711,36 @@ static int test_second_copy(struct engine_rig *rig)
 	return 0;
 }
 
+static void set_read_only(struct engine_rig *rig, bool read_only)
+{
+	for (unsigned disk = 0; disk < 2; disk++)
+		sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(disk), read_only);
+}
+
+/* Each copy has something right that the other has not, and neither can be written: both count. */
+static int test_each_lacks(struct engine_rig *rig)
+{
+	struct pool_copies copies = {0};
+	struct file file;
+
+	make(rig);
+	stop(rig);
+	for (unsigned disk = 0; disk < 2; disk++) {
+		file = first_log(disk);
+		CHECK(sim_disk_flip(rig->sim.sim, file.path, 100000 + disk * 100000, 3) == 0);
+	}
+	set_read_only(rig, true);
+	test.repair = true;
+	check();
+	CHECK(test.found[FSCK_COPY] == 2 && test.done[FSCK_COPY] == 0);
+	set_read_only(rig, false);
+	CHECK(size_in_row(rig, file.id, &copies) > 0);
+	CHECK(copies.count == 2 && copies.stale == 0);
+	serve(rig);
+	stop(rig);
+	return 0;
+}
+
 static int test_short_file(struct engine_rig *rig)
 {
 	struct file file;
@@ -839,6 +874,7 @@ static const struct test_case {
 	{"recovery", 2, 2, 8, {begin_writes, write_after, expect_written_after}},
 	{"checkpoint", 2, 2, 8, {begin_writes, unmap_after, expect_unmapped_after}},
 	{"second-copy", 2, 2, 0, {test_second_copy}},
+	{"each-lacks", 2, 2, 0, {test_each_lacks}},
 	{"short-file", 2, 2, 0, {test_short_file}},
 	{"left-file", 2, 2, 0, {test_left_file}},
 	{"label", 1, 1, 0, {test_label}},
