@@ -10,7 +10,8 @@
  *     short, or could not be written: the daemon makes stale copies anew, where there is room by
  * its own account, beside the guests (egroup/repair.c).
  *  3. A copy is called stale only when another has everything that any copy has. So nothing that
- *     could be read can not be read any more.
+ *     could be read can not be read any more. What a copy has that the disk did not give is not
+ *     known: it counts as everything. An error that is not the disk's says nothing at all.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -253,9 +254,27 @@ static bool is_old(const struct settling *settling, unsigned copy)
 	       settling->wrong[copy] > settling->slots / OLD_PART;
 }
 
+/* Copies differ, and what would tell which is right cannot be read. */
+static bool is_open(const struct settling *settling)
+{
+	const struct fsck_vdisk *vdisk = fsck_vdisk_find(settling->fsck, settling->file->vdisk);
+
+	if (!vdisk || !vdisk->map_damaged)
+		return false;
+	for (const struct fsck_group *group = settling->file->group; group; group = group->next)
+		if (group->content && group->content->dispute_count > 0)
+			return true;
+	return false;
+}
+
 /* Another copy has everything that any has. */
 static bool is_spare(const struct settling *settling, unsigned copy)
 {
+	const struct fsck_file *file = settling->file;
+	int error = copy < POOL_COPIES_MAX ? file->read_errors[copy] : 0;
+
+	if ((error && (error != -EIO || file->damaged)) || is_open(settling))
+		return false;
 	for (unsigned other = 0; other < POOL_COPIES_MAX; other++)
 		if (other != copy && settling->copies >> other & 1 && settling->left[other] == 0 &&
 		    !(settling->file->row.copies.stale >> other & 1))

@@ -69,14 +69,16 @@ static void found_file(struct fsck *fsck, const struct fsck_disk *disk, struct f
 	int r = io_stat(path, &stat);
 
 	fsck_file_object(file, disk->id, object);
-	if (r < 0) {
+	if (r < 0)
 		fsck_find(fsck, FSCK_READ, object, "the file cannot be looked at: %s",
 			  strerror(-r));
-		return;
-	}
 	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
 		if (fsck_disk_of(fsck, file, copy) != disk)
 			continue;
+		if (r < 0) {
+			file->unseen |= 1u << copy;
+			continue;
+		}
 		file->found_bytes[copy] = stat.size_bytes;
 		if (stat.size_bytes >= fsck_file_needs(file))
 			file->there |= 1u << copy;
@@ -152,7 +154,7 @@ static int note_ids(struct fsck *fsck, const struct fsck_disk *disk, const char 
 	return 0;
 }
 
-static int list_directory(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory)
+static int list_directory(struct fsck *fsck, struct fsck_disk *disk, unsigned directory)
 {
 	struct world_names names;
 	char path[4096];
@@ -165,6 +167,7 @@ static int list_directory(struct fsck *fsck, const struct fsck_disk *disk, unsig
 	if (r == -ESHUTDOWN || r == -ENOMEM)
 		return r;
 	if (r < 0) {
+		fsck_bit_set(disk->unlisted, directory);
 		fsck_find(fsck, FSCK_DISK, path, "the directory cannot be listed: %s",
 			  strerror(-r));
 		return 0;
@@ -241,7 +244,10 @@ static void find_missing(struct fsck *fsck, struct fsck_file *file)
 	for (unsigned copy = 0; copy < file->row.copies.count; copy++) {
 		const struct fsck_disk *disk = fsck_disk_of(fsck, file, copy);
 
-		if (disk && disk->usable && !((file->there | file->row.copies.stale) >> copy & 1))
+		if (disk && fsck_bit(disk->unlisted, (unsigned)(file->row.id & 0xff)))
+			file->unseen |= 1u << copy;
+		if (disk && disk->usable &&
+		    !((file->there | file->unseen | file->row.copies.stale) >> copy & 1))
 			file->missing |= 1u << copy;
 	}
 	/* A delete removes the file before its row is gone for certain; the row of an empty one

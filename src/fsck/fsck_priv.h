@@ -20,7 +20,8 @@ struct fsck_disk {
 	uint64_t pool, id;
 	uint8_t uuid[POOL_UUID_BYTES];
 	char *directory;
-	bool usable; /* directory and label are right */
+	bool usable;          /* directory and label are right */
+	uint64_t unlisted[4]; /* bits: directories of groups/ that cannot be listed */
 };
 
 struct fsck_slot { /* what each copy of the file has there */
@@ -49,6 +50,7 @@ struct fsck_file {
 	struct egroup_file_row row;
 	unsigned there;   /* bits: copies that were found and are large enough, */
 	unsigned missing; /* and those that are not, on disks that are in order */
+	unsigned unseen;  /* those that may be there, or not: the disk does not say */
 	uint64_t found_bytes[POOL_COPIES_MAX];
 	int read_errors[POOL_COPIES_MAX]; /* the first of each copy, where there are several */
 	unsigned wrong_index;             /* bits: copies; another has it right */
@@ -73,7 +75,8 @@ struct fsck_vdisk {
 	struct fsck_file *files; /* file_count of them, by id */
 	struct fsck_group *groups;
 	size_t file_count, group_count;
-	uint32_t change; /* of its row: 1 + index, or 0 */
+	bool map_damaged; /* it is not known what is in use */
+	uint32_t change;  /* of its row: 1 + index, or 0 */
 };
 
 /* A finding that is told when the change that puts it right was made, or was not. */

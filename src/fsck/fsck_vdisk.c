@@ -185,7 +185,7 @@ static int check_page(void *arg, const struct fsck_node *node, struct map_entry 
 	r = read_page(walk, node, ret_entries);
 	if (r == 0 || r == -ESHUTDOWN || r == -ENOMEM)
 		return r;
-	walk->damaged = true;
+	walk->damaged = walk->vdisk->map_damaged = true;
 	describe(walk, (int)node->level, node->index, node->entry.address, object);
 	if (walk->first)
 		fsck_find(walk->fsck, FSCK_MAP_PAGE, object,
