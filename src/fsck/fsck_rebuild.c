@@ -378,6 +378,9 @@ static void done(struct rebuild *rebuild)
 	for (size_t i = 0; i < rebuild->vdisk_count; i++)
 		free(rebuild->vdisks[i].identity);
 	free(rebuild->disks);
+	for (size_t i = 0; i < rebuild->copy_count; i++)
+		rebuild_index_free(rebuild->copies[i].index);
+	free(rebuild->copies);
 	free(rebuild->files);
 	free(rebuild->groups);
 	free(rebuild->roots);

@@ -6,8 +6,8 @@
  * mirrors are gone or damaged. What cannot be known is made plainly and told.
  *
  * Nobody else uses the state meanwhile. Everything is read, and each block held against its
- * checksum, before anything is written. Memory: about 200 bytes a group, a kilobyte a checkpoint
- * that is found, and what the new rows take.
+ * checksum, before anything is written. Memory: about 500 bytes for each copy of a file, 200 a
+ * group, a kilobyte a checkpoint that is found, and what the new rows take.
  *
  * From a fiber.
  */

@@ -12,7 +12,8 @@
 #include "fsck/fsck_rebuild_priv.h"
 #include "reactor/io.h"
 
-#define DIRECTORIES 256u
+#define DIRECTORIES   256u
+#define UNCLAIMED_MAX 9999u
 
 /* Two labels must not contradict each other. */
 static int check_label(struct rebuild *rebuild, const struct rebuild_disk *disk)
@@ -139,17 +140,25 @@ int rebuild_refuse_mirrors(struct rebuild *rebuild)
 	return r;
 }
 
+static void copy_path(const struct rebuild *rebuild, const struct rebuild_copy *copy,
+		      char path[4096])
+{
+	const char *directory = rebuild->disks[copy->disk].directory;
+
+	if (!copy->is_unclaimed)
+		snprintf(path, 4096, "%s/groups/%02x/%016" PRIx64 ".eg", directory,
+			 (unsigned)(copy->id & 0xff), copy->id);
+	else if (copy->number == 0)
+		snprintf(path, 4096, "%s/unclaimed/%016" PRIx64 ".eg", directory, copy->id);
+	else
+		snprintf(path, 4096, "%s/unclaimed/%016" PRIx64 ".eg.%u", directory, copy->id,
+			 copy->number);
+}
+
 void rebuild_file_path(const struct rebuild *rebuild, const struct rebuild_file *file,
 		       unsigned copy, char path[4096])
 {
-	const struct rebuild_copy *from = &file->copies[copy];
-	const char *directory = rebuild->disks[from->disk].directory;
-
-	if (from->is_unclaimed)
-		snprintf(path, 4096, "%s/unclaimed/%016" PRIx64 ".eg", directory, file->id);
-	else
-		snprintf(path, 4096, "%s/groups/%02x/%016" PRIx64 ".eg", directory,
-			 (unsigned)(file->id & 0xff), file->id);
+	copy_path(rebuild, &file->copies[copy], path);
 }
 
 int rebuild_file_open(const struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy,
@@ -172,50 +181,79 @@ static bool parse_name(const char *name, const char *suffix, uint64_t *ret_id)
 	return id != 0 && strcmp(expected, name) == 0;
 }
 
-/* A name on one disk; copies are brought together when all are known. */
-static int add_file(struct rebuild *rebuild, unsigned disk, uint64_t id, bool is_unclaimed)
+/* ID.eg, or in unclaimed/ ID.eg.NUMBER. */
+static bool parse_group(const char *name, struct rebuild_copy *copy)
 {
-	struct rebuild_file file = {
-		.pool = rebuild->disks[disk].label.pool_id, .id = id, .copy_count = 1};
-	struct world_stat stat;
+	char expected[48];
+
+	if (parse_name(name, ".eg", &copy->id))
+		return true;
+	if (!copy->is_unclaimed ||
+	    sscanf(name, "%16" SCNx64 ".eg.%4u", &copy->id, &copy->number) != 2)
+		return false;
+	snprintf(expected, sizeof(expected), "%016" PRIx64 ".eg.%u", copy->id, copy->number);
+	return copy->id != 0 && copy->number != 0 && strcmp(expected, name) == 0;
+}
+
+/* A name on one disk; copies are brought together when all are known. */
+static int add_copy(struct rebuild *rebuild, struct rebuild_copy *copy)
+{
+	struct world_stat stat = {0};
 	char path[4096];
 	int r;
 
-	file.copies[0] = (struct rebuild_copy){.disk = disk, .is_unclaimed = is_unclaimed};
-	rebuild_file_path(rebuild, &file, 0, path);
+	copy->pool = rebuild->disks[copy->disk].label.pool_id;
+	copy_path(rebuild, copy, path);
 	r = io_stat(path, &stat);
 	if (rebuild_is_fatal(r))
 		return r;
-	file.copies[0].size_bytes = r < 0 ? 0 : MIN(stat.size_bytes, POOL_GROUP_BYTES);
-	r = rebuild_reserve((void **)&rebuild->files, &rebuild->file_capacity, rebuild->file_count,
-			    sizeof(file));
+	copy->error = r;
+	copy->size_bytes = MIN(stat.size_bytes, POOL_GROUP_BYTES);
+	r = rebuild_reserve((void **)&rebuild->copies, &rebuild->copy_capacity, rebuild->copy_count,
+			    sizeof(*copy));
 	if (r < 0)
 		return r;
-	rebuild->files[rebuild->file_count++] = file;
-	rebuild->total_bytes += file.copies[0].size_bytes;
-	rebuild->highest_file = MAX(rebuild->highest_file, id);
+	rebuild->copies[rebuild->copy_count++] = *copy;
+	rebuild->total_bytes += copy->size_bytes;
+	rebuild->highest_file = MAX(rebuild->highest_file, copy->id);
 	return 0;
 }
 
-/* What is in a directory of group files; -ENOENT is nothing. */
+/* What cannot be listed may have the newest of a vDisk, and would be swept. */
+static int refuse_directory(struct rebuild *rebuild, const char *path, int error)
+{
+	return rebuild_refuse(rebuild, error, "mend the disk, or leave it out and give --force",
+			      path, "the directory cannot be listed");
+}
+
+/* No pool has such an id. What is there would be swept, so a person has to look at it. */
+static int refuse_name(struct rebuild *rebuild, const char *path, const char *name)
+{
+	rebuild_tell(rebuild, FSCK_REBUILD_REFUSED, "move it elsewhere", path,
+		     "the file %s is not of this program", name);
+	return -EEXIST;
+}
+
+/* What is in a directory of group files. */
 static int list_groups(struct rebuild *rebuild, unsigned disk, const char *path, bool is_unclaimed)
 {
 	struct world_names names;
 	int r = io_directory_list(path, &names);
-	uint64_t id;
 
-	if (r == -ENOENT || r == -ENOTDIR)
-		return 0;
-	if (r < 0 && !rebuild_is_fatal(r)) {
-		rebuild_tell(rebuild, FSCK_REBUILD_DOUBT, "check the disk", path,
-			     "the directory cannot be listed: %s", strerror(-r));
-		return 0;
+	if (r == -ENOENT && is_unclaimed)
+		return 0; /* it is made when there is something for it */
+	if (r < 0) {
+		rebuild->disks[disk].lacks_directories |= r == -ENOENT;
+		return refuse_directory(rebuild, path, r);
 	}
-	if (r < 0)
-		return r;
-	for (size_t i = 0; r == 0 && i < names.count; i++)
-		if (parse_name(names.names[i], ".eg", &id))
-			r = add_file(rebuild, disk, id, is_unclaimed);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct rebuild_copy copy = {.disk = disk, .is_unclaimed = is_unclaimed};
+
+		if (!parse_group(names.names[i], &copy))
+			continue;
+		r = copy.id > REBUILD_ID_MAX ? refuse_name(rebuild, path, names.names[i])
+					     : add_copy(rebuild, &copy);
+	}
 	world_names_free(&names);
 	return r;
 }
@@ -228,12 +266,14 @@ static int note_spare(struct rebuild *rebuild, const char *path, uint64_t id)
 	struct world_file *handle;
 	int r = header ? io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, &handle) : -ENOMEM;
 
-	rebuild->highest_file = MAX(rebuild->highest_file, id);
+	if (id <= REBUILD_ID_MAX)
+		rebuild->highest_file = MAX(rebuild->highest_file, id);
 	if (r < 0)
 		return rebuild_is_fatal(r) ? r : 0;
 	r = io_read_exactly(handle, header, BLOCK_BYTES, 0);
 	(void)io_close(handle); /* was only read */
-	if (r == 0 && record_check(header, &any) == 0)
+	if (r == 0 && record_check(header, &any) == 0 &&
+	    le64toh(header->group) <= REBUILD_GROUP_MAX)
 		rebuild->highest_group = MAX(rebuild->highest_group, le64toh(header->group));
 	return rebuild_is_fatal(r) ? r : 0;
 }
@@ -276,40 +316,48 @@ static int list_disk(struct rebuild *rebuild, unsigned disk)
 	return r < 0 ? r : list_spares(rebuild, &rebuild->disks[disk]);
 }
 
-static int compare_files(const void *a, const void *b)
+static int compare_copies(const void *a, const void *b)
 {
-	const struct rebuild_file *x = a, *y = b;
+	const struct rebuild_copy *x = a, *y = b;
 
 	if (x->pool != y->pool)
 		return x->pool < y->pool ? -1 : 1;
 	if (x->id != y->id)
 		return x->id < y->id ? -1 : 1;
-	return x->copies[0].disk < y->copies[0].disk ? -1 : x->copies[0].disk > y->copies[0].disk;
+	if (x->disk != y->disk)
+		return x->disk < y->disk ? -1 : 1;
+	if (x->is_unclaimed != y->is_unclaimed)
+		return y->is_unclaimed ? -1 : 1;
+	return x->number < y->number ? -1 : x->number > y->number;
 }
 
 int rebuild_files_list(struct rebuild *rebuild)
 {
-	size_t count = 0;
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < rebuild->disk_count; i++)
 		r = list_disk(rebuild, i);
 	if (r < 0)
 		return r;
-	if (rebuild->file_count)
-		qsort(rebuild->files, rebuild->file_count, sizeof(rebuild->files[0]),
-		      compare_files);
-	for (size_t i = 0; i < rebuild->file_count; i++) {
-		struct rebuild_file *file = &rebuild->files[i],
-				    *last = count ? &rebuild->files[count - 1] : NULL;
+	if (rebuild->copy_count)
+		qsort(rebuild->copies, rebuild->copy_count, sizeof(rebuild->copies[0]),
+		      compare_copies);
+	rebuild->files = calloc(rebuild->copy_count + 1, sizeof(rebuild->files[0]));
+	if (!rebuild->files)
+		return -ENOMEM;
+	for (size_t i = 0; i < rebuild->copy_count; i++) {
+		struct rebuild_copy *copy = &rebuild->copies[i];
+		struct rebuild_file *file = &rebuild->files[rebuild->file_count];
 
-		if (!last || last->pool != file->pool || last->id != file->id)
-			rebuild->files[count++] = *file;
-		else if (last->copy_count < REBUILD_COPIES_MAX &&
-			 last->copies[last->copy_count - 1].disk != file->copies[0].disk)
-			last->copies[last->copy_count++] = file->copies[0];
+		if (rebuild->file_count > 0 && file[-1].pool == copy->pool &&
+		    file[-1].id == copy->id) {
+			file[-1].copy_count++;
+			continue;
+		}
+		*file = (struct rebuild_file){
+			.pool = copy->pool, .id = copy->id, .copies = copy, .copy_count = 1};
+		rebuild->file_count++;
 	}
-	rebuild->file_count = count;
 	return 0;
 }
 
@@ -320,52 +368,130 @@ static int make_directory(const char *path)
 	return r == -EEXIST ? 0 : r;
 }
 
-/* Of vDisks that are made, to where the pool looks; of others, to where it does not. */
-static int move_copy(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy)
+/* -EEXIST: something has the name. Nobody else uses the state, so it stays free. */
+static int check_free(const char *path)
 {
-	struct rebuild_file as = *file;
-	const char *directory = rebuild->disks[file->copies[copy].disk].directory;
+	struct world_stat stat;
+	int r = io_stat(path, &stat);
+
+	return r == 0 ? -EEXIST : r == -ENOENT ? 0 : r;
+}
+
+/* A name that is free, where the pool looks or where it does not. */
+static int find_place(const struct rebuild *rebuild, struct rebuild_copy *to, char path[4096])
+{
+	int r;
+
+	for (to->number = 0;; to->number++) {
+		copy_path(rebuild, to, path);
+		r = check_free(path);
+		if (r != -EEXIST || !to->is_unclaimed || to->number == UNCLAIMED_MAX)
+			return r;
+	}
+}
+
+static int move_copy(const struct rebuild *rebuild, struct rebuild_copy *copy)
+{
+	const char *directory = rebuild->disks[copy->disk].directory;
+	struct rebuild_copy as = *copy;
 	char from[4096], to[4096], above[4096];
 	int r;
 
-	as.copies[copy].is_unclaimed = !file->is_named;
-	rebuild_file_path(rebuild, file, copy, from);
-	rebuild_file_path(rebuild, &as, copy, to);
-	if (file->is_named)
-		snprintf(above, sizeof(above), "%s/groups/%02x", directory,
-			 (unsigned)(file->id & 0xff));
-	else
+	as.is_unclaimed = !copy->is_unclaimed;
+	if (as.is_unclaimed)
 		snprintf(above, sizeof(above), "%s/unclaimed", directory);
+	else
+		snprintf(above, sizeof(above), "%s/groups/%02x", directory,
+			 (unsigned)(copy->id & 0xff));
 	r = make_directory(above);
 	if (r == 0)
 		r = io_directory_sync_above(above);
 	if (r == 0)
-		r = io_rename(from, to);
-	return r < 0 ? r : io_directory_sync(above);
+		r = find_place(rebuild, &as, to);
+	if (r < 0)
+		return r;
+	copy_path(rebuild, copy, from);
+	r = io_rename(from, to);
+	if (r == 0)
+		r = io_directory_sync(above);
+	if (r == 0)
+		r = io_directory_sync_above(from);
+	if (r == 0)
+		*copy = as;
+	return r;
 }
 
-static bool is_unclaimed(struct rebuild *rebuild, const struct rebuild_file *file)
+/* Whether the row names a copy that lacks nothing. */
+static bool has_whole(const struct rebuild_file *file)
 {
-	const struct rebuild_vdisk *vdisk =
-		rebuild_vdisk_find(rebuild, file->pool, file->content.vdisk);
-
-	if (file->content.kind == REBUILD_NOTHING)
-		return file->content.is_damaged_index;
-	return !(vdisk && vdisk->is_made);
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i].is_named && file->copies[i].content.bad == 0)
+			return true;
+	return false;
 }
 
+/* Of what no row names, the next start of the daemon makes spare files. That is right where it is
+ * known that nobody misses it. */
+static bool may_be_missed(struct rebuild *rebuild, const struct rebuild_file *file,
+			  const struct rebuild_copy *copy)
+{
+	const struct rebuild_vdisk *vdisk;
+
+	if (has_whole(file))
+		return false;
+	if (copy->vdisk == 0)
+		return copy->error || copy->content.is_damaged;
+	vdisk = rebuild_vdisk_find(rebuild, copy->pool, copy->vdisk);
+	return !vdisk->is_made || vdisk->is_doubtful;
+}
+
+static bool is_in_the_way(const struct rebuild_file *file, const struct rebuild_copy *copy)
+{
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i].disk == copy->disk && file->copies[i].is_named &&
+		    file->copies[i].is_unclaimed)
+			return true;
+	return false;
+}
+
+/* A pool is not opened without them. */
+static int make_directories(const struct rebuild_disk *disk)
+{
+	char path[4096];
+	int r;
+
+	snprintf(path, sizeof(path), "%s/groups", disk->directory);
+	r = make_directory(path);
+	if (r == 0)
+		r = io_directory_sync(disk->directory);
+	for (unsigned i = 0; r == 0 && i < DIRECTORIES; i++) {
+		snprintf(path, sizeof(path), "%s/groups/%02x", disk->directory, i);
+		r = make_directory(path);
+	}
+	return r < 0 ? r : io_directory_sync_above(path);
+}
+
+/* First what stands where a better one comes to. */
 int rebuild_files_move(struct rebuild *rebuild)
 {
 	int r = 0;
 
+	for (size_t i = 0; r == 0 && i < rebuild->disk_count; i++)
+		if (rebuild->disks[i].lacks_directories)
+			r = make_directories(&rebuild->disks[i]);
 	for (size_t i = 0; r == 0 && i < rebuild->file_count; i++) {
 		const struct rebuild_file *file = &rebuild->files[i];
-		bool aside = is_unclaimed(rebuild, file);
 
-		for (unsigned copy = 0; r == 0 && copy < file->copy_count; copy++)
-			if ((file->is_named && file->copies[copy].is_unclaimed) ||
-			    (aside && !file->copies[copy].is_unclaimed))
-				r = move_copy(rebuild, file, copy);
+		for (unsigned n = 0; r == 0 && n < file->copy_count; n++) {
+			struct rebuild_copy *copy = &file->copies[n];
+
+			if (!copy->is_unclaimed && !copy->is_named &&
+			    (may_be_missed(rebuild, file, copy) || is_in_the_way(file, copy)))
+				r = move_copy(rebuild, copy);
+		}
+		for (unsigned n = 0; r == 0 && n < file->copy_count; n++)
+			if (file->copies[n].is_unclaimed && file->copies[n].is_named)
+				r = move_copy(rebuild, &file->copies[n]);
 	}
 	return r;
 }
@@ -384,6 +510,8 @@ static int move_mirror(struct rebuild *rebuild, const char *directory)
 		return r == -ENOENT ? 0 : r;
 	if (names.count > 0)
 		r = make_directory(to);
+	if (r == 0)
+		r = io_directory_sync_above(to);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		snprintf(path, sizeof(path), "%s/%s", from, names.names[i]);
 		snprintf(aside, sizeof(aside), "%s/%s", to, names.names[i]);

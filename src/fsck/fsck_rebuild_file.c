@@ -4,16 +4,17 @@
  * A group may be in several files, when a crash or a missing disk left what compaction had
  * replaced: of these the one with the fewest bad blocks counts, and among equals the newest.
  *
- * Which copies count: those that reach as far as the longest, and are without a bad block when one
- * is. The others are left to the pool as spare files, and repair makes new ones. At the end of the
- * log all count: recovery makes them equal.
+ * Which copies count: those that reach as far as the longest and are without a bad block. When
+ * there is none such, each may have what another has not: all that are large enough count, every
+ * read is held against the map, and scrub makes them equal. At the end of the log all count:
+ * recovery makes them equal. What does not count is left to the pool as spare files, and repair
+ * makes new ones; but see rebuild_files_move().
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/endian.h"
-#include "egroup/index.h"
 #include "fsck/fsck_rebuild_priv.h"
 #include "reactor/io.h"
 
@@ -100,9 +101,40 @@ static bool is_better(const struct rebuild_content *a, const struct rebuild_cont
 	return a->end != b->end ? a->end > b->end : a->bad < b->bad;
 }
 
+static bool is_whole(const struct rebuild_content *content, const struct rebuild_content *best)
+{
+	return content->end == best->end && content->bad == 0;
+}
+
+/* Whether it lacks what others have. */
+static bool is_stale(const struct rebuild_copy *copy, const struct rebuild_content *best,
+		     bool any_whole)
+{
+	return copy->size_bytes < (uint64_t)best->end * BLOCK_BYTES ||
+	       (any_whole && !is_whole(&copy->content, best));
+}
+
+/* A row names a disk once: the better one of what is there. */
+static void choose_on_disk(struct rebuild_file *file, unsigned at)
+{
+	struct rebuild_copy *copy = &file->copies[at];
+
+	for (unsigned i = 0; i < at; i++) {
+		struct rebuild_copy *other = &file->copies[i];
+
+		if (other->disk != copy->disk || !other->is_used || !copy->is_used)
+			continue;
+		if (other->is_stale || is_better(&copy->content, &other->content))
+			other->is_used = false;
+		else
+			copy->is_used = false;
+	}
+}
+
 void rebuild_file_settle(struct rebuild_file *file, bool takes_all)
 {
 	struct rebuild_content *best = &file->content;
+	bool any_whole = false;
 
 	*best = file->copies[0].content;
 	for (unsigned i = 1; i < file->copy_count; i++)
@@ -110,36 +142,89 @@ void rebuild_file_settle(struct rebuild_file *file, bool takes_all)
 			*best = file->copies[i].content;
 	for (unsigned i = 0; i < file->copy_count; i++) {
 		struct rebuild_copy *copy = &file->copies[i];
-		const struct rebuild_content *content = &copy->content;
 
-		copy->is_used = best->kind != REBUILD_NOTHING && is_same(content, best);
-		copy->is_stale = copy->size_bytes < (uint64_t)best->end * BLOCK_BYTES ||
-				 (!takes_all && (content->end < best->end ||
-						 (content->bad > 0 && best->bad == 0)));
+		copy->is_used = best->kind != REBUILD_NOTHING && is_same(&copy->content, best);
+		any_whole |= copy->is_used && is_whole(&copy->content, best);
+	}
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		struct rebuild_copy *copy = &file->copies[i];
+
+		copy->is_stale = is_stale(copy, best, any_whole && !takes_all);
+		choose_on_disk(file, i);
 		if (!copy->is_used)
 			continue;
-		best->run_lsn = MAX(best->run_lsn, content->run_lsn);
-		best->run_end = MAX(best->run_end, content->run_end);
-		best->durable_lsn = MAX(best->durable_lsn, content->durable_lsn);
+		best->run_lsn = MAX(best->run_lsn, copy->content.run_lsn);
+		best->run_end = MAX(best->run_end, copy->content.run_end);
+		best->durable_lsn = MAX(best->durable_lsn, copy->content.durable_lsn);
 	}
 }
 
-static int scan_copies(struct rebuild *rebuild, struct rebuild_file *file, uint64_t limit_lsn)
+/* A file that nothing is known of may be a part of any vDisk, and the newest of it. */
+static int refuse_unread(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy,
+			 int error)
 {
-	for (unsigned i = 0; i < file->copy_count; i++) {
-		char path[4096];
-		int r = rebuild_scan(rebuild, file, i, limit_lsn);
+	char path[4096];
 
+	rebuild_file_path(rebuild, file, copy, path);
+	return rebuild_refuse(rebuild, error,
+			      "mend the disk, or leave it out; with --force the file goes to "
+			      "unclaimed/, and what it has is missing",
+			      path, "the file cannot be read, and no copy of it can");
+}
+
+/* What its pages of a map would have said is missed. */
+static int note_lost(struct rebuild *rebuild, const struct rebuild_file *file)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < file->copy_count; i++) {
+		const struct rebuild_content *content = &file->copies[i].content;
+		struct rebuild_vdisk *vdisk;
+
+		if (content->lost_pages == 0 || content->lost_pages > REBUILD_GROUP_MAX ||
+		    content->lost_vdisk == 0 || content->lost_vdisk > REBUILD_ID_MAX)
+			continue;
+		r = rebuild_vdisk_add(rebuild, file->pool, content->lost_vdisk, &vdisk);
+		if (r == 0)
+			vdisk->lost_pages = MAX(vdisk->lost_pages, content->lost_pages);
+	}
+	return r;
+}
+
+/* `copy` cannot be read, or not all of it. */
+static int tell_unread(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy)
+{
+	int error = file->copies[copy].error;
+	char path[4096];
+
+	if (file->content.kind == REBUILD_NOTHING)
+		return refuse_unread(rebuild, file, copy, error);
+	rebuild_file_path(rebuild, file, copy, path);
+	rebuild_tell(rebuild, FSCK_REBUILD_DOUBT, "check the disk", path,
+		     "the file cannot be read, or not all of it: %s", strerror(-error));
+	return 0;
+}
+
+static int scan_copies(struct rebuild *rebuild, struct rebuild_file *file)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		struct rebuild_copy *copy = &file->copies[i];
+
+		r = rebuild_scan(rebuild, file, i);
 		if (rebuild_is_fatal(r))
 			return r;
-		if (r == 0)
-			continue;
-		rebuild_file_path(rebuild, file, i, path);
-		rebuild_tell(rebuild, FSCK_REBUILD_DOUBT, "check the disk", path,
-			     "the file cannot be read: %s", strerror(-r));
+		if (r < 0)
+			copy->content = (struct rebuild_content){0};
+		copy->error = r < 0 ? r : copy->content.unread ? -EIO : 0;
 	}
 	rebuild_file_settle(file, false);
-	return 0;
+	r = file->content.kind == REBUILD_NOTHING ? note_lost(rebuild, file) : 0;
+	for (unsigned i = 0; r == 0 && i < file->copy_count; i++)
+		if (file->copies[i].error)
+			r = tell_unread(rebuild, file, i);
+	return r;
 }
 
 static void fill_plain(struct rebuild_group *group)
@@ -158,6 +243,7 @@ static void fill_plain(struct rebuild_group *group)
 	group->slots = content->end;
 	group->bad = content->bad;
 	group->last_bad = content->last_bad;
+	group->torn = content->torn;
 	group->run_end = content->run_end;
 }
 
@@ -199,7 +285,7 @@ static int add_stored(struct rebuild *rebuild, struct rebuild_file *file,
 	};
 	int r;
 
-	if (group.id == 0 || group.id >> 40)
+	if (group.id == 0 || group.id > REBUILD_GROUP_MAX)
 		return 0;
 	if (group.id == file->content.last_bad_group)
 		group.last_bad = MAX(file->content.last_bad, 1u);
@@ -220,52 +306,68 @@ static int add_stored(struct rebuild *rebuild, struct rebuild_file *file,
 
 static int add_compacted(struct rebuild *rebuild, struct rebuild_file *file)
 {
-	_cleanup_free_ void *memory = NULL;
-	const struct index_header_disk *header;
-	struct index_view index;
-	struct index_id id = {.pool = file->pool, .vdisk = file->content.vdisk, .file = file->id};
-	struct world_file *handle;
-	unsigned copy = 0;
-	int r;
+	const struct index_view *index = NULL;
+	int r = 0;
 
-	while (!file->copies[copy].is_used || file->copies[copy].is_stale)
-		copy++;
-	r = rebuild_file_open(rebuild, file, copy, &handle);
-	if (r < 0)
-		return r;
-	r = rebuild_index_read(rebuild, file, copy, handle, &memory);
-	(void)io_close(handle); /* was only read */
-	if (r < 0)
-		return r;
-	header = memory;
-	r = index_check(memory, le32toh(header->index_blocks), &id, &index);
-	for (uint32_t i = 0; r == 0 && i < index.group_count; i++)
-		r = add_stored(rebuild, file, &index, i);
+	for (unsigned i = 0; !index && i < file->copy_count; i++)
+		if (file->copies[i].is_used && !file->copies[i].is_stale)
+			index = &file->copies[i].index->view;
+	ASSERT(index);
+	for (uint32_t i = 0; r == 0 && i < index->group_count; i++)
+		r = add_stored(rebuild, file, index, i);
 	return r;
 }
 
-static int scan_file(struct rebuild *rebuild, struct rebuild_file *file)
+static int add_groups(struct rebuild *rebuild, struct rebuild_file *file)
 {
 	struct rebuild_group group = {.pool = file->pool, .file = file};
-	int r;
 
-	rebuild->page_group_count = 0; /* of this file */
-	r = scan_copies(rebuild, file, UINT64_MAX);
-	if (r < 0 || file->content.kind == REBUILD_NOTHING)
-		return r;
+	if (file->content.kind == REBUILD_NOTHING)
+		return 0;
 	if (file->content.kind == REBUILD_COMPACTED)
 		return add_compacted(rebuild, file);
 	fill_plain(&group);
 	return add_group(rebuild, &group);
 }
 
+static int scan_file(struct rebuild *rebuild, struct rebuild_file *file)
+{
+	int r;
+
+	rebuild->page_group_count = 0; /* of this file */
+	r = scan_copies(rebuild, file);
+	if (r == 0)
+		r = add_groups(rebuild, file);
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		rebuild_index_free(file->copies[i].index);
+		file->copies[i].index = NULL;
+	}
+	return r;
+}
+
 int rebuild_group_cut(struct rebuild *rebuild, struct rebuild_group *group, uint64_t limit_lsn)
 {
-	int r = scan_copies(rebuild, group->file, limit_lsn);
+	struct rebuild_file *file = group->file;
 
-	if (r < 0)
-		return r;
-	group->is_dropped = group->file->content.kind != REBUILD_PLAIN;
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		char path[4096];
+		int r = 0;
+
+		if (file->copies[i].is_used)
+			r = rebuild_scan_cut(rebuild, file, i, limit_lsn);
+		else
+			file->copies[i].content = (struct rebuild_content){0};
+		if (r == 0)
+			continue;
+		if (rebuild_is_fatal(r))
+			return r;
+		rebuild_file_path(rebuild, file, i, path);
+		rebuild_tell(rebuild, FSCK_REBUILD_REFUSED, "check the disk, and run this again",
+			     path, "the file could be read, and now it cannot: %s", strerror(-r));
+		return -EEXIST;
+	}
+	rebuild_file_settle(file, false);
+	group->is_dropped = file->content.kind != REBUILD_PLAIN;
 	if (!group->is_dropped)
 		fill_plain(group);
 	group->is_cut = true;

@@ -4,23 +4,32 @@
 #include <errno.h>
 
 #include "catalog/catalog.h"
-#include "egroup/record.h"
+#include "egroup/index.h"
+#include "egroup/store.h"
 #include "fsck/fsck_rebuild.h"
 #include "pool/pool_rows.h"
 #include "vdisk/identity.h"
 #include "vdisk/rows.h"
 
 #define REBUILD_TEXT_MAX      320
-#define REBUILD_COPIES_MAX    8u /* of one file that are looked at */
 #define REBUILD_WINDOW_BLOCKS 512u
+/* Greater ids are of no program: believed, they would wrap the counters. */
+#define REBUILD_ID_MAX    ((UINT64_C(1) << 48) - 1)
+#define REBUILD_GROUP_MAX ((UINT64_C(1) << EGROUP_ID_BITS) - 1)
 
 struct rebuild_disk {
 	char *directory;
 	struct pool_label label;
+	bool lacks_directories; /* in groups/ */
+};
+
+struct rebuild_index { /* of a compacted file */
+	struct index_view view;
+	void *memory;
 };
 
 enum rebuild_content_kind {
-	REBUILD_NOTHING, /* nothing that belongs to this file */
+	REBUILD_NOTHING, /* nothing that belongs to this file, or it is not known what */
 	REBUILD_PLAIN,
 	REBUILD_COMPACTED,
 };
@@ -29,16 +38,20 @@ enum rebuild_content_kind {
 struct rebuild_content {
 	enum rebuild_content_kind kind;
 	uint64_t vdisk;
-	uint32_t bad; /* blocks before the end that are not as their checksums say */
+	uint32_t bad;    /* blocks before the end that are not as their checksums say */
+	uint32_t unread; /* blocks that the disk does not give */
+	bool is_damaged; /* it had something, but what tells of it is damaged */
+	/* Then: whose pages of a map it may have had, and the newest group of them, or 0. */
+	uint64_t lost_vdisk, lost_pages;
 	/* Plain: one group. */
 	uint64_t group, epoch;
 	enum record_stream stream;
-	bool is_old;           /* its records do not name their file */
-	bool is_damaged_index; /* a compacted file, but its index cannot be used */
+	bool is_old; /* its records do not name their file */
 	/* The last bad block that may have been a root, 0 = none: its slot, and its group, too, in
 	 * a compacted file. */
 	uint32_t last_bad;
 	uint64_t last_bad_group;
+	uint32_t torn; /* the slot of a header of it that is damaged, behind the end; 0 = none */
 	uint64_t first_lsn, last_lsn;
 	uint64_t run_lsn;     /* up to it, nothing is missing or bad */
 	uint64_t durable_lsn; /* the most that a record says */
@@ -49,18 +62,25 @@ struct rebuild_content {
 	uint32_t index_blocks, total_slots;
 };
 
+/* A file on one disk; of one id there may be one in groups/ and some in unclaimed/. */
 struct rebuild_copy {
+	uint64_t pool, id;
 	unsigned disk;     /* index */
+	unsigned number;   /* of its name in unclaimed/, where that was taken; 0 = none */
 	bool is_unclaimed; /* lies in unclaimed/ */
 	bool is_used;      /* counts, as a copy of what the row will say */
 	bool is_stale;
+	bool is_named; /* by the file's row */
+	int error;     /* of looking at it */
 	uint64_t size_bytes;
+	uint64_t vdisk; /* of its first content: what is cut off later stays whose it was */
 	struct rebuild_content content;
+	struct rebuild_index *index; /* while its file is looked at */
 };
 
 struct rebuild_file {
 	uint64_t pool, id;
-	struct rebuild_copy copies[REBUILD_COPIES_MAX];
+	struct rebuild_copy *copies; /* by disk, those in groups/ first */
 	unsigned copy_count;
 	struct rebuild_content content; /* of the best copy */
 	bool is_named;                  /* a row names it */
@@ -72,7 +92,7 @@ struct rebuild_group {
 	struct rebuild_file *file;
 	uint64_t first_lsn, last_lsn, run_lsn, durable_lsn, block_end; /* plain */
 	uint64_t row_lsn;
-	uint32_t slots, bad, last_bad, run_end;
+	uint32_t slots, bad, last_bad, torn, run_end;
 	uint32_t named_end; /* behind the last slot that the map names, by the last walk */
 	bool is_compacted, is_sealed, is_cut, is_dropped;
 	uint32_t base, stored_count;
@@ -90,8 +110,9 @@ struct rebuild_vdisk {
 	uint64_t pool, id;
 	struct identity *identity; /* of the newest group that has one */
 	uint64_t identity_group;
-	bool is_old;         /* written by programs that did not tell */
+	bool is_known;       /* something sound names it, not only what is damaged */
 	uint64_t newest_lsn; /* of any page of its map: there was a checkpoint up to here */
+	uint64_t lost_pages; /* the newest group of map pages whose file cannot be used; 0 = none */
 	struct rebuild_group *groups;
 	struct rebuild_root *roots; /* the newest first */
 	size_t group_count, root_count;
@@ -107,12 +128,13 @@ struct rebuild {
 	const struct fsck_rebuild_options *options;
 	struct fsck_rebuild_report report;
 	struct rebuild_disk *disks;
-	struct rebuild_file *files; /* by pool and id */
+	struct rebuild_copy *copies; /* by pool, id and disk */
+	struct rebuild_file *files;  /* by pool and id */
 	struct rebuild_group *groups;
 	struct rebuild_root *roots;
 	struct rebuild_vdisk *vdisks; /* by pool and id */
-	size_t disk_count, file_count, group_count, root_count, vdisk_count;
-	size_t file_capacity, group_capacity, root_capacity, vdisk_capacity;
+	size_t disk_count, copy_count, file_count, group_count, root_count, vdisk_count;
+	size_t copy_capacity, group_capacity, root_capacity, vdisk_capacity;
 	/* Groups of one compacted file in which map pages are: where its index does not tell. */
 	uint64_t *page_groups;
 	size_t page_group_count, page_group_capacity;
@@ -151,17 +173,18 @@ int rebuild_file_open(const struct rebuild *rebuild, const struct rebuild_file *
 		      struct world_file **ret_handle);
 /* A usable mirror on a disk is better than all this. */
 int rebuild_refuse_mirrors(struct rebuild *rebuild);
-/* Files of vDisks that are not made go to unclaimed/, where nothing takes them as spare. */
+/* What no row names and somebody may miss goes to unclaimed/, where nothing takes it as spare. */
 int rebuild_files_move(struct rebuild *rebuild);
 int rebuild_mirrors_move(struct rebuild *rebuild);
 
-/* fsck_rebuild_scan.c: one copy, up to the first record of the log from `limit_lsn` on. Adds the
- * roots that it finds. */
-int rebuild_scan(struct rebuild *rebuild, struct rebuild_file *file, unsigned copy,
-		 uint64_t limit_lsn);
-/* The index of a compacted copy in memory of the caller's. */
-int rebuild_index_read(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy,
-		       struct world_file *handle, void **ret_memory);
+/* fsck_rebuild_scan.c: one copy. Adds the vDisk and the roots that it finds, and leaves its index.
+ */
+int rebuild_scan(struct rebuild *rebuild, struct rebuild_file *file, unsigned copy);
+/* The same of a plain copy once more, up to the first record from `limit_lsn` on: only what the
+ * copy has is changed. */
+int rebuild_scan_cut(struct rebuild *rebuild, struct rebuild_file *file, unsigned copy,
+		     uint64_t limit_lsn);
+void rebuild_index_free(struct rebuild_index *index);
 
 /* fsck_rebuild_file.c: the copies of each file, and the groups that are in them. */
 int rebuild_files_scan(struct rebuild *rebuild);

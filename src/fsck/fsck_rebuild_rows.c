@@ -89,6 +89,14 @@ static int put_disk(struct rebuild *rebuild, const struct rebuild_disk *disk)
 	return put(rebuild, &key, value, pool_rows_encode_disk(row, value));
 }
 
+/* There are fewer of these ids than of others. */
+static uint64_t next_group(const struct rebuild *rebuild)
+{
+	return rebuild->highest_group + GROUP_IDS_GAP > REBUILD_GROUP_MAX
+		       ? rebuild->highest_group + 1
+		       : rebuild->highest_group + GROUP_IDS_GAP;
+}
+
 static int put_pool(struct rebuild *rebuild, const struct pool_label *label)
 {
 	struct pool_row row = {.created_wall_ns = label->created_wall_ns};
@@ -105,8 +113,7 @@ static int put_pool(struct rebuild *rebuild, const struct pool_label *label)
 		r = put_counter(rebuild, rebuild->highest_file + GROUP_IDS_GAP, "file",
 				label->pool_id);
 	if (r == 0)
-		r = put_counter(rebuild, rebuild->highest_group + GROUP_IDS_GAP, "egroup",
-				label->pool_id);
+		r = put_counter(rebuild, next_group(rebuild), "egroup", label->pool_id);
 	rebuild->report.pools++;
 	return r;
 }
@@ -242,24 +249,25 @@ static int put_containers(struct rebuild *rebuild)
 }
 
 /* The size is what all of them have: a crash may have come between cutting one and another. */
-static struct pool_copies copies_of(const struct rebuild *rebuild, const struct rebuild_file *file,
+static struct pool_copies copies_of(const struct rebuild *rebuild, struct rebuild_file *file,
 				    uint64_t *ret_size)
 {
 	struct pool_copies copies = {0};
 
 	*ret_size = UINT64_MAX;
 	for (unsigned i = 0; i < file->copy_count && copies.count < POOL_COPIES_MAX; i++) {
-		const struct rebuild_copy *copy = &file->copies[i];
+		struct rebuild_copy *copy = &file->copies[i];
 
 		if (!copy->is_used || copy->is_stale)
 			continue;
+		copy->is_named = true;
 		copies.disks[copies.count++] = rebuild->disks[copy->disk].label.disk_id;
 		*ret_size = MIN(*ret_size, ALIGN_DOWN(copy->size_bytes, (uint64_t)BLOCK_BYTES));
 	}
 	return copies;
 }
 
-static int put_file(struct rebuild *rebuild, const struct rebuild_file *file)
+static int put_file(struct rebuild *rebuild, struct rebuild_file *file)
 {
 	struct egroup_file as = {
 		.id = file->id,
@@ -336,7 +344,8 @@ int rebuild_rows_make(struct rebuild *rebuild)
 	if (r == 0)
 		r = put_containers(rebuild);
 	for (size_t i = 0; r == 0 && i < rebuild->vdisk_count; i++) {
-		highest = MAX(highest, rebuild->vdisks[i].id);
+		if (rebuild->vdisks[i].is_known)
+			highest = MAX(highest, rebuild->vdisks[i].id);
 		if (rebuild->vdisks[i].is_made)
 			r = put_vdisk(rebuild, &rebuild->vdisks[i]);
 	}

@@ -93,6 +93,14 @@ static bool is_root(const struct rebuild_vdisk *vdisk, const struct rebuild_root
 	return any ? root->identity != NULL : root->level == level;
 }
 
+/* Slot 0: nothing is there. */
+static bool is_behind(const struct rebuild_root *root, uint64_t group, uint32_t slot)
+{
+	uint64_t at = address_group(root->address);
+
+	return slot && (group > at || (group == at && slot > address_slot(root->address)));
+}
+
 /* Where pages were written after it that are bad now, one may have been a newer root, all of whose
  * log is gone already. As long as the log goes on behind the root, none of it can be gone. */
 static bool may_be_older(const struct rebuild_vdisk *vdisk, const struct rebuild_root *root)
@@ -101,12 +109,14 @@ static bool may_be_older(const struct rebuild_vdisk *vdisk, const struct rebuild
 
 	if (log_end(vdisk, root->lsn + 1) > root->lsn)
 		return false;
+	if (vdisk->lost_pages > at)
+		return true;
 	for (size_t i = 0; i < vdisk->group_count; i++) {
 		const struct rebuild_group *group = &vdisk->groups[i];
 
-		if (group->stream == RECORD_STREAM_PAGES && group->bad > 0 && group->last_bad &&
-		    (group->id > at ||
-		     (group->id == at && group->last_bad > address_slot(root->address))))
+		if (group->stream == RECORD_STREAM_PAGES &&
+		    (is_behind(root, group->id, group->bad > 0 ? group->last_bad : 0) ||
+		     is_behind(root, group->id, group->torn)))
 			return true;
 	}
 	return false;

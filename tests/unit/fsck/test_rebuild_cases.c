@@ -10,10 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/log.h"
+#include "codec/crc32c.h"
+#include "egroup/index.h"
 #include "engine_rig.h"
 #include "fsck/fsck_rebuild.h"
+#include "pool/container.h"
 #include "reactor/io.h"
+#include "vdisk/page.h"
 
 #define CAPACITY (512 * MIB)
 #define SIZE     (64 * MIB)
@@ -33,7 +38,9 @@ static struct {
 	struct engine_rig rig;
 	const char *scratch;
 	bool force, show_only;
+	unsigned disks;
 	unsigned refused, doubts, notes, made;
+	uint64_t size;     /* of the vDisk that was made last */
 	const char *words; /* that are looked for in what is told, and how often they were */
 	unsigned told;
 } test;
@@ -54,27 +61,29 @@ static void note(void *arg, const struct fsck_rebuild_note *note)
 static void note_vdisk(void *arg, const struct fsck_rebuild_vdisk *vdisk)
 {
 	(void)arg;
-	(void)vdisk;
 	test.made++;
+	test.size = vdisk->size_bytes;
 }
 
 static int rebuild(struct engine_rig *rig)
 {
-	char *directory = (char *)engine_rig_directory(0, 0);
+	char *directories[ENGINE_RIG_DISKS_MAX];
 	struct fsck_rebuild_report report;
 	const struct fsck_rebuild_options options = {
 		.world = sim_world(rig->sim.sim),
 		.catalog = CATALOG,
 		.vfs = SIM_VFS_NAME,
 		.scratch = test.scratch,
-		.directories = &directory,
-		.directory_count = 1,
+		.directories = directories,
+		.directory_count = test.disks,
 		.force = test.force,
 		.show_only = test.show_only,
 		.note = note,
 		.vdisk = note_vdisk,
 	};
 
+	for (unsigned i = 0; i < test.disks; i++)
+		directories[i] = (char *)engine_rig_directory(i, 0);
 	test.refused = test.doubts = test.notes = test.made = 0;
 	return fsck_rebuild(&options, &report);
 }
@@ -86,13 +95,38 @@ static bool is_there(const char *path)
 	return io_stat(path, &stat) == 0;
 }
 
+#define BLOCKS 8u
+
 static int write_some(struct engine_rig *rig)
 {
-	for (unsigned i = 0; i < 8; i++) {
+	for (unsigned i = 0; i < BLOCKS; i++) {
 		memset(buffer, (int)i + 1, 4096);
 		CHECK(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 4096, i * MIB) == 0);
 	}
 	return block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+}
+
+/* All that was written is served; or, where `may_fail`, an error is. */
+static unsigned verify(struct engine_rig *rig, bool may_fail)
+{
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		int r = block_io(rig->volume, BLOCK_READ, 0, buffer, 4096, i * MIB);
+
+		CHECK(r == 0 || may_fail);
+		failed += r < 0;
+		CHECK(r < 0 || (buffer[0] == i + 1 && buffer[4095] == i + 1));
+	}
+	return failed;
+}
+
+static void serve(struct engine_rig *rig)
+{
+	CHECK(engine_rig_open_again(rig) == 0);
+	(void)verify(rig, false);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
 }
 
 static int make_state(struct engine_rig *rig)
@@ -177,12 +211,277 @@ static int test_mirrors(struct engine_rig *rig)
 	return 0;
 }
 
+/* An error that passes, anywhere: it is refused, or nothing is lost. */
+static void sweep_lost_catalog(struct engine_rig *rig, uint64_t step)
+{
+	unsigned refused = 0, served = 0;
+	bool hit = true;
+
+	for (uint64_t n = 1; hit; n += step) {
+		if (is_there(CATALOG))
+			CHECK(lose_catalog(rig) == 0);
+		sim_fail_nth(rig->sim.sim, n, -EIO);
+		(void)rebuild(rig); /* what it leaves is looked at */
+		hit = sim_fault_hit(rig->sim.sim);
+		sim_fail_nth(rig->sim.sim, 0, 0);
+		refused += test.refused;
+		if (is_there(CATALOG)) {
+			serve(rig);
+			served++;
+		}
+	}
+	CHECK(is_there(CATALOG) && refused > 256 / step && served > 1);
+}
+
+static int test_some_errors(struct engine_rig *rig)
+{
+	sweep_lost_catalog(rig, 13);
+	return 0;
+}
+
+static int test_each_error(struct engine_rig *rig)
+{
+	sweep_lost_catalog(rig, 1);
+	return 0;
+}
+
+struct found { /* a group file */
+	char path[160];
+	uint64_t id;
+	bool is_log, is_compacted;
+	uint64_t size;
+};
+
+static bool look_at(const char *path, struct found *ret_found)
+{
+	const struct record_id any = {0};
+	struct record_header_disk *header = aligned_alloc(4096, 4096);
+	struct world_stat stat;
+	struct world_file *file;
+	bool is_ours;
+
+	CHECK(io_stat(path, &stat) == 0);
+	CHECK(header && io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, &file) == 0);
+	CHECK(io_read_exactly(file, header, 4096, 0) == 0);
+	CHECK(io_close(file) == 0);
+	is_ours = record_check(header, &any) == 0;
+	snprintf(ret_found->path, sizeof(ret_found->path), "%s", path);
+	ret_found->is_log = is_ours && le32toh(header->stream) == RECORD_STREAM_LOG;
+	ret_found->size = stat.size_bytes;
+	is_ours = is_ours && le64toh(header->file) == ret_found->id;
+	free(header);
+	return is_ours;
+}
+
+/* The plain group files of one disk. */
+static unsigned find_files(unsigned disk, struct found *found, unsigned most)
+{
+	struct world_names names;
+	char directory[64], path[128];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < 256; i++) {
+		snprintf(directory, sizeof(directory), "%s/groups/%02x",
+			 engine_rig_directory(disk, 0), i);
+		CHECK(io_directory_list(directory, &names) == 0);
+		for (size_t n = 0; n < names.count; n++) {
+			CHECK(count < most);
+			snprintf(path, sizeof(path), "%s/%s", directory, names.names[n]);
+			CHECK(sscanf(names.names[n], "%" SCNx64, &found[count].id) == 1);
+			count += look_at(path, &found[count]);
+		}
+		world_names_free(&names);
+	}
+	return count;
+}
+
+#define FILES 32u
+
+static struct found find_log(unsigned disk)
+{
+	struct found found[FILES];
+	unsigned count = find_files(disk, found, FILES);
+
+	for (unsigned i = 0; i < count; i++)
+		if (found[i].is_log)
+			return found[i];
+	abort();
+}
+
+static void read_blocks(const char *path, void *to, uint32_t slot, uint32_t count)
+{
+	struct world_file *file;
+
+	CHECK(io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, &file) == 0);
+	CHECK(io_read_exactly(file, to, (size_t)count * 4096, slot * UINT64_C(4096)) == 0);
+	CHECK(io_close(file) == 0);
+}
+
+static void write_blocks(const char *path, const void *from, uint32_t slot, uint32_t count)
+{
+	struct world_file *file;
+
+	CHECK(io_open(path, WORLD_FILE_CREATE | WORLD_FILE_DIRECT, &file) == 0);
+	CHECK(io_write(file, from, (size_t)count * 4096, slot * UINT64_C(4096)) == 0);
+	CHECK(io_sync(file) == 0);
+	CHECK(io_close(file) == 0);
+}
+
+static void copy_to(const char *from, const char *to, uint64_t size)
+{
+	for (uint32_t i = 0; i < size / 4096; i += 256) {
+		uint32_t count = (uint32_t)MIN(size / 4096 - i, UINT64_C(256));
+
+		read_blocks(from, buffer, i, count);
+		write_blocks(to, buffer, i, count);
+	}
+}
+
+/* The first header is damaged: the second record says whose the file is, and nothing is lost of
+ * what the map names. */
+static int test_first_header(struct engine_rig *rig)
+{
+	struct found log = find_log(0);
+
+	CHECK(lose_catalog(rig) == 0);
+	CHECK(sim_disk_flip(rig->sim.sim, log.path, 3500, 3) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	serve(rig);
+	return 0;
+}
+
+static void put_name(char *path, size_t size, const char *folder, const char *name)
+{
+	snprintf(path, size, "%s/%s/%s", engine_rig_directory(0, 0), folder, name);
+}
+
+/* What cannot be told whose it is goes aside, and never over what lies there. */
+static int test_aside(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)(buffer + 8192);
+	char path[128], there[128], aside[128], directory[128];
+
+	CHECK(lose_catalog(rig) == 0);
+	put_name(directory, sizeof(directory), "", "unclaimed");
+	put_name(there, sizeof(there), "unclaimed", "0000000000abcd05.eg");
+	put_name(aside, sizeof(aside), "unclaimed", "0000000000abcd05.eg.1");
+	put_name(path, sizeof(path), "groups/05", "0000000000abcd05.eg");
+	CHECK(io_directory_make(directory) == 0);
+	memset(buffer, 0x55, 8192);
+	write_blocks(there, buffer, 0, 2);
+	memset(header, 0, 4096);
+	*header = (struct record_header_disk){.magic = htole64(RECORD_MAGIC),
+					      .version = htole32(RECORD_VERSION),
+					      .pool = htole64(rig->pool_id),
+					      .vdisk = htole64(rig->vdisk_id),
+					      .group = htole64(999),
+					      .stream = htole32(RECORD_STREAM_LOG),
+					      .file = htole64(0xabcd05)};
+	write_blocks(path, header, 0, 1);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	CHECK(!is_there(path) && is_there(there) && is_there(aside));
+	read_blocks(there, buffer, 0, 1);
+	CHECK(buffer[0] == 0x55);
+	serve(rig);
+	return 0;
+}
+
+/* A file lies in unclaimed/, too, and is better there. */
+static int test_twice(struct engine_rig *rig)
+{
+	struct found log = find_log(0);
+	char there[128], aside[128];
+
+	CHECK(lose_catalog(rig) == 0);
+	put_name(there, sizeof(there), "", "unclaimed");
+	CHECK(io_directory_make(there) == 0);
+	snprintf(there, sizeof(there), "%s/unclaimed/%016" PRIx64 ".eg", engine_rig_directory(0, 0),
+		 log.id);
+	snprintf(aside, sizeof(aside), "%s/unclaimed/%016" PRIx64 ".eg.1",
+		 engine_rig_directory(0, 0), log.id);
+	copy_to(log.path, there, log.size);
+	CHECK(sim_disk_flip(rig->sim.sim, log.path, 4096 + 700, 1) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	CHECK(is_there(log.path) && is_there(aside) && !is_there(there));
+	serve(rig);
+	return 0;
+}
+
+/* What a guest writes: a record of nobody, in its place in the file; a page of its map that is of
+ * the far future. */
+static int forge(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)buffer;
+	struct page_disk *page = (void *)(buffer + 4096);
+
+	for (unsigned slot = 1; slot < 64; slot++) {
+		struct record_seal seal = {.id = {.pool = rig->pool_id,
+						  .vdisk = UINT64_C(1) << 62,
+						  .group = (UINT64_C(1) << 40) - 2,
+						  .slot = slot,
+						  .stream = RECORD_STREAM_LOG},
+					   .epoch = 99,
+					   .lsn = UINT64_C(1) << 60};
+
+		record_begin(header);
+		CHECK(record_add(header, RECORD_EXTENT_ZERO, 0, 1));
+		record_seal(header, &seal);
+		CHECK(block_io(rig->volume, BLOCK_WRITE, 0, header, 4096,
+			       32 * MIB + slot * UINT64_C(4096)) == 0);
+	}
+	memset(page, 0, 4096);
+	*page = (struct page_disk){.magic = htole32(PAGE_MAGIC),
+				   .version = PAGE_VERSION,
+				   .level = 1,
+				   .vdisk = htole64(rig->vdisk_id),
+				   .lsn = htole64(UINT64_C(1) << 61)};
+	CHECK(block_io(rig->volume, BLOCK_WRITE, 0, page, 4096, 40 * MIB) == 0);
+	page->vdisk = htole64(UINT64_C(1) << 63);
+	CHECK(block_io(rig->volume, BLOCK_WRITE, 0, page, 4096, 41 * MIB) == 0);
+	return block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+}
+
+static int test_forged(struct engine_rig *rig)
+{
+	uint64_t vdisk = rig->vdisk_id;
+	struct found found[FILES];
+	unsigned count;
+
+	CHECK(engine_rig_open_again(rig) == 0);
+	CHECK(forge(rig) == 0);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+	CHECK(lose_catalog(rig) == 0);
+	count = find_files(0, found, FILES);
+	for (unsigned i = 0; i < count; i++)
+		if (found[i].is_log)
+			CHECK(sim_disk_flip(rig->sim.sim, found[i].path, 200, 3) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	serve(rig);
+	CHECK(engine_rig_start(rig) == 0);
+	CHECK(engine_rig_create_vdisk(rig, "next", SIZE) == 0);
+	CHECK(rig->vdisk_id > vdisk && rig->vdisk_id < 10000);
+	CHECK(engine_rig_open_vdisk(rig) == 0);
+	CHECK(write_some(rig) == 0); /* a group has an id */
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
 static const struct test_case {
 	const char *name;
 	int (*run)(struct engine_rig *rig);
+	unsigned disks;
+	bool is_slow; /* runs when it is named */
 } cases[] = {
-	{"passing-errors", test_passing_errors},
-	{"mirrors", test_mirrors},
+	{"passing-errors", test_passing_errors, 1, false},
+	{"mirrors", test_mirrors, 1, false},
+	{"some-errors", test_some_errors, 1, false},
+	{"each-error", test_each_error, 1, true},
+	{"first-header", test_first_header, 1, false},
+	{"aside", test_aside, 1, false},
+	{"twice", test_twice, 1, false},
+	{"forged", test_forged, 1, false},
 };
 
 static void run_case(const struct test_case *one)
@@ -192,8 +491,9 @@ static void run_case(const struct test_case *one)
 	memset(&test, 0, sizeof(test));
 	test.name = one->name;
 	test.scratch = SCRATCH;
+	test.disks = one->disks;
 	engine_rig_init(rig, 1, false, CAPACITY);
-	engine_rig_set_disks(rig, 1, 1);
+	engine_rig_set_disks(rig, one->disks, one->disks);
 	rig->vdisk_bytes = SIZE;
 	CHECK(engine_rig_call(rig, make_state) == 0);
 	CHECK(engine_rig_call(rig, one->run) == 0);
@@ -215,7 +515,7 @@ int main(int argc, char **argv)
 	if (!buffer)
 		return 1;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		if (argc < 2 || strcmp(argv[1], cases[i].name) == 0)
+		if (argc < 2 ? !cases[i].is_slow : strcmp(argv[1], cases[i].name) == 0)
 			run_case(&cases[i]);
 	free(buffer);
 	return 0;
