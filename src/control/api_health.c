@@ -227,6 +227,14 @@ static void check_scrub(struct api_request *request, const char *name, uint64_t 
 	from = MAX(state.since_wall_ns, state.last.ended_wall_ns);
 	age = from && now > from ? (now - from) / (24 * 3600 * NSEC_PER_SEC) : 0;
 	check_damage(request, name, &state);
+	if (state.last.pending || state.now.pending)
+		api_find(request, EVENT_WARNING, name,
+			 "bring back the disks that are missing: sarsen disk list; which data: "
+			 "sarsen pool findings",
+			 "a scrub found %" PRIu64
+			 " blocks that are damaged on every copy that could be reached; others may "
+			 "have them right",
+			 MAX(state.last.pending, state.now.pending));
 	if (days && age > 2 * days)
 		api_find(request, EVENT_WARNING, name,
 			 state.phase == SCRUB_PAUSED ? "go on: sarsen pool scrub --resume"

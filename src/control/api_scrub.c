@@ -11,6 +11,7 @@ static void add_tally(json_t *json, const struct scrub_tally *tally)
 	json_object_set_new(json, "put_right_blocks", json_integer((json_int_t)tally->put_right));
 	json_object_set_new(json, "left_blocks", json_integer((json_int_t)tally->left));
 	json_object_set_new(json, "damaged_blocks", json_integer((json_int_t)tally->damaged));
+	json_object_set_new(json, "pending_blocks", json_integer((json_int_t)tally->pending));
 }
 
 json_t *api_scrub_to_json(struct node *node, uint64_t pool_id)

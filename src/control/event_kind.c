@@ -59,6 +59,10 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_SCRUB_DAMAGE] = {"scrub-damage", EVENT_ERROR,
 				"A block is damaged on every copy, or a label. Where the block is "
 				"live, reading it fails: restore what is there."},
+	[EVENT_SCRUB_PENDING] = {"scrub-pending", EVENT_WARNING,
+				 "A block is damaged on every copy that can be reached; one that "
+				 "may have it right is on a disk that has gone: bring that back. "
+				 "It is looked at again then, by itself."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
 	[EVENT_DISK_TROUBLE] =

@@ -88,6 +88,7 @@ static const struct method_column pool_fields[] = {
 	{"scrub.put_right_blocks", "put-right-blocks", COLUMN_COUNT},
 	{"scrub.left_blocks", "left-blocks", COLUMN_COUNT},
 	{"scrub.damaged_blocks", "damaged-blocks", COLUMN_COUNT},
+	{"scrub.pending_blocks", "pending-blocks", COLUMN_COUNT},
 	{0},
 };
 
@@ -97,6 +98,7 @@ static const struct method_column scrub_fields[] = {
 	{"put_right_blocks", "put-right-blocks", COLUMN_COUNT},
 	{"left_blocks", "left-blocks", COLUMN_COUNT},
 	{"damaged_blocks", "damaged-blocks", COLUMN_COUNT},
+	{"pending_blocks", "pending-blocks", COLUMN_COUNT},
 	{0},
 };
 

@@ -69,6 +69,7 @@ struct node_pool {
 	bool told_degraded;
 	/* node_scrub.c */
 	struct node_scrub_run *scrub_run; /* NULL: no job runs */
+	uint64_t scrub_gone;              /* node_scrub_again.c */
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */

@@ -331,6 +331,7 @@ void node_repair_look(struct node *node)
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
 		pool->repair_again_ns = pool->repair_pause_ns = 0;
 	node_service_wake(&node->repair);
+	node_service_wake(&node->scrub); /* what waits for a disk */
 }
 
 struct policy_call {

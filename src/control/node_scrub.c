@@ -66,7 +66,7 @@ static bool next(void *arg)
 	const struct slice *slice = arg;
 	const struct vdisk_scrub *scrub = &slice->scrub;
 	uint64_t since = reactor_now_ns(reactor_current()) - slice->begun_ns;
-	bool found = scrub->put_right + scrub->left + scrub->damaged > 0;
+	bool found = scrub->put_right + scrub->left + scrub->damaged + scrub->pending > 0;
 
 	return since < (found ? SAVE_FOUND_NS : SAVE_NS);
 }
@@ -108,37 +108,13 @@ static int run_at_home(void *arg)
 	return vdisk_scrub(slice->vdisk, &slice->scrub);
 }
 
-static enum event_reason reason_of(const struct vdisk_finding *finding)
-{
-	if (finding->put_right)
-		return EVENT_SCRUB_REPAIRED;
-	return finding->disk ? EVENT_SCRUB_LEFT : EVENT_SCRUB_DAMAGE;
-}
-
-static void tell_one(struct node *node, const struct node_vdisk *vdisk,
-		     const struct vdisk_finding *finding)
-{
-	char place[NODE_SCRUB_PLACE_MAX], disk[48] = "on every copy";
-
-	if (finding->disk)
-		snprintf(disk, sizeof(disk), "on disk %" PRIu64, finding->disk);
-	event_emit(node->events, reason_of(finding), vdisk->name,
-		   "%s at %s, %s, %s: %s (group %" PRIu64 ", slot %" PRIu32 ", file %" PRIx64 ")",
-		   node_scrub_kind_name(finding->kind),
-		   node_scrub_place(finding, vdisk->info.block_bytes, place),
-		   node_scrub_use_name(finding->use), disk,
-		   finding->error ? strerrorname_np(-finding->error)
-				  : (finding->put_right ? "put right" : "cannot be written again"),
-		   finding->group, finding->slot, finding->file);
-}
-
 static void tell(struct node_scrub_run *run, const struct node_vdisk *vdisk,
 		 struct scrub_found *found)
 {
 	for (unsigned i = 0; i < found->count; i++) {
 		found->findings[i].vdisk = vdisk->info.id;
 		found->findings[i].wall_ns = wall_ns(run->node);
-		tell_one(run->node, vdisk, &found->findings[i].what);
+		node_scrub_tell(run->node, vdisk, &found->findings[i].what);
 	}
 	if (found->untold)
 		event_emit(run->node->events, EVENT_SCRUB_LEFT, vdisk->name,
@@ -172,6 +148,7 @@ static int save(struct node_scrub_run *run, const struct slice *slice)
 	now->put_right += scrub->put_right;
 	now->damaged += scrub->done_damaged;
 	now->left += scrub->done_left;
+	now->pending += scrub->done_pending;
 	return store(run, &slice->found);
 }
 
@@ -452,6 +429,7 @@ static void look(struct node *node)
 		fiber_mutex_lock(&node->scrub_lock);
 		look_at_pool(node, id);
 		fiber_mutex_unlock(&node->scrub_lock);
+		node_scrub_look_again(node, id);
 	}
 }
 

@@ -18,7 +18,13 @@ struct scrub_facts {
 };
 int node_scrub_facts(struct node *node, uint64_t pool_id, struct scrub_facts *facts);
 
+/* What is pending is looked at again when other disks can be reached than at the last time, while
+ * no scrub is under way (node_scrub_again.c). */
+void node_scrub_look_again(struct node *node, uint64_t pool_id);
+
 /* What is said of findings, node_scrub_text.c. */
+void node_scrub_tell(struct node *node, const struct node_vdisk *vdisk,
+		     const struct vdisk_finding *finding); /* an event */
 const char *node_scrub_kind_name(enum vdisk_finding_kind kind);
 const char *node_scrub_use_name(enum vdisk_use use);
 #define NODE_SCRUB_PLACE_MAX 128

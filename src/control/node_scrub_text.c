@@ -30,6 +30,8 @@ static const char *result_name(const struct scrub_finding *finding)
 {
 	if (finding->what.put_right)
 		return "put-right";
+	if (finding->what.pending)
+		return "pending";
 	return finding->what.disk && finding->subject == SCRUB_OF_VDISK ? "left" : "damaged";
 }
 
@@ -44,6 +46,39 @@ const char *node_scrub_place(const struct vdisk_finding *finding, uint32_t block
 		 finding->offset, finding->bytes, finding->offset / block_bytes,
 		 finding->bytes / block_bytes, block_bytes);
 	return ret_place;
+}
+
+static enum event_reason reason_of(const struct vdisk_finding *finding)
+{
+	if (finding->put_right)
+		return EVENT_SCRUB_REPAIRED;
+	if (finding->pending)
+		return EVENT_SCRUB_PENDING;
+	return finding->disk ? EVENT_SCRUB_LEFT : EVENT_SCRUB_DAMAGE;
+}
+
+static const char *outcome(const struct vdisk_finding *finding)
+{
+	if (finding->put_right)
+		return "put right";
+	if (finding->pending)
+		return "another copy cannot be reached now";
+	return finding->error ? strerrorname_np(-finding->error) : "cannot be written again";
+}
+
+void node_scrub_tell(struct node *node, const struct node_vdisk *vdisk,
+		     const struct vdisk_finding *finding)
+{
+	char place[NODE_SCRUB_PLACE_MAX], disk[48] = "on every copy";
+
+	if (finding->disk)
+		snprintf(disk, sizeof(disk), "on disk %" PRIu64, finding->disk);
+	event_emit(node->events, reason_of(finding), vdisk->name,
+		   "%s at %s, %s, %s: %s (group %" PRIu64 ", slot %" PRIu32 ", file %" PRIx64 ")",
+		   node_scrub_kind_name(finding->kind),
+		   node_scrub_place(finding, vdisk->info.block_bytes, place),
+		   node_scrub_use_name(finding->use), disk, outcome(finding), finding->group,
+		   finding->slot, finding->file);
 }
 
 static void add_place(json_t *json, const struct vdisk_finding *finding, uint32_t block_bytes)
@@ -119,10 +154,11 @@ json_t *node_scrub_result_to_json(struct node *node, uint64_t pool_id,
 				  const struct scrub_state *state)
 {
 	json_t *json = json_pack(
-		"{s:s, s:I, s:I, s:I, s:I}", "state", scrub_phase_name(state->phase), "read_bytes",
-		(json_int_t)state->now.bytes, "put_right_blocks", (json_int_t)state->now.put_right,
-		"left_blocks", (json_int_t)state->now.left, "damaged_blocks",
-		(json_int_t)state->now.damaged);
+		"{s:s, s:I, s:I, s:I, s:I, s:I}", "state", scrub_phase_name(state->phase),
+		"read_bytes", (json_int_t)state->now.bytes, "put_right_blocks",
+		(json_int_t)state->now.put_right, "left_blocks", (json_int_t)state->now.left,
+		"damaged_blocks", (json_int_t)state->now.damaged, "pending_blocks",
+		(json_int_t)state->now.pending);
 	int error;
 	json_t *findings = node_scrub_findings_to_json(node, pool_id, RESULT_FINDINGS_MAX, &error);
 

@@ -11,15 +11,20 @@
 #include "base/macros.h"
 
 /* docs/format.md, "Scrub row" */
-#define ROW_VERSION   2
-#define ROW_WORDS     16
-#define ROW_BYTES     (8 + 8 * ROW_WORDS)
-#define ROW_1_BYTES   120
-#define FINDING_BYTES 72
+#define ROW_VERSION     3
+#define TALLY_WORDS     7u
+#define ROW_WORDS       (4 + 2 * TALLY_WORDS)
+#define ROW_BYTES       (8 + 8 * ROW_WORDS)
+#define ROW_2_BYTES     136
+#define ROW_1_BYTES     120
+#define FINDING_VERSION 2
+#define FINDING_BYTES   72
 /* In place of a vdisk_finding_kind. Programs that do not know them leave such findings out. */
 #define KIND_LABEL   4
 #define KIND_CATALOG 5
 _Static_assert(VDISK_FINDING_INDEX < KIND_LABEL, "numbers of their own");
+
+enum { RESULT_NONE, RESULT_PUT_RIGHT, RESULT_PENDING };
 
 static struct catalog_key row_key(uint64_t pool_id)
 {
@@ -48,7 +53,8 @@ const char *scrub_phase_name(enum scrub_phase phase)
 static uint64_t *tally_word(struct scrub_tally *tally, unsigned index)
 {
 	uint64_t *const words[] = {&tally->begun_wall_ns, &tally->ended_wall_ns, &tally->bytes,
-				   &tally->put_right,     &tally->damaged,       &tally->left};
+				   &tally->put_right,     &tally->damaged,       &tally->left,
+				   &tally->pending};
 
 	return words[index];
 }
@@ -60,8 +66,15 @@ static uint64_t *state_word(struct scrub_state *state, unsigned index)
 
 	if (index < 4)
 		return words[index];
-	return index < 10 ? tally_word(&state->now, index - 4)
-			  : tally_word(&state->last, index - 10);
+	index -= 4;
+	return index < TALLY_WORDS ? tally_word(&state->now, index)
+				   : tally_word(&state->last, index - TALLY_WORDS);
+}
+
+/* Version 2 did not have the last word of each tally. */
+static uint64_t *state_word_2(struct scrub_state *state, unsigned index)
+{
+	return state_word(state, index < 10 ? index : index + 1);
 }
 
 /* Version 1 had neither the number of findings nor what is left, and a word of zeros at its end. */
@@ -76,15 +89,20 @@ static uint64_t *state_word_1(struct scrub_state *state, unsigned index)
 
 static int decode(const struct catalog_row *row, struct scrub_state *ret_state)
 {
+	static const struct {
+		size_t bytes;
+		uint64_t *(*word)(struct scrub_state *state, unsigned index);
+	} versions[] = {
+		{ROW_1_BYTES, state_word_1}, {ROW_2_BYTES, state_word_2}, {ROW_BYTES, state_word}};
 	struct scrub_state state = {0};
-	bool first = row->length == ROW_1_BYTES;
+	unsigned version = row->length > 8 ? row->value[0] : 0;
 
-	if ((row->length != ROW_BYTES && !first) || row->value[0] != (first ? 1 : ROW_VERSION) ||
+	if (version == 0 || version > ROW_VERSION || row->length != versions[version - 1].bytes ||
 	    row->value[1] > SCRUB_PAUSED)
 		return -EUCLEAN;
 	state.phase = row->value[1];
 	for (unsigned i = 0; i < (row->length - 8) / 8; i++) {
-		uint64_t *word = first ? state_word_1(&state, i) : state_word(&state, i);
+		uint64_t *word = versions[version - 1].word(&state, i);
 
 		if (word)
 			*word = get_le64(row->value + 8 + 8 * i);
@@ -148,10 +166,12 @@ static void encode_finding(const struct scrub_finding *finding, uint8_t value[FI
 	const struct vdisk_finding *what = &finding->what;
 
 	memset(value, 0, FINDING_BYTES);
-	value[0] = 1;
+	value[0] = FINDING_VERSION;
 	value[1] = kind_number(finding);
 	value[2] = (uint8_t)what->use;
-	value[3] = what->put_right;
+	value[3] = what->put_right ? RESULT_PUT_RIGHT
+		   : what->pending ? RESULT_PENDING
+				   : RESULT_NONE;
 	put_le32(value + 4, (uint32_t)-what->error);
 	put_le64(value + 8, finding->vdisk);
 	put_le64(value + 16, what->disk);
@@ -168,8 +188,10 @@ static int decode_finding(const struct catalog_row *row, struct scrub_finding *r
 {
 	const uint8_t *value = row->value;
 
-	if (row->length != FINDING_BYTES || value[0] != 1 || value[1] > KIND_CATALOG ||
-	    value[2] > VDISK_USE_DEAD || value[3] > 1 || get_le32(value + 4) > 4095)
+	if (row->length != FINDING_BYTES || value[0] == 0 || value[0] > FINDING_VERSION ||
+	    value[1] > KIND_CATALOG || value[2] > VDISK_USE_DEAD ||
+	    value[3] > (value[0] == 1 ? RESULT_PUT_RIGHT : RESULT_PENDING) ||
+	    get_le32(value + 4) > 4095)
 		return -EUCLEAN;
 	*ret_finding = (struct scrub_finding){
 		.subject = subject_of(value[1]),
@@ -177,7 +199,8 @@ static int decode_finding(const struct catalog_row *row, struct scrub_finding *r
 		.wall_ns = get_le64(value + 64),
 		.what = {.kind = value[1] < KIND_LABEL ? value[1] : VDISK_FINDING_DATA,
 			 .use = value[2],
-			 .put_right = value[3],
+			 .put_right = value[3] == RESULT_PUT_RIGHT,
+			 .pending = value[3] == RESULT_PENDING,
 			 .error = -(int)get_le32(value + 4),
 			 .disk = get_le64(value + 16),
 			 .group = get_le64(value + 24),
@@ -202,37 +225,75 @@ int scrub_store(struct catalog *catalog, uint64_t pool_id, const struct scrub_st
 	return catalog_commit(catalog, &change, 1);
 }
 
+/* `anew`: without the rows that there were. */
+static int store_found(struct catalog *catalog, uint64_t pool_id, const struct scrub_state *next,
+		       const struct scrub_finding *findings, size_t count, bool anew)
+{
+	_cleanup_free_ struct catalog_change *changes = calloc(count + 2, sizeof(*changes));
+	_cleanup_free_ uint8_t *values = calloc(count + 1, FINDING_BYTES);
+	uint64_t number = next->findings - count;
+	uint8_t value[ROW_BYTES];
+	size_t n = 0;
+
+	if (!changes || !values)
+		return -ENOMEM;
+	if (anew)
+		changes[n++] = (struct catalog_change){.kind = CATALOG_DELETE_PREFIX,
+						       .key = row_key(pool_id)};
+	for (size_t i = 0; i < count; i++) {
+		encode_finding(&findings[i], values + i * FINDING_BYTES);
+		changes[n++] = (struct catalog_change){.kind = CATALOG_PUT,
+						       .key = finding_key(pool_id, ++number),
+						       .value = values + i * FINDING_BYTES,
+						       .length = FINDING_BYTES};
+	}
+	encode(next, value);
+	changes[n++] = (struct catalog_change){.kind = CATALOG_PUT,
+					       .key = row_key(pool_id),
+					       .value = value,
+					       .length = sizeof(value)};
+	return catalog_commit(catalog, changes, n);
+}
+
 int scrub_store_found(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
 		      const struct scrub_finding *findings, size_t count)
 {
-	_cleanup_free_ struct catalog_change *changes = NULL;
-	_cleanup_free_ uint8_t *values = NULL;
 	struct scrub_state next = *state;
-	uint8_t value[ROW_BYTES];
 	int r;
 
 	ASSERT(state->findings <= SCRUB_FINDINGS_MAX);
 	count = MIN(count, (size_t)(SCRUB_FINDINGS_MAX - state->findings));
-	changes = calloc(count + 1, sizeof(*changes));
-	values = calloc(count + 1, FINDING_BYTES);
-	if (!changes || !values)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		encode_finding(&findings[i], values + i * FINDING_BYTES);
-		changes[i] = (struct catalog_change){.kind = CATALOG_PUT,
-						     .key = finding_key(pool_id, ++next.findings),
-						     .value = values + i * FINDING_BYTES,
-						     .length = FINDING_BYTES};
-	}
-	encode(&next, value);
-	changes[count] = (struct catalog_change){.kind = CATALOG_PUT,
-						 .key = row_key(pool_id),
-						 .value = value,
-						 .length = sizeof(value)};
-	r = catalog_commit(catalog, changes, count + 1);
+	next.findings += count;
+	r = store_found(catalog, pool_id, &next, findings, count, false);
 	if (r == 0)
 		*state = next;
 	return r;
+}
+
+int scrub_replace_found(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
+			const struct scrub_finding *findings, size_t count)
+{
+	struct scrub_state next = *state;
+	int r;
+
+	next.findings = count = MIN(count, (size_t)SCRUB_FINDINGS_MAX);
+	r = store_found(catalog, pool_id, &next, findings, count, true);
+	if (r == 0)
+		*state = next;
+	return r;
+}
+
+void scrub_tally_add(struct scrub_tally *tally, const struct vdisk_finding *finding, int sign)
+{
+	uint64_t *word = finding->put_right ? &tally->put_right
+			 : finding->pending ? &tally->pending
+			 : finding->disk    ? &tally->left
+					    : &tally->damaged;
+
+	if (sign > 0)
+		++*word;
+	else if (*word > 0)
+		--*word;
 }
 
 int scrub_begin(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,

@@ -20,6 +20,7 @@ struct scrub_tally {
 	uint64_t bytes;                        /* read, copies counted */
 	uint64_t put_right;                    /* blocks, from another copy */
 	uint64_t damaged;                      /* blocks, on every copy */
+	uint64_t pending;                      /* on every copy that could be reached */
 	uint64_t left;                         /* blocks that a copy has wrong still */
 };
 
@@ -50,6 +51,12 @@ int scrub_store(struct catalog *catalog, uint64_t pool_id, const struct scrub_st
 /* The same, and what was found since it was last stored, at once. */
 int scrub_store_found(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
 		      const struct scrub_finding *findings, size_t count);
+/* What was found of some files is not true any more: all findings become these, and the tallies
+ * what `state` says, at once. */
+int scrub_replace_found(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
+			const struct scrub_finding *findings, size_t count);
+/* Counts a finding, or (`sign` -1) no more. */
+void scrub_tally_add(struct scrub_tally *tally, const struct vdisk_finding *finding, int sign);
 /* Begins one from the start: in `state`, and durable; what the last one found is forgotten. */
 int scrub_begin(struct catalog *catalog, uint64_t pool_id, struct scrub_state *state,
 		uint64_t wall_ns);

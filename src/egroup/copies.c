@@ -59,15 +59,21 @@ static int put_right(const struct egroup_read *read, unsigned copy)
 	return 0;
 }
 
-static void put_others_right(const struct egroup_read *read, unsigned wrong)
+static void tell_tried(const struct egroup_read *read, const struct egroup_tried *tried)
 {
-	struct egroup_tried tried = {.wrong = wrong};
+	if (read->tried)
+		*read->tried = *tried;
+}
+
+/* Of the wrong ones some gave an error. */
+static void put_others_right(const struct egroup_read *read, unsigned wrong, unsigned unread)
+{
+	struct egroup_tried tried = {.wrong = wrong, .unread = unread};
 
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
 		if (wrong >> copy & 1 && put_right(read, copy) < 0)
 			tried.unmended |= 1u << copy;
-	if (read->tried)
-		*read->tried = tried;
+	tell_tried(read, &tried);
 }
 
 int egroup_check_crc(void *arg, const void *block)
@@ -91,6 +97,7 @@ int egroup_file_read(const struct egroup_read *read)
 {
 	struct pool_copies copies;
 	unsigned wrong = 0, known = 0, first; /* known: what is there, right or not */
+	unsigned away = 0;
 	bool reopened = false;
 	int error = -EIO;
 
@@ -108,20 +115,28 @@ int egroup_file_read(const struct egroup_read *read)
 		r = read_reopened(read, copy, &reopened);
 		if (r == -ESHUTDOWN || r == -ENOMEM)
 			return r;
-		if (r == -ENXIO ||
-		    r == -ETIMEDOUT) /* its disk is gone, or hangs: that says nothing */
+		if (r == -ENXIO || r == -ETIMEDOUT) {
+			/* Its disk is gone, or hangs: that says nothing. */
+			away |= 1u << copy;
 			continue;
+		}
 		if (r == 0 || r == -ENODATA)
 			known |= 1u << copy;
 		if (r == 0)
 			r = check_copy(read, copies.disks[copy]);
 		if (r == 0) {
-			put_others_right(read, read->check ? wrong & ~(1u << copy) : 0);
+			wrong = read->check ? wrong & ~(1u << copy) : 0;
+			put_others_right(read, wrong, wrong & ~known);
 			return 0;
 		}
 		error = r;
 		wrong |= 1u << copy;
 	}
+	tell_tried(read, &(struct egroup_tried){
+				 .wrong = wrong & known,
+				 .away = away & ~known,
+				 .unread = ((1u << copies.count) - 1) & ~known & ~away,
+			 });
 	if (known == (1u << copies.count) - 1)
 		return error;
 	REACHED("egroup.copy-unread");

@@ -37,6 +37,7 @@ struct scan {
 	bool doubts;
 	uint32_t doubtful_slot;
 	int doubtful_error;
+	struct egroup_tried doubtful_tried;
 	struct record_header_disk header;
 };
 
@@ -83,31 +84,44 @@ static int read_again(const struct scan *scan, uint64_t place,
 	return egroup_file_read(&read);
 }
 
-/* `r`: of reading it again, from all copies. */
-static void tell(const struct scan *scan, enum egroup_finding_kind kind, uint64_t group,
-		 uint32_t slot, int r, const struct egroup_tried *tried)
+/* `finding` says what it is and where; `error`: of reading it again, from all copies. */
+static void tell(const struct scan *scan, struct egroup_finding *finding,
+		 const struct egroup_tried *tried)
 {
-	struct egroup_finding finding = {
-		.kind = kind,
-		.copy = scan->copy,
-		.group = group,
-		.slot = slot,
-		.slots = kind == EGROUP_FINDING_HEADER ? scan->record_end - slot : 1,
-		.error = r,
-		.right_elsewhere = r == 0,
-		.put_right = r == 0 && tried->unmended == 0,
-	};
+	bool right = finding->error == 0;
 
 	/* The same copy had it right this time: a bit had flipped on the way. */
-	if (r == 0 && tried->wrong == 0)
+	if (right && tried->wrong == 0)
 		return;
 	REACHED("scan.finding");
-	if (kind == EGROUP_FINDING_BLOCK && !scan->file->compacted)
-		find_blocks(scan, slot - scan->header_slot - 1, &finding);
-	else if (kind == EGROUP_FINDING_HEADER && r == 0)
-		find_blocks(scan, UINT32_MAX, &finding);
+	finding->copy = scan->copy;
+	finding->slots = MAX(finding->slots, 1u);
+	finding->right_elsewhere = right;
+	finding->put_right = right && tried->unmended == 0;
+	finding->wrong = tried->wrong;
+	finding->away = tried->away;
+	finding->unread = tried->unread;
+	if (finding->kind == EGROUP_FINDING_BLOCK && !scan->file->compacted)
+		find_blocks(scan, finding->slot - scan->header_slot - 1, finding);
+	else if (finding->kind == EGROUP_FINDING_HEADER && right)
+		find_blocks(scan, UINT32_MAX, finding);
 	if (scan->hooks->finding)
-		scan->hooks->finding(scan->hooks->arg, &finding);
+		scan->hooks->finding(scan->hooks->arg, finding);
+}
+
+static void tell_header(const struct scan *scan, uint32_t slot, int r,
+			const struct egroup_tried *tried)
+{
+	struct egroup_finding finding = {
+		.kind = EGROUP_FINDING_HEADER,
+		.group = scan->group->id,
+		.place = slot,
+		.slot = slot,
+		.slots = scan->record_end - slot,
+		.error = r,
+	};
+
+	tell(scan, &finding, tried);
 }
 
 static bool ends_scan(int r)
@@ -169,15 +183,18 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 		  uint32_t slot)
 {
 	char *block = scan->buffer + (size_t)at * BLOCK_BYTES;
+	struct egroup_finding finding = {.kind = EGROUP_FINDING_BLOCK,
+					 .group = group,
+					 .place = (uint32_t)place,
+					 .slot = slot};
 	struct egroup_tried tried = {0};
-	int r;
 
 	if (is_intact(scan, at, crc))
 		return 0;
-	r = read_again(scan, place, egroup_check_crc, &crc, block, &tried);
-	if (ends_scan(r))
-		return r;
-	tell(scan, EGROUP_FINDING_BLOCK, group, slot, r, &tried);
+	finding.error = read_again(scan, place, egroup_check_crc, &crc, block, &tried);
+	if (ends_scan(finding.error))
+		return finding.error;
+	tell(scan, &finding, &tried);
 	return 0;
 }
 
@@ -223,11 +240,11 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 		scan->doubts = r < 0 && end_is_unknown(group);
 		scan->doubtful_slot = slot;
 		scan->doubtful_error = r;
+		scan->doubtful_tried = tried;
 		told = !scan->doubts;
 	}
 	if (r == 0 && scan->doubts) {
-		tell(scan, EGROUP_FINDING_HEADER, group->id, scan->doubtful_slot,
-		     scan->doubtful_error, &tried);
+		tell_header(scan, scan->doubtful_slot, scan->doubtful_error, &scan->doubtful_tried);
 		scan->doubts = false;
 	}
 	scan->lost = r < 0;
@@ -238,7 +255,7 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 		scan->record_end += record_payload_blocks(header);
 	}
 	if (told)
-		tell(scan, EGROUP_FINDING_HEADER, group->id, slot, r, &tried);
+		tell_header(scan, slot, r, &tried);
 	return 0;
 }
 
@@ -282,6 +299,7 @@ static int scan_plain(struct scan *scan)
 /* The index from the scan's copy first, so that a bad one is noticed though others are right. */
 static int read_index(struct scan *scan, char *memory, struct index_view *ret_view)
 {
+	struct egroup_finding finding = {.kind = EGROUP_FINDING_INDEX};
 	struct egroup_file *file = scan->file;
 	struct egroup_tried tried = {0};
 	int r = pool_io_read_copy(egroup_file_handle(file), scan->copy, memory,
@@ -294,7 +312,8 @@ static int read_index(struct scan *scan, char *memory, struct index_view *ret_vi
 	r = egroup_index_read(file, scan->copy, memory, ret_view, &tried);
 	if (ends_scan(r))
 		return r;
-	tell(scan, EGROUP_FINDING_INDEX, 0, 0, r, &tried);
+	finding.error = r;
+	tell(scan, &finding, &tried);
 	return r < 0 ? -EUCLEAN : 0;
 }
 

@@ -17,6 +17,7 @@ enum egroup_finding_kind {
 struct egroup_finding {
 	enum egroup_finding_kind kind;
 	unsigned copy;
+	uint32_t place;       /* block of the file */
 	uint64_t group;       /* 0: of the file as a whole */
 	uint32_t slot, slots; /* of a header: its record's as far as is known; else 1 */
 	int error;            /* -EIO: it cannot be read at all */
@@ -27,6 +28,9 @@ struct egroup_finding {
 	bool right_elsewhere; /* another copy had it right, and was used to put this one right ...
 			       */
 	bool put_right;       /* ... and that succeeded */
+	/* Bits of copies: those that have it wrong, those that gave an error instead, and, when it
+	 * is right nowhere, those that could not be asked. */
+	unsigned wrong, unread, away;
 };
 
 struct egroup_scan {

@@ -1,24 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scrub: every copy of every sealed file, in order of file id, read and verified; what is wrong on
- * one copy is put right from another. What was found is told with its place in the vDisk
- * (locate.c). Files that come or go meanwhile do not matter: new ones were
+ * Scrub: every copy of every sealed file that can be reached, in order of file id, read and
+ * verified; what is wrong on one copy is put right from another. What was found is told with its
+ * place in the vDisk (locate.c). Files that come or go meanwhile do not matter: new ones were
  * just written, and old ones are not needed any more. Home: the vDisk's reactor; runs on its
  * caller's fiber, which closing waits for.
+ *
+ * Invariants
+ *  1. Each block of a file that no copy has right is told once, whichever copy it was found on.
+ *  2. It is damaged only when every copy that counts was read, or gave errors while its disk was
+ *     there. While one of them cannot be reached, what it has is not known: it is pending.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/reached.h"
 #include "egroup/cursor.h"
 #include "egroup/scan.h"
+#include "pool/pool_disk.h"
 #include "vdisk/pace.h"
 #include "vdisk/vdisk_priv.h"
 
-#define BUSY_NS (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
+#define BUSY_NS   (10 * NSEC_PER_MSEC) /* until a file that is being moved is looked at again */
+#define NOTICE_NS (2 * NSEC_PER_SEC)   /* until it is known that a disk has gone */
 
 #define FILES_A_TURN 512u       /* looked at before others get a turn */
 #define WALK_BYTES   (64 * KIB) /* of map pages, between pauses */
+
+#define PLACES (2 * SLOTS_PER_GROUP) /* blocks of a file: an index and what is stored, at most */
 
 #define PENDING_MAX 64u
 #define WALKS_MAX                                                                      \
@@ -30,13 +40,14 @@ struct run {
 	struct vdisk_scrub *scrub;
 	struct ahead *ahead;
 	const struct egroup_file *file;
-	unsigned first_copy; /* that is read of it */
-	unsigned copy;
+	uint64_t told[PLACES / 64]; /* its blocks that no copy has right */
 	struct pace pace;
 	uint64_t walked_bytes; /* since the last pause */
-	/* Counted, but not yet told: where they lie is found out for many at once. */
-	struct vdisk_finding *pending;
-	size_t pending_count;
+	/* Not yet told: where they lie is found out for many at once. The last are not counted
+	 * either, as long as it is not known what errors meant that some copies gave. */
+	struct vdisk_finding pending[PENDING_MAX];
+	unsigned unread[PENDING_MAX]; /* these copies */
+	size_t pending_count, counted;
 	unsigned walks_left;
 	int error; /* of finding that out */
 };
@@ -70,13 +81,79 @@ static void tell_pending(struct run *run)
 					    .pause = pause_search,
 					    .arg = run,
 					    .walks_left = &run->walks_left};
-	int r = run->pending_count > 0 ? vdisk_locate(run->vdisk, &locate) : 0;
+	int r = run->scrub->finding && run->pending_count > 0 ? vdisk_locate(run->vdisk, &locate)
+							      : 0;
 	/* That it was stopped is noticed by whoever goes on. */
 	if (r == -ESHUTDOWN)
 		run->error = r;
 	for (size_t i = 0; run->scrub->finding && i < run->pending_count; i++)
 		run->scrub->finding(run->scrub->arg, &run->pending[i]);
-	run->pending_count = 0;
+	run->pending_count = run->counted = 0;
+}
+
+/* Of these copies, those on disks that have gone. */
+static unsigned gone_copies(const struct run *run, unsigned copies)
+{
+	unsigned gone = 0;
+
+	for (unsigned i = 0; i < run->file->copies.count; i++) {
+		enum pool_disk_state state =
+			pool_disk_state(run->vdisk->pool, run->file->copies.disks[i]);
+
+		if (copies >> i & 1 && (state == POOL_DISK_MISSING || state == POOL_DISK_FAILED))
+			gone |= 1u << i;
+	}
+	return gone;
+}
+
+/* What a disk gave errors for just before it was known to be gone was not read. Copies that are
+ * gone, of each finding. */
+static void judge_errors(struct run *run)
+{
+	unsigned unread = 0;
+
+	for (size_t i = run->counted; i < run->pending_count; i++)
+		unread |= run->unread[i];
+	if (unread && gone_copies(run, unread) != unread)
+		fiber_sleep(NOTICE_NS);
+	for (size_t i = run->counted; unread && i < run->pending_count; i++)
+		run->unread[i] = gone_copies(run, run->unread[i]);
+}
+
+/* False: it is right, and the other copy was not read. */
+static bool count(struct vdisk_scrub *scrub, struct vdisk_finding *finding, bool gone)
+{
+	finding->pending |= finding->error && gone;
+	if (finding->put_right) {
+		scrub->put_right++;
+	} else if (finding->pending) {
+		REACHED("scrub.pending");
+		scrub->pending++;
+	} else if (finding->error) {
+		finding->disk = 0;
+		scrub->damaged++;
+	} else if (gone) {
+		REACHED("scrub.gone");
+		return false;
+	} else {
+		scrub->left++;
+	}
+	return true;
+}
+
+/* While the file is still the run's. */
+static void count_pending(struct run *run)
+{
+	size_t end = run->counted;
+
+	judge_errors(run);
+	for (size_t i = run->counted; i < run->pending_count; i++) {
+		struct vdisk_finding finding = run->pending[i];
+
+		if (count(run->scrub, &finding, run->unread[i]))
+			run->pending[end++] = finding;
+	}
+	run->pending_count = run->counted = end;
 }
 
 static enum vdisk_finding_kind kind_of(const struct run *run, const struct egroup_finding *finding)
@@ -91,22 +168,28 @@ static enum vdisk_finding_kind kind_of(const struct run *run, const struct egrou
 							     : VDISK_FINDING_DATA;
 }
 
-/* What is damaged on every copy is found on each, and told when it is the first time. */
+/* What no copy has right is found on each. */
+static bool is_told(struct run *run, uint32_t place)
+{
+	uint64_t bit = UINT64_C(1) << (place % 64);
+	bool told;
+
+	ASSERT(place < PLACES);
+	told = run->told[place / 64] & bit;
+	run->told[place / 64] |= bit;
+	return told;
+}
+
 static void on_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct run *run = arg;
 	bool lost = !finding->right_elsewhere;
+	unsigned copy =
+		lost && finding->wrong ? (unsigned)__builtin_ctz(finding->wrong) : finding->copy;
 
-	if (lost && run->copy != run->first_copy)
+	if (lost && is_told(run, finding->place))
 		return;
-	if (lost)
-		run->scrub->damaged++;
-	else if (finding->put_right)
-		run->scrub->put_right++;
-	else
-		run->scrub->left++;
-	if (!run->scrub->finding)
-		return;
+	run->unread[run->pending_count] = finding->unread;
 	run->pending[run->pending_count++] = (struct vdisk_finding){
 		.kind = kind_of(run, finding),
 		.offset = finding->block * BLOCK_BYTES,
@@ -115,10 +198,14 @@ static void on_finding(void *arg, const struct egroup_finding *finding)
 		.slot = finding->slot,
 		.slots = finding->slots,
 		.file = run->file->id,
-		.disk = lost ? 0 : run->file->copies.disks[finding->copy],
+		.disk = run->file->copies.disks[copy],
 		.error = finding->error,
 		.put_right = finding->put_right,
+		.pending = finding->away != 0,
 	};
+	if (run->pending_count < PENDING_MAX)
+		return;
+	count_pending(run);
 	if (run->pending_count == PENDING_MAX)
 		tell_pending(run);
 }
@@ -139,24 +226,36 @@ static int after_piece(void *arg, uint64_t bytes)
 	return 0;
 }
 
+static unsigned copies_that_count(const struct egroup_file *file)
+{
+	return ((1u << file->copies.count) - 1) & ~file->copies.stale;
+}
+
 /* It could not be opened. A copy that cannot be reached is repair's business; an index that is
  * damaged on every copy is read when the file is opened, and found there. */
 static int unopened(struct run *run, struct egroup_file *file, int r)
 {
-	const struct egroup_finding index = {.kind = EGROUP_FINDING_INDEX, .error = r};
+	unsigned copies = copies_that_count(file), gone;
+	struct egroup_finding index = {.kind = EGROUP_FINDING_INDEX, .error = r};
 
 	if (r == -ESHUTDOWN || r == -ENOMEM)
 		return r;
-	if (file->compacted && (r == -EUCLEAN || r == -EBADMSG || r == -EIO)) {
-		REACHED("scrub.index-lost");
-		run->file = file;
-		run->copy = run->first_copy = 0;
-		on_finding(run, &index);
-	}
+	if (!file->compacted || (r != -EUCLEAN && r != -EBADMSG && r != -EIO))
+		return 0;
+	run->file = file;
+	memset(run->told, 0, sizeof(run->told));
+	gone = gone_copies(run, copies);
+	if (gone == copies)
+		return 0;
+	REACHED("scrub.index-lost");
+	index.wrong = copies & ~gone;
+	index.away = r == -EIO ? gone : 0;
+	on_finding(run, &index);
+	count_pending(run);
 	return 0;
 }
 
-static int scrub_file(struct run *run, struct egroup_file *file)
+static int scan_copies(struct run *run, struct egroup_file *file)
 {
 	const struct egroup_scan scan = {
 		.ahead = run->ahead,
@@ -166,19 +265,27 @@ static int scrub_file(struct run *run, struct egroup_file *file)
 		.arg = run,
 	};
 	unsigned copies;
-	int r;
+	int r = 0;
 
-	r = egroup_file_open(file);
+	run->file = file;
+	memset(run->told, 0, sizeof(run->told));
+	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
+	copies = pool_file_taking_part(egroup_file_handle(file));
+	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
+		if (copies >> copy & 1)
+			r = egroup_scan(file, copy, &scan);
+	count_pending(run);
+	return r;
+}
+
+static int scrub_file(struct run *run, struct egroup_file *file)
+{
+	int r = egroup_file_open(file);
+
 	if (r < 0)
 		return unopened(run, file, r);
 	file->busy = true;
-	run->file = file;
-	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
-	copies = pool_file_taking_part(egroup_file_handle(file));
-	run->first_copy = copies ? (unsigned)__builtin_ctz(copies) : 0;
-	for (run->copy = run->first_copy; r == 0 && run->copy < POOL_COPIES_MAX; run->copy++)
-		if (copies >> run->copy & 1)
-			r = egroup_scan(file, run->copy, &scan);
+	r = scan_copies(run, file);
 	file->busy = false;
 	egroup_file_unref(file);
 	if (r == 0 || r == -EUCLEAN) /* was told as a finding */
@@ -226,35 +333,54 @@ static int scrub_next(struct run *run, struct egroup_cursor *cursor, struct egro
 	scrub->done_bytes = scrub->bytes;
 	scrub->done_left = scrub->left;
 	scrub->done_damaged = scrub->damaged;
+	scrub->done_pending = scrub->pending;
 	return scrub->next && !scrub->next(scrub->arg) ? -ECANCELED : 0;
+}
+
+static void run_free(struct run *run)
+{
+	if (!run)
+		return;
+	ahead_free(run->ahead);
+	free(run);
+}
+DEFINE_CLEANUP(struct run *, run_free)
+
+static struct run *run_new(struct vdisk *vdisk, struct vdisk_scrub *scrub)
+{
+	_cleanup_(run_freep) struct run *run = calloc(1, sizeof(*run));
+
+	if (!run || ahead_new(&run->ahead) < 0)
+		return NULL;
+	run->vdisk = vdisk;
+	run->scrub = scrub;
+	run->walks_left = WALKS_MAX;
+	pace_init(&run->pace, vdisk, false);
+	return TAKE_PTR(run);
 }
 
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub)
 {
-	_cleanup_free_ struct vdisk_finding *pending = calloc(PENDING_MAX, sizeof(*pending));
-	_cleanup_(ahead_freep) struct ahead *ahead = NULL;
-	struct run run = {
-		.vdisk = vdisk, .scrub = scrub, .pending = pending, .walks_left = WALKS_MAX};
+	_cleanup_(run_freep) struct run *run = NULL;
 	struct egroup_cursor cursor;
 	struct egroup_file *file;
-	int r;
+	int r = 0;
 
 	reactor_assert_home(vdisk->reactor);
-	if (!pending)
-		return -ENOMEM;
 	if (vdisk->closing)
 		return -ECANCELED;
-	r = ahead_new(&ahead);
-	if (r < 0)
-		return r;
-	run.ahead = ahead;
+	run = run_new(vdisk, scrub);
+	if (!run)
+		return -ENOMEM;
 	vdisk->fibers++;
-	pace_init(&run.pace, vdisk, false);
 	egroup_cursor_init(&cursor, vdisk->store, scrub->after);
-	while (r == 0 && (file = egroup_cursor_next(&cursor)))
-		r = scrub_next(&run, &cursor, file);
+	while (r == 0 && (file = egroup_cursor_next(&cursor))) {
+		if (scrub->last && file->id > scrub->last)
+			break;
+		r = scrub_next(run, &cursor, file);
+	}
 	egroup_cursor_done(&cursor);
-	tell_pending(&run);
+	tell_pending(run);
 	if (r == 0)
 		REACHED("scrub.done");
 	vdisk_fiber_ends(vdisk);

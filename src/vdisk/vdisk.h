@@ -144,12 +144,15 @@ struct vdisk_finding { /* of a scrub */
 	uint64_t group;       /* 0: the index of a file */
 	uint32_t slot, slots; /* from where on, how many: 1, or a record's, if it can be told */
 	uint64_t file;
-	uint64_t disk;  /* 0: every copy is damaged */
+	uint64_t disk;  /* that has it wrong; 0: every copy is damaged */
 	int error;      /* of reading it from every copy: -EBADMSG, -EIO, -EUCLEAN; else 0 */
-	bool put_right; /* from another copy; else, with a disk, it could not be written there */
+	bool put_right; /* from another copy; else, with a disk, it could not be written there ...
+			 */
+	bool pending;   /* ... or a copy that may have it right is on a disk that has gone */
 };
 struct vdisk_scrub {
 	uint64_t after; /* in: where an earlier one stopped; out: to be kept */
+	uint64_t last;  /* in: no file after this one; 0: all */
 	/* After each piece, on this fiber; false: stop. May be NULL. */
 	bool (*progress)(void *arg, uint64_t bytes);
 	/* After each file, when `after` has moved; false: stop there. May be NULL. */
@@ -163,12 +166,14 @@ struct vdisk_scrub {
 	uint64_t put_right;
 	uint64_t left;    /* wrong on a copy that could not be written again */
 	uint64_t damaged; /* on every copy */
+	uint64_t pending; /* on every copy that can be reached now; others may have it right */
 	/* Of these, what belongs to files up to `after`. The rest is read, and found, again when it
 	 * goes on from there, but for what was put right. */
-	uint64_t done_bytes, done_left, done_damaged;
+	uint64_t done_bytes, done_left, done_damaged, done_pending;
 };
-/* Reads every copy of all that is stored and sealed, and holds each block against its checksum.
- * Beside guests it goes as slowly as they need. -ECANCELED; an error of a disk is a finding. */
+/* Reads every copy that can be reached of all that is stored and sealed, and holds each block
+ * against its checksum. Beside guests it goes as slowly as they need. -ECANCELED; an error of a
+ * disk is a finding. */
 int vdisk_scrub(struct vdisk *vdisk, struct vdisk_scrub *scrub);
 /* How much it has to read. Gives others a turn now and then. */
 uint64_t vdisk_scrub_bytes(struct vdisk *vdisk);

@@ -137,6 +137,39 @@ def damaged_by_offset(daemon):
     daemon.stop()
 
 
+def pending_until_the_disk_is_back(daemon):
+    """A copy that cannot be reached may be right: what the other has wrong is looked at again."""
+    make(daemon, 2, 2)
+    write(daemon, "default/first", PATTERNS["first"], 0, 4 * MIB)
+    daemon.stop()
+    flips = flip(daemon, "disk0", PATTERNS["first"], 100)
+    check(flips == 4 * MIB // BLOCK // 100, f"planted: {flips}")
+    os.rename(daemon.path("disk1"), daemon.path("away"))
+    daemon.start()
+    result = daemon.json("pool", "scrub", "local")["result"]
+    found = findings(daemon)
+    check(result["pending_blocks"] == flips == len(found), f"{result}")
+    check(result["damaged_blocks"] + result["put_right_blocks"] == 0, f"{result}")
+    check_findings(found, 4 * MIB, "pending")
+    check(all(f["disk"] == 1 for f in found), f"the one that has it wrong: {found}")
+    check(len(events(daemon, "scrub-pending")) == flips and not events(daemon, "scrub-damage"),
+          "told")
+    health = daemon.cli("-o", "json", "health", expect=None).stdout
+    check("could be reached" in health and "damaged on every copy\"" not in health, health)
+    os.rename(daemon.path("away"), daemon.path("disk1"))
+
+    def settled():
+        return daemon.json("pool", "show", "local")["scrub"]["pending_blocks"] == 0
+    rig.wait_for(settled, "it is looked at again", 60)
+    scrub = daemon.json("pool", "show", "local")["scrub"]
+    check(scrub["put_right_blocks"] == flips and scrub["damaged_blocks"] == 0, f"{scrub}")
+    found = findings(daemon)
+    check_findings(found, 4 * MIB, "put-right")
+    check(len(found) == flips == len(events(daemon, "scrub-repaired")), f"{found}")
+    check("could be reached" not in daemon.cli("-o", "json", "health", expect=None).stdout, "ok")
+    daemon.stop()
+
+
 VDISKS = 6
 RATE = 4 * MIB  # a vDisk takes two seconds or more, however fast the machine is
 
@@ -276,5 +309,6 @@ def killed_and_cancelled(daemon):
 
 if __name__ == "__main__":
     rig.require_qemu_iscsi()
-    sys.exit(rig.main(put_right_by_offset, damaged_by_offset, paused_and_resumed,
+    sys.exit(rig.main(put_right_by_offset, damaged_by_offset,
+                      pending_until_the_disk_is_back, paused_and_resumed,
                       killed_and_cancelled))

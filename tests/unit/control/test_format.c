@@ -42,7 +42,7 @@ static void each_row_has_one(void **state)
 		{CATALOG_VDISK, 1, 1, "vDisk row"},  {CATALOG_CONTAINER, 1, 2, "container row"},
 		{CATALOG_EGROUP, 3, 1, "group row"}, {CATALOG_EGFILE, 3, 2, "file row"},
 		{CATALOG_EVENT, 1, 1, "event row"},  {CATALOG_POLICY, 1, 1, "policy row"},
-		{CATALOG_SCRUB, 1, 2, "scrub row"},  {CATALOG_SCRUB, 2, 1, "scrub finding"},
+		{CATALOG_SCRUB, 1, 3, "scrub row"},  {CATALOG_SCRUB, 2, 2, "scrub finding"},
 		{CATALOG_PLACE, 2, 1, "place row"},  {CATALOG_RETIRE, 2, 1, "retire row"},
 		{CATALOG_DRAIN, 2, 1, "drain row"},
 	};

@@ -20,6 +20,13 @@ static const uint8_t first_version[120] = {
 	[56] = 7, [64] = 8, [72] = 9, [80] = 10, [88] = 11, [96] = 12, [104] = 13,
 };
 
+/* Words 0 to 15 are 1 to 16. */
+static const uint8_t second_version[136] = {
+	2,         0,         [8] = 1,    [16] = 2,   [24] = 3,   [32] = 4,
+	[40] = 5,  [48] = 6,  [56] = 7,   [64] = 8,   [72] = 9,   [80] = 10,
+	[88] = 11, [96] = 12, [104] = 13, [112] = 14, [120] = 15, [128] = 16,
+};
+
 static int keeps_its_row(void *arg)
 {
 	struct real_rig *rig = arg;
@@ -37,8 +44,8 @@ static int keeps_its_row(void *arg)
 				     .since_wall_ns = 1,
 				     .vdisk = 2,
 				     .file = 3,
-				     .now = {4, 5, 6, 7, 8, 14},
-				     .last = {9, 10, 11, 12, 13, 15}};
+				     .now = {4, 5, 6, 7, 8, 14, 16},
+				     .last = {9, 10, 11, 12, 13, 15, 17}};
 	ASSERT(scrub_store(catalog, 7, &state) == 0);
 	ASSERT(scrub_load(catalog, 7, &read) == 0);
 	ASSERT(memcmp(&state, &read, sizeof(state)) == 0);
@@ -51,6 +58,16 @@ static int keeps_its_row(void *arg)
 	ASSERT(scrub_load(catalog, 8, &read) == 0);
 	ASSERT(read.phase == SCRUB_RUNNING && read.file == 3 && read.findings == 0);
 	ASSERT(read.now.damaged == 8 && read.now.left == 0 && read.last.begun_wall_ns == 9);
+	change.value = second_version;
+	change.length = sizeof(second_version);
+	ASSERT(catalog_commit(catalog, &change, 1) == 0);
+	ASSERT(scrub_load(catalog, 8, &read) == 0);
+	ASSERT(read.findings == 4 && read.now.begun_wall_ns == 5 && read.now.left == 10);
+	ASSERT(read.last.begun_wall_ns == 11 && read.last.left == 16);
+	ASSERT(read.now.pending == 0 && read.last.pending == 0);
+	change.length--;
+	ASSERT(catalog_commit(catalog, &change, 1) == 0);
+	ASSERT(scrub_load(catalog, 8, &read) == -EUCLEAN);
 	catalog_close(catalog);
 	return 0;
 }
@@ -67,7 +84,8 @@ static void expect_findings(struct catalog *catalog, const struct scrub_finding 
 }
 
 /* Version, kind, use, put right, error. */
-static const uint8_t wrong[][72] = {{2}, {1, 99}, {1, 0, 99}, {1, 0, 0, 2}, {1, [5] = 0x10}};
+static const uint8_t wrong[][72] = {{3},          {1, 99},      {1, 0, 99},
+				    {1, 0, 0, 2}, {2, 0, 0, 3}, {1, [5] = 0x10}};
 
 /* Rows of one scrub, as many as are kept; the next one begins without; a damaged one is left out.
  */
@@ -96,7 +114,8 @@ static int keeps_findings(void *arg)
 							      .file = i + 9,
 							      .disk = i % 5,
 							      .error = i % 5 ? 0 : -EIO,
-							      .put_right = i % 2}};
+							      .put_right = i % 2,
+							      .pending = i % 4 == 2}};
 	ASSERT(catalog_open(rig->world, &options, &catalog) == 0);
 	ASSERT(scrub_begin(catalog, 7, &state, 100) == 0);
 	expect_findings(catalog, findings, 0);
@@ -107,6 +126,10 @@ static int keeps_findings(void *arg)
 	ASSERT(scrub_store_found(catalog, 7, &state, findings + 3, ARRAY_SIZE(findings) - 3) == 0);
 	ASSERT(scrub_store_found(catalog, 7, &state, findings, 1) == 0);
 	expect_findings(catalog, findings, SCRUB_FINDINGS_MAX);
+	ASSERT(scrub_replace_found(catalog, 7, &state, findings + 5, 4) == 0);
+	ASSERT(scrub_load(catalog, 7, &read) == 0);
+	ASSERT(memcmp(&state, &read, sizeof(state)) == 0 && state.findings == 4);
+	expect_findings(catalog, findings + 5, 4);
 	ASSERT(scrub_begin(catalog, 7, &state, 200) == 0);
 	ASSERT(state.findings == 0 && state.since_wall_ns == 1 && state.phase == SCRUB_RUNNING);
 	expect_findings(catalog, findings, 0);

@@ -288,18 +288,27 @@ static bool find_block_in(const char *directory, uint8_t byte, char path[300], u
 	return found;
 }
 
-static void flip_block(struct engine_rig *rig, unsigned number, uint8_t byte)
+/* The id of the file, too. */
+static uint64_t find_block(unsigned number, uint8_t byte, char path[300], uint64_t *ret_at)
 {
-	char directory[100], path[300];
+	char directory[100];
 	bool found = false;
-	uint64_t at = 0;
 
 	for (unsigned i = 0; !found && i < 256; i++) {
 		snprintf(directory, sizeof(directory), "%s/groups/%02x",
 			 engine_rig_directory(number, 0), i);
-		found = find_block_in(directory, byte, path, &at);
+		found = find_block_in(directory, byte, path, ret_at);
 	}
 	assert_true(found);
+	return strtoull(strrchr(path, '/') + 1, NULL, 16);
+}
+
+static void flip_block(struct engine_rig *rig, unsigned number, uint8_t byte)
+{
+	char path[300];
+	uint64_t at = 0;
+
+	(void)find_block(number, byte, path, &at);
 	assert_int_equal(sim_disk_flip(rig->sim.sim, path, at + 7, 3), 0);
 }
 
@@ -612,6 +621,162 @@ static void a_repair_beside_a_guest(void **state)
 	run(2, 1, a_guest_is_busy);
 }
 
+struct looking {
+	struct engine_rig *rig;
+	uint64_t take_at; /* bytes read, after which a disk goes away; 0: never */
+	unsigned take;
+	struct vdisk_finding finding;
+	unsigned count;
+};
+
+static void note_finding(void *arg, const struct vdisk_finding *finding)
+{
+	struct looking *looking = arg;
+
+	looking->finding = *finding;
+	looking->count++;
+}
+
+static bool take_disk_away(void *arg, uint64_t bytes)
+{
+	struct looking *looking = arg;
+
+	if (looking->take_at && bytes >= looking->take_at)
+		sim_disk_set_missing(looking->rig->sim.sim, engine_rig_disk(looking->take), true);
+	return true;
+}
+
+/* A vDisk on two disks, one block of which can be found. */
+static void begin_with_a_mark(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += 4096)
+		assert_int_equal(write_block(rig, at == MARK_AT ? 0xa5 : 1, at), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+}
+
+static void begin_with_a_flip(struct engine_rig *rig, unsigned number)
+{
+	begin_with_a_mark(rig);
+	flip_block(rig, number, 0xa5);
+}
+
+static struct vdisk_scrub scrub_looking(struct looking *looking)
+{
+	struct vdisk_scrub scrub = {
+		.progress = take_disk_away, .finding = note_finding, .arg = looking};
+
+	looking->count = 0;
+	assert_int_equal(vdisk_scrub(looking->rig->vdisk, &scrub), 0);
+	return scrub;
+}
+
+/* A scrub while the other disk cannot be reached, and one when it is back: just the file. */
+static void expect_pending_then_right(struct looking *looking, unsigned bad, unsigned away)
+{
+	struct engine_rig *rig = looking->rig;
+	struct vdisk_scrub scrub = scrub_looking(looking);
+
+	assert_int_equal(scrub.damaged + scrub.left + scrub.put_right, 0);
+	assert_int_equal(scrub.pending, 1);
+	assert_int_equal(scrub.done_pending, 1);
+	assert_int_equal(looking->count, 1);
+	assert_true(looking->finding.pending && !looking->finding.put_right);
+	assert_int_equal(looking->finding.disk, disk_id(rig, bad));
+	assert_int_equal(looking->finding.offset, MARK_AT);
+	looking->take_at = 0;
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(away), false);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(away), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, away)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	scrub = (struct vdisk_scrub){.after = looking->finding.file - 1,
+				     .last = looking->finding.file};
+	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
+	assert_int_equal(scrub.put_right, 1);
+	assert_int_equal(scrub.damaged + scrub.left + scrub.pending, 0);
+	assert_true(scrub.bytes > 0);
+	scrub = scrub_looking(looking);
+	assert_int_equal(scrub.put_right + scrub.pending, 0);
+}
+
+static int damaged_beside_a_missing_disk(struct engine_rig *rig)
+{
+	struct looking looking = {.rig = rig};
+
+	begin_with_a_flip(rig, 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
+	expect_pending_then_right(&looking, 0, 1);
+	return end(rig);
+}
+
+static int damaged_beside_a_hanging_disk(struct engine_rig *rig)
+{
+	struct looking looking = {.rig = rig};
+
+	begin_with_a_flip(rig, 0);
+	open_files(rig, true);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
+	expect_pending_then_right(&looking, 0, 1);
+	open_files(rig, false);
+	return end(rig);
+}
+
+/* The first copy was right when it was read. */
+static int damaged_after_the_first_disk_went(struct engine_rig *rig)
+{
+	struct looking looking = {.rig = rig};
+	struct egroup_file *file;
+	uint64_t at, id, first = 0;
+	char path[300];
+
+	begin_with_a_mark(rig);
+	id = find_block(0, 0xa5, path, &at);
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link) {
+		looking.take_at += (file->id < id ? 2 : 1) * egroup_scan_bytes(file);
+		first = file->copies.disks[0];
+		if (file->id == id)
+			break;
+	}
+	looking.take = first == disk_id(rig, 0) ? 0 : 1;
+	flip_block(rig, 1 - looking.take, 0xa5);
+	expect_pending_then_right(&looking, 1 - looking.take, looking.take);
+	return end(rig);
+}
+
+/* Every copy gives errors, on disks that are there: that is damage. */
+static int unreadable_on_both(struct engine_rig *rig)
+{
+	const struct sim_faults faults = {.read_error_ppm = 1000000}, none = {0};
+	struct looking looking = {.rig = rig};
+	struct vdisk_scrub scrub;
+
+	begin_with_a_flip(rig, 0);
+	open_files(rig, true);
+	for (unsigned i = 0; i < 2; i++)
+		sim_disk_set_faults(rig->sim.sim, engine_rig_disk(i), &faults);
+	scrub = scrub_looking(&looking);
+	for (unsigned i = 0; i < 2; i++)
+		sim_disk_set_faults(rig->sim.sim, engine_rig_disk(i), &none);
+	assert_true(scrub.damaged + scrub.pending > 0);
+	open_files(rig, false);
+	return end(rig);
+}
+
+static void what_cannot_be_reached_is_not_damaged(void **state)
+{
+	(void)state;
+	run(2, 2, damaged_beside_a_missing_disk);
+	run(2, 2, damaged_beside_a_hanging_disk);
+	run(2, 2, damaged_after_the_first_disk_went);
+	assert_true(reached_count("scrub.gone") > 0);
+	run(2, 2, unreadable_on_both);
+}
+
 /* The same of a scrub: it goes on, in small requests, one at a time. */
 static int a_guest_is_busy_in_a_scrub(struct engine_rig *rig)
 {
@@ -737,6 +902,7 @@ int main(void)
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 		cmocka_unit_test(a_copy_that_cannot_be_read_back),
 		cmocka_unit_test(a_repair_beside_a_guest),
+		cmocka_unit_test(what_cannot_be_reached_is_not_damaged),
 		cmocka_unit_test(a_scrub_beside_a_guest),
 		cmocka_unit_test(very_many_files),
 	};
