@@ -21,11 +21,13 @@ static json_t *health_to_json(const struct pool_disk_health *health)
 
 static json_t *limits_to_json(void)
 {
-	return json_pack("{s:I, s:i, s:i, s:I, s:I, s:I}", "slow_ns", (json_int_t)POOL_DISK_SLOW_NS,
-			 "errors", (int)POOL_DISK_ERRORS, "fatal_errors",
-			 (int)POOL_DISK_FATAL_ERRORS, "window_ns", (json_int_t)POOL_DISK_WINDOW_NS,
-			 "suspect_ns", (json_int_t)POOL_DISK_SUSPECT_NS, "missing_ns",
-			 (json_int_t)POOL_DISK_MISSING_NS);
+	return json_pack(
+		"{s:I, s:i, s:i, s:I, s:I, s:I, s:i, s:I}", "slow_ns",
+		(json_int_t)POOL_DISK_SLOW_NS, "errors", (int)POOL_DISK_ERRORS, "fatal_errors",
+		(int)POOL_DISK_FATAL_ERRORS, "window_ns", (json_int_t)POOL_DISK_WINDOW_NS,
+		"suspect_ns", (json_int_t)POOL_DISK_SUSPECT_NS, "missing_ns",
+		(json_int_t)POOL_DISK_MISSING_NS, "fatal_silences", (int)POOL_DISK_FATAL_SILENCES,
+		"silence_window_ns", (json_int_t)POOL_DISK_SILENCE_WINDOW_NS);
 }
 
 static const char *state_of(const struct pool_disk_info *info)
@@ -52,6 +54,7 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 	json_object_set_new(json, "reserve_bytes", json_integer((json_int_t)info->reserve));
 	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
 	json_object_set_new(json, "silent_ns", json_integer((json_int_t)info->silent_ns));
+	json_object_set_new(json, "silences", json_integer((json_int_t)info->silences));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
 	json_object_set_new(json, "catalog_mirror",
 			    json_string(node_catalog_mirror_state(node, info->directory)));

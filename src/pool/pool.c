@@ -205,6 +205,7 @@ void pool_close(struct pool *pool)
 		log_warning("pool", "closed while a disk does not answer", "pool=%s", pool->name);
 		return;
 	}
+	ASSERT(!atomic_load(&pool->keeper_message_posted)); /* it is part of the pool */
 	pool_disks_done(pool);
 	free(pool);
 }

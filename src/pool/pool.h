@@ -141,8 +141,8 @@ struct pool_want {
 };
 int pool_file_take(struct pool *pool, const struct pool_want *want, struct pool_file **ret_file);
 /* -ENOENT no copy can be found, or the file is not of this pool; -EBUSY it is open; -EIO its disks
- * are missing. Copies that cannot be opened do not take part, as long as one can; the size is that
- * of the largest. */
+ * are missing; -ETIMEDOUT they hang, after half a minute. Copies that cannot be opened do not take
+ * part, as long as one can; the size is that of the largest. */
 int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
 		   struct pool_file **ret_file);
 void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies);

@@ -283,7 +283,8 @@ static void get_health(struct pool_disk *disk, struct pool_disk_health *ret_heal
 
 static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 {
-	uint64_t silent_since_ns = atomic_load(&disk->silent_since_ns);
+	uint64_t silent_since_ns =
+		atomic_load(&disk->late) > 0 ? atomic_load(&disk->silent_since_ns) : 0;
 	uint64_t now_ns = reactor_now_ns(disk->pool->home);
 
 	*ret_info = (struct pool_disk_info){
@@ -292,6 +293,7 @@ static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 		.id = disk->id,
 		.state = pool_disk_state_of(disk),
 		.state_since_ns = atomic_load(&disk->state_since_ns),
+		.silences = pool_disk_silences_lately(disk, now_ns),
 		.draining = atomic_load(&disk->draining),
 		.paused = atomic_load(&disk->paused),
 		.files = disk->files.count - disk->orphans,
@@ -536,6 +538,7 @@ static int restore_at_home(void *arg)
 	if (r)
 		return r;
 	pool_disk_forget_health(disk);
+	pool_disk_forget_silences(disk);
 	if (pool_disk_state_of(disk) == POOL_DISK_FAILED)
 		pool_disk_set_state(disk, POOL_DISK_MISSING, 0);
 	return pool_disk_search(disk);

@@ -43,6 +43,10 @@ enum pool_disk_state {
 #define POOL_DISK_WINDOW_NS    (60 * NSEC_PER_SEC)
 #define POOL_DISK_SUSPECT_NS   (60 * NSEC_PER_SEC)  /* as long, after it last misbehaved */
 #define POOL_DISK_MISSING_NS   (600 * NSEC_PER_SEC) /* missing that long, it has failed */
+/* It has failed when it fell silent that often within the window; what is within
+ * POOL_DISK_WINDOW_NS of the last time is the same silence. */
+#define POOL_DISK_FATAL_SILENCES    5u
+#define POOL_DISK_SILENCE_WINDOW_NS (3600 * NSEC_PER_SEC)
 
 struct pool_disk_spec {
 	const char *directory;   /* as in pool_spec */
@@ -65,6 +69,7 @@ struct pool_disk_info {
 	enum pool_disk_state state;
 	uint64_t state_since_ns; /* of the world's monotonic clock; 0 = since the pool was opened */
 	uint64_t silent_ns;      /* it has not answered that long; 0 = it answers */
+	unsigned silences;       /* how often it fell silent, within the window */
 	bool draining;
 	bool paused; /* its draining is */
 	uint64_t capacity, used, reserve, spare; /* bytes; 0 while it is missing */

@@ -59,15 +59,34 @@ static int check_history(struct pool_disk *disk)
 	return r;
 }
 
-int pool_disk_attach(struct pool_disk *disk)
+void pool_disk_steps(struct pool_disk *disk)
+{
+	disk->stepped_ns = reactor_now_ns(disk->pool->home);
+	if (disk->attaching)
+		pool_flight_steps(disk->attaching);
+}
+
+/* It may have taken its time: what was decided meanwhile stands. */
+static int still_wanted(const struct pool_disk *disk)
+{
+	if (disk->pool->stopping)
+		return -ESHUTDOWN;
+	return pool_disk_is_failed(disk) || disk->leaving ? -ECANCELED : 0;
+}
+
+static int attach(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
-	int r;
+	int r = find(disk, &fs);
 
-	disk->stepped_ns = reactor_now_ns(disk->pool->home);
-	r = find(disk, &fs);
 	if (r == 0)
+		r = still_wanted(disk);
+	if (r == 0) {
+		pool_disk_steps(disk);
 		r = check_history(disk);
+	}
+	if (r == 0)
+		r = still_wanted(disk);
 	if (r)
 		return r;
 	disk->file_system = fs.id;
@@ -77,11 +96,28 @@ int pool_disk_attach(struct pool_disk *disk)
 	disk->measured_ns = reactor_now_ns(disk->pool->home);
 	pool_space_set_capacity(disk, pool_space_capacity(disk->row.capacity_bytes, &fs));
 	r = pool_sweep_disk(disk, fs.read_only);
+	if (r == 0)
+		r = still_wanted(disk);
 	if (r)
 		return r;
 	atomic_fetch_add(&disk->generation, 1);
 	pool_disk_set_state(disk, fs.read_only ? POOL_DISK_READ_ONLY : POOL_DISK_ONLINE, 0);
 	return 0;
+}
+
+int pool_disk_attach(struct pool_disk *disk)
+{
+	struct pool_flight flight = {0};
+	int r;
+
+	ASSERT(!disk->attaching);
+	disk->stepped_ns = reactor_now_ns(disk->pool->home);
+	pool_flight_begins(&flight, disk, NULL);
+	disk->attaching = &flight;
+	r = attach(disk);
+	disk->attaching = NULL;
+	pool_flight_ends(&flight);
+	return r;
 }
 
 /* What changes names there since before it was missing ends first; on a disk that hangs it may take

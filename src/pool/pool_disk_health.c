@@ -13,6 +13,9 @@
  *  2. A disk is declared missing only when its label could not be read LABEL_TRIES times, or when
  *     something there takes longer than it may (pool_watch.c).
  *  3. -ESHUTDOWN (the simulated world died) says nothing about a disk.
+ *  4. What is asked of a disk here is a flight of the watch, too: a disk
+ *     that hangs is found out also when nobody else uses it. What was found then only counts if the
+ *     disk's state is still the one that it was asked in.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -172,6 +175,40 @@ unsigned pool_disk_errors_lately(struct pool_disk *disk, uint64_t now_ns)
 	return count;
 }
 
+void pool_disk_count_silence(struct pool_disk *disk, uint64_t now_ns)
+{
+	struct pool_health *health = &disk->health;
+	uint32_t count = atomic_load(&health->silence_count);
+	uint64_t last_ns =
+		count ? atomic_load(&health->silence_ns[(count - 1) % POOL_DISK_FATAL_SILENCES])
+		      : 0;
+
+	/* One only falls silent after it has answered, so two seldom come here at once; then one of
+	 * them counts. */
+	if (last_ns != 0 && now_ns < last_ns + POOL_DISK_WINDOW_NS)
+		return;
+	atomic_store(&health->silence_ns[count % POOL_DISK_FATAL_SILENCES], now_ns);
+	atomic_store(&health->silence_count, count + 1);
+}
+
+unsigned pool_disk_silences_lately(struct pool_disk *disk, uint64_t now_ns)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < POOL_DISK_FATAL_SILENCES; i++) {
+		uint64_t then_ns = atomic_load(&disk->health.silence_ns[i]);
+
+		count += then_ns != 0 && then_ns + POOL_DISK_SILENCE_WINDOW_NS >= now_ns;
+	}
+	return count;
+}
+
+void pool_disk_forget_silences(struct pool_disk *disk)
+{
+	for (unsigned i = 0; i < POOL_DISK_FATAL_SILENCES; i++)
+		atomic_store(&disk->health.silence_ns[i], 0);
+}
+
 void pool_disk_forget_health(struct pool_disk *disk)
 {
 	struct pool_health *health = &disk->health;
@@ -195,6 +232,39 @@ static bool is_slow(struct pool_disk *disk)
 	       atomic_load(&disk->health.write_ns) >= POOL_DISK_SLOW_NS;
 }
 
+static int ask_label(struct pool_disk *disk)
+{
+	struct pool_flight flight = {0};
+	int r;
+
+	pool_flight_begins(&flight, disk, NULL);
+	r = pool_disk_check_label(disk, true);
+	pool_flight_ends(&flight);
+	return r;
+}
+
+static int ask_size(struct pool_disk *disk, struct world_fs_stat *ret_fs)
+{
+	struct pool_flight flight = {0};
+	int r;
+
+	pool_flight_begins(&flight, disk, NULL);
+	r = io_fs_stat(disk->row.directory, ret_fs);
+	pool_flight_ends(&flight);
+	return r;
+}
+
+static int ask_to_write(struct pool_disk *disk)
+{
+	struct pool_flight flight = {0};
+	int r;
+
+	pool_flight_begins(&flight, disk, NULL);
+	r = pool_directory_probe(disk->row.directory);
+	pool_flight_ends(&flight);
+	return r;
+}
+
 /* Whether the label can be read: 0, -ESHUTDOWN or why not. */
 static int look_for_label(struct pool_disk *disk)
 {
@@ -203,7 +273,7 @@ static int look_for_label(struct pool_disk *disk)
 	for (unsigned i = 0; i < LABEL_TRIES && !disk->pool->stopping; i++) {
 		if (i > 0)
 			fiber_sleep(LABEL_PAUSE_NS);
-		r = pool_disk_check_label(disk, true);
+		r = ask_label(disk);
 		if (r == 0 || r == -ESHUTDOWN)
 			return r;
 	}
@@ -214,6 +284,8 @@ static void give_up(struct pool_disk *disk, const char *why)
 {
 	int r;
 
+	if (disk->pool->stopping)
+		return;
 	REACHED("pool.disk-given-up");
 	log_error("pool", "a disk is given up", "pool=%s disk=%" PRIu64 " why=\"%s\"",
 		  disk->pool->name, disk->id, why);
@@ -238,12 +310,22 @@ void pool_disk_judge_silence(struct pool_disk *disk, uint64_t now_ns)
 	}
 }
 
+static const char unreliable[] = "it stops answering again and again";
+
+static bool is_unreliable(struct pool_disk *disk, uint64_t now_ns)
+{
+	return pool_disk_silences_lately(disk, now_ns) >= POOL_DISK_FATAL_SILENCES &&
+	       pool_disk_can_be_spared(disk);
+}
+
 static void judge(struct pool_disk *disk, uint64_t now_ns)
 {
 	unsigned errors = pool_disk_errors_lately(disk, now_ns);
 
 	if (errors >= POOL_DISK_FATAL_ERRORS && pool_disk_can_be_spared(disk)) {
 		give_up(disk, "too many errors");
+	} else if (is_unreliable(disk, now_ns)) {
+		give_up(disk, unreliable);
 	} else if (pool_disk_state_of(disk) < POOL_DISK_SUSPECT &&
 		   (errors >= POOL_DISK_ERRORS || is_slow(disk))) {
 		REACHED("pool.disk-suspect");
@@ -255,34 +337,55 @@ static void judge(struct pool_disk *disk, uint64_t now_ns)
 static void probe(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
-	bool full = pool_disk_state_of(disk) == POOL_DISK_FULL;
+	enum pool_disk_state state = pool_disk_state_of(disk);
 	uint64_t wanted = 2 * atomic_load(&disk->pool->group_bytes);
 
-	if (io_fs_stat(disk->row.directory, &fs) < 0 || fs.read_only ||
-	    (full && fs.free_bytes < wanted))
+	if (ask_size(disk, &fs) < 0 || fs.read_only ||
+	    (state == POOL_DISK_FULL && fs.free_bytes < wanted))
 		return;
-	if (pool_directory_probe(disk->row.directory) == 0)
+	if (ask_to_write(disk) == 0 && pool_disk_state_of(disk) == state)
 		pool_disk_set_state(disk, POOL_DISK_ONLINE, 0);
+}
+
+static uint64_t missing_until(struct pool_disk *disk)
+{
+	return MAX(atomic_load(&disk->state_since_ns), disk->pool->opened_ns) +
+	       POOL_DISK_MISSING_NS;
+}
+
+uint64_t pool_disk_doom(struct pool_disk *disk, uint64_t now_ns)
+{
+	uint64_t last_ns = missing_until(disk);
+
+	if (disk->pool->stopping || pool_disk_state_of(disk) != POOL_DISK_MISSING)
+		return UINT64_MAX;
+	if (is_unreliable(disk, now_ns))
+		give_up(disk, unreliable);
+	else if (now_ns < last_ns)
+		return last_ns;
+	else if (pool_disk_can_be_spared(disk))
+		give_up(disk, "missing for too long");
+	return pool_disk_is_failed(disk) ? UINT64_MAX : now_ns + POOL_DISK_SEARCH_NS;
 }
 
 static uint64_t tend_missing(struct pool_disk *disk, uint64_t now_ns)
 {
 	struct pool *pool = disk->pool;
-	uint64_t since_ns = MAX(atomic_load(&disk->state_since_ns), pool->opened_ns);
-	uint64_t last_ns = since_ns + POOL_DISK_MISSING_NS;
+	uint64_t last_ns = missing_until(disk);
 
+	if (is_unreliable(disk, now_ns))
+		return pool_disk_doom(disk, now_ns);
 	if (atomic_exchange(&disk->answered, false))
 		disk->tried_ns = 0;
 	if (!pool_disk_is_silent(disk) && now_ns >= disk->tried_ns + POOL_DISK_SEARCH_NS) {
 		if (pool_disk_search(disk) == 0)
 			return 0;
+		if (pool_disk_state_of(disk) != POOL_DISK_MISSING)
+			return 0; /* declared so meanwhile */
 		now_ns = reactor_now_ns(pool->home);
 	}
-	if (now_ns >= last_ns && pool_disk_can_be_spared(disk)) {
-		give_up(disk, "missing for too long");
-		return pool_disk_state_of(disk) == POOL_DISK_FAILED ? UINT64_MAX
-								    : now_ns + POOL_DISK_SEARCH_NS;
-	}
+	if (now_ns >= last_ns && pool_disk_can_be_spared(disk))
+		return pool_disk_doom(disk, now_ns);
 	last_ns = now_ns >= last_ns ? UINT64_MAX : last_ns;
 	if (pool_disk_is_silent(disk)) /* when it answers, that is told */
 		return last_ns;
@@ -335,6 +438,7 @@ static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 {
 	uint64_t before = atomic_load(&disk->capacity);
 	uint64_t capacity = pool_space_capacity(disk->row.capacity_bytes, fs);
+	struct pool_flight flight = {0};
 
 	if (capacity == before)
 		return;
@@ -349,7 +453,9 @@ static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 	}
 	REACHED("pool.disk-shrank");
 	disk->names_busy++;
+	pool_flight_begins(&flight, disk, NULL);
 	pool_spare_make_room(disk);
+	pool_flight_ends(&flight);
 	disk->names_busy--;
 	pool_space_press(disk->pool);
 }
@@ -359,14 +465,14 @@ static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 static void measure(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
-	int r = io_fs_stat(disk->row.directory, &fs);
+	int r = ask_size(disk, &fs);
 
 	if (r == 0 && fs.id != disk->file_system) {
-		r = pool_disk_check_label(disk, true);
+		r = ask_label(disk);
 		if (r == 0)
 			disk->file_system = fs.id;
 	}
-	if (pool_disk_is_gone(disk))
+	if (pool_disk_is_gone(disk) || disk->pool->stopping)
 		return; /* meanwhile */
 	if (r == 0)
 		adapt(disk, &fs);
@@ -414,6 +520,8 @@ uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns)
 		judge(disk, now_ns);
 	if (!pool_disk_is_gone(disk) && !pool_disk_is_silent(disk) && !disk->leaving)
 		next_ns = tend_size(disk, now_ns);
+	if (disk->pool->stopping) /* since this began: it may have been held up */
+		return UINT64_MAX;
 	again_ns = tend_state(disk, now_ns);
 	return MIN(next_ns, again_ns);
 }

@@ -21,6 +21,7 @@
 #include "pool/pool_watch.h"
 
 #define OPEN_PAUSE_NS (500 * NSEC_PER_MSEC)
+#define OPEN_WAIT_NS  (30 * NSEC_PER_SEC) /* for a disk that hangs: guests wait as long */
 
 struct file_call {
 	struct pool *pool;
@@ -289,9 +290,10 @@ int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies
 		   struct pool_file **ret_file)
 {
 	struct file_call call = {.pool = pool, .id = file_id, .copies = copies};
+	uint64_t end_ns = reactor_now_ns(reactor_current()) + OPEN_WAIT_NS;
 	int r = pool_carry(pool, open_at_home, &call);
 
-	while (r && call.wait) {
+	while (r && call.wait && reactor_now_ns(reactor_current()) < end_ns) {
 		REACHED("pool.open-waits");
 		fiber_sleep(OPEN_PAUSE_NS);
 		call.wait = false;

@@ -23,6 +23,7 @@ struct pool_flight {
 	struct pool_disk *disk;
 	struct pool_handle *handle; /* NULL: it uses none */
 	uint64_t start_ns;
+	uint64_t due_ns; /* it is late from then on */
 	bool late;
 	/* It takes too long: called again and again until it ends. NULL: nothing to be done. */
 	void (*overdue)(struct pool_flight *flight);

@@ -8,7 +8,7 @@
  * an idle pool costs next to nothing. It is woken by everything that may give it work; it then
  * looks at the whole state anew.
  */
-#include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +22,7 @@
 #define STEP_BYTES    MIB
 #define STEP_PAUSE_NS (20 * NSEC_PER_MSEC) /* at most 50 MiB/s */
 #define IDLE_NS       (2 * NSEC_PER_SEC)   /* since a file was last taken */
+#define STOP_LOOK_NS  (100 * NSEC_PER_MSEC)
 
 static bool may_write_ahead(struct pool_disk *disk)
 {
@@ -46,7 +47,7 @@ static bool wants_spare(struct pool_disk *disk)
 }
 
 /* In steps with pauses; -ECANCELED when the pool is no longer idle. */
-static int fill_file(struct pool_disk *disk, struct world_file *file)
+static int fill_file(struct pool_disk *disk, struct world_file *file, struct pool_flight *flight)
 {
 	void *zeros = NULL;
 	int r = io_resize(file, POOL_GROUP_BYTES, WORLD_RESIZE_RESERVE);
@@ -59,12 +60,13 @@ static int fill_file(struct pool_disk *disk, struct world_file *file)
 		r = may_write_ahead(disk) ? io_write(file, zeros, STEP_BYTES, at) : -ECANCELED;
 		if (r == 0)
 			fiber_sleep(STEP_PAUSE_NS);
+		pool_flight_steps(flight);
 	}
 	free(zeros);
 	return r;
 }
 
-static int write_ahead(struct pool_disk *disk, uint64_t id)
+static int write_ahead(struct pool_disk *disk, uint64_t id, struct pool_flight *flight)
 {
 	struct pool_path path, final;
 	struct world_file *file;
@@ -72,10 +74,11 @@ static int write_ahead(struct pool_disk *disk, uint64_t id)
 
 	pool_path_spare(disk->row.directory, id, ".new", &path);
 	pool_path_spare(disk->row.directory, id, ".sp", &final);
+	pool_flight_steps(flight);
 	r = io_open(path.text, WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE | WORLD_FILE_DIRECT, &file);
 	if (r)
 		return r;
-	r = fill_file(disk, file);
+	r = fill_file(disk, file, flight);
 	r2 = io_close(file);
 	r = r ? r : r2;
 	if (r == 0)
@@ -89,12 +92,15 @@ static int write_ahead(struct pool_disk *disk, uint64_t id)
 
 static void make_spare(struct pool_disk *disk)
 {
+	struct pool_flight flight = {0};
 	uint64_t id;
 	int r = catalog_reserve_ids(disk->pool->catalog, disk->pool->file_counter, 1, &id);
 
 	disk->names_busy++;
+	pool_flight_begins(&flight, disk, NULL);
 	if (r == 0)
-		r = write_ahead(disk, id);
+		r = write_ahead(disk, id, &flight);
+	pool_flight_ends(&flight);
 	disk->names_busy--;
 	if (r == 0 || r == -ECANCELED || disk->pool->stopping)
 		return;
@@ -141,13 +147,41 @@ static void tend_run(struct fiber_task *task)
 	task_ends(pool);
 }
 
+/* In place of whoever tends to the disk, and may be held up by it for ever. */
+static void doom_run(struct fiber_task *task)
+{
+	struct pool_disk *disk = CONTAINER_OF(task, struct pool_disk, doom_task);
+	struct pool *pool = disk->pool;
+
+	disk->doom_ns = pool_disk_doom(disk, reactor_now_ns(pool->home));
+	disk->dooming = false;
+	task_ends(pool);
+}
+
+static bool may_be_doomed(const struct pool_disk *disk)
+{
+	return !disk->dooming && pool_disk_state_of(disk) == POOL_DISK_MISSING &&
+	       pool_disk_is_silent(disk);
+}
+
+static void doom(struct pool_disk *disk, uint64_t now_ns)
+{
+	if (!may_be_doomed(disk) || now_ns < disk->doom_ns)
+		return;
+	disk->dooming = true;
+	task_begins(disk->pool, &disk->doom_task, doom_run);
+}
+
 static void spare_run(struct fiber_task *task)
 {
 	struct pool *pool = CONTAINER_OF(task, struct pool, spare_task);
 	struct pool_disk *disk = pool->stopping ? NULL : who_wants_spare(pool);
 
-	if (disk)
+	if (disk) {
+		disk->making_spare = true;
 		make_spare(disk);
+		disk->making_spare = false;
+	}
 	pool->making_spare = false;
 	task_ends(pool);
 }
@@ -165,12 +199,22 @@ static void tend_disks(struct pool *pool)
 		/* Who tends to it may be held up by it. */
 		pool_disk_judge_silence(disk, now_ns);
 		disk->tend_wanted |= all || now_ns >= disk->tend_ns;
+		if (disk->tending)
+			doom(disk, now_ns);
 		if (disk->tending || !disk->tend_wanted)
 			continue;
 		disk->tending = true;
 		disk->tend_wanted = false;
+		disk->doom_ns = 0;
 		task_begins(pool, &disk->tend_task, tend_run);
 	}
+}
+
+static uint64_t next_of(struct pool_disk *disk)
+{
+	if (!disk->tending)
+		return disk->tend_ns;
+	return may_be_doomed(disk) ? disk->doom_ns : UINT64_MAX;
 }
 
 static uint64_t next_tend_ns(struct pool *pool)
@@ -179,8 +223,7 @@ static uint64_t next_tend_ns(struct pool *pool)
 	struct pool_disk *disk;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	if (!disk->tending)
-		next_ns = MIN(next_ns, disk->tend_ns);
+	next_ns = MIN(next_ns, next_of(disk));
 	return next_ns;
 }
 
@@ -255,12 +298,38 @@ void pool_keeper_post(struct pool *pool)
 	reactor_post(pool->home, &pool->keeper_message);
 }
 
+/* Those that a disk holds up which does not answer are not waited for: they end with the disk, and
+ * the pool stays in memory (pool_watch_stop()). */
+static unsigned held_up_by(const struct pool_disk *disk)
+{
+	return pool_disk_is_silent(disk) ? disk->tending + disk->making_spare : 0;
+}
+
+static bool tasks_to_come(struct pool *pool)
+{
+	struct pool_disk *disk;
+	unsigned held_up = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	held_up += held_up_by(disk);
+	for (disk = pool->removed; disk; disk = disk->next_removed)
+		held_up += held_up_by(disk);
+	ASSERT(held_up <= pool->tasks);
+	return pool->tasks > held_up;
+}
+
 void pool_keeper_stop(struct pool *pool)
 {
 	pool->stopping = true;
 	pool_keeper_wake(pool);
-	/* A message on its way still points here. */
-	while (pool->keeper_runs || pool->tasks > 0 || atomic_load(&pool->keeper_message_posted))
+	while (pool->keeper_runs || tasks_to_come(pool))
+		(void)fiber_queue_wait_until(&pool->keeper_ended,
+					     reactor_now_ns(pool->home) + STOP_LOOK_NS);
+}
+
+void pool_keeper_settle(struct pool *pool)
+{
+	while (atomic_load(&pool->keeper_message_posted))
 		fiber_queue_wait(&pool->keeper_ended);
 }
 

@@ -21,6 +21,8 @@
 _Static_assert(PLACEMENT_COPIES_MAX == POOL_FACTOR_MAX, "one number");
 _Static_assert(PLACEMENT_AVOID_MAX == POOL_COPIES_MAX, "one number");
 
+struct pool_flight;
+
 struct pool_spare {
 	struct list_node link;
 	uint64_t id;
@@ -37,9 +39,11 @@ struct pool_health {
 	_Atomic uint64_t read_ns, write_ns; /* means, each new value counting an eighth */
 	_Atomic uint64_t read_errors, write_errors, sync_errors, checksum_errors;
 	_Atomic uint64_t error_ns[POOL_ERRORS_MAX]; /* when the last errors were, in a ring */
-	_Atomic uint32_t error_count;               /* ever */
-	_Atomic uint64_t bad_ns;                    /* when it was last slow or erred */
-	_Atomic int met;                            /* -EROFS, -ENOSPC: home shall know */
+	_Atomic uint64_t silence_ns[POOL_DISK_FATAL_SILENCES]; /* when it fell silent, in a ring */
+	_Atomic uint32_t silence_count;                        /* ever */
+	_Atomic uint32_t error_count;                          /* ever */
+	_Atomic uint64_t bad_ns;                               /* when it was last slow or erred */
+	_Atomic int met;  /* -EROFS, -ENOSPC: home shall know */
 	atomic_bool look; /* the keeper shall find out whether it is still there */
 };
 
@@ -61,7 +65,7 @@ struct pool_disk {
 	struct pool_health health;
 	/* pool_watch.c; any reactor. */
 	_Atomic uint32_t late;            /* operations that take too long */
-	_Atomic uint64_t silent_since_ns; /* when the first of them began; 0 = none */
+	_Atomic uint64_t silent_since_ns; /* while there are: when the first of them began */
 	atomic_bool answered;             /* since the keeper last looked */
 
 	/* Home reactor. */
@@ -76,13 +80,17 @@ struct pool_disk {
 	uint64_t tried_ns;    /* the keeper last looked whether it can be used again */
 	unsigned flows;       /* pool_flow() */
 	struct fiber_queue flow_queue;
-	struct fiber_task tend_task;
+	struct fiber_task tend_task, doom_task;
 	uint64_t tend_ns; /* when to tend to it next */
+	uint64_t doom_ns; /* when to look whether it is to be given up, while a fiber tends to it */
+	bool dooming;     /* a fiber gives it up */
 	bool tending;     /* a fiber does */
+	bool making_spare; /* another does */
 	bool tend_wanted;
-	bool searching;      /* it is being attached */
-	int attached;        /* what the last attempt gave */
-	uint64_t stepped_ns; /* when that last went on */
+	bool searching;                /* it is being attached */
+	int attached;                  /* what the last attempt gave */
+	uint64_t stepped_ns;           /* when that last went on */
+	struct pool_flight *attaching; /* what is under way for it; NULL = it is not attached now */
 	struct pool_disk *next_removed;
 };
 
@@ -92,6 +100,7 @@ struct pool_watch {
 	struct pool *pool;
 	struct list flights;
 	struct reactor_timer timer;
+	uint64_t look_ns; /* when it is to look next */
 };
 
 struct pool {
@@ -262,9 +271,18 @@ void pool_disk_io_ends(struct pool_disk *disk, enum pool_disk_io kind, uint64_t 
 /* Remembers what an operation that was not counted says about the disk; returns `r`. */
 int pool_disk_note(struct pool_disk *disk, enum pool_disk_io kind, int r);
 unsigned pool_disk_errors_lately(struct pool_disk *disk, uint64_t now_ns);
-void pool_disk_forget_health(struct pool_disk *disk);
+unsigned pool_disk_silences_lately(struct pool_disk *disk, uint64_t now_ns);
+void pool_disk_forget_health(struct pool_disk *disk); /* but not its silences */
+void pool_disk_forget_silences(struct pool_disk *disk);
 /* Home. What follows from its silence; never suspends. */
 void pool_disk_judge_silence(struct pool_disk *disk, uint64_t now_ns);
+/* It fell silent. Any reactor. */
+void pool_disk_count_silence(struct pool_disk *disk, uint64_t now_ns);
+/* Home. For one that whoever tends to it is held up by: gives it up when it is time; when to look
+ * again. A fiber. */
+uint64_t pool_disk_doom(struct pool_disk *disk, uint64_t now_ns);
+/* Home. It went on, while it is attached. */
+void pool_disk_steps(struct pool_disk *disk);
 /* Home, a fiber of its own: looks after one disk; returns when to look again. */
 uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns);
 
@@ -318,8 +336,9 @@ void pool_spare_done(struct pool_disk *disk);
 void pool_keeper_init(struct pool *pool);
 void pool_keeper_start(struct pool *pool); /* when the disks have been found */
 void pool_keeper_stop(struct pool *pool);
-void pool_keeper_wake(struct pool *pool); /* home reactor */
-void pool_keeper_post(struct pool *pool); /* any reactor */
+void pool_keeper_settle(struct pool *pool); /* no message is on its way any more */
+void pool_keeper_wake(struct pool *pool);   /* home reactor */
+void pool_keeper_post(struct pool *pool);   /* any reactor */
 
 /* Sweeping (pool_sweep.c). */
 /* Fills the tables of all disks from the catalog. */

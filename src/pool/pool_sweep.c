@@ -101,8 +101,10 @@ static int move_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
 {
 	struct pool_path to;
 	struct world_stat stat;
-	int r = io_stat(path, &stat);
+	int r;
 
+	pool_disk_steps(disk);
+	r = io_stat(path, &stat);
 	if (r)
 		return r;
 	pool_path_spare(disk->row.directory, id, ".sp", &to);
@@ -188,6 +190,7 @@ static int sweep_spare(struct pool_disk *disk, const char *directory, const char
 	uint64_t id;
 	int r;
 
+	pool_disk_steps(disk);
 	if (pool_path_parse(name, ".new", &id)) { /* was being written ahead */
 		pool_path_spare(disk->row.directory, id, ".new", &path);
 		return io_unlink(path.text);
@@ -230,7 +233,7 @@ int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 	for (size_t i = 0; i < disk->files.capacity; i++)
 		disk->files.entries[i].seen = 0;
 	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++) {
-		disk->stepped_ns = reactor_now_ns(disk->pool->home);
+		pool_disk_steps(disk);
 		r = sweep_directory(disk, i, read_only);
 	}
 	if (r)

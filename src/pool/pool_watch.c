@@ -44,15 +44,20 @@ unsigned pool_disks_silent(void)
 
 /* Silence */
 
+/* `silent_since_ns` is looked at while something is late only: whoever makes the disk silent sets
+ * it, and nobody takes it back, for that could be later than the next silence. */
 static void be_late(struct pool_disk *disk, uint64_t start_ns)
 {
 	uint64_t now_ns = reactor_now_ns(reactor_current());
 
+	if (!pool_disk_is_silent(disk))
+		atomic_store(&disk->silent_since_ns, start_ns);
 	if (atomic_fetch_add(&disk->late, 1) > 0)
 		return;
 	REACHED("pool.disk-silent");
 	atomic_fetch_add(&silent_disks, 1);
 	atomic_store(&disk->silent_since_ns, start_ns);
+	pool_disk_count_silence(disk, now_ns);
 	log_error("pool", "a disk does not answer",
 		  "pool=%s disk=%" PRIu64 " directory=\"%s\" seconds=%" PRIu64 ".%" PRIu64,
 		  disk->pool->name, disk->id, disk->row.directory,
@@ -69,7 +74,6 @@ static void be_late_no_more(struct pool_disk *disk)
 	if (before > 1)
 		return;
 	atomic_fetch_sub(&silent_disks, 1);
-	atomic_store(&disk->silent_since_ns, 0);
 	atomic_store(&disk->answered, true);
 	log_warning("pool", "a disk answers again", "pool=%s disk=%" PRIu64 " directory=\"%s\"",
 		    disk->pool->name, disk->id, disk->row.directory);
@@ -83,8 +87,7 @@ static void look_at(struct pool_flight *flight, uint64_t now_ns)
 	struct pool_disk *disk = flight->disk;
 
 	if (!flight->late) {
-		if (!pool_disk_is_silent(disk) &&
-		    now_ns < flight->start_ns + disk->pool->timeout_ns)
+		if (!pool_disk_is_silent(disk) && now_ns < flight->due_ns)
 			return;
 		flight->late = true;
 		be_late(disk, flight->start_ns);
@@ -101,21 +104,33 @@ static void arm(struct pool_watch *watch)
 {
 	struct reactor *reactor = reactor_current();
 
-	reactor_timer_arm(reactor, &watch->timer,
-			  reactor_turn_ns(reactor) + watch->pool->timeout_ns / LOOKS);
+	watch->look_ns = reactor_turn_ns(reactor) + watch->pool->timeout_ns / LOOKS;
+	reactor_timer_arm(reactor, &watch->timer, watch->look_ns);
+}
+
+/* The machine had no time for this reactor, or stood still: what the disks did meanwhile is not
+ * known yet, and that time is not theirs. */
+static uint64_t stood_still(const struct pool_watch *watch, uint64_t now_ns)
+{
+	uint64_t delay_ns = now_ns > watch->look_ns ? now_ns - watch->look_ns : 0;
+
+	return delay_ns > watch->pool->timeout_ns / LOOKS ? delay_ns : 0;
 }
 
 static void watch_looks(struct reactor_timer *timer)
 {
 	struct pool_watch *watch = CONTAINER_OF(timer, struct pool_watch, timer);
 	uint64_t now_ns = reactor_now_ns(reactor_current());
+	uint64_t lost_ns = stood_still(watch, now_ns);
 	struct pool_flight *flight;
 
 	if (list_is_empty(&watch->flights))
 		return;
 	/* What is told may end no operation: that is the kernel's to do. */
-	LIST_FOR_EACH (&watch->flights, flight, struct pool_flight, link)
+	LIST_FOR_EACH (&watch->flights, flight, struct pool_flight, link) {
+		flight->due_ns += lost_ns;
 		look_at(flight, now_ns);
+	}
 	arm(watch);
 }
 
@@ -142,6 +157,7 @@ void pool_flight_begins(struct pool_flight *flight, struct pool_disk *disk,
 	flight->disk = disk;
 	flight->handle = handle;
 	flight->start_ns = reactor_turn_ns(reactor_current());
+	flight->due_ns = flight->start_ns + disk->pool->timeout_ns;
 	flight->late = false;
 	list_push_back(&watch->flights, &flight->link);
 	if (UNLIKELY(!watch->timer.armed))
@@ -166,6 +182,16 @@ void pool_flight_ends(struct pool_flight *flight)
 	}
 	if (UNLIKELY(flight->late))
 		be_late_no_more(flight->disk);
+}
+
+void pool_flight_steps(struct pool_flight *flight)
+{
+	flight->start_ns = reactor_turn_ns(reactor_current());
+	flight->due_ns = flight->start_ns + flight->disk->pool->timeout_ns;
+	if (!flight->late)
+		return;
+	flight->late = false;
+	be_late_no_more(flight->disk);
 }
 
 /* Handles */
@@ -243,6 +269,8 @@ static void flow_run(struct fiber_task *task)
 {
 	struct flow *flow = CONTAINER_OF(task, struct flow, task);
 
+	/* Not before: waiting for a fiber is not the disk's fault. */
+	pool_flight_begins(&flow->flight, flow->disk, NULL);
 	flow->result = flow->ops->run(flow->arg);
 	flow->ended = true;
 	if (flow->waiter) {
@@ -309,7 +337,6 @@ int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg
 	flow->flight.overdue = flow_overdue;
 	disk->names_busy++;
 	disk->flows++;
-	pool_flight_begins(&flow->flight, disk, NULL);
 	fiber_spawn(disk->pool->home, FIBER_DISK, &flow->task);
 	return flow_wait(flow);
 }
@@ -337,10 +364,8 @@ static bool anything_late(struct pool *pool)
 	return false;
 }
 
-bool pool_watch_stop(struct pool *pool)
+static void stop_all(struct pool *pool)
 {
-	for (unsigned i = 0; i < LEAVE_TRIES && anything_late(pool); i++)
-		fiber_sleep(LEAVE_NS);
 	for (unsigned i = 0; i < POOL_WATCHES_MAX; i++) {
 		struct reactor *reactor = atomic_load(&pool->watches[i].reactor);
 
@@ -348,5 +373,20 @@ bool pool_watch_stop(struct pool *pool)
 			(void)fiber_call(reactor, FIBER_CONTROL, stop_here,
 					 &pool->watches[i]); /* is 0 */
 	}
-	return !anything_late(pool);
+}
+
+/* The last that was late may have ended just now, and who ended it still look at the pool: only
+ * what was no more before every reactor was visited is no more for certain. */
+bool pool_watch_stop(struct pool *pool)
+{
+	bool late;
+
+	for (unsigned i = 0; i < LEAVE_TRIES && anything_late(pool); i++)
+		fiber_sleep(LEAVE_NS);
+	do {
+		late = anything_late(pool);
+		stop_all(pool);
+	} while (late && !anything_late(pool));
+	pool_keeper_settle(pool);
+	return !late;
 }

@@ -13,6 +13,8 @@ void pool_flight_begins(struct pool_flight *flight, struct pool_disk *disk,
 			struct pool_handle *handle);
 /* On the same. */
 void pool_flight_ends(struct pool_flight *flight);
+/* It has got somewhere: the clock starts anew. */
+void pool_flight_steps(struct pool_flight *flight);
 
 /* Takes over the file; NULL without memory. */
 struct pool_handle *pool_handle_new(struct pool_disk *disk, struct world_file *file);

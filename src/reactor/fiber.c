@@ -24,7 +24,7 @@
 
 static const unsigned fiber_defaults[FIBER_CLASS_COUNT] = {
 	[FIBER_DATA] = 64,    [FIBER_CHECKPOINT] = 16, [FIBER_RECLAIM] = 16,
-	[FIBER_CONTROL] = 64, [FIBER_DISK] = 128,
+	[FIBER_CONTROL] = 64, [FIBER_DISK] = 384,
 };
 
 static int fiber_pool_init(struct reactor *reactor, enum fiber_class class, unsigned first_stack)
