@@ -48,6 +48,7 @@ struct compaction {
 	uint32_t buffered;
 	uint64_t write_offset;
 	struct pool_file *target;
+	bool sequential;
 	bool stopped; /* by the target or by `pause`: no source is to blame */
 	int (*pause)(void *arg, uint64_t read, uint64_t written);
 	void *arg;
@@ -570,6 +571,17 @@ static void switch_memory(struct compaction *compaction, struct egroup_file *tar
 	}
 }
 
+/* Most of what goes there was written in sequence. */
+static bool is_sequential(const struct compaction *compaction)
+{
+	uint32_t slots = 0;
+
+	for (uint32_t i = 0; i < compaction->move_count; i++)
+		if (compaction->moves[i].group->file->sequential)
+			slots += compaction->moves[i].slots.count;
+	return slots > compaction->total_slots / 2;
+}
+
 static int write_target(struct compaction *compaction)
 {
 	struct egroup_store *store = compaction->store;
@@ -583,6 +595,9 @@ static int write_target(struct compaction *compaction)
 	struct pool_copies copies;
 	int r;
 
+	compaction->sequential = is_sequential(compaction);
+	if (compaction->sequential)
+		want.tiers = store->tiers_sequential;
 	egroup_stripe_want(&before, store->width, &want);
 	r = pool_file_take(store->pool, &want, &compaction->target);
 	if (r < 0)
@@ -608,6 +623,7 @@ static int adopt_target(struct compaction *compaction)
 	pool_file_get_copies(compaction->target, &target->copies);
 	target->copies.stale |= pool_file_failed(compaction->target);
 	target->compacted = true;
+	target->sequential = compaction->sequential;
 	target->index_loaded = true;
 	target->index_blocks = compaction->blocks;
 	target->total_slots = compaction->total_slots;

@@ -465,7 +465,7 @@ static int make_copies(struct egroup_file *file, unsigned count, struct egroup_r
 	struct pool_file *handle = egroup_file_handle(file);
 	int r = 0;
 
-	pool_file_set_tiers(handle, file->store->tiers);
+	pool_file_set_tiers(handle, egroup_file_tiers(file));
 	for (unsigned i = 0; r == 0 && i < count; i++) {
 		struct pool_copies all, copies;
 		unsigned copy;

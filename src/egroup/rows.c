@@ -38,6 +38,7 @@ enum {
 	FILE_COMPACTED = 9,
 	FILE_INDEX_BLOCKS = 12,
 	FILE_TOTAL_SLOTS = 16,
+	FILE_SEQUENTIAL = 20, /* 0 before it was known */
 };
 _Static_assert(EGROUP_ROW_BYTES >= POOL_FILE_ROW_BYTES_MIN, "both parts fit");
 
@@ -81,6 +82,7 @@ void egroup_file_row(const struct egroup_file *file, uint8_t value[EGROUP_ROW_BY
 	value[FILE_COMPACTED] = file->compacted;
 	put_le32(value + FILE_INDEX_BLOCKS, file->index_blocks);
 	put_le32(value + FILE_TOTAL_SLOTS, file->total_slots);
+	value[FILE_SEQUENTIAL] = file->sequential;
 }
 
 static int damaged(const struct egroup_store *store, const char *what, uint64_t id)
@@ -100,6 +102,7 @@ int egroup_file_row_decode(const struct catalog_row *row, struct egroup_file_row
 	file.compacted = row->value[FILE_COMPACTED];
 	file.index_blocks = get_le32(row->value + FILE_INDEX_BLOCKS);
 	file.total_slots = get_le32(row->value + FILE_TOTAL_SLOTS);
+	file.sequential = row->value[FILE_SEQUENTIAL];
 	if (file.total_slots > SLOTS_PER_GROUP || file.index_blocks > SLOTS_PER_GROUP ||
 	    file.compacted != (file.index_blocks > 0))
 		return -EUCLEAN;
@@ -157,6 +160,7 @@ static int load_file_row(struct egroup_store *store, const struct file_index *in
 	file->index_loaded = !from.compacted;
 	file->index_blocks = from.index_blocks;
 	file->total_slots = from.total_slots;
+	file->sequential = from.sequential;
 	return 0;
 }
 

@@ -9,6 +9,7 @@ struct egroup_file_row {
 	uint64_t id, size_bytes;
 	struct pool_copies copies; /* disk 0: the pool's first, in rows of version 1 */
 	bool compacted;
+	bool sequential; /* what it holds was written in sequence */
 	uint32_t index_blocks, total_slots;
 };
 

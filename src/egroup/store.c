@@ -200,6 +200,26 @@ static int commit_new_group(struct egroup_store *store, const struct egroup *gro
 	return catalog_commit(store->catalog, changes, ARRAY_SIZE(changes));
 }
 
+unsigned egroup_file_tiers(const struct egroup_file *file)
+{
+	return file->sequential ? file->store->tiers_sequential : file->store->tiers;
+}
+
+bool egroup_store_was_sequential(const struct egroup_store *store)
+{
+	struct list *files = (struct list *)&store->files;
+	const struct egroup *newest = NULL;
+	struct egroup_file *file;
+	struct egroup *group;
+
+	LIST_FOR_EACH (files, file, struct egroup_file, link)
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			if (group->stream == RECORD_STREAM_LOG &&
+			    (!newest || group->id > newest->id))
+				newest = group;
+	return newest && newest->file->sequential;
+}
+
 static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
 			  struct egroup_file **ret_file)
 {
@@ -226,10 +246,13 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 		  enum pool_use use, uint64_t size_bytes, struct egroup **ret_group)
 {
 	const struct egroup_stripe before = *stripe_of(store, stream);
-	struct pool_want want = {.use = use,
-				 .size_bytes = size_bytes,
-				 .copies = store->factor,
-				 .tiers = store->tiers};
+	bool sequential = stream == RECORD_STREAM_LOG && store->sequential;
+	struct pool_want want = {
+		.use = use,
+		.size_bytes = size_bytes,
+		.copies = store->factor,
+		.tiers = sequential ? store->tiers_sequential : store->tiers,
+	};
 	struct pool_file *taken;
 	struct egroup_file *file;
 	struct egroup *group;
@@ -250,6 +273,7 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 		pool_file_discard(taken);
 		return r;
 	}
+	file->sequential = sequential;
 	group = egroup_new(store, id, file);
 	if (!group) {
 		egroup_file_discard(file);

@@ -33,6 +33,7 @@ struct egroup_file {
 	uint32_t total_slots;  /* stored in a compacted file */
 	uint32_t references;   /* reads under way and other users */
 	bool compacted;
+	bool sequential;           /* written in sequence: which order of tiers it follows */
 	bool index_loaded;         /* always true for a plain file */
 	bool busy;                 /* a compaction reads it */
 	bool dying;                /* discarded when the last reference goes */
@@ -75,7 +76,10 @@ struct egroup_store {
 	struct reactor *reactor;
 	uint64_t vdisk;
 	unsigned factor; /* copies that a new file shall have */
-	unsigned tiers;  /* where, as in struct pool_want; 0 = anywhere */
+	/* Where, as in struct pool_want; 0 = anywhere: what is written at random, and in sequence.
+	 */
+	unsigned tiers, tiers_sequential;
+	bool sequential; /* new groups of the log will hold what is written in sequence */
 	unsigned width;  /* disks that successive files of a kind are spread over */
 	struct egroup_stripe stripes[EGROUP_KIND_COUNT];
 	struct list files;   /* in order of file id */
@@ -102,6 +106,11 @@ int egroup_store_open(struct pool *pool, uint64_t vdisk, unsigned factor,
 		      struct egroup_store **ret_store);
 /* No user of any file is left. Fiber. */
 void egroup_store_close(struct egroup_store *store);
+
+/* Whether its newest group of the log was for what is written in sequence. */
+bool egroup_store_was_sequential(const struct egroup_store *store);
+/* The order of tiers that the file follows. */
+unsigned egroup_file_tiers(const struct egroup_file *file);
 
 /* A new group with a file of its own, about `size_bytes` allocated (at least, but for
  * POOL_USE_DATA), durable in the catalog, pinned. The

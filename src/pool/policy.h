@@ -61,7 +61,7 @@ enum policy_tier { /* numbers are part of the format */
 	  POLICY_ALL_TIERS, true, "tiers for data written at random, the best first")             \
 	X(TIER_ORDER_SEQUENTIAL, tier_order_sequential, 14, POLICY_TIERS, 1, POLICY_ALL_TIERS,    \
 	  POLICY_ALL_TIERS, true,                                                                 \
-	  "tiers for data written in sequence; kept, but placement goes by the other order")      \
+	  "tiers for data written in sequence, from when a vDisk is seen to be written so")       \
 	X(SPACE_NOTICE, space_notice, 15, POLICY_PERCENT, 1, 100, 75, false,                      \
 	  "percent of max_capacity that an event tells of")                                       \
 	X(SPACE_LOW, space_low, 16, POLICY_PERCENT, 1, 100, 90, false,                            \

@@ -62,12 +62,6 @@ void log_kick(struct log *log)
 	reactor_hook_arm(log->vdisk->reactor, &log->hook);
 }
 
-void log_add(struct log *log, struct block_request *request)
-{
-	list_push_back(&log->pending, &request->link);
-	log_kick(log);
-}
-
 /* Takes the request's share in the outcome of one record back. */
 static void request_settled(struct log *log, struct block_request *request, int result)
 {
@@ -331,6 +325,19 @@ static bool is_data(const struct block_request *request)
 	return request->op == BLOCK_WRITE || request->op == BLOCK_COMPARE_AND_WRITE;
 }
 
+void log_add(struct log *log, struct block_request *request)
+{
+	struct vdisk_request *state = vdisk_request(request);
+	struct vdisk *vdisk = log->vdisk;
+
+	list_push_back(&log->pending, &request->link);
+	if (is_data(request) && UNLIKELY(pattern_note(&vdisk->pattern, state->first, state->end))) {
+		vdisk->store->sequential = vdisk->pattern.sequential;
+		log_provision(log); /* for other tiers */
+	}
+	log_kick(log);
+}
+
 static void record_takes(struct record_buffer *record, struct block_request *request)
 {
 	record->requests[record->request_count++] = request;
@@ -400,6 +407,7 @@ static bool find_room(struct log *log)
 		return true;
 	if (log->ready && (!need || log_group_takes_data(log, log->ready))) {
 		log->current = TAKE_PTR(log->ready);
+		log->ready_renewed = false;
 		list_push_back(&log->groups, &log->current->link);
 		log->next_group_bytes =
 			MIN(log->next_group_bytes * 2, pool_group_bytes(log->vdisk->pool));

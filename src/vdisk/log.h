@@ -52,6 +52,7 @@ struct log {
 	struct list groups; /* from the checkpoint's position to the current one, in order */
 	struct log_group *current;
 	struct log_group *ready; /* the next one */
+	bool ready_renewed;      /* since the current group was begun */
 	uint64_t next_lsn, acked_lsn, durable_lsn;
 	uint64_t prev_group;
 	uint32_t prev_slot;

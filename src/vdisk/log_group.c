@@ -158,12 +158,28 @@ bool log_group_takes_data(const struct log *log, struct log_group *group)
 	return !group->internal;
 }
 
+/* The guest has begun to write in another way, and that belongs on other tiers. Once a group: who
+ * changes all the time shall not keep the pool busy. */
+static void drop_misplaced(struct log *log)
+{
+	const struct egroup_store *store = log->vdisk->store;
+
+	if (!log->ready || log->ready->internal || log->ready_renewed ||
+	    store->tiers == store->tiers_sequential ||
+	    log->ready->group->file->sequential == store->sequential)
+		return;
+	REACHED("log.other-tiers");
+	log->ready_renewed = true;
+	log_drop_ready(log);
+}
+
 static int provision_once(struct log *log)
 {
 	uint64_t bytes = MIN(log->next_group_bytes, pool_group_bytes(log->vdisk->pool));
 	int r = -ENOSPC;
 
 	log->reserve_gone = false;
+	drop_misplaced(log);
 	if (log->ready && log_group_takes_data(log, log->ready))
 		return 0;
 	if (!log->ready)

@@ -113,6 +113,7 @@ static struct vdisk *vdisk_new(struct pool *pool, struct vdisk_cache *cache)
 	fiber_queue_init(&vdisk->fibers_done);
 	histogram_init(&vdisk->read_latency);
 	histogram_init(&vdisk->write_latency);
+	pattern_init(&vdisk->pattern);
 	log_init(&vdisk->log, vdisk);
 	return vdisk;
 }
@@ -183,15 +184,12 @@ static void init_volume(struct vdisk *vdisk)
 	vdisk->volume.physical_block_bytes = BLOCK_BYTES;
 }
 
-/* Its container's quota; how many copies of its data, and where, as the policy of vDisk and
+/* Its container's quota, and how many copies there are of its data, as the policy of vDisk and
  * container says. */
-static int open_policy(struct vdisk *vdisk)
+static int open_policy(struct vdisk *vdisk, struct container_policy *policy)
 {
-	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
 	struct container_info container;
-	int r = policy ? container_policy_get(vdisk->catalog, vdisk->row.container, vdisk->row.id,
-					      policy)
-		       : -ENOMEM;
+	int r = container_policy_get(vdisk->catalog, vdisk->row.container, vdisk->row.id, policy);
 
 	if (r == 0)
 		r = container_get(vdisk->catalog, vdisk->row.container, &container);
@@ -201,20 +199,28 @@ static int open_policy(struct vdisk *vdisk)
 		return r;
 	memcpy(vdisk->container_name, container.name, sizeof(vdisk->container_name));
 	vdisk->factor = (unsigned)policy->replication_factor;
-	vdisk->tiers = (unsigned)policy->tier_order_random;
-	vdisk->width = (unsigned)policy->stripe_width;
 	return 0;
+}
+
+static void set_placing(struct egroup_store *store, const struct container_policy *policy)
+{
+	store->tiers = (unsigned)policy->tier_order_random;
+	store->tiers_sequential = (unsigned)policy->tier_order_sequential;
+	store->width = (unsigned)policy->stripe_width;
 }
 
 static int open_parts(struct vdisk *vdisk)
 {
+	_cleanup_free_ struct container_policy *policy = malloc(sizeof(*policy));
 	int r;
 
+	if (!policy)
+		return -ENOMEM;
 	if (vdisk->row.deleting)
 		return -ENOENT;
 	if (vdisk->row.pool != pool_id(vdisk->pool))
 		return -ENODEV;
-	r = open_policy(vdisk);
+	r = open_policy(vdisk, policy);
 	if (r < 0)
 		return r;
 	vdisk->accounted_slots = vdisk->row.live_slots;
@@ -224,8 +230,9 @@ static int open_parts(struct vdisk *vdisk)
 	r = egroup_store_open(vdisk->pool, vdisk->row.id, vdisk->factor, &vdisk->store);
 	if (r < 0)
 		return r;
-	vdisk->store->tiers = vdisk->tiers;
-	vdisk->store->width = vdisk->width;
+	set_placing(vdisk->store, policy);
+	vdisk->pattern.sequential = vdisk->store->sequential =
+		egroup_store_was_sequential(vdisk->store);
 	identity_refresh(vdisk);
 	r = map_init(&vdisk->map, vdisk->cache, vdisk->row.id, &vdisk->row.root,
 		     vdisk->row.root_level);
@@ -391,17 +398,16 @@ static void renew_ready_group(struct vdisk *vdisk)
 void vdisk_set_policy(struct vdisk *vdisk, const struct container_policy *policy)
 {
 	struct egroup_store *store = vdisk->store;
-	unsigned tiers = (unsigned)policy->tier_order_random;
-	unsigned width = (unsigned)policy->stripe_width;
 	unsigned factor = (unsigned)policy->replication_factor;
-	bool same = store->tiers == tiers && store->width == width && store->factor == factor;
+	bool same = store->tiers == policy->tier_order_random &&
+		    store->tiers_sequential == policy->tier_order_sequential &&
+		    store->width == policy->stripe_width && store->factor == factor;
 
 	reactor_assert_home(vdisk->reactor);
 	if (same)
 		return;
 	vdisk_set_factor(vdisk, factor);
-	vdisk->tiers = store->tiers = tiers;
-	vdisk->width = store->width = width;
+	set_placing(store, policy);
 	renew_ready_group(vdisk);
 }
 

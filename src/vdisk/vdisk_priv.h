@@ -8,6 +8,7 @@
 #include "vdisk/identity.h"
 #include "vdisk/log.h"
 #include "vdisk/map.h"
+#include "vdisk/pattern.h"
 #include "vdisk/rows.h"
 #include "vdisk/vdisk.h"
 
@@ -42,8 +43,6 @@ struct vdisk {
 	struct world *world;
 	struct pool *pool;
 	struct pool_quota *quota; /* of its container */
-	unsigned tiers;           /* where they go: policy.h, POLICY_TIERS */
-	unsigned width;           /* disks that they are spread over */
 	unsigned factor;          /* copies of its data, as it is accounted; 0 = not yet */
 	struct catalog *catalog;
 	struct vdisk_cache *cache;
@@ -59,6 +58,7 @@ struct vdisk {
 	struct egroup_store *store;
 	struct log log;
 	struct range_lock locks;
+	struct pattern pattern; /* of the guest's writes */
 	bool closing;
 
 	/* Space: bytes admitted for growth, by layer of the map. */

@@ -98,6 +98,7 @@ static int add_disks(struct engine_rig *rig)
 		const struct pool_disk_spec spec = {
 			.directory = engine_rig_directory(i, 0),
 			.capacity_bytes = rig->capacity_bytes,
+			.tier = rig->tiers[i],
 		};
 		uint64_t id;
 
@@ -112,6 +113,7 @@ int engine_rig_create(struct engine_rig *rig)
 		.name = "p",
 		.directory = rig->disks ? engine_rig_directory(0, 0) : POOL_PATH,
 		.capacity_bytes = rig->capacity_bytes,
+		.tier = rig->tiers[0],
 	};
 	int r = open_catalog(rig, true);
 
@@ -136,10 +138,13 @@ int engine_rig_create_vdisk(struct engine_rig *rig, const char *name, uint64_t s
 	struct policy_set policy = {0};
 	int r = vdisk_create(rig->pool, &spec, &rig->vdisk_id);
 
-	if (r < 0 || rig->factor <= 1)
-		return r;
-	r = policy_set_put(&policy, POLICY_REPLICATION_FACTOR, rig->factor);
-	return r < 0 ? r : policy_put_vdisk(rig->catalog, rig->vdisk_id, &policy);
+	if (r == 0 && rig->factor > 1)
+		r = policy_set_put(&policy, POLICY_REPLICATION_FACTOR, rig->factor);
+	if (r == 0 && rig->tier_order_sequential)
+		r = policy_set_put(&policy, POLICY_TIER_ORDER_SEQUENTIAL,
+				   rig->tier_order_sequential);
+	return r < 0 || policy.count == 0 ? r
+					  : policy_put_vdisk(rig->catalog, rig->vdisk_id, &policy);
 }
 
 int engine_rig_open_vdisk(struct engine_rig *rig)

@@ -8,13 +8,18 @@
 #include "sim_rig.h"
 #include "vdisk/vdisk.h"
 
+#define ENGINE_RIG_DISK      "/disk0" /* the catalog's */
+#define ENGINE_RIG_DISKS_MAX 12
+
 struct engine_rig {
 	struct sim_rig sim;
 	uint64_t capacity_bytes; /* of the pool */
 	uint64_t budget_bytes;   /* of the cache */
 	unsigned disks;          /* of the pool, each a simulated one; 0 = the catalog's */
 	unsigned factor;         /* copies; 0 = 1 */
-	uint64_t vdisk_bytes;    /* for engine_rig_make() and engine_rig_bring_up() */
+	const char *tiers[ENGINE_RIG_DISKS_MAX]; /* of the disks; NULL: the default's */
+	uint64_t tier_order_sequential;          /* of the vDisk; 0: the default */
+	uint64_t vdisk_bytes; /* for engine_rig_make() and engine_rig_bring_up() */
 	struct catalog *catalog;
 	struct pool *pool;
 	uint64_t pool_id, container_id, vdisk_id;
@@ -22,9 +27,6 @@ struct engine_rig {
 	struct vdisk *vdisk;
 	struct block_volume *volume;
 };
-
-#define ENGINE_RIG_DISK      "/disk0" /* the catalog's */
-#define ENGINE_RIG_DISKS_MAX 12
 
 void engine_rig_init(struct engine_rig *rig, uint64_t seed, bool trace, uint64_t capacity_bytes);
 /* With more reactors than the engine's, for a test's own purposes. */

@@ -402,6 +402,10 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	engine_rig_set_disks(&simulation->rig, simulation->disks, simulation->factor);
 	engine_load_init(&simulation->load, &simulation->rig, &simulation->chance, seed);
 	simulation->rig.vdisk_bytes = simulation->load.size_bytes * simulation->load.spread;
+	/* Two tiers, as far as there are disks; what is written in sequence goes the other way. */
+	for (unsigned i = 0; i < simulation->disks; i++)
+		simulation->rig.tiers[i] = i % 2 ? "hdd" : "ssd";
+	simulation->rig.tier_order_sequential = 0x12;
 	current = simulation;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the groups of a vDisk go: stripe width, on simulated disks that are all alike. */
+/* Where the groups of a vDisk go: stripe width and tiers, on simulated disks that are all alike. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +14,7 @@
 #include "egroup/store.h"
 #include "engine_rig.h"
 #include "pool/policy.h"
+#include "pool/pool_disk.h"
 #include "reactor/io.h"
 
 #define POOL_BYTES (512 * MIB) /* groups of 4 MiB */
@@ -230,6 +231,187 @@ static void compaction_is_spread(void **state)
 	run(6, 1, sparse_groups);
 }
 
+/* Tiers: disks 1 and 2 are SSDs, 3 and 4 hard disks. */
+
+static bool is_on_ssd(const struct pool_copies *copies)
+{
+	for (unsigned i = 0; i < copies->count; i++)
+		if (copies->disks[i] > 2)
+			return false;
+	return true;
+}
+
+/* Of the files from `first` on: how many are on SSDs, with all their copies. */
+static unsigned on_ssds(const struct files *files, unsigned first)
+{
+	unsigned count = 0;
+
+	for (unsigned i = first; i < files->count; i++)
+		count += is_on_ssd(&files->copies[i]);
+	return count;
+}
+
+static void set_orders(struct engine_rig *rig, uint64_t at_random, uint64_t sequential)
+{
+	struct policy_set set = {0};
+	struct container_policy policy;
+
+	assert_int_equal(policy_set_put(&set, POLICY_TIER_ORDER_RANDOM, at_random), 0);
+	assert_int_equal(policy_set_put(&set, POLICY_TIER_ORDER_SEQUENTIAL, sequential), 0);
+	assert_int_equal(policy_put_vdisk(rig->catalog, rig->vdisk_id, &set), 0);
+	policy_merge(&set, NULL, &policy);
+	vdisk_set_policy(rig->vdisk, &policy);
+}
+
+/* The same blocks as write_range(), but no two in a row. */
+static void write_scattered(struct engine_rig *rig, uint64_t from, uint64_t bytes)
+{
+	uint64_t blocks = bytes / 4096;
+	char *buffer = aligned_alloc(4096, 4096);
+
+	assert_non_null(buffer);
+	memset(buffer, 0x3c, 4096);
+	for (uint64_t i = 0; i < blocks; i++)
+		assert_int_equal(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 4096,
+					  from + i * 1031 % blocks * 4096),
+				 0);
+	free(buffer);
+}
+
+static void reopen(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+}
+
+/* A backup goes to the hard disks, from when it is known as one; what follows it at random to the
+ * SSDs. With equal orders nothing is made anew. */
+static int tiers_by_pattern(struct engine_rig *rig)
+{
+	struct files files;
+	unsigned before;
+
+	begin(rig);
+	set_orders(rig, 0x21, 0x12);
+	write_scattered(rig, 0, 32 * MIB);
+	files = files_of(rig, LOGS);
+	before = files.count;
+	assert_int_equal(on_ssds(&files, 0), before);
+	write_range(rig, 0, 48 * MIB, 128 * KIB);
+	files = files_of(rig, LOGS);
+	/* 8 MiB until it is known, in groups of 4 MiB; one was ready. */
+	assert_true(files.count - before >= 11 && on_ssds(&files, before) <= 3);
+	assert_true(!is_on_ssd(&files.copies[files.count - 1]));
+	/* A restart does not forget it. */
+	reopen(rig);
+	before = files_of(rig, LOGS).count;
+	write_range(rig, 48 * MIB, 64 * MIB, 128 * KIB);
+	files = files_of(rig, LOGS);
+	assert_int_equal(on_ssds(&files, before), 0);
+	before = files.count;
+	write_scattered(rig, 0, 48 * MIB);
+	files = files_of(rig, LOGS);
+	assert_true(files.count - before - on_ssds(&files, before) <= 3);
+	assert_true(is_on_ssd(&files.copies[files.count - 1]));
+	return end(rig);
+}
+
+static void run_tiers(unsigned factor, int (*fn)(struct engine_rig *rig))
+{
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, 4, factor);
+	rig_memory.tiers[0] = rig_memory.tiers[1] = "ssd";
+	rig_memory.tiers[2] = rig_memory.tiers[3] = "hdd";
+	engine_rig_call(&rig_memory, fn);
+	engine_rig_done(&rig_memory);
+}
+
+static void sequential_data_have_an_order_of_their_own(void **state)
+{
+	(void)state;
+	run_tiers(1, tiers_by_pattern);
+}
+
+/* What compaction gathers, and what repair copies, stays on the tiers of its own order. */
+static int moves_within_tiers(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+	struct vdisk_stats stats;
+	struct files files;
+
+	begin(rig);
+	set_orders(rig, 0x21, 0x12);
+	write_range(rig, 0, DISK_BYTES, MIB);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	reopen(rig);
+	for (uint64_t at = 32 * MIB; at < DISK_BYTES; at += 64 * KIB)
+		assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 56 * KIB, at), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	for (unsigned i = 0; i < 600 && files_of(rig, COMPACTED).count < 2; i++)
+		fiber_sleep(NSEC_PER_SEC);
+	vdisk_get_stats(rig->vdisk, &stats);
+	files = files_of(rig, COMPACTED);
+	assert_true(stats.compacted_groups > 0 && files.count >= 2);
+	assert_int_equal(on_ssds(&files, 0), 0);
+	/* Disk 4 is emptied: disk 3 is of the tier and takes all of it. */
+	assert_int_equal(pool_disk_set_draining(rig->pool, 4, true), 0);
+	for (unsigned i = 0; i < 100 && vdisk_repair(rig->vdisk, &repair) != 0; i++)
+		fiber_sleep(NSEC_PER_SEC);
+	assert_true(repair.copied_bytes > 0);
+	files = files_of(rig, COMPACTED);
+	for (unsigned i = 0; i < files.count; i++)
+		assert_true(files.copies[i].count == 1 && files.copies[i].disks[0] == 3);
+	return end(rig);
+}
+
+static void moved_data_keep_their_order(void **state)
+{
+	(void)state;
+	run_tiers(1, moves_within_tiers);
+}
+
+/* A process that dies in the middle of all that leaves the vDisk as it was. */
+static int write_alternating(struct engine_rig *rig)
+{
+	if (!rig->vdisk)
+		begin(rig);
+	set_orders(rig, 0x21, 0x12);
+	for (unsigned i = 0; i < 3; i++) {
+		write_range(rig, 0, 24 * MIB, 128 * KIB);
+		write_scattered(rig, 32 * MIB, 9 * MIB);
+	}
+	return 0;
+}
+
+static int read_alternating(struct engine_rig *rig)
+{
+	unsigned char *buffer = aligned_alloc(4096, MIB);
+
+	assert_non_null(buffer);
+	assert_int_equal(engine_rig_open_again(rig), 0);
+	for (uint64_t at = 0; at < 41 * MIB; at += MIB) {
+		unsigned char wanted = at < 24 * MIB ? 0x5a : at < 32 * MIB ? 0 : 0x3c;
+
+		assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, buffer, MIB, at), 0);
+		for (size_t i = 0; i < MIB; i += 512)
+			assert_int_equal(buffer[i], wanted);
+	}
+	free(buffer);
+	return end(rig);
+}
+
+static void a_crash_between_tiers(void **state)
+{
+	(void)state;
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, 4, 1);
+	rig_memory.tiers[2] = rig_memory.tiers[3] = "hdd";
+	engine_rig_call(&rig_memory, write_alternating);
+	engine_rig_crash(&rig_memory, SIM_CRASH_PROCESS);
+	engine_rig_call(&rig_memory, read_alternating);
+	engine_rig_done(&rig_memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +419,9 @@ int main(void)
 		cmocka_unit_test(copies_are_spread),
 		cmocka_unit_test(fewer_disks_than_the_width),
 		cmocka_unit_test(compaction_is_spread),
+		cmocka_unit_test(sequential_data_have_an_order_of_their_own),
+		cmocka_unit_test(moved_data_keep_their_order),
+		cmocka_unit_test(a_crash_between_tiers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
