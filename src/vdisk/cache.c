@@ -21,7 +21,7 @@ static unsigned class_of(size_t bytes)
 	return class;
 }
 
-void *cache_pop(struct cache_free_item **list)
+static void *pop(struct cache_free_item **list)
 {
 	struct cache_free_item *item = *list;
 
@@ -30,7 +30,7 @@ void *cache_pop(struct cache_free_item **list)
 	return item;
 }
 
-void cache_push(struct cache_free_item **list, void *memory)
+static void push(struct cache_free_item **list, void *memory)
 {
 	struct cache_free_item *item = memory;
 
@@ -79,7 +79,7 @@ static bool next_chunk(struct vdisk_cache *cache)
 void *cache_alloc(struct vdisk_cache *cache, size_t bytes)
 {
 	unsigned class = class_of(bytes);
-	void *memory = cache_pop(&cache->free[class]);
+	void *memory = pop(&cache->free[class]);
 
 	if (!memory) {
 		if (cache->carve_bytes < class_bytes[class] && !next_chunk(cache))
@@ -99,7 +99,7 @@ void cache_free(struct vdisk_cache *cache, void *memory, size_t bytes)
 	if (!memory)
 		return;
 	cache->used_bytes -= class_bytes[class];
-	cache_push(&cache->free[class], memory);
+	push(&cache->free[class], memory);
 }
 
 void cache_item_add(struct vdisk_cache *cache, struct cache_item *item)
@@ -129,27 +129,51 @@ void cache_trim(struct vdisk_cache *cache)
 	}
 }
 
+void *cache_take(struct cache_pool *pool)
+{
+	void *piece = pop(&pool->free);
+
+	if (!piece && pool->taken_once < pool->pieces)
+		piece = pool->memory + pool->taken_once++ * pool->piece_bytes;
+	return piece;
+}
+
+void cache_give(struct cache_pool *pool, void *piece)
+{
+	push(&pool->free, piece);
+}
+
+static int make_pool(struct cache_pool *pool, unsigned pieces, size_t piece_bytes)
+{
+	pool->memory = map_memory(pieces * piece_bytes);
+	if (!pool->memory)
+		return -ENOMEM;
+	pool->pieces = pieces;
+	pool->piece_bytes = piece_bytes;
+	return 0;
+}
+
 static int make_pools(struct vdisk_cache *cache)
 {
-	cache->record_memory = map_memory(CACHE_RECORDS * RECORD_BUFFER_BYTES);
-	cache->part_memory = map_memory(CACHE_READ_PARTS * sizeof(struct read_part));
-	cache->bounce_memory = map_memory(CACHE_BOUNCE_BLOCKS * (size_t)BLOCK_BYTES);
-	if (!cache->record_memory || !cache->part_memory || !cache->bounce_memory)
-		return -ENOMEM;
-	for (unsigned i = CACHE_RECORDS; i-- > 0;)
-		cache_push(&cache->records, (char *)cache->record_memory + i * RECORD_BUFFER_BYTES);
-	for (unsigned i = CACHE_READ_PARTS; i-- > 0;)
-		cache_push(&cache->parts, (struct read_part *)cache->part_memory + i);
-	for (unsigned i = CACHE_BOUNCE_BLOCKS; i-- > 0;)
-		cache_push(&cache->bounces, (char *)cache->bounce_memory + i * (size_t)BLOCK_BYTES);
-	return 0;
+	int r = make_pool(&cache->records, CACHE_RECORDS, RECORD_BUFFER_BYTES);
+
+	if (r == 0)
+		r = make_pool(&cache->parts, CACHE_READ_PARTS, sizeof(struct read_part));
+	if (r == 0)
+		r = make_pool(&cache->bounces, CACHE_BOUNCE_BLOCKS, BLOCK_BYTES);
+	return r;
+}
+
+static void free_pool(struct cache_pool *pool)
+{
+	if (pool->memory)
+		munmap(pool->memory, pool->pieces * pool->piece_bytes);
 }
 
 /* Lending */
 
 /* The first block of what is allocated links it; the piece follows. */
-static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_free_item **pool,
-		 size_t bytes)
+static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_pool *pool)
 {
 	char *memory;
 
@@ -158,34 +182,35 @@ static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cach
 		lent->surplus--;
 		return;
 	}
-	memory = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES + ALIGN_UP(bytes, (size_t)BLOCK_BYTES));
+	memory = aligned_alloc(BLOCK_BYTES,
+			       BLOCK_BYTES + ALIGN_UP(pool->piece_bytes, (size_t)BLOCK_BYTES));
 	if (!memory)
 		return;
-	cache_push(&cache->extra, memory);
-	cache_push(pool, memory + BLOCK_BYTES);
+	push(&cache->extra, memory);
+	cache_give(pool, memory + BLOCK_BYTES);
 }
 
-static void back(struct cache_lent *lent, struct cache_free_item **pool, void *piece)
+static void back(struct cache_lent *lent, struct cache_pool *pool, void *piece)
 {
 	ASSERT(lent->out > 0);
 	lent->out--;
 	lent->surplus++;
-	cache_push(pool, piece);
+	cache_give(pool, piece);
 }
 
 void cache_lend_record(struct vdisk_cache *cache)
 {
-	lend(cache, &cache->lent_records, &cache->records, RECORD_BUFFER_BYTES);
+	lend(cache, &cache->lent_records, &cache->records);
 }
 
 void cache_lend_part(struct vdisk_cache *cache)
 {
-	lend(cache, &cache->lent_parts, &cache->parts, sizeof(struct read_part));
+	lend(cache, &cache->lent_parts, &cache->parts);
 }
 
 void cache_lend_bounce(struct vdisk_cache *cache)
 {
-	lend(cache, &cache->lent_bounces, &cache->bounces, BLOCK_BYTES);
+	lend(cache, &cache->lent_bounces, &cache->bounces);
 }
 
 void cache_record_back(struct vdisk_cache *cache, void *record)
@@ -249,15 +274,12 @@ void vdisk_cache_free(struct vdisk_cache *cache)
 	/* A disk that hangs has some of it: it stays. */
 	if (!cache_is_whole(cache))
 		return;
-	while ((extra = cache_pop(&cache->extra)))
+	while ((extra = pop(&cache->extra)))
 		free(extra);
 	unmap_chunks(&cache->chunks);
 	unmap_chunks(&cache->spare_chunks);
-	if (cache->record_memory)
-		munmap(cache->record_memory, CACHE_RECORDS * RECORD_BUFFER_BYTES);
-	if (cache->part_memory)
-		munmap(cache->part_memory, CACHE_READ_PARTS * sizeof(struct read_part));
-	if (cache->bounce_memory)
-		munmap(cache->bounce_memory, CACHE_BOUNCE_BLOCKS * (size_t)BLOCK_BYTES);
+	free_pool(&cache->records);
+	free_pool(&cache->parts);
+	free_pool(&cache->bounces);
 	free(cache);
 }

@@ -23,6 +23,15 @@ struct cache_free_item {
 	struct cache_free_item *next;
 };
 
+/* Pieces of one size. Those that were never taken are not in the list: a page that is not used
+ * costs no memory, and a start no time. */
+struct cache_pool {
+	struct cache_free_item *free; /* the last one given back first: its lines are warm */
+	char *memory;
+	size_t piece_bytes;
+	unsigned pieces, taken_once; /* of those, the first were taken at least once */
+};
+
 /* Something that may be dropped when room is needed. Second chance: used pieces get another round.
  */
 struct cache_item {
@@ -55,14 +64,11 @@ struct vdisk_cache {
 	struct cache_lent lent_records, lent_parts, lent_bounces;
 	struct cache_free_item
 		*extra; /* what took the place of lent pieces: to be freed at the end */
-	void *record_memory;
-	struct cache_free_item *records;
+	struct cache_pool records;
 	struct list record_waiters; /* hooks of logs that found none */
-	void *part_memory;
-	struct cache_free_item *parts;
+	struct cache_pool parts;
 	struct list part_waiters; /* block requests that found none */
-	void *bounce_memory;
-	struct cache_free_item *bounces;
+	struct cache_pool bounces;
 	void (*resume)(struct block_request *request);
 };
 
@@ -94,5 +100,6 @@ void cache_bounce_back(struct vdisk_cache *cache, void *bounce);
 /* Whether the kernel has none of its memory. */
 bool cache_is_whole(const struct vdisk_cache *cache);
 
-void *cache_pop(struct cache_free_item **list);
-void cache_push(struct cache_free_item **list, void *memory);
+/* A piece, or NULL: all are taken. */
+void *cache_take(struct cache_pool *pool);
+void cache_give(struct cache_pool *pool, void *piece);

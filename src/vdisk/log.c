@@ -90,7 +90,7 @@ static void free_record(struct log *log, struct record_buffer *record)
 {
 	list_remove(&record->link);
 	log->in_flight_count--;
-	cache_push(&log->vdisk->cache->records, record);
+	cache_give(&log->vdisk->cache->records, record);
 	wake_record_waiters(log->vdisk->cache);
 }
 
@@ -208,7 +208,7 @@ static bool replace_record(struct record_buffer *held, struct record_buffer **re
 		(1 + (size_t)record_payload_blocks(record_buffer_header(held))) * BLOCK_BYTES;
 
 	cache_lend_record(cache);
-	record = cache_pop(&cache->records);
+	record = cache_take(&cache->records);
 	if (!record) {
 		cache->lent_records.out--;
 		return false;
@@ -427,7 +427,7 @@ static struct record_buffer *take_record(struct log *log)
 		vdisk_tick_soon(log->vdisk);
 		return NULL;
 	}
-	record = cache_pop(&cache->records);
+	record = cache_take(&cache->records);
 	if (record) {
 		list_node_init(&record->link);
 		record->log = log;

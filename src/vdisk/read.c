@@ -96,8 +96,8 @@ static void free_part(struct read_part *part)
 	if (part->file)
 		egroup_file_unref(part->file);
 	for (uint32_t i = 0; i < part->bounces; i++)
-		cache_push(&cache->bounces, part->iov[i].iov_base);
-	cache_push(&cache->parts, part);
+		cache_give(&cache->bounces, part->iov[i].iov_base);
+	cache_give(&cache->parts, part);
 	wake_part_waiters(cache);
 }
 
@@ -238,7 +238,7 @@ static struct read_part *replace_part(struct read_part *held)
 	struct read_part *part;
 
 	cache_lend_part(cache);
-	part = cache_pop(&cache->parts);
+	part = cache_take(&cache->parts);
 	if (!part) {
 		cache->lent_parts.out--;
 		return NULL;
@@ -350,7 +350,7 @@ static void take_bounces(struct read_part *part, uint32_t count)
 {
 	part->bounces = 0;
 	while (part->bounces < count) {
-		void *bounce = cache_pop(&part->cache->bounces);
+		void *bounce = cache_take(&part->cache->bounces);
 
 		if (!bounce)
 			return;
@@ -365,7 +365,7 @@ static bool start_part(struct vdisk *vdisk, struct block_request *request, struc
 {
 	struct vdisk_cache *cache = vdisk->cache;
 	struct vdisk_request *state = vdisk_request(request);
-	struct read_part *part = cache_pop(&cache->parts);
+	struct read_part *part = cache_take(&cache->parts);
 
 	if (!part)
 		return false;
@@ -379,7 +379,7 @@ static bool start_part(struct vdisk *vdisk, struct block_request *request, struc
 	if (direct == 0 || pool_file_has_copies(egroup_file_handle(run->file))) {
 		take_bounces(part, part->count);
 		if (part->bounces == 0) {
-			cache_push(&cache->parts, part);
+			cache_give(&cache->parts, part);
 			return false;
 		}
 		wanted_bytes(request, state->cursor, &part->skip, &part->bytes);
