@@ -2,8 +2,9 @@
 /*
  * The script is a table of what follows each noun and verb, and a fixed part that reads it. A word
  * of the table is one argument: a kind for the positional ones, --name or --name=KIND for others.
- * Kinds are "pool", "container", "vdisk", "job" (names that the daemon is asked for), "file",
- * "a,b" (choices) and "-" (nothing to offer). "..." after the last one: it may come again.
+ * Kinds are "pool", "container", "vdisk", "job", "nvme" (names that the daemon is asked for),
+ * "disk" (numbers and directories of disks, in the same way), "file", "a,b" (choices) and "-"
+ * (nothing to offer). "..." after the last one: it may come again.
  */
 #include "cmd/cli_completion.h"
 
@@ -19,7 +20,9 @@ static const char head[] =
 	"\tcase $1 in\n"
 	"\t-) ;;\n"
 	"\tfile) compgen -f -- \"$2\" ;;\n"
-	"\tpool | container | vdisk | job)\n"
+	"\tdisk)\n"
+	"\t\tcompgen -W \"$(sarsen -Hp disk list 2>/dev/null | cut -f1,9)\" -- \"$2\" ;;\n"
+	"\tpool | container | vdisk | job | nvme)\n"
 	"\t\tcompgen -W \"$(sarsen -Hp \"$1\" list 2>/dev/null | cut -f1)\" -- \"$2\" ;;\n"
 	"\t*) compgen -W \"${1//,/ }\" -- \"$2\" ;;\n"
 	"\tesac\n"
@@ -94,6 +97,16 @@ static void print_properties(FILE *stream, const struct method *method,
 		fputs("...", stream);
 }
 
+static bool is_file(const struct method_param *param)
+{
+	static const char *const names[] = {"directory", "file", "config", "log"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(param->name, names[i]) == 0)
+			return true;
+	return param->type == PARAM_SECRET;
+}
+
 static void print_kind(FILE *stream, const struct method *method, const struct method_param *param)
 {
 	bool is_new = strcmp(method->verb, "create") == 0 && strcmp(param->name, "name") == 0;
@@ -108,10 +121,15 @@ static void print_kind(FILE *stream, const struct method *method, const struct m
 	} else if (param->type == PARAM_VDISK) {
 		fputs("vdisk", stream);
 	} else if (param->type == PARAM_NAME) {
-		fputs(strcmp(param->name, "name") == 0 ? method->noun : param->name, stream);
-	} else if (param->type == PARAM_INTEGER && strcmp(param->name, "id") == 0) {
+		fputs(strcmp(param->name, "name") == 0     ? method->noun
+		      : strcmp(param->name, "manage") == 0 ? "container"
+							   : param->name,
+		      stream);
+	} else if (strcmp(param->name, "disk") == 0) {
+		fputs("disk", stream);
+	} else if (strcmp(param->name, "id") == 0 && strcmp(method->noun, "job") == 0) {
 		fputs(method->noun, stream);
-	} else if (strcmp(param->name, "directory") == 0 || strcmp(param->name, "file") == 0) {
+	} else if (is_file(param)) {
 		fputs("file", stream);
 	} else {
 		fputc('-', stream);

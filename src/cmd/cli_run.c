@@ -50,14 +50,53 @@ static int report(const struct run *run)
 	return error_exit_code(error->code);
 }
 
+static bool names_property(const json_t *settings, const char *property)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)settings, name, value)
+	{
+		size_t i = 0;
+
+		while (name[i] &&
+		       (name[i] == property[i] || (name[i] == '-' && property[i] == '_')))
+			i++;
+		if (name[i] == '\0' && property[i] == '\0')
+			return true;
+	}
+	return false;
+}
+
+/* Of a policy that was changed what was set; NULL: all of the result. */
+static json_t *what_was_set(const struct run *run, const json_t *result)
+{
+	const json_t *settings = json_object_get(run->args.params, "set"), *row;
+	json_t *rows;
+	size_t i;
+
+	if (!json_is_object(settings) || !json_is_array(result))
+		return NULL;
+	rows = json_array();
+	json_array_foreach(result, i, row)
+	{
+		const char *property = json_string_value(json_object_get(row, "property"));
+
+		if (property && names_property(settings, property))
+			json_array_append(rows, (json_t *)row);
+	}
+	return rows;
+}
+
 static int print_result(const struct run *run, const json_t *answer, const json_t *result)
 {
+	_cleanup_json_ json_t *set = what_was_set(run, result);
 	const struct cli_print_options options = {.no_header = run->args.no_header,
 						  .exact = run->args.exact};
 
 	if (run->args.json)
 		print_json(answer);
-	else if (cli_print(stdout, run->args.method, result, &options) < 0)
+	else if (cli_print(stdout, run->args.method, set ? set : result, &options) < 0)
 		return EXIT_CODE_FAILED;
 	/* A full disk or a closed pipe must not look like success. */
 	return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_CODE_OK : EXIT_CODE_FAILED;

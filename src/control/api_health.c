@@ -131,12 +131,16 @@ static void check_disk(struct api_request *request, const struct node_pool *pool
 			 "disk %" PRIu64 " (%.250s) holds %" PRIu64
 			 " MiB, but has room for %" PRIu64 " MiB only",
 			 info->id, info->directory, info->used / MIB, info->capacity / MIB);
-	if (info->paused && info->files)
-		api_find(request, EVENT_INFO, pool->name,
-			 "go on: sarsen disk drain; or keep it: sarsen disk drain --stop",
+	if (info->paused && info->files) {
+		snprintf(remedy, sizeof(remedy),
+			 "go on: sarsen disk drain %" PRIu64
+			 "; or keep it: sarsen disk drain %" PRIu64 " --stop",
+			 info->id, info->id);
+		api_find(request, EVENT_INFO, pool->name, remedy,
 			 "draining disk %" PRIu64 " (%.250s) is paused: %" PRIu64
 			 " files are still there",
 			 info->id, info->directory, info->files);
+	}
 	if (info->health.checksum_errors)
 		api_find(request, EVENT_WARNING, pool->name,
 			 "check the disk; replace it if more come",

@@ -540,7 +540,7 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_CONTAINER_SET] =
 		METHOD("container", "set", ROLE_ADMINISTRATOR,
 		       "change the policy of a container; VALUE \"default\" takes a setting back",
-		       PARAMS(THE_CONTAINER, THE_SETTINGS), policy_columns, METHOD_PRINT_NONE,
+		       PARAMS(THE_CONTAINER, THE_SETTINGS), policy_columns, METHOD_PRINT_ROWS,
 		       .changes = true),
 	[METHOD_VDISK_CREATE] = METHOD(
 		"vdisk", "create", ROLE_OPERATOR,
@@ -589,7 +589,7 @@ static const struct method methods[METHOD_COUNT] = {
 		METHOD("vdisk", "set", ROLE_OPERATOR,
 		       "give a vDisk what its container has otherwise; VALUE \"default\" takes a "
 		       "setting back",
-		       PARAMS(THE_VDISK, THE_SETTINGS), policy_columns, METHOD_PRINT_NONE,
+		       PARAMS(THE_VDISK, THE_SETTINGS), policy_columns, METHOD_PRINT_ROWS,
 		       .changes = true),
 	[METHOD_ISCSI_EXPORT] = METHOD(
 		"iscsi", "export", ROLE_OPERATOR, "serve a vDisk over iSCSI and print its URL",

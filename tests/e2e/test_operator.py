@@ -37,6 +37,10 @@ def bash_completes(daemon):
     check(complete(daemon, "vdisk", "re") == ["resize", "rename"], "verb")
     check(complete(daemon, "vdisk", "show", "def") == ["default/a"], "name of a vDisk")
     check(complete(daemon, "-o", "json", "pool", "show", "") == ["local"], "name of a pool")
+    check(complete(daemon, "disk", "drain", "") == ["1", daemon.path("pool")], "a disk")
+    check(complete(daemon, "disk", "show", "/") == [daemon.path("pool")], "by its directory")
+    check(complete(daemon, "disk", "drain", "1", "--p") == ["--pause"], "option of a disk")
+    check(complete(daemon, "nvme", "show", "") == [], "no controller yet")
     check(complete(daemon, "vdisk", "create", "") == [], "nothing for a new name")
     check(complete(daemon, "vdisk", "create", "default/b", "1G", "--bl") == ["--block"], "option")
     check(complete(daemon, "vdisk", "create", "default/b", "1G", "--block", "5") == ["512"],
@@ -63,7 +67,10 @@ def policies(daemon):
     check(values(daemon, "container", "get", "web", "max-capacity", "space_low", "min_reserved") ==
           {"max_capacity": (512 << 20, "container"), "space_low": (80, "container"),
            "min_reserved": (0, "default")}, "of the container")
-    daemon.cli("vdisk", "set", "web/a", "stripe_width=7", "tier_order_random=hdd,ssd")
+    told = daemon.cli("-H", "vdisk", "set", "web/a", "stripe-width=7", "tier_order_random=hdd,ssd")
+    check([line.split("\t")[:3] for line in told.stdout.splitlines()] ==
+          [["stripe_width", "7", "vdisk"], ["tier_order_random", "hdd,ssd", "vdisk"]],
+          f"what was set: {told.stdout}")
     daemon.kill()
     daemon.start()
     found = values(daemon, "vdisk", "get", "web/a")
