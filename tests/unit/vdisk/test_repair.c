@@ -334,7 +334,7 @@ static void errors_that_pass_while_the_log_is_read(void **state)
 	unsigned failed = 0, opened = 0;
 
 	(void)state;
-	for (delay_ns = 0; delay_ns < 10 * NSEC_PER_MSEC; delay_ns += 200 * NSEC_PER_USEC) {
+	for (delay_ns = 0; delay_ns < 10 * NSEC_PER_MSEC; delay_ns += 400 * NSEC_PER_USEC) {
 		start(1, 1);
 		engine_rig_call(&rig_memory, make);
 		engine_rig_crash(&rig_memory, SIM_CRASH_POWER);
