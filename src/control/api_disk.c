@@ -22,12 +22,13 @@ static json_t *health_to_json(const struct pool_disk_health *health)
 static json_t *limits_to_json(void)
 {
 	return json_pack(
-		"{s:I, s:i, s:i, s:I, s:I, s:I, s:i, s:I}", "slow_ns",
+		"{s:I, s:i, s:i, s:I, s:I, s:I, s:i, s:I, s:I}", "slow_ns",
 		(json_int_t)POOL_DISK_SLOW_NS, "errors", (int)POOL_DISK_ERRORS, "fatal_errors",
 		(int)POOL_DISK_FATAL_ERRORS, "window_ns", (json_int_t)POOL_DISK_WINDOW_NS,
 		"suspect_ns", (json_int_t)POOL_DISK_SUSPECT_NS, "missing_ns",
 		(json_int_t)POOL_DISK_MISSING_NS, "fatal_silences", (int)POOL_DISK_FATAL_SILENCES,
-		"silence_window_ns", (json_int_t)POOL_DISK_SILENCE_WINDOW_NS);
+		"silence_window_ns", (json_int_t)POOL_DISK_SILENCE_WINDOW_NS, "timeout_ns",
+		(json_int_t)POOL_DISK_TIMEOUT_NS);
 }
 
 static const char *state_of(const struct pool_disk_info *info)

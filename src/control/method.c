@@ -160,6 +160,8 @@ static const struct method_column disk_fields[] = {
 	{"limits.fatal_errors", "failed-from-errors", COLUMN_COUNT},
 	{"limits.window_ns", "errors-within", COLUMN_DURATION},
 	{"limits.missing_ns", "failed-when-missing", COLUMN_DURATION},
+	{"limits.suspect_ns", "suspect-for", COLUMN_DURATION},
+	{"limits.timeout_ns", "silent-from", COLUMN_DURATION},
 	{"silent_ns", "silent-for", COLUMN_DURATION},
 	{"silences", "silences", COLUMN_COUNT},
 	{"limits.fatal_silences", "failed-from-silences", COLUMN_COUNT},

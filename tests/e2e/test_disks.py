@@ -224,7 +224,14 @@ def refuse_directories(daemon):
     check("sarsen disk remove" in daemon.json("disk", "drain", daemon.path("copy"))["next"], "next")
     check("paused" not in daemon.cli("-H", "disk", "list").stdout, "not paused")
     daemon.cli("disk", "drain", daemon.path("copy"), "--pause")
-    check(daemon.json("disk", "show", daemon.path("copy"))["paused"], "paused")
+    shown = daemon.json("disk", "show", daemon.path("copy"))
+    check(shown["paused"], "paused")
+    for limit in ("slow_ns", "errors", "fatal_errors", "window_ns", "suspect_ns", "missing_ns",
+                  "timeout_ns"):
+        check(shown["limits"][limit] > 0, f"{limit}: {shown}")
+    text = daemon.cli("disk", "show", daemon.path("copy")).stdout
+    for word in ("suspect-from", "failed-from-errors", "failed-when-missing", "silent-from"):
+        check(word in text, f"{word}: {text}")
     done = daemon.cli("disk", "remove", daemon.path("copy"), "--yes")
     check("was removed" in done.stderr, done.stderr)
 
