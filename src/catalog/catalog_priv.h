@@ -183,6 +183,9 @@ int mirror_hint_write(const char *path, const struct mirror_standings *standings
  * that it knows; NULL: one in good standing by the hint. */
 int mirror_restore(struct world *world, const struct catalog_options *options, const char *from,
 		   struct catalog_report *report);
+/* catalog_make.c: the new database at options->path takes the place of what is there, which stays
+ * under the same names and `suffix`. */
+int catalog_replace(const struct catalog_options *options, const char *suffix);
 /* A new database with these rows and no WAL, named as options->path with "-new" behind it. */
 int mirror_restore_fill(const struct catalog_options *options, const struct mirror_rows *rows,
 			const struct catalog_position *position);

@@ -234,19 +234,6 @@ static int unlink_if_there(const char *path, const char *suffix)
 	return r == -ENOENT ? 0 : r;
 }
 
-static int rename_if_there(const char *path, const char *to, const char *suffix)
-{
-	_cleanup_free_ char *from_text = NULL, *to_text = NULL;
-	int r;
-
-	if (asprintf(&from_text, "%s%s", path, suffix) < 0)
-		return -ENOMEM;
-	if (asprintf(&to_text, "%s%s", to, suffix) < 0)
-		return -ENOMEM;
-	r = io_rename(from_text, to_text);
-	return r == -ENOENT ? 0 : r;
-}
-
 int mirror_restore_fill(const struct catalog_options *options, const struct mirror_rows *rows,
 			const struct catalog_position *position)
 {
@@ -264,25 +251,13 @@ int mirror_restore_fill(const struct catalog_options *options, const struct mirr
 	return r ? r : unlink_if_there(path, "-new-wal");
 }
 
-/* The old WAL must be gone before the new database has the name that it belongs to. */
-static int replace(struct world *world, const char *path)
+static int replace(struct world *world, const struct catalog_options *options)
 {
-	_cleanup_free_ char *aside = NULL, *new_path = NULL;
-	int r;
+	char suffix[40];
 
-	if (asprintf(&aside, "%s.replaced-%" PRIu64, path,
-		     world->ops->wall_ns(world) / NSEC_PER_SEC) < 0)
-		return -ENOMEM;
-	if (asprintf(&new_path, "%s-new", path) < 0)
-		return -ENOMEM;
-	r = rename_if_there(path, aside, "");
-	if (r == 0)
-		r = rename_if_there(path, aside, "-wal");
-	if (r == 0)
-		r = io_directory_sync_above(path);
-	if (r == 0)
-		r = io_rename(new_path, path);
-	return r ? r : io_directory_sync_above(path);
+	snprintf(suffix, sizeof(suffix), ".replaced-%" PRIu64,
+		 world->ops->wall_ns(world) / NSEC_PER_SEC);
+	return catalog_replace(options, suffix);
 }
 
 static int choose(struct restore *restore, const char *from, const struct mirror_standings *hint)
@@ -313,7 +288,7 @@ static int restore_run(struct world *world, struct restore *restore, const char 
 	r = remember(restore, &hint);
 	if (r == 0)
 		r = mirror_restore_fill(restore->options, &restore->rows, &restore->position);
-	return r ? r : replace(world, restore->options->path);
+	return r ? r : replace(world, restore->options);
 }
 
 int mirror_restore(struct world *world, const struct catalog_options *options, const char *from,

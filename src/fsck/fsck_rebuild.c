@@ -5,6 +5,10 @@
  * one; files of what is not made go aside; the old mirrors go aside; the new database takes its
  * place. A crash before the last step leaves no catalog that could be used, as before, and the next
  * run finds the files that went aside.
+ *
+ * With --force a catalog that can be used, or a mirror, may be replaced: a crash leaves it, or the
+ * new one. Some steps come after the last then (apply_after); when a crash comes between, the
+ * daemon misses files or refuses the old mirrors, nothing is lost, and another run ends it.
  */
 #include "fsck/fsck_rebuild.h"
 
@@ -164,6 +168,7 @@ static int refuse_catalog(struct rebuild *rebuild, const struct fsck *old)
 		names_pools |= old->rows.rows[i].key.bytes[0] == CATALOG_POOL;
 	if (old->rows_missing || !names_pools)
 		return 0;
+	rebuild->has_catalog = true;
 	rebuild_tell(rebuild, force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED,
 		     "check it with sarsen-fsck", rebuild->options->catalog,
 		     "the catalog is there and can be read; it knows more than the groups do");
@@ -350,6 +355,28 @@ static int gather(struct rebuild *rebuild)
 	return r;
 }
 
+/* Before the new catalog is in place. With an old one that can be used, what that does not name may
+ * not be in groups/: its daemon would sweep it. With a mirror alone, that is all there is. */
+static int apply_before(struct rebuild *rebuild)
+{
+	int r = rebuild_files_move(rebuild);
+
+	if (r == 0 && !rebuild->has_catalog)
+		r = rebuild_files_claim(rebuild);
+	if (r == 0 && (rebuild->has_catalog || !rebuild->has_mirror))
+		r = rebuild_mirrors_move(rebuild);
+	return r;
+}
+
+static int apply_after(struct rebuild *rebuild)
+{
+	int r = rebuild->has_catalog ? rebuild_files_claim(rebuild) : 0;
+
+	if (r == 0 && !rebuild->has_catalog && rebuild->has_mirror)
+		r = rebuild_mirrors_move(rebuild);
+	return r;
+}
+
 static int apply(struct rebuild *rebuild)
 {
 	const struct catalog_options options = {.path = rebuild->options->catalog,
@@ -361,10 +388,10 @@ static int apply(struct rebuild *rebuild)
 		 world->ops->wall_ns(world) / NSEC_PER_SEC);
 	r = catalog_make_new(&options, &rebuild->rows);
 	if (r == 0)
-		r = rebuild_files_move(rebuild);
+		r = apply_before(rebuild);
 	if (r == 0)
-		r = rebuild_mirrors_move(rebuild);
-	return r < 0 ? r : catalog_make_replace(options.path, rebuild->suffix);
+		r = catalog_make_replace(&options, rebuild->suffix);
+	return r < 0 ? r : apply_after(rebuild);
 }
 
 static void done(struct rebuild *rebuild)

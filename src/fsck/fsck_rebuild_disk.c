@@ -107,6 +107,7 @@ static int refuse_usable(struct rebuild *rebuild, const char *directory)
 	char advice[4096 + 64];
 
 	snprintf(advice, sizeof(advice), "sarsend --restore-catalog %s", directory);
+	rebuild->has_mirror = true;
 	rebuild_tell(rebuild, force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED, advice, directory,
 		     "a mirror of the catalog is there that can be used; it knows more than the "
 		     "groups do");
@@ -471,7 +472,6 @@ static int make_directories(const struct rebuild_disk *disk)
 	return r < 0 ? r : io_directory_sync_above(path);
 }
 
-/* First what stands where a better one comes to. */
 int rebuild_files_move(struct rebuild *rebuild)
 {
 	int r = 0;
@@ -489,10 +489,17 @@ int rebuild_files_move(struct rebuild *rebuild)
 			    (may_be_missed(rebuild, file, copy) || is_in_the_way(file, copy)))
 				r = move_copy(rebuild, copy);
 		}
-		for (unsigned n = 0; r == 0 && n < file->copy_count; n++)
-			if (file->copies[n].is_unclaimed && file->copies[n].is_named)
-				r = move_copy(rebuild, &file->copies[n]);
 	}
+	return r;
+}
+
+int rebuild_files_claim(struct rebuild *rebuild)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < rebuild->copy_count; i++)
+		if (rebuild->copies[i].is_unclaimed && rebuild->copies[i].is_named)
+			r = move_copy(rebuild, &rebuild->copies[i]);
 	return r;
 }
 

@@ -143,7 +143,8 @@ struct rebuild {
 	uint64_t highest_file, highest_group; /* seen anywhere, also in spare files */
 	char *buffer;                         /* REBUILD_WINDOW_BLOCKS, aligned */
 	uint64_t total_bytes, last_progress_ns;
-	char suffix[32]; /* of what is put aside */
+	bool has_catalog, has_mirror; /* that can be used, and is to be replaced all the same */
+	char suffix[32];              /* of what is put aside */
 };
 
 /* fsck_rebuild.c */
@@ -175,6 +176,8 @@ int rebuild_file_open(const struct rebuild *rebuild, const struct rebuild_file *
 int rebuild_refuse_mirrors(struct rebuild *rebuild);
 /* What no row names and somebody may miss goes to unclaimed/, where nothing takes it as spare. */
 int rebuild_files_move(struct rebuild *rebuild);
+/* What a row names in unclaimed/ goes where the pool looks. */
+int rebuild_files_claim(struct rebuild *rebuild);
 int rebuild_mirrors_move(struct rebuild *rebuild);
 
 /* fsck_rebuild_scan.c: one copy. Adds the vDisk and the roots that it finds, and leaves its index.

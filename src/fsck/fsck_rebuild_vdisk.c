@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "fsck/fsck_rebuild_priv.h"
+#include "vdisk/map.h"
 
 #define ROOTS_TRIED 64u
 #define EPOCH_GAP   16u /* what was lost may have had greater ones */
@@ -328,25 +329,39 @@ static void set_names(struct rebuild *rebuild, struct rebuild_vdisk *vdisk,
 	vdisk->written_wall_ns = identity->written_wall_ns;
 }
 
-/* At least what there is. */
-static void set_size(struct rebuild *rebuild, struct rebuild_vdisk *vdisk,
-		     const struct rebuild_walk *walk, bool is_known)
+/* Behind the last block that something tells of; when its size is not known, also of what the map
+ * has by now: a map of that height was made for more than a lower one could hold. */
+static uint64_t find_block_end(const struct rebuild_vdisk *vdisk, const struct rebuild_walk *walk,
+			       bool is_known)
 {
-	uint64_t blocks = walk->block_end, bytes;
+	uint64_t blocks = walk->block_end;
 
 	for (size_t i = 0; i < vdisk->group_count; i++) {
 		const struct rebuild_group *group = &vdisk->groups[i];
 
-		if (is_log(group) && group->last_lsn > vdisk->row.checkpoint_lsn)
+		if (is_log(group) && (!is_known || group->last_lsn > vdisk->row.checkpoint_lsn))
 			blocks = MAX(blocks, group->block_end);
 	}
-	bytes = MIN(blocks, VDISK_MAX_BYTES / BLOCK_BYTES) * BLOCK_BYTES;
-	if (bytes <= vdisk->row.size_bytes)
+	if (!is_known && vdisk->row.root_level > 1)
+		blocks = MAX(blocks, map_child_span(vdisk->row.root_level) + 1);
+	return MIN(blocks, VDISK_MAX_BYTES / BLOCK_BYTES);
+}
+
+/* At least what there is. */
+static void set_size(struct rebuild *rebuild, struct rebuild_vdisk *vdisk,
+		     const struct rebuild_walk *walk, bool is_known)
+{
+	uint64_t bytes = find_block_end(vdisk, walk, is_known) * BLOCK_BYTES;
+
+	if (is_known && bytes <= vdisk->row.size_bytes)
 		return;
 	vdisk->row.size_bytes = MAX(ALIGN_UP(bytes, MIB), VDISK_MIN_BYTES);
-	if (is_known)
-		rebuild_doubt(rebuild, vdisk, "resize it, if need be",
-			      "it had grown: its size is made to fit what was written");
+	rebuild_doubt(rebuild, vdisk, "resize it, if need be",
+		      is_known ? "it had grown: its size is made to fit what was written, %" PRIu64
+				 " MiB"
+			       : "its size is not known: it is made to fit what its map and log "
+				 "cover, %" PRIu64 " MiB",
+		      vdisk->row.size_bytes / MIB);
 }
 
 static void check_whole(struct rebuild *rebuild, struct rebuild_vdisk *vdisk,

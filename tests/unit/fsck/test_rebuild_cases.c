@@ -39,6 +39,7 @@ static struct {
 	const char *scratch;
 	bool force, show_only;
 	unsigned disks;
+	const char *other; /* one more directory */
 	unsigned refused, doubts, notes, made;
 	uint64_t size;     /* of the vDisk that was made last */
 	const char *words; /* that are looked for in what is told, and how often they were */
@@ -75,7 +76,7 @@ static int rebuild(struct engine_rig *rig)
 		.vfs = SIM_VFS_NAME,
 		.scratch = test.scratch,
 		.directories = directories,
-		.directory_count = test.disks,
+		.directory_count = test.disks + (test.other != NULL),
 		.force = test.force,
 		.show_only = test.show_only,
 		.note = note,
@@ -84,6 +85,7 @@ static int rebuild(struct engine_rig *rig)
 
 	for (unsigned i = 0; i < test.disks; i++)
 		directories[i] = (char *)engine_rig_directory(i, 0);
+	directories[test.disks] = (char *)test.other;
 	test.refused = test.doubts = test.notes = test.made = 0;
 	return fsck_rebuild(&options, &report);
 }
@@ -135,7 +137,8 @@ static int make_state(struct engine_rig *rig)
 	CHECK(write_some(rig) == 0);
 	CHECK(engine_rig_close_vdisk(rig) == 0);
 	engine_rig_stop(rig);
-	return io_directory_make(SCRATCH);
+	CHECK(io_directory_make(SCRATCH) == 0);
+	return io_directory_sync_above(SCRATCH);
 }
 
 static int lose_catalog(struct engine_rig *rig)
@@ -468,20 +471,245 @@ static int test_forged(struct engine_rig *rig)
 	return 0;
 }
 
+/* Changes each sound record of a plain file, from the first on. */
+static void change_records(const char *path, bool (*change)(struct record_header_disk *header))
+{
+	struct record_header_disk *header = (void *)buffer;
+	const struct record_id any = {0};
+	uint32_t slot = 0, blocks;
+
+	for (;;) {
+		struct record_seal seal;
+
+		read_blocks(path, header, slot, 1);
+		if (record_check(header, &any) < 0 || le32toh(header->slot) != slot)
+			return;
+		blocks = record_payload_blocks(header);
+		if (blocks)
+			read_blocks(path, header + 1, slot + 1, blocks);
+		if (change(header)) {
+			seal = (struct record_seal){
+				.id = {le64toh(header->pool), le64toh(header->vdisk),
+				       le64toh(header->group), slot, le32toh(header->stream)},
+				.epoch = le64toh(header->epoch),
+				.lsn = le64toh(header->lsn),
+				.durable_lsn = le64toh(header->durable_lsn),
+				.prev_group = le64toh(header->prev_group),
+				.prev_slot = le32toh(header->prev_slot),
+				.file = le64toh(header->file)};
+			record_seal(header, &seal);
+			write_blocks(path, header, slot, 1 + blocks);
+		}
+		slot += 1 + blocks;
+	}
+}
+
+static void change_files(bool (*change)(struct record_header_disk *header))
+{
+	struct found found[FILES];
+	unsigned count = find_files(0, found, FILES);
+
+	for (unsigned i = 0; i < count; i++)
+		change_records(found[i].path, change);
+}
+
+/* As programs wrote it that told nothing of the vDisk. */
+static bool forget(struct record_header_disk *header)
+{
+	for (uint32_t i = 0; i < record_payload_blocks(header); i++) {
+		struct page_disk *page = (struct page_disk *)(header + 1 + i);
+
+		if (le32toh(header->stream) != RECORD_STREAM_PAGES)
+			continue;
+		memset(page->note, 0, sizeof(page->note));
+		header->block_crcs[i] = htole32(crc32c(page, 4096));
+	}
+	return true; /* the seal is without a note */
+}
+
+static int test_size(struct engine_rig *rig)
+{
+	CHECK(lose_catalog(rig) == 0);
+	change_files(forget);
+	test.words = "cover, 8 MiB";
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	CHECK(test.size == 8 * MIB && test.told == 1);
+	serve(rig);
+	return 0;
+}
+
+static bool raise_levels(struct record_header_disk *header)
+{
+	if (le32toh(header->stream) != RECORD_STREAM_PAGES)
+		return false;
+	for (uint32_t i = 0; i < record_payload_blocks(header); i++) {
+		struct page_disk *page = (struct page_disk *)(header + 1 + i);
+
+		if (page->level == 0)
+			page->level = 200;
+		header->block_crcs[i] = htole32(crc32c(page, 4096));
+	}
+	return true;
+}
+
+/* A level that no map has: no such page is looked at, and the log is there. */
+static int test_level(struct engine_rig *rig)
+{
+	CHECK(lose_catalog(rig) == 0);
+	change_files(raise_levels);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	serve(rig);
+	return 0;
+}
+
+/* One copy ends early and is sound, the other is whole but for a block: each has what the other
+ * has not. */
+static int test_short_copy(struct engine_rig *rig)
+{
+	struct found shorter = find_log(0), longer = find_log(1);
+
+	CHECK(shorter.id == longer.id);
+	CHECK(lose_catalog(rig) == 0);
+	memset(buffer, 0, 8192);
+	write_blocks(shorter.path, buffer, 14, 2); /* the last of eight records */
+	CHECK(sim_disk_flip(rig->sim.sim, longer.path, 4096 + 1000, 5) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	serve(rig);
+	return 0;
+}
+
+#define OTHER ENGINE_RIG_DISK "/other"
+
+static void use_pool(struct engine_rig *rig, uint64_t pool, uint64_t container, uint64_t vdisk)
+{
+	rig->pool_id = pool;
+	rig->container_id = container;
+	rig->vdisk_id = vdisk;
+}
+
+static void make_other(struct engine_rig *rig)
+{
+	const struct pool_spec spec = {
+		.name = "other", .directory = OTHER, .capacity_bytes = CAPACITY};
+	struct world *world = sim_world(rig->sim.sim);
+
+	CHECK(engine_rig_start(rig) == 0);
+	CHECK(pool_create(world, rig->catalog, &spec, &rig->pool_id) == 0);
+	CHECK(container_create(rig->catalog, world, rig->pool_id, "more", &rig->container_id) == 0);
+	engine_rig_stop(rig);
+	CHECK(engine_rig_start(rig) == 0);
+	CHECK(engine_rig_create_vdisk(rig, "disk", SIZE) == 0);
+	CHECK(engine_rig_open_vdisk(rig) == 0);
+	CHECK(write_some(rig) == 0);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+}
+
+/* Two pools of one node: each vDisk in its own, with its container; ids go on for both. */
+static int test_pools(struct engine_rig *rig)
+{
+	struct engine_rig first = *rig;
+	uint64_t pool, container, vdisk;
+
+	make_other(rig);
+	pool = rig->pool_id;
+	container = rig->container_id;
+	vdisk = rig->vdisk_id;
+	CHECK(lose_catalog(rig) == 0);
+	test.other = OTHER;
+	CHECK(rebuild(rig) == 0 && test.made == 2 && test.doubts == 0);
+	for (unsigned i = 0; i < 2; i++) {
+		serve(rig);
+		use_pool(rig, first.pool_id, first.container_id, first.vdisk_id);
+		serve(rig);
+		CHECK(engine_rig_start(rig) == 0);
+		CHECK(engine_rig_create_vdisk(rig, i ? "new1" : "new0", SIZE) == 0);
+		CHECK(rig->vdisk_id > vdisk && rig->vdisk_id > first.vdisk_id);
+		CHECK(engine_rig_open_vdisk(rig) == 0);
+		CHECK(write_some(rig) == 0);
+		CHECK(engine_rig_close_vdisk(rig) == 0);
+		engine_rig_stop(rig);
+		use_pool(rig, pool, container, vdisk);
+	}
+	CHECK(lose_catalog(rig) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 4 && test.doubts == 0);
+	serve(rig);
+	return 0;
+}
+
+static int empty_scratch(struct engine_rig *rig)
+{
+	struct world_names names;
+	char path[128];
+
+	(void)rig;
+	CHECK(io_directory_list(SCRATCH, &names) == 0);
+	for (size_t i = 0; i < names.count; i++) {
+		snprintf(path, sizeof(path), "%s/%s", SCRATCH, names.names[i]);
+		CHECK(io_unlink(path) == 0);
+	}
+	world_names_free(&names);
+	return 0;
+}
+
+static int serve_again(struct engine_rig *rig)
+{
+	CHECK(is_there(CATALOG));
+	serve(rig);
+	return 0;
+}
+
+/* A crash anywhere in a forced run over a sound catalog leaves one that can be used. */
+static void crash_forced(struct engine_rig *rig, uint64_t step)
+{
+	bool is_dead = true;
+
+	test.force = true;
+	for (uint64_t n = 1; is_dead; n += step) {
+		sim_crash_nth(rig->sim.sim, n, n % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+		(void)engine_rig_call(rig, rebuild); /* what it leaves is looked at */
+		is_dead = sim_is_dead(rig->sim.sim);
+		sim_crash_nth(rig->sim.sim, 0, SIM_CRASH_POWER);
+		if (is_dead)
+			engine_rig_crashed(rig);
+		CHECK(engine_rig_call(rig, empty_scratch) == 0);
+		CHECK(engine_rig_call(rig, serve_again) == 0);
+	}
+}
+
+static int test_some_crashes(struct engine_rig *rig)
+{
+	crash_forced(rig, 61);
+	return 0;
+}
+
+static int test_each_crash(struct engine_rig *rig)
+{
+	crash_forced(rig, 1);
+	return 0;
+}
+
 static const struct test_case {
 	const char *name;
 	int (*run)(struct engine_rig *rig);
 	unsigned disks;
-	bool is_slow; /* runs when it is named */
+	bool is_slow;  /* runs when it is named */
+	bool is_outer; /* not in a fiber */
 } cases[] = {
-	{"passing-errors", test_passing_errors, 1, false},
-	{"mirrors", test_mirrors, 1, false},
-	{"some-errors", test_some_errors, 1, false},
-	{"each-error", test_each_error, 1, true},
-	{"first-header", test_first_header, 1, false},
-	{"aside", test_aside, 1, false},
-	{"twice", test_twice, 1, false},
-	{"forged", test_forged, 1, false},
+	{"passing-errors", test_passing_errors, 1, false, false},
+	{"mirrors", test_mirrors, 1, false, false},
+	{"some-errors", test_some_errors, 1, false, false},
+	{"each-error", test_each_error, 1, true, false},
+	{"first-header", test_first_header, 1, false, false},
+	{"aside", test_aside, 1, false, false},
+	{"twice", test_twice, 1, false, false},
+	{"forged", test_forged, 1, false, false},
+	{"size", test_size, 1, false, false},
+	{"level", test_level, 1, false, false},
+	{"short-copy", test_short_copy, 2, false, false},
+	{"pools", test_pools, 1, false, false},
+	{"some-crashes", test_some_crashes, 1, false, true},
+	{"each-crash", test_each_crash, 1, true, true},
 };
 
 static void run_case(const struct test_case *one)
@@ -496,7 +724,7 @@ static void run_case(const struct test_case *one)
 	engine_rig_set_disks(rig, one->disks, one->disks);
 	rig->vdisk_bytes = SIZE;
 	CHECK(engine_rig_call(rig, make_state) == 0);
-	CHECK(engine_rig_call(rig, one->run) == 0);
+	CHECK((one->is_outer ? one->run(rig) : engine_rig_call(rig, one->run)) == 0);
 	engine_rig_done(rig);
 }
 
