@@ -171,8 +171,15 @@ static bool has_devices(const struct node_place *place)
 	return json_array_size(json_object_get(place->place, "devices")) > 0;
 }
 
-/* Of a drive that was pulled the mount stays, and nothing is below it: the row says more then, and
- * takes the place of what was found. */
+/* Of a drive that was pulled the mount stays, and nothing is below it. */
+static bool was_pulled(const struct node_place *before, const struct node_place *now)
+{
+	return has_devices(before) && !has_devices(now) &&
+	       json_equal(json_object_get(before->place, "mount"),
+			  json_object_get(now->place, "mount"));
+}
+
+/* The row of a drive that was pulled says more, and takes the place of what was found. */
 static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
 		     struct node_place *place)
 {
@@ -180,7 +187,7 @@ static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
 	bool known = load(node, pool_id, disk_id, &before) == 0, same;
 	int r;
 
-	if (known && has_devices(&before) && !has_devices(place)) {
+	if (known && was_pulled(&before, place)) {
 		json_decref(place->place);
 		*place = before;
 		return;

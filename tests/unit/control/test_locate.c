@@ -22,6 +22,7 @@ struct made_up {
 	int find_error, led_error;
 	enum place_led led;
 	const char *serial, *slot; /* no serial: no device is below the mount */
+	bool elsewhere;            /* on a mount without devices: NFS, say */
 	unsigned found;
 };
 
@@ -40,7 +41,8 @@ static int find(void *context, const char *directory, json_t **ret_place)
 				       directory, "devices", "name", "sdx", "serial",
 				       made_up->serial, "enclosure", "e", "slot", made_up->slot);
 	else
-		*ret_place = json_pack("{s:{s:s}, s:[]}", "mount", "point", directory, "devices");
+		*ret_place = json_pack("{s:{s:s}, s:[]}", "mount", "point",
+				       made_up->elsewhere ? "/elsewhere" : directory, "devices");
 	return 0;
 }
 
@@ -175,6 +177,13 @@ static void remembers_a_drive_that_was_pulled(void **state)
 	expect("{\"disk\": \"2\"}", "S1", "on", true);
 	world.find_error = -ENOENT;
 	expect("{\"disk\": \"2\"}", "S1", "on", true);
+	/* Another mount that has none is where the disk is now. */
+	world.find_error = 0;
+	world.elsewhere = true;
+	result = call("disk.locate", "{\"disk\": \"2\"}");
+	assert_false(json_is_true(json_object_get(result, "remembered")));
+	assert_int_equal(json_array_size(json_object_get(result, "devices")), 0);
+	json_decref(result);
 	node_rig_done(&rig);
 }
 
