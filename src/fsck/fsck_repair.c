@@ -138,25 +138,29 @@ static int change_row(struct fsck *fsck, const struct fsck_change *as, uint32_t 
 	return 0;
 }
 
+/* As it was read, but for size and copies: what else is in it stays. */
 static void encode_file(const struct fsck *fsck, const struct fsck_file *file,
 			struct fsck_change *ret_change)
 {
-	struct egroup_file as = {.id = file->row.id,
-				 .allocated_bytes = file->row.size_bytes,
-				 .copies = file->row.copies,
-				 .index_blocks = file->row.index_blocks,
-				 .total_slots = file->row.total_slots,
-				 .compacted = file->row.compacted};
+	struct pool_copies copies = file->row.copies;
+	const struct catalog_row *row;
 
-	for (unsigned copy = 0; copy < as.copies.count; copy++) /* 0: the pool's first */
-		as.copies.disks[copy] = fsck_disk_of(fsck, file, copy)->id;
+	for (unsigned copy = 0; copy < copies.count; copy++) {
+		const struct fsck_disk *disk = fsck_disk_of(fsck, file, copy);
+
+		if (disk) /* 0 is the pool's first */
+			copies.disks[copy] = disk->id;
+	}
 	*ret_change = (struct fsck_change){.kind = CATALOG_PUT,
 					   .key = catalog_key(CATALOG_EGFILE),
 					   .length = EGROUP_ROW_BYTES};
 	catalog_key_add(&ret_change->key, file->pool);
 	catalog_key_add(&ret_change->key, file->vdisk);
 	catalog_key_add(&ret_change->key, file->row.id);
-	egroup_file_row(&as, ret_change->value);
+	row = fsck_row_find(fsck, &ret_change->key);
+	ASSERT(row && row->length == EGROUP_ROW_BYTES);
+	memcpy(ret_change->value, row->value, EGROUP_ROW_BYTES);
+	pool_rows_encode_file(file->row.size_bytes, &copies, ret_change->value);
 }
 
 /* `as` is already in the struct. */

@@ -345,6 +345,7 @@ static int test_size(struct engine_rig *rig)
 	uint8_t value[EGROUP_ROW_BYTES];
 	const struct egroup_file file = {.id = test.file.id,
 					 .allocated_bytes = test.file.size_bytes + 8 * 4096,
+					 .sequential = true,
 					 .copies = test.file.copies};
 	const struct catalog_change change = {.kind = CATALOG_PUT,
 					      .key = row_key(rig, CATALOG_EGFILE, test.file.id),
@@ -359,8 +360,30 @@ static int test_size(struct engine_rig *rig)
 		struct egroup_file_row row;
 
 		CHECK(egroup_file_row_decode(&test.rows.rows[i], &row) == 0);
-		CHECK(row.id != test.file.id || row.size_bytes == test.file.size_bytes);
+		CHECK(row.id != test.file.id ||
+		      (row.size_bytes == test.file.size_bytes && row.sequential));
 	}
+	return 0;
+}
+
+/* A row that names a disk that is no disk: what else is wrong with it is put right. */
+static int test_no_disk(struct engine_rig *rig)
+{
+	uint8_t value[EGROUP_ROW_BYTES];
+	struct egroup_file file = {.id = test.file.id,
+				   .allocated_bytes = test.file.size_bytes + 8 * 4096,
+				   .copies = test.file.copies};
+	const struct catalog_change change = {.kind = CATALOG_PUT,
+					      .key = row_key(rig, CATALOG_EGFILE, test.file.id),
+					      .value = value,
+					      .length = sizeof(value)};
+
+	file.copies.disks[1] = 99;
+	egroup_file_row(&file, value);
+	commit(rig, &change, 1);
+	check(rig, true);
+	CHECK(test.kinds[FSCK_REFERENCE] == 1 && test.done[FSCK_FILE_SIZE] == 1);
+	CHECK(test.kinds[FSCK_FILE_UNCLAIMED] == 1 && test.done[FSCK_FILE_UNCLAIMED] == 0);
 	return 0;
 }
 
@@ -436,12 +459,19 @@ static const struct test_case {
 	const char *name;
 	int (*run)(struct engine_rig *rig);
 } cases[] = {
-	{"unclaimed", test_unclaimed},   {"doubtful-rows", test_doubtful_rows},
-	{"left-empty", test_left_empty}, {"left-damaged", test_left_damaged},
-	{"counter", test_counter},       {"live", test_live},
-	{"epoch", test_epoch},           {"size", test_size},
-	{"flips", test_flips},           {"both", test_both},
-	{"read-only", test_read_only},   {"no-catalog", test_no_catalog},
+	{"unclaimed", test_unclaimed},
+	{"doubtful-rows", test_doubtful_rows},
+	{"left-empty", test_left_empty},
+	{"left-damaged", test_left_damaged},
+	{"counter", test_counter},
+	{"live", test_live},
+	{"epoch", test_epoch},
+	{"size", test_size},
+	{"no-disk", test_no_disk},
+	{"flips", test_flips},
+	{"both", test_both},
+	{"read-only", test_read_only},
+	{"no-catalog", test_no_catalog},
 };
 
 static void run_case(const struct test_case *one)
