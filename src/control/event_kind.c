@@ -63,6 +63,11 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				 "A block is damaged on every copy that can be reached; one that "
 				 "may have it right is on a disk that has gone: bring that back. "
 				 "It is looked at again then, by itself."},
+	[EVENT_REPAIR_MISMATCH] =
+		{"repair-mismatch", EVENT_ERROR,
+		 "A disk did not give back what repair had written to it: the new "
+		 "copy does not count, and is made on another disk where there is "
+		 "one. Replace the disk."},
 	[EVENT_DISK_ONLINE] = {"disk-online", EVENT_INFO,
 			       "A disk is in use again; what is on it counts."},
 	[EVENT_DISK_TROUBLE] =

@@ -90,7 +90,8 @@ struct repair {
 	bool urgent;
 	uint64_t done, total; /* bytes; both only grow */
 	uint64_t dropped, damaged;
-	int error; /* the first that left something undone */
+	uint64_t waiting; /* blocks, of the last pass */
+	int error;        /* the first that left something undone */
 };
 
 struct repair_call {
@@ -133,6 +134,12 @@ static int repair_vdisk(struct repair *repair, struct node_vdisk *vdisk)
 	repair->done += call.vdisk_repair.copied_bytes;
 	repair->dropped += call.vdisk_repair.dropped_copies;
 	repair->damaged += call.vdisk_repair.damaged_blocks;
+	repair->waiting += call.vdisk_repair.waiting_blocks;
+	if (call.vdisk_repair.mismatches)
+		event_emit(repair->node->events, EVENT_REPAIR_MISMATCH, vdisk->name,
+			   "disk %" PRIu64 " did not give back what was written: %" PRIu64
+			   " new copies do not count",
+			   call.vdisk_repair.mismatch_disk, call.vdisk_repair.mismatches);
 	if (r < 0 && repair->error == 0)
 		repair->error = r;
 	return job_is_cancelled(repair->job) || r == -ESHUTDOWN ? -ECANCELED : 0;
@@ -163,6 +170,7 @@ static int repair_passes(struct repair *repair)
 		int r;
 
 		repair->error = 0;
+		repair->waiting = 0;
 		r = repair_all(repair, true);
 		if (r == 0)
 			r = repair_all(repair, false);
@@ -180,11 +188,12 @@ static int repair_passes(struct repair *repair)
 
 static json_t *result_to_json(const struct repair *repair, const struct vdisk_redundancy *left)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "copied_bytes", (json_int_t)repair->done,
-			 "dropped_copies", (json_int_t)repair->dropped, "damaged_blocks",
-			 (json_int_t)repair->damaged, "degraded_bytes", (json_int_t)left->degraded,
-			 "lost_bytes", (json_int_t)left->lost, "leaving_bytes",
-			 (json_int_t)left->leaving);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "copied_bytes",
+			 (json_int_t)repair->done, "dropped_copies", (json_int_t)repair->dropped,
+			 "damaged_blocks", (json_int_t)repair->damaged, "degraded_bytes",
+			 (json_int_t)left->degraded, "lost_bytes", (json_int_t)left->lost,
+			 "leaving_bytes", (json_int_t)left->leaving, "waiting_blocks",
+			 (json_int_t)repair->waiting);
 }
 
 /* "healthy" is said only after everything was looked up again. */
@@ -201,6 +210,16 @@ static int conclude(struct repair *repair, const char *name, struct error *ret_e
 			   " MiB have fewer copies than they should",
 			   repair->done / MIB, left.degraded / MIB);
 		return 0;
+	}
+	if (repair->waiting) {
+		error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,
+			  "bring back the disks that have gone, see sarsen disk list; or give one "
+			  "up for good: sarsen disk drain",
+			  "%" PRIu64
+			  " blocks are damaged on every copy that can be read; copies on "
+			  "disks that have gone may have them right and are waited for",
+			  repair->waiting);
+		return repair->error ? repair->error : -EIO;
 	}
 	error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,
 		  repair->error == -ENOSPC ? "add a disk, or delete what is not needed"

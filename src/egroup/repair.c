@@ -6,8 +6,12 @@
  *  2. it is filled, several pieces at a time, synced, and read back: the same;
  *  3. one commit names it in the file's row, and not the copies that go: these are swept;
  *  4. the copies that go are removed.
- * Invariant: the row never names a copy that lacks something without calling it stale, and never
- * fewer readable copies than before.
+ * Invariants
+ *  1. The row never names a copy that lacks something without calling it stale, and never fewer
+ *     readable copies than before.
+ *  2. A copy goes only when what stays was looked through, and each block that is wrong there is
+ *     wrong on all copies that can be asked, too; what only a copy on a disk that has gone may have
+ *     right keeps that copy in the row, unless its disk was given up and is drained.
  */
 #include "egroup/repair.h"
 
@@ -228,10 +232,12 @@ struct filling {
 	struct egroup_file *file;
 	unsigned copy; /* the new one */
 	struct egroup_repair *repair;
-	uint64_t damaged; /* blocks that no copy gave as they should be, */
-	uint64_t unread;  /* and of them those that could not be read */
-	int error;        /* the first of a write */
-	uint32_t *crcs;   /* of each block that was written */
+	uint64_t damaged;  /* blocks that no copy gave as they should be, */
+	uint64_t unread;   /* and of them those that could not be read */
+	uint64_t doubtful; /* and those that copies in `away` may have right */
+	unsigned away;
+	int error;      /* the first of a write */
+	uint32_t *crcs; /* of each block that was written */
 	uint32_t blocks;
 	struct piece_write writes[AHEAD_PIECES + 1];
 };
@@ -280,6 +286,8 @@ static void count_finding(void *arg, const struct egroup_finding *finding)
 		return;
 	filling->damaged++;
 	filling->unread += finding->error == -EIO;
+	filling->doubtful += finding->away != 0;
+	filling->away |= finding->away;
 }
 
 static int pause_filling(void *arg, uint64_t bytes)
@@ -323,7 +331,8 @@ static int fill(struct filling *filling)
 	int r = 0;
 
 	for (unsigned pass = 0; r == 0 && pass < FILL_PASSES; pass++) {
-		filling->damaged = filling->unread = 0;
+		filling->damaged = filling->unread = filling->doubtful = 0;
+		filling->away = 0;
 		r = egroup_scan(filling->file, EGROUP_ANY_COPY, &scan);
 		if (r == 0)
 			r = filling->error;
@@ -345,7 +354,7 @@ static int check_piece(const struct filling *filling, const struct ahead_piece *
 		if (crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES) !=
 		    filling->crcs[piece->first + i]) {
 			REACHED("repair.read-back-differs");
-			r = -EIO;
+			r = -EBADMSG;
 		}
 	return r;
 }
@@ -378,7 +387,15 @@ static int read_back(struct filling *filling)
 	return r;
 }
 
-static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair)
+/* What is known of the copies of a file while it is repaired. */
+struct doubts {
+	bool known;      /* a copy that stays was made, or looked through */
+	unsigned only;   /* copies that alone may have some blocks right */
+	uint64_t blocks; /* how many */
+};
+
+static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repair *repair,
+		     struct doubts *doubts)
 {
 	_cleanup_free_ struct filling *filling = calloc(1, sizeof(*filling));
 	uint32_t blocks = (uint32_t)(egroup_scan_bytes(file) >> BLOCK_SHIFT);
@@ -396,6 +413,9 @@ static int fill_copy(struct egroup_file *file, unsigned copy, struct egroup_repa
 	if (r < 0)
 		return r;
 	repair->damaged_blocks += filling->damaged;
+	doubts->known = true;
+	doubts->only |= filling->away;
+	doubts->blocks = MAX(doubts->blocks, filling->doubtful);
 	r = pool_io_sync_copy(egroup_file_handle(file), copy);
 	return r < 0 ? r : read_back(filling);
 }
@@ -448,42 +468,164 @@ static int drop_copies(struct egroup_file *file, unsigned drop, struct egroup_re
 	return 0;
 }
 
+struct look {
+	struct egroup_repair *repair;
+	struct doubts *doubts;
+	bool unmended;   /* a copy that stays lacks what one that goes has */
+	uint64_t blocks; /* that have no right copy, met on this one */
+};
+
+static void note_doubt(void *arg, const struct egroup_finding *finding)
+{
+	struct look *look = arg;
+
+	if (finding->right_elsewhere) {
+		look->unmended |= !finding->put_right;
+		return;
+	}
+	look->doubts->only |= finding->away | finding->unread;
+	look->blocks += (finding->away | finding->unread) != 0;
+}
+
+static int pause_looking(void *arg, uint64_t bytes)
+{
+	const struct look *look = arg;
+
+	return look->repair->pause ? look->repair->pause(look->repair->arg, bytes) : 0;
+}
+
+static void set_looking_pace(void *arg, struct egroup_pace *pace)
+{
+	const struct look *look = arg;
+
+	if (look->repair->pace)
+		look->repair->pace(look->repair->arg, pace);
+}
+
+/* Through the copies that stay, which are put right from those that go. */
+static int look_through(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
+			struct doubts *doubts)
+{
+	struct look look = {.repair = repair, .doubts = doubts};
+	const struct egroup_scan scan = {
+		.ahead = repair->ahead,
+		.finding = note_doubt,
+		.pause = pause_looking,
+		.pace = set_looking_pace,
+		.arg = &look,
+	};
+	unsigned staying = readable_copies(file) & ~drop;
+	int r = 0;
+
+	for (unsigned copy = 0; r == 0 && copy < file->copies.count; copy++)
+		if (staying >> copy & 1) {
+			look.blocks = 0;
+			r = egroup_scan(file, copy, &scan);
+			doubts->blocks = MAX(doubts->blocks, look.blocks);
+		}
+	if (r == 0 && look.unmended)
+		r = -EIO;
+	doubts->known = r == 0;
+	return r;
+}
+
+/* The operator has said twice that it will not come back. */
+static bool is_given_up(const struct egroup_file *file, unsigned copy)
+{
+	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info));
+	struct pool *pool = file->store->pool;
+	uint64_t disk = file->copies.disks[copy];
+	int r = info ? pool_disk_get(pool, disk, info) : -ENOMEM;
+
+	return r == -ENOENT || (r == 0 && info->state == POOL_DISK_FAILED && info->draining);
+}
+
+/* But for those that alone may have something right. */
+static int release_copies(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
+			  struct doubts *doubts)
+{
+	unsigned sound = drop & ~file->copies.stale, wait;
+	int r = 0;
+
+	if (sound && !doubts->known)
+		r = look_through(file, drop, repair, doubts);
+	if (r < 0)
+		return r;
+	wait = sound & doubts->only;
+	for (unsigned copy = 0; copy < file->copies.count; copy++)
+		if (wait >> copy & 1 && is_given_up(file, copy))
+			wait &= ~(1u << copy);
+	r = drop_copies(file, drop & ~wait, repair);
+	if (wait == 0 || r < 0)
+		return r;
+	REACHED("repair.waits-for-a-copy");
+	log_warning(
+		"egroup",
+		"blocks may be right on copies on disks that have gone only: they are waited for",
+		"vdisk=%" PRIu64 " file=%" PRIx64 " blocks=%" PRIu64, file->store->vdisk, file->id,
+		doubts->blocks);
+	repair->waiting_blocks += doubts->blocks;
+	return -EIO;
+}
+
 /* Room for a new copy: what is no use goes first, then what was given up. */
 static int make_room(struct egroup_file *file, struct egroup_repair *repair)
 {
 	struct sorted_copies sorted = sort_copies(file);
+	struct doubts doubts = {0};
 	int r = drop_copies(file, sorted.stale, repair);
 
 	if (r < 0 || file->copies.count < POOL_COPIES_MAX)
 		return r;
 	sorted = sort_copies(file);
-	return drop_copies(file, sorted.failed, repair);
+	return release_copies(file, sorted.failed, repair, &doubts);
 }
 
-static int make_copies(struct egroup_file *file, unsigned count, struct egroup_repair *repair)
+static int make_copy(struct egroup_file *file, struct egroup_repair *repair, struct doubts *doubts)
+{
+	struct pool_file *handle = egroup_file_handle(file);
+	struct pool_copies all, copies;
+	unsigned copy;
+	int r;
+
+	r = pool_file_add_copy(handle, &copy);
+	if (r < 0)
+		return r;
+	r = fill_copy(file, copy, repair, doubts);
+	pool_file_get_copies(handle, &all);
+	if (r == -EBADMSG) {
+		pool_disk_report_mismatch(file->store->pool, all.disks[copy]);
+		pool_file_shun(handle, all.disks[copy]);
+		repair->mismatches++;
+		repair->mismatch_disk = all.disks[copy];
+	}
+	compose(&file->copies, &all, 0, &copies);
+	if (r == 0)
+		r = commit_copies(file, &copies);
+	/* Where the commit may have happened all the same, the copy must stay. */
+	if (r != -ENOTRECOVERABLE)
+		pool_file_set_copies(handle, &file->copies);
+	if (r == 0)
+		REACHED("repair.copy-made");
+	return r;
+}
+
+/* A disk that does not give back what was written is passed over once. */
+static int make_copies(struct egroup_file *file, unsigned count, struct egroup_repair *repair,
+		       struct doubts *doubts)
 {
 	struct pool_file *handle = egroup_file_handle(file);
 	int r = 0;
 
 	pool_file_set_tiers(handle, egroup_file_tiers(file));
 	for (unsigned i = 0; r == 0 && i < count; i++) {
-		struct pool_copies all, copies;
-		unsigned copy;
-
-		r = pool_file_add_copy(handle, &copy);
-		if (r < 0)
-			return r;
-		r = fill_copy(file, copy, repair);
-		pool_file_get_copies(handle, &all);
-		compose(&file->copies, &all, 0, &copies);
-		if (r == 0)
-			r = commit_copies(file, &copies);
-		/* Where the commit may have happened all the same, the copy must stay. */
-		if (r != -ENOTRECOVERABLE)
-			pool_file_set_copies(handle, &file->copies);
-		if (r == 0)
-			REACHED("repair.copy-made");
+		r = make_copy(file, repair, doubts);
+		if (r != -EBADMSG)
+			continue;
+		r = make_copy(file, repair, doubts);
+		r = r == -EBADMSG || r == -ENOSPC ? -EIO : r;
 	}
+	pool_file_shun(handle, 0);
 	return r;
 }
 
@@ -508,6 +650,7 @@ static int settle_copies(struct egroup_file *file)
 
 static int repair_open_file(struct egroup_file *file, struct egroup_repair *repair)
 {
+	struct doubts doubts = {0};
 	struct egroup_need need;
 	int r = settle_copies(file);
 
@@ -518,11 +661,11 @@ static int repair_open_file(struct egroup_file *file, struct egroup_repair *repa
 	if (need.make > 0)
 		r = make_room(file, repair);
 	if (r == 0)
-		r = make_copies(file, need.make, repair);
+		r = make_copies(file, need.make, repair, &doubts);
 	if (r < 0)
 		return r;
 	egroup_file_need(file, &need);
-	return need.make > 0 ? 0 : drop_copies(file, need.drop, repair);
+	return need.make > 0 ? 0 : release_copies(file, need.drop, repair, &doubts);
 }
 
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)

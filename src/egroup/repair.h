@@ -40,6 +40,9 @@ struct egroup_repair {
 	void (*pace)(void *arg, struct egroup_pace *pace);
 	void *arg;
 	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out, added to */
+	uint64_t waiting_blocks; /* that copies on disks that have gone alone may have right */
+	uint64_t mismatches;     /* new copies that did not give back what was written ... */
+	uint64_t mismatch_disk;  /* ... the last of them there */
 };
 /* The next file that can be repaired now: with `urgent` only those with one readable copy left.
  * NULL: none is left of this pass. Files that a repair failed on are left alone for a while. Fiber:

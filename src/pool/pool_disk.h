@@ -137,6 +137,8 @@ void pool_disk_report_mismatch(struct pool *pool, uint64_t id);
 int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy);
 /* On which tiers further copies of an open file are wanted, as in pool_want; taking it sets it. */
 void pool_file_set_tiers(struct pool_file *file, unsigned tiers);
+/* No further copy goes to this disk, until another is named; 0: none. */
+void pool_file_shun(struct pool_file *file, uint64_t disk);
 /* The row says `copies` now, a subset of what the file has in any order: others are removed, where
  * their disks can be reached, and those that were stale or failed and are not called stale count
  * again. */

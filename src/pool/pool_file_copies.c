@@ -150,6 +150,8 @@ static int add_at_home(void *arg)
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
 		if (file->slots[i].used)
 			place.avoid[i] = file->slots[i].disk_id;
+	if (file->shunned)
+		place.tried[place.tried_count++] = file->shunned;
 	while (r != 0 && r != -ESHUTDOWN && place.tried_count < POOL_DISKS_MAX &&
 	       pool_place_choose(pool, &place, false, disks) > 0) {
 		place.tried[place.tried_count++] = disks[0]->id;
@@ -169,6 +171,11 @@ static struct pool_file_copy *free_slot(struct pool_file *file)
 void pool_file_set_tiers(struct pool_file *file, unsigned tiers)
 {
 	file->tiers = tiers;
+}
+
+void pool_file_shun(struct pool_file *file, uint64_t disk)
+{
+	file->shunned = disk;
 }
 
 int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy)

@@ -190,8 +190,9 @@ struct pool_file {
 	uint64_t id;
 	uint64_t size_bytes;
 	unsigned copy_count;
-	unsigned turn;  /* of reading, among equally good copies */
-	unsigned tiers; /* where further copies are wanted, as in pool_want */
+	unsigned turn;    /* of reading, among equally good copies */
+	unsigned tiers;   /* where further copies are wanted, as in pool_want */
+	uint64_t shunned; /* disk that none goes to; 0: none */
 	struct pool_file_copy *copies[POOL_COPIES_MAX]; /* in the order of the row */
 	struct pool_file_copy slots[POOL_COPIES_MAX];
 	struct fiber_mutex changing; /* of the owner's reactor: one change at a time */

@@ -229,9 +229,14 @@ static void tell(const struct run *run, struct vdisk_repair *repair)
 {
 	repair->copied_bytes = copied_bytes(run);
 	repair->dropped_copies = repair->damaged_blocks = 0;
+	repair->waiting_blocks = repair->mismatches = 0;
 	for (unsigned i = 0; i < WORKERS; i++) {
 		repair->dropped_copies += run->workers[i].repair.dropped_copies;
 		repair->damaged_blocks += run->workers[i].repair.damaged_blocks;
+		repair->waiting_blocks += run->workers[i].repair.waiting_blocks;
+		repair->mismatches += run->workers[i].repair.mismatches;
+		if (run->workers[i].repair.mismatches)
+			repair->mismatch_disk = run->workers[i].repair.mismatch_disk;
 	}
 }
 

@@ -117,6 +117,11 @@ struct vdisk_repair {
 	bool (*progress)(void *arg, uint64_t copied_bytes);
 	void *arg;
 	uint64_t copied_bytes, dropped_copies, damaged_blocks; /* out */
+	/* Blocks that are wrong on every copy that can be asked, while one that may have them right
+	 * is on a disk that has gone: it is waited for. */
+	uint64_t waiting_blocks;
+	uint64_t mismatches,
+		mismatch_disk; /* new copies that gave something else; the last there */
 };
 /* Makes missing copies and empties disks that are draining. Leaves the disk to the guest while it
  * is busy. 0: what could be done is done; -ECANCELED; else the first error of a file that must be

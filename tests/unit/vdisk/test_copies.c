@@ -430,6 +430,78 @@ static void repair_waits_for_what_may_be_right(void **state)
 	run(3, 2, repair_beside_a_hanging_disk);
 }
 
+/* One of two copies is damaged, and the disk of the other has gone and was given up: a third is
+ * made, and the other is waited for all the same. */
+static void repair_without_the_right_copy(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+	struct egroup_file *file;
+	unsigned waiting = 0;
+
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), -EIO);
+	assert_int_equal(repair.waiting_blocks, 1);
+	assert_true(repair.copied_bytes > 0);
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
+		waiting += file->copies.count == 3;
+	assert_int_equal(waiting, 1);
+	fiber_sleep(120 * NSEC_PER_SEC); /* the file is no more left alone */
+	repair = (struct vdisk_repair){0};
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), -EIO); /* it is not known any more */
+	assert_int_equal(repair.waiting_blocks, 1);
+	fiber_sleep(120 * NSEC_PER_SEC);
+}
+
+static int the_right_copy_comes_back(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *block = aligned_alloc(4096, 4096);
+	struct vdisk_repair repair = {0};
+
+	repair_without_the_right_copy(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), false);
+	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_int_equal(repair.waiting_blocks, 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, block, 4096, MARK_AT), 0);
+	assert_true(block[0] == 0xa5 && memcmp(block, block + 1, 4095) == 0);
+	return end(rig);
+}
+
+static int the_right_copy_is_given_up(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+
+	repair_without_the_right_copy(rig);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	return end(rig);
+}
+
+static void repair_waits_for_the_right_copy(void **state)
+{
+	(void)state;
+	run(3, 2, the_right_copy_comes_back);
+	run(3, 2, the_right_copy_is_given_up);
+	assert_true(reached_count("repair.waits-for-a-copy") > 0);
+}
+
 /* Up, with repair; and down again. */
 static int the_factor_changes(struct engine_rig *rig)
 {
@@ -532,6 +604,7 @@ struct damaging {
 	struct engine_rig *rig;
 	uint64_t bytes, last; /* of the first file; seen before */
 	char path[64];        /* of its new copy */
+	uint64_t undrain;     /* a disk, at that time; 0: none */
 	bool done, went_back;
 };
 
@@ -546,6 +619,10 @@ static bool damage_copy(void *arg, uint64_t copied_bytes)
 		assert_int_equal(sim_disk_flip(damaging->rig->sim.sim, damaging->path,
 					       damaging->bytes - 1, 3),
 				 0);
+		if (damaging->undrain)
+			assert_int_equal(pool_disk_set_draining(damaging->rig->pool,
+								damaging->undrain, false),
+					 0);
 		damaging->done = true;
 	}
 	return true;
@@ -584,6 +661,49 @@ static void a_copy_that_cannot_be_read_back(void **state)
 {
 	(void)state;
 	run(2, 1, the_target_is_bad);
+}
+
+/* Another disk takes the copy in its place, and the bad one is held against it. */
+static int the_target_is_bad_and_another_is_not(struct engine_rig *rig)
+{
+	struct pool_disk_info *info = calloc(1, sizeof(*info));
+	struct damaging damaging = {.rig = rig};
+	struct vdisk_repair repair = {.progress = damage_copy, .arg = &damaging};
+	struct egroup_file *file;
+	uint64_t third;
+
+	begin(rig);
+	third = disk_id(rig, 2);
+	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
+	if (file->copies.disks[0] != disk_id(rig, 0))
+		third = disk_id(rig, 0);
+	/* The first copy is made on the disk that is not drained. */
+	assert_int_equal(pool_disk_set_draining(rig->pool, third, true), 0);
+	vdisk_set_factor(rig->vdisk, 2);
+	damaging.bytes = egroup_scan_bytes(file);
+	for (unsigned i = 0; i < 3; i++)
+		if (disk_id(rig, i) != third && disk_id(rig, i) != file->copies.disks[0])
+			snprintf(damaging.path, sizeof(damaging.path),
+				 "/p%u/pool0/groups/%02x/%016" PRIx64 ".eg", i,
+				 (unsigned)(uint8_t)file->id, file->id);
+	damaging.undrain = third;
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(damaging.done);
+	assert_int_equal(repair.mismatches, 1);
+	assert_true(repair.mismatch_disk != third && repair.mismatch_disk != file->copies.disks[0]);
+	assert_int_equal(file->copies.count, 2);
+	assert_int_equal(file->copies.disks[1], third);
+	assert_int_equal(pool_disk_get(rig->pool, repair.mismatch_disk, info), 0);
+	assert_true(info->health.checksum_errors > 0);
+	free(info);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void a_copy_that_another_disk_takes(void **state)
+{
+	(void)state;
+	run(3, 1, the_target_is_bad_and_another_is_not);
 }
 
 struct guest {
@@ -914,6 +1034,8 @@ int main(void)
 		cmocka_unit_test(more_copies_and_fewer),
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 		cmocka_unit_test(a_copy_that_cannot_be_read_back),
+		cmocka_unit_test(a_copy_that_another_disk_takes),
+		cmocka_unit_test(repair_waits_for_the_right_copy),
 		cmocka_unit_test(a_repair_beside_a_guest),
 		cmocka_unit_test(what_cannot_be_reached_is_not_damaged),
 		cmocka_unit_test(a_scrub_beside_a_guest),
