@@ -14,6 +14,8 @@
 #include "pool/pool_io_priv.h"
 #include "reactor/io.h"
 
+#define MEMORY_PAUSE_NS (10 * NSEC_PER_MSEC)
+
 struct piece {
 	struct pool_flight flight;
 	struct world_op op;
@@ -101,6 +103,18 @@ static struct piece *piece_new(struct pool_file *file, enum pool_disk_io kind, s
 	return NULL;
 }
 
+/* A shortage of memory says nothing about a copy: it is waited for. */
+static struct piece *piece_wait_for(struct pool_file *file, enum pool_disk_io kind, size_t length)
+{
+	struct piece *piece;
+
+	while (!(piece = piece_new(file, kind, length))) {
+		REACHED("pool.piece-waits");
+		fiber_sleep(MEMORY_PAUSE_NS);
+	}
+	return piece;
+}
+
 static void piece_submit(struct piece *piece, struct pool_file_copy *copy, uint64_t offset)
 {
 	const struct world_ops *ops = copy->disk->pool->world->ops;
@@ -131,15 +145,22 @@ static bool piece_wait(struct piece *piece)
 	return true;
 }
 
+static bool is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
+}
+
 /* In memory of its own. */
 static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
 		     const struct iovec *iov, uint64_t offset)
 {
-	struct piece *piece = piece_new(file, kind, iov->iov_len);
+	struct piece *piece = piece_wait_for(file, kind, iov->iov_len);
 	int64_t result;
 
-	if (!piece)
-		return -ENOMEM;
+	if (is_hopeless(file, copy)) { /* meanwhile */
+		piece_free(piece);
+		return -ETIMEDOUT;
+	}
 	if (kind == POOL_DISK_WRITES)
 		memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
 	piece_submit(piece, copy, offset);
@@ -169,11 +190,6 @@ static int64_t in_place(struct pool_file_copy *copy, enum pool_disk_io kind,
 		result = io_sync(file);
 	pool_io_ends(&flight, kind, result);
 	return result;
-}
-
-static bool is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
-{
-	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
 }
 
 static int64_t transfer(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
@@ -355,20 +371,38 @@ int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uin
 
 struct syncing {
 	struct pool_file_copy *copy; /* NULL: none */
+	uint64_t disk_id;            /* its slot may be another's in the end */
 	struct piece *piece;         /* NULL: it ended, or was not begun */
 	int result;
 };
 
-static void sync_begins(struct pool_file *file, struct syncing *syncing)
+static void sync_begins(struct pool_file *file, struct syncing *syncing,
+			struct pool_file_copy *copy)
 {
+	struct piece *piece = TAKE_PTR(syncing->piece);
+
+	syncing->copy = copy;
+	syncing->disk_id = copy->disk_id;
 	syncing->result = -EIO;
-	if (refuses_sync(file, syncing->copy))
+	if (refuses_sync(file, copy)) {
+		piece_free(piece);
 		return;
-	syncing->piece = piece_new(file, POOL_DISK_SYNCS, 0);
-	if (syncing->piece)
-		piece_submit(syncing->piece, syncing->copy, 0);
-	else
-		syncing->result = -ENOMEM;
+	}
+	syncing->piece = piece;
+	piece_submit(piece, copy, 0);
+}
+
+/* Memory first, for that may be waited for, and which copies there are then is another matter. */
+static void sync_begin_all(struct pool_file *file, struct syncing *syncings)
+{
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
+		syncings[i].piece = piece_wait_for(file, POOL_DISK_SYNCS, 0);
+	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
+		if (i < file->copy_count && pool_copy_takes_part(file->copies[i]))
+			sync_begins(file, &syncings[i], file->copies[i]);
+		else
+			piece_free(TAKE_PTR(syncings[i].piece));
+	}
 }
 
 /* What has ended is taken; with `leave`, the rest is left alone where it takes too long. How many
@@ -406,17 +440,31 @@ static bool sync_any(const struct syncing *syncings)
 	return false;
 }
 
+/* Without any memory: nobody leaves it alone. */
+static int sync_the_only(struct pool_file *file)
+{
+	struct pool_file_copy *copy = file->copies[0];
+	uint64_t disk_id = copy->disk_id;
+	const struct iovec none = {0};
+	int r = -EIO;
+
+	if (!pool_copy_takes_part(copy))
+		return -EIO;
+	if (!refuses_sync(file, copy))
+		r = (int)in_place(copy, POOL_DISK_SYNCS, &none, 0);
+	if (copy->disk_id == disk_id)
+		copy->failed |= r < 0;
+	return r;
+}
+
 int pool_io_sync(struct pool_file *file)
 {
 	struct syncing syncings[POOL_COPIES_MAX] = {0};
 	int error = -EIO;
 
-	for (unsigned i = 0; i < file->copy_count; i++) {
-		if (!pool_copy_takes_part(file->copies[i]))
-			continue;
-		syncings[i].copy = file->copies[i];
-		sync_begins(file, &syncings[i]);
-	}
+	if (!pool_file_has_copies(file))
+		return sync_the_only(file);
+	sync_begin_all(file, syncings);
 	while (sync_collect(syncings, sync_any(syncings)) > 0)
 		fiber_suspend();
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
@@ -426,6 +474,8 @@ int pool_io_sync(struct pool_file *file)
 			continue;
 		if (r < 0 && error == -EIO)
 			error = r;
+		if (syncings[i].copy->disk_id != syncings[i].disk_id)
+			continue;
 		syncings[i].copy->failed |= r < 0;
 	}
 	return sync_any(syncings) ? 0 : error;

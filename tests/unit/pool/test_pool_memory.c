@@ -214,10 +214,62 @@ static void failed_allocations(void **state)
 	print_message("beyond %llu\n", (unsigned long long)s.n);
 }
 
+/* Whichever allocation of it fails, none where there is one copy. */
+static void sync_short_of_memory(struct pool_file *file, bool allocates)
+{
+	bool hit = true;
+
+	for (uint64_t n = 1; hit; n++) {
+		fail_alloc_nth(n);
+		ASSERT(pool_io_sync(file) == 0);
+		hit = fail_alloc_disarm();
+		ASSERT(pool_file_failed(file) == 0);
+		ASSERT(allocates || !hit);
+	}
+}
+
+static int sync_run(void *arg)
+{
+	struct sweep *s = arg;
+	struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = 1};
+	char directory[160];
+	const struct pool_disk_spec spec = {.directory = directory,
+					    .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_file *file;
+	uint64_t disk;
+
+	ASSERT(open_all(s) == 0);
+	snprintf(directory, sizeof(directory), "%s.disk", s->base);
+	ASSERT(pool_disk_add(s->pool, &spec, &disk) == 0);
+	ASSERT(pool_file_take(s->pool, &want, &file) == 0);
+	sync_short_of_memory(file, false);
+	pool_file_discard(file);
+	want.copies = 2;
+	ASSERT(pool_file_take(s->pool, &want, &file) == 0);
+	sync_short_of_memory(file, true);
+	pool_file_discard(file);
+	close_all(s);
+	return 0;
+}
+
+static void a_shortage_of_memory_makes_no_copy_stale(void **state)
+{
+	struct sweep s = {0};
+
+	(void)state;
+	log_set_sink(discard_line, NULL);
+	real_rig_init(&s.rig);
+	snprintf(s.base, sizeof(s.base), "%s/s", s.rig.directory);
+	assert_int_equal(real_rig_run(&s.rig, 0, sync_run, &s), 0);
+	real_rig_done(&s.rig);
+	log_set_sink(NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(failed_allocations),
+		cmocka_unit_test(a_shortage_of_memory_makes_no_copy_stale),
 	};
 
 	sweep_is_complete = argc > 1 && strcmp(argv[1], "all") == 0;
