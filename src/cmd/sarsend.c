@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -23,10 +25,12 @@
 #include "control/place_real.h"
 #include "control/service.h"
 #include "control/version.h"
+#include "pool/pool_disk.h"
 #include "reactor/fiber.h"
 #include "world/real.h"
 
 #define LOCK_TIMEOUT_MS 60000
+#define STOP_SECONDS    (2 * POOL_DISK_TIMEOUT_NS / NSEC_PER_SEC)
 /* API calls, jobs and log-ins at once; each is a fiber, and costs memory only when it was used. */
 #define CONTROL_FIBERS 512
 
@@ -225,8 +229,7 @@ static int start_node(void *arg)
 		.reactors = daemon->reactors,
 		.reactor_count = daemon->reactor_count,
 		.state_directory = config->state,
-		.restore_catalog =
-			config->restore_catalog[0] ? config->restore_catalog : NULL,
+		.restore_catalog = config->restore_catalog[0] ? config->restore_catalog : NULL,
 		.map_budget_bytes = config_map_bytes(config),
 		.scrub_days = config->scrub_days,
 		.scrub_rate_bytes = config->scrub_rate_bytes,
@@ -247,8 +250,7 @@ static int start_node(void *arg)
 			 .in_flight_bytes = config->nvme_in_flight_bytes},
 		.places = &place_real_ops,
 		.places_context = (void *)"",
-		.space_percents = {(unsigned)config->space_notice,
-				   (unsigned)config->space_low,
+		.space_percents = {(unsigned)config->space_notice, (unsigned)config->space_low,
 				   (unsigned)config->space_critical},
 		.process_id = (uint64_t)getpid()};
 
@@ -296,15 +298,54 @@ static int start(struct daemon *daemon)
 	return 0;
 }
 
+/* What disks that hang have under way cannot be taken back: the process ends as if it was killed,
+ * which loses nothing that was answered, and the lock is free when the kernel has ended all of it.
+ */
+__attribute__((noreturn)) static void leave(const char *what)
+{
+	log_warning("sarsend", what, "disks=%u", pool_disks_silent());
+	_exit(0);
+}
+
+/* Beside the stopping, which waits for what has one copy: not for ever, if that hangs. */
+static void *watch_stop(void *arg)
+{
+	const struct timespec patience = {.tv_sec = STOP_SECONDS}, pause = {.tv_sec = 1};
+
+	(void)arg;
+	(void)nanosleep(&patience, NULL); /* signals are blocked */
+	for (;;) {
+		if (pool_disks_silent() > 0)
+			leave("not stopped in order: disks do not answer");
+		(void)nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static void limit_stop(void)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, watch_stop, NULL);
+
+	if (error)
+		log_warning("sarsend", "a disk that hangs may hold up the stopping", "error=%d",
+			    error);
+	else
+		(void)pthread_detach(thread); /* is ours */
+}
+
 static void stop(struct daemon *daemon)
 {
 	struct reactor *home = daemon->reactors[0];
 
+	limit_stop();
 	if (daemon->node)
 		(void)fiber_call_blocking(home, FIBER_CONTROL, begin_stop, daemon); /* is 0 */
 	service_stop(daemon->service);
 	if (daemon->node)
 		(void)fiber_call_blocking(home, FIBER_CONTROL, stop_node, daemon); /* is 0 */
+	if (pool_disks_silent() > 0)
+		leave("stopped while disks do not answer");
 	for (unsigned i = 0; i < daemon->started_count; i++)
 		reactor_stop(daemon->reactors[i]);
 	for (unsigned i = 0; i < daemon->reactor_count; i++)
@@ -369,8 +410,8 @@ static int wait_for_signal(struct daemon *daemon, const sigset_t *signals)
 	int number;
 
 	for (;;) {
-		number = pause_ns ? sigtimedwait(signals, NULL, &pause)
-				  : sigwaitinfo(signals, NULL);
+		number =
+			pause_ns ? sigtimedwait(signals, NULL, &pause) : sigwaitinfo(signals, NULL);
 		if (number > 0)
 			return number;
 		if (errno == EAGAIN)
