@@ -413,6 +413,7 @@ static void done(struct rebuild *rebuild)
 	free(rebuild->roots);
 	free(rebuild->vdisks);
 	free(rebuild->page_groups);
+	free(rebuild->names);
 	free(rebuild->buffer);
 	catalog_rows_done(&rebuild->rows);
 }

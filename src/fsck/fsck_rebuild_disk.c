@@ -431,6 +431,16 @@ static bool has_whole(const struct rebuild_file *file)
 	return false;
 }
 
+/* Two that have one number, as a catalog that was set back gives it twice. */
+static bool is_other(const struct rebuild_file *file, const struct rebuild_copy *copy)
+{
+	const struct rebuild_content *content = &copy->content, *best = &file->content;
+
+	return content->kind != REBUILD_NOTHING &&
+	       (content->kind != best->kind || content->vdisk != best->vdisk ||
+		content->group != best->group);
+}
+
 /* Of what no row names, the next start of the daemon makes spare files. That is right where it is
  * known that nobody misses it. */
 static bool may_be_missed(struct rebuild *rebuild, const struct rebuild_file *file,
@@ -438,7 +448,7 @@ static bool may_be_missed(struct rebuild *rebuild, const struct rebuild_file *fi
 {
 	const struct rebuild_vdisk *vdisk;
 
-	if (has_whole(file))
+	if (has_whole(file) && !is_other(file, copy))
 		return false;
 	if (copy->vdisk == 0)
 		return copy->error || copy->content.is_damaged;
@@ -514,10 +524,10 @@ static int move_mirror(struct rebuild *rebuild, const char *directory)
 	snprintf(to, sizeof(to), "%s/catalog%s", directory, rebuild->suffix);
 	r = io_directory_list(from, &names);
 	if (r < 0)
-		return r == -ENOENT ? 0 : r;
+		return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 	if (names.count > 0)
 		r = make_directory(to);
-	if (r == 0)
+	if (r == 0 && names.count > 0)
 		r = io_directory_sync_above(to);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		snprintf(path, sizeof(path), "%s/%s", from, names.names[i]);

@@ -140,6 +140,8 @@ struct rebuild {
 	size_t page_group_count, page_group_capacity;
 	struct catalog_rows rows; /* the new ones */
 	size_t row_capacity;
+	size_t *names; /* which of them are names */
+	size_t name_count, name_capacity;
 	uint64_t highest_file, highest_group; /* seen anywhere, also in spare files */
 	char *buffer;                         /* REBUILD_WINDOW_BLOCKS, aligned */
 	uint64_t total_bytes, last_progress_ns;

@@ -38,7 +38,12 @@ static int put_name(struct rebuild *rebuild, enum catalog_name_kind kind, uint64
 {
 	struct catalog_key key = catalog_name_key(kind, parent, name);
 	uint8_t value[8];
+	int r = rebuild_reserve((void **)&rebuild->names, &rebuild->name_capacity,
+				rebuild->name_count, sizeof(rebuild->names[0]));
 
+	if (r < 0)
+		return r;
+	rebuild->names[rebuild->name_count++] = rebuild->rows.count;
 	put_le64(value, id);
 	return put(rebuild, &key, value, sizeof(value));
 }
@@ -144,8 +149,8 @@ static bool name_is_taken(const struct rebuild *rebuild, enum catalog_name_kind 
 {
 	struct catalog_key key = catalog_name_key(kind, parent, name);
 
-	for (size_t i = 0; i < rebuild->rows.count; i++) {
-		const struct catalog_key *other = &rebuild->rows.rows[i].key;
+	for (size_t i = 0; i < rebuild->name_count; i++) {
+		const struct catalog_key *other = &rebuild->rows.rows[rebuild->names[i]].key;
 
 		if (other->length == key.length && memcmp(other->bytes, key.bytes, key.length) == 0)
 			return true;

@@ -578,6 +578,29 @@ static int test_short_copy(struct engine_rig *rig)
 	return 0;
 }
 
+static bool make_foreign(struct record_header_disk *header)
+{
+	header->vdisk = htole64(77);
+	header->group = htole64(999);
+	return true;
+}
+
+/* A number was given twice: what is of a vDisk that is not made goes aside. */
+static int test_number_twice(struct engine_rig *rig)
+{
+	struct found other = find_log(1);
+	char aside[128];
+
+	CHECK(lose_catalog(rig) == 0);
+	change_records(other.path, make_foreign);
+	CHECK(rebuild(rig) == 0 && test.made == 1);
+	snprintf(aside, sizeof(aside), "%s/unclaimed/%016" PRIx64 ".eg", engine_rig_directory(1, 0),
+		 other.id);
+	CHECK(is_there(aside) && !is_there(other.path));
+	serve(rig);
+	return 0;
+}
+
 #define OTHER ENGINE_RIG_DISK "/other"
 
 static void use_pool(struct engine_rig *rig, uint64_t pool, uint64_t container, uint64_t vdisk)
@@ -707,6 +730,7 @@ static const struct test_case {
 	{"size", test_size, 1, false, false},
 	{"level", test_level, 1, false, false},
 	{"short-copy", test_short_copy, 2, false, false},
+	{"number-twice", test_number_twice, 2, false, false},
 	{"pools", test_pools, 1, false, false},
 	{"some-crashes", test_some_crashes, 1, false, true},
 	{"each-crash", test_each_crash, 1, true, true},
