@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "control/api_priv.h"
 #include "control/node_disk.h"
 #include "control/policy_text.h"
+#include "control/size.h"
 
 static json_t *row_of(const struct container_policy *policy, enum policy_property property)
 {
@@ -144,6 +146,56 @@ static int check_pool(struct api_request *request, const struct api_policy_subje
 	return problem == POOL_QUOTA_FINE ? 0 : refuse_problem(request, subject, problem);
 }
 
+/* What the vDisk has, when it would get more copies. */
+static int add_raise(struct api_request *request, const struct api_policy_subject *subject,
+		     struct node_vdisk *vdisk, struct pool_raise *raise)
+{
+	_cleanup_free_ struct node_vdisk_stats *stats = calloc(1, sizeof(*stats));
+	unsigned factor = vdisk->factor;
+	struct container_policy policy;
+	struct policy_set own;
+	int r = stats ? 0 : -ENOMEM;
+
+	if (r == 0 && !subject->of_vdisk)
+		r = policy_get_vdisk(request->node->catalog, vdisk->info.id, &own);
+	if (r < 0)
+		return r;
+	policy_merge(&subject->of_container, subject->of_vdisk ? subject->of_vdisk : &own, &policy);
+	if (factor == 0 || policy.replication_factor <= factor || vdisk->info.deleting)
+		return 0;
+	raise->factor = (unsigned)policy.replication_factor;
+	raise->bytes[factor] += node_vdisk_get_stats(request->node, vdisk, stats) == 0
+					? stats->stats.live_bytes
+					: vdisk->info.live_bytes;
+	return 0;
+}
+
+/* More copies of what is there already must have room, or repair would never end. */
+static int check_copies(struct api_request *request, const struct api_policy_subject *subject)
+{
+	char needed[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
+	struct pool_raise raise = {.factor = 1};
+	struct node_vdisk *vdisk;
+	int r = 0;
+
+	for (uint64_t id = 0; r == 0 && (vdisk = node_vdisk_after(request->node, id));) {
+		id = vdisk->info.id;
+		if (subject->of_vdisk ? strcmp(vdisk->name, subject->name) == 0
+				      : vdisk->info.container_id == subject->container)
+			r = add_raise(request, subject, vdisk, &raise);
+	}
+	if (r < 0)
+		return api_fail_errno(request, r, "check the policy of", subject->name);
+	if (pool_admit_could_raise(subject->pool->pool, &raise))
+		return 0;
+	return api_fail(request, ERROR_NO_SPACE, subject->name,
+			"add disks: sarsen disk add; or delete what is not needed",
+			"'%s' cannot have %u copies: what is stored would take %s more, and the "
+			"pool's disks have room for %s, each copy on another disk",
+			subject->name, raise.factor, size_format(raise.needed, needed),
+			size_format(raise.room, room));
+}
+
 int api_policy_apply(struct api_request *request, struct api_policy_subject *subject)
 {
 	struct container_policy policy;
@@ -156,7 +208,10 @@ int api_policy_apply(struct api_request *request, struct api_policy_subject *sub
 	policy_merge(&subject->of_container, subject->of_vdisk, &policy);
 	if (!policy_is_sound(&policy, &conflict))
 		return refuse_conflict(request, subject->name, &conflict);
-	return asks_of_pool(request) ? check_pool(request, subject, &policy) : 0;
+	if (!asks_of_pool(request))
+		return 0;
+	r = check_pool(request, subject, &policy);
+	return r < 0 ? r : check_copies(request, subject);
 }
 
 int api_policy_tell_pool(struct api_request *request, const struct api_policy_subject *subject)

@@ -171,6 +171,15 @@ int pool_file_discard_id(struct pool *pool, uint64_t file_id, const struct pool_
 int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes);
 /* What was admitted counts with another factor from now on, whether or not there is room. */
 void pool_admit_move(struct pool *pool, unsigned from, unsigned to, uint64_t bytes);
+/* Whether live data of which there are fewer copies, bytes[copies], would fit with `factor` of
+ * each, beside all else and on different disks. What further copies would take, and the room that
+ * there is for live data on all disks together. Any reactor. */
+struct pool_raise {
+	uint64_t bytes[POOL_FACTOR_MAX + 1];
+	unsigned factor;
+	uint64_t needed, room; /* out */
+};
+bool pool_admit_could_raise(struct pool *pool, struct pool_raise *raise);
 void pool_admit_return(struct pool *pool, unsigned factor, uint64_t bytes);
 /* Net change of live bytes (data and map pages), e.g. at the end of a fold or when a group
  * opens. */

@@ -103,6 +103,27 @@ bool pool_admit_fits(struct pool *pool, bool with_held)
 	return fits(pool, &demand);
 }
 
+bool pool_admit_could_raise(struct pool *pool, struct pool_raise *raise)
+{
+	unsigned to = effective(pool, raise->factor);
+	uint64_t room = room_for(pool, UINT64_MAX), taken = 0;
+	struct demand demand;
+
+	get_demand(pool, true, &demand);
+	for (unsigned f = 1; f <= FACTORS; f++)
+		taken += f * demand.bytes[f];
+	raise->needed = 0;
+	raise->room = room > taken ? room - taken : 0;
+	for (unsigned f = 1; f < to; f++) {
+		uint64_t moved = MIN(raise->bytes[f], demand.bytes[f]);
+
+		demand.bytes[f] -= moved;
+		demand.bytes[to] += moved;
+		raise->needed += (to - f) * moved;
+	}
+	return raise->needed == 0 || fits(pool, &demand);
+}
+
 int pool_admit(struct pool *pool, unsigned factor, uint64_t bytes)
 {
 	ASSERT(factor > 0 && factor <= FACTORS);

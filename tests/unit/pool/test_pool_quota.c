@@ -239,6 +239,48 @@ static void refuses_what_cannot_be(void **state)
 	pool_rig_run(*state, check_run);
 }
 
+/* More copies of what is live: exactly as much as there is room for on other disks. */
+static void raise_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	const struct pool_disk_spec disk = {
+		.directory = "/disk2/p", .tier = "hdd", .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_raise raise = {.factor = 2};
+	uint64_t limit, id;
+
+	begin(rig);
+	limit = pool_rig_space(rig).limit;
+	pool_quota_account_live(quotas[0], 1, (int64_t)limit);
+	raise.bytes[1] = limit;
+	/* On one disk there is one copy, whatever is asked for. */
+	ASSERT(pool_admit_could_raise(rig->pool, &raise) && raise.needed == 0);
+	ASSERT(pool_disk_add(rig->pool, &disk, &id) == 0);
+	ASSERT(pool_admit_could_raise(rig->pool, &raise));
+	ASSERT(raise.needed == limit && raise.room == limit);
+	pool_quota_account_live(quotas[1], 1, 1);
+	ASSERT(!pool_admit_could_raise(rig->pool, &raise));
+	ASSERT(raise.needed == limit && raise.room == limit - 1);
+	raise.bytes[1] = limit - 1;
+	ASSERT(pool_admit_could_raise(rig->pool, &raise));
+	/* What is reserved for others is not there. */
+	set(rig, 2, POLICY_MIN_RESERVED, MIB);
+	ASSERT(!pool_admit_could_raise(rig->pool, &raise) && raise.room == limit - 1 - MIB);
+	set(rig, 2, POLICY_MIN_RESERVED, 0);
+	pool_quota_account_live(quotas[1], 1, -1);
+	/* Fewer, or as many: always. */
+	pool_quota_account_live(quotas[0], 1, -(int64_t)limit);
+	pool_quota_account_live(quotas[0], 2, (int64_t)limit + 5);
+	raise = (struct pool_raise){.factor = 2, .bytes[2] = limit + 5};
+	ASSERT(pool_admit_could_raise(rig->pool, &raise) && raise.needed == 0 && raise.room == 0);
+	pool_quota_account_live(quotas[0], 2, -(int64_t)limit - 5);
+	end(rig);
+}
+
+static void more_copies_need_room(void **state)
+{
+	pool_rig_run(*state, raise_run);
+}
+
 /* With two copies a reservation takes room on two disks. */
 static void factor_run(void *arg)
 {
@@ -314,9 +356,10 @@ static void knows_them_after_a_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(keeps_within_the_capacity), TEST(follows_the_tiers_of_disks),
-		TEST(keeps_what_is_reserved),    TEST(refuses_what_cannot_be),
-		TEST(holds_room_for_copies),     TEST(knows_them_after_a_restart),
+		TEST(keeps_within_the_capacity),  TEST(follows_the_tiers_of_disks),
+		TEST(keeps_what_is_reserved),     TEST(refuses_what_cannot_be),
+		TEST(more_copies_need_room),      TEST(holds_room_for_copies),
+		TEST(knows_them_after_a_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
