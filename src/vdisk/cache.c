@@ -172,22 +172,43 @@ static void free_pool(struct cache_pool *pool)
 
 /* Lending */
 
-/* The first block of what is allocated links it; the piece follows. */
-static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_pool *pool)
+static bool is_empty(const struct cache_pool *pool)
 {
-	char *memory;
+	return !pool->free && pool->taken_once == pool->pieces;
+}
 
-	lent->out++;
-	if (lent->surplus > 0) {
-		lent->surplus--;
-		return;
-	}
-	memory = aligned_alloc(BLOCK_BYTES,
-			       BLOCK_BYTES + ALIGN_UP(pool->piece_bytes, (size_t)BLOCK_BYTES));
+/* The first block of what is allocated links it; the piece follows. */
+static bool add_piece(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_pool *pool)
+{
+	char *memory = aligned_alloc(
+		BLOCK_BYTES, BLOCK_BYTES + ALIGN_UP(pool->piece_bytes, (size_t)BLOCK_BYTES));
+
 	if (!memory)
-		return;
+		return false;
 	push(&cache->extra, memory);
 	cache_give(pool, memory + BLOCK_BYTES);
+	lent->surplus++;
+	return true;
+}
+
+/* As many as there were at first shall be there, and one to go on with in any case: that there is a
+ * surplus does not help while all of them are in use. */
+static void lend(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_pool *pool)
+{
+	lent->out++;
+	lent->surplus--;
+	while ((lent->surplus < 0 || is_empty(pool)) && add_piece(cache, lent, pool))
+		;
+}
+
+static bool lend_or_not(struct vdisk_cache *cache, struct cache_lent *lent, struct cache_pool *pool)
+{
+	lend(cache, lent, pool);
+	if (!is_empty(pool))
+		return true;
+	lent->out--;
+	lent->surplus++;
+	return false;
 }
 
 static void back(struct cache_lent *lent, struct cache_pool *pool, void *piece)
@@ -198,14 +219,14 @@ static void back(struct cache_lent *lent, struct cache_pool *pool, void *piece)
 	cache_give(pool, piece);
 }
 
-void cache_lend_record(struct vdisk_cache *cache)
+bool cache_lend_record(struct vdisk_cache *cache)
 {
-	lend(cache, &cache->lent_records, &cache->records);
+	return lend_or_not(cache, &cache->lent_records, &cache->records);
 }
 
-void cache_lend_part(struct vdisk_cache *cache)
+bool cache_lend_part(struct vdisk_cache *cache)
 {
-	lend(cache, &cache->lent_parts, &cache->parts);
+	return lend_or_not(cache, &cache->lent_parts, &cache->parts);
 }
 
 void cache_lend_bounce(struct vdisk_cache *cache)

@@ -45,8 +45,10 @@ struct cache_item {
  * answers, if ever, so another piece of the same kind takes its place in its pool.
  */
 struct cache_lent {
-	unsigned out;     /* pieces that the kernel keeps */
-	unsigned surplus; /* pieces that came back after others had taken their place */
+	unsigned out; /* pieces that the kernel keeps */
+	/* Pieces that it does not keep, more than there were at first: those that came back after
+	 * others had taken their place; negative where there was no memory for these. */
+	int surplus;
 };
 
 struct vdisk_cache {
@@ -90,8 +92,9 @@ static inline void cache_item_remove(struct cache_item *item)
 void cache_trim(struct vdisk_cache *cache);
 
 /* A piece of that pool stays with the kernel; another takes its place, if there is memory. */
-void cache_lend_record(struct vdisk_cache *cache);
-void cache_lend_part(struct vdisk_cache *cache);
+/* False: there is none to go on with, and nothing was lent. */
+bool cache_lend_record(struct vdisk_cache *cache);
+bool cache_lend_part(struct vdisk_cache *cache);
 void cache_lend_bounce(struct vdisk_cache *cache);
 /* It is back. */
 void cache_record_back(struct vdisk_cache *cache, void *record);

@@ -207,12 +207,9 @@ static bool replace_record(struct record_buffer *held, struct record_buffer **re
 	size_t bytes =
 		(1 + (size_t)record_payload_blocks(record_buffer_header(held))) * BLOCK_BYTES;
 
-	cache_lend_record(cache);
-	record = cache_take(&cache->records);
-	if (!record) {
-		cache->lent_records.out--;
+	if (!cache_lend_record(cache))
 		return false;
-	}
+	record = cache_take(&cache->records);
 	REACHED("log.record-replaced");
 	*record = *held;
 	list_node_init(&record->link);

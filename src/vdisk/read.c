@@ -237,12 +237,9 @@ static struct read_part *replace_part(struct read_part *held)
 	struct vdisk_cache *cache = held->cache;
 	struct read_part *part;
 
-	cache_lend_part(cache);
-	part = cache_take(&cache->parts);
-	if (!part) {
-		cache->lent_parts.out--;
+	if (!cache_lend_part(cache))
 		return NULL;
-	}
+	part = cache_take(&cache->parts);
 	REACHED("read.part-replaced");
 	for (uint32_t i = 0; i < held->bounces; i++)
 		cache_lend_bounce(cache);
