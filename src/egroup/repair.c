@@ -281,13 +281,16 @@ static int fill_piece(void *arg, struct ahead_piece *piece)
 static void count_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct filling *filling = arg;
+	const struct sorted_copies sorted = sort_copies(filling->file);
+	unsigned away;
 
 	if (finding->right_elsewhere)
 		return;
 	filling->damaged++;
 	filling->unread += finding->error == -EIO;
-	filling->doubtful += finding->away != 0;
-	filling->away |= finding->away;
+	away = finding->away | (finding->unread & (sorted.away | sorted.failed));
+	filling->doubtful += away != 0;
+	filling->away |= away;
 }
 
 static int pause_filling(void *arg, uint64_t bytes)

@@ -490,6 +490,7 @@ static int the_right_copy_is_given_up(struct engine_rig *rig)
 	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	expect_nothing_to_do(rig);
+	fiber_sleep(120 * NSEC_PER_SEC); /* no disk is suspect any more */
 	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
 	return end(rig);
 }
