@@ -5,9 +5,12 @@
  *
  * Invariants: (1) a fiber is in its pool's free list exactly when FREE, in the reactor's ready list
  * when READY, in its yielded list when YIELDED; (2) at most one fiber of a reactor is RUNNING, and
- * reactor->running names it; (3) tasks wait in a pool only while none of its fibers is free.
+ * reactor->running names it; (3) tasks wait in a pool only while none of its fibers is free that
+ * has a stack; (4) each pool has such fibers from the start: a task that waits will run.
  *
- * Home: the fiber's reactor. The free list is last in, first out: the warmest stack is taken first.
+ * Home: the fiber's reactor. The free list is last in, first out: the warmest stack is taken first,
+ * and one that was never used last. That is opened when it is needed; where the kernel refuses, the
+ * task waits as if there were fewer fibers.
  */
 #include "reactor/fiber.h"
 
@@ -21,6 +24,8 @@
 #else
 #define FIBER_STACK_BYTES (64 * KIB)
 #endif
+
+#define FIBERS_AT_START 4u /* of each class */
 
 static const unsigned fiber_defaults[FIBER_CLASS_COUNT] = {
 	[FIBER_DATA] = 64,    [FIBER_CHECKPOINT] = 16, [FIBER_RECLAIM] = 16,
@@ -45,6 +50,25 @@ static int fiber_pool_init(struct reactor *reactor, enum fiber_class class, unsi
 	return 0;
 }
 
+static int fiber_open(struct fiber *fiber)
+{
+	int error = 0;
+
+	if (!fiber->has_stack)
+		error = stack_pool_open(&fiber->reactor->stacks, fiber->stack_index);
+	fiber->has_stack = error == 0;
+	return error;
+}
+
+static int fiber_open_first(struct fiber_pool *pool)
+{
+	int error = 0;
+
+	for (unsigned i = 0; error == 0 && i < MIN(pool->count, FIBERS_AT_START); i++)
+		error = fiber_open(&pool->fibers[i]);
+	return error;
+}
+
 static bool fiber_options_are_valid(const struct reactor_options *options)
 {
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
@@ -58,12 +82,12 @@ int fiber_pools_init(struct reactor *reactor, const struct reactor_options *opti
 {
 	size_t stack_bytes = options->stack_bytes ? options->stack_bytes : FIBER_STACK_BYTES;
 	unsigned stacks = 0;
+	int error;
 
 	if (!fiber_options_are_valid(options))
 		return -EINVAL;
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
 		struct fiber_pool *pool = &reactor->pools[i];
-		int error;
 
 		list_init(&pool->free);
 		list_init(&pool->tasks);
@@ -73,7 +97,10 @@ int fiber_pools_init(struct reactor *reactor, const struct reactor_options *opti
 			return error;
 		stacks += pool->count;
 	}
-	return stack_pool_init(&reactor->stacks, stacks, stack_bytes);
+	error = stack_pool_init(&reactor->stacks, stacks, stack_bytes);
+	for (unsigned i = 0; error == 0 && i < FIBER_CLASS_COUNT; i++)
+		error = fiber_open_first(&reactor->pools[i]);
+	return error;
 }
 
 /* Runs `fiber` until it suspends or has finished its task. */
@@ -155,25 +182,36 @@ static void fiber_main(struct context *context)
 	context_exit(&fiber->context, &fiber->reactor->thread_context);
 }
 
+/* A free fiber that has a stack, or NULL. */
+static struct fiber *fiber_take(struct fiber_pool *pool)
+{
+	struct list_node *node = list_pop_front(&pool->free);
+	struct fiber *fiber;
+
+	if (!node)
+		return NULL;
+	fiber = LIST_ENTRY(node, struct fiber, link);
+	if (fiber_open(fiber) == 0)
+		return fiber;
+	list_push_front(&pool->free, node);
+	return NULL;
+}
+
 void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_task *task)
 {
 	struct fiber_pool *pool = &reactor->pools[class];
-	struct list_node *node;
 	struct fiber *fiber;
 
 	ASSERT(class < FIBER_CLASS_COUNT);
 	reactor_enter(reactor);
 	task->class = class;
-	node = list_pop_front(&pool->free);
-	if (!node) {
-		list_push_back(&pool->tasks, &task->link);
-		pool->queued++;
+	list_push_back(&pool->tasks, &task->link);
+	pool->queued++;
+	fiber = fiber_take(pool);
+	if (!fiber)
 		return;
-	}
-	fiber = LIST_ENTRY(node, struct fiber, link);
 	pool->in_use++;
-	fiber->task = task;
-	fiber_make_ready(fiber);
+	fiber_take_next_task(fiber);
 }
 
 static void fiber_start(struct fiber *fiber)

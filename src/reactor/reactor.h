@@ -36,7 +36,7 @@ enum fiber_class {
 
 struct reactor_options {
 	unsigned index;
-	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64, 128 */
+	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64, 384 */
 	uint32_t stack_bytes;               /* 0 = 64 KiB (256 KiB under a sanitizer) */
 	bool pin;                           /* bind the thread to CPU `index` modulo the CPUs */
 	uint64_t poll_ns;                   /* busy polling before the thread sleeps; 0 = none */

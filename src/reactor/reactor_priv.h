@@ -24,13 +24,14 @@ struct fiber {
 	enum fiber_state state;
 	enum fiber_class class;
 	unsigned stack_index;
-	bool started; /* `context` exists */
+	bool has_stack; /* it is open */
+	bool started;   /* `context` exists */
 	bool wake_pending;
 };
 
 struct fiber_pool {
 	struct fiber *fibers;
-	struct list free;
+	struct list free;  /* those that have a stack come first */
 	struct list tasks; /* that found no free fiber */
 	unsigned count;
 	unsigned in_use;

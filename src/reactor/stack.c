@@ -32,17 +32,14 @@ int stack_pool_init(struct stack_pool *pool, unsigned count, size_t stack_bytes)
 	if (made.memory == MAP_FAILED)
 		return -errno;
 	*pool = made;
-	for (unsigned i = 0; i < count; i++) {
-		void *stack = stack_pool_get(pool, i);
-
-		if (mprotect(stack, pool->stack_bytes, PROT_READ | PROT_WRITE) < 0) {
-			int error = -errno;
-
-			stack_pool_done(pool);
-			return error;
-		}
-	}
 	return 0;
+}
+
+int stack_pool_open(struct stack_pool *pool, unsigned index)
+{
+	void *stack = stack_pool_get(pool, index);
+
+	return mprotect(stack, pool->stack_bytes, PROT_READ | PROT_WRITE) < 0 ? -errno : 0;
 }
 
 void stack_pool_done(struct stack_pool *pool)

@@ -2,7 +2,8 @@
 #pragma once
 /*
  * Equal stacks in one mapping. Below each lies a page without access: running over the end of a
- * stack is a fault, never damage. Memory is used once touched.
+ * stack is a fault, never damage. A stack has no access either until it is opened, which costs a
+ * mapping and a call of the kernel: most are never needed. Memory is used once touched.
  */
 #include <stddef.h>
 
@@ -13,6 +14,8 @@ struct stack_pool {
 };
 
 int stack_pool_init(struct stack_pool *pool, unsigned count, size_t stack_bytes);
+/* Makes the stack usable, once. -ENOMEM: the process has too many mappings. */
+int stack_pool_open(struct stack_pool *pool, unsigned index);
 void stack_pool_done(struct stack_pool *pool);
 /* The lowest usable address. */
 void *stack_pool_get(const struct stack_pool *pool, unsigned index);

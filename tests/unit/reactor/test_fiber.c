@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +170,40 @@ static void tasks_queue_when_a_class_is_exhausted(void **state)
 			assert_string_equal(record, expected);
 		assert_int_equal(strlen(record), 12);
 	}
+}
+
+/* What the kernel refuses is as if there were fewer fibers; nothing overtakes what waited. */
+static void stacks_that_cannot_be_had_are_waited_for(void **state)
+{
+	struct rlimit before, none;
+	struct reactor_options options = {.index = 1, .fibers = {8, 1, 1, 1, 1}};
+	struct actor actors[8] = {0};
+	struct reactor_stats stats;
+	struct reactor *many;
+
+	assert_int_equal(reactor_new(&fake.world, &options, &many), 0);
+	getrlimit(RLIMIT_DATA, &before);
+	none = before;
+	none.rlim_cur = 4096; /* the kernel lets 0 pass */
+	setrlimit(RLIMIT_DATA, &none);
+	for (unsigned i = 0; i < 7; i++) {
+		actors[i] = (struct actor){.letter = (char)('a' + i), .task.run = note_twice};
+		fiber_spawn(many, FIBER_DATA, &actors[i].task);
+	}
+	setrlimit(RLIMIT_DATA, &before);
+	reactor_get_stats(many, &stats);
+	assert_int_equal(stats.fibers_in_use[FIBER_DATA], 4);
+	assert_int_equal(stats.fibers_queued[FIBER_DATA], 3);
+	actors[7] = (struct actor){.letter = 'h', .task.run = note_twice};
+	fiber_spawn(many, FIBER_DATA, &actors[7].task);
+	fake_run(&fake);
+	assert_string_equal(record, "abcde");
+	for (unsigned i = 0; i < 8; i++) {
+		fiber_wake(actors[i].fiber);
+		fake_run(&fake);
+	}
+	assert_string_equal(record, "abcdeafbgchdefgh");
+	reactor_free(many);
 }
 
 static void full_class_leaves_others_alone(void **state)
@@ -456,6 +491,7 @@ int main(void)
 		TEST(a_wake_before_the_suspend_counts_once),
 		TEST(a_pending_wake_ends_with_its_task),
 		TEST(tasks_queue_when_a_class_is_exhausted),
+		TEST(stacks_that_cannot_be_had_are_waited_for),
 		TEST(full_class_leaves_others_alone),
 		TEST(yielding_takes_turns),
 		TEST(yielding_lets_messages_run),

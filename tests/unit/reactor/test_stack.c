@@ -40,6 +40,8 @@ static void every_stack_has_guards(void **state)
 		char *stack = stack_pool_get(&pool, i);
 
 		assert_true(IS_ALIGNED((uintptr_t)stack, 4096));
+		assert_true(writing_kills(stack)); /* it is not open yet */
+		assert_int_equal(stack_pool_open(&pool, i), 0);
 		assert_true(writing_kills(stack - 1));
 		assert_true(writing_kills(stack + pool.stack_bytes));
 		stack[0] = 1;
