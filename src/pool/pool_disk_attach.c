@@ -59,11 +59,12 @@ static int check_history(struct pool_disk *disk)
 	return r;
 }
 
-void pool_disk_steps(struct pool_disk *disk)
+int pool_disk_steps(struct pool_disk *disk)
 {
 	disk->stepped_ns = reactor_now_ns(disk->pool->home);
 	if (disk->attaching)
 		pool_flight_steps(disk->attaching);
+	return disk->pool->stopping ? -ESHUTDOWN : 0;
 }
 
 /* It may have taken its time: what was decided meanwhile stands. */
@@ -81,10 +82,10 @@ static int attach(struct pool_disk *disk)
 
 	if (r == 0)
 		r = still_wanted(disk);
-	if (r == 0) {
-		pool_disk_steps(disk);
+	if (r == 0)
+		r = pool_disk_steps(disk);
+	if (r == 0)
 		r = check_history(disk);
-	}
 	if (r == 0)
 		r = still_wanted(disk);
 	if (r)

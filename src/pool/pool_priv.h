@@ -282,8 +282,9 @@ void pool_disk_count_silence(struct pool_disk *disk, uint64_t now_ns);
 /* Home. For one that whoever tends to it is held up by: gives it up when it is time; when to look
  * again. A fiber. */
 uint64_t pool_disk_doom(struct pool_disk *disk, uint64_t now_ns);
-/* Home. It went on, while it is attached. */
-void pool_disk_steps(struct pool_disk *disk);
+/* Home. It went on, while it is attached. -ESHUTDOWN: the pool is being closed, which does not wait
+ * for the rest. */
+int pool_disk_steps(struct pool_disk *disk);
 /* Home, a fiber of its own: looks after one disk; returns when to look again. */
 uint64_t pool_disk_tend(struct pool_disk *disk, uint64_t now_ns);
 

@@ -101,10 +101,10 @@ static int move_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
 {
 	struct pool_path to;
 	struct world_stat stat;
-	int r;
+	int r = pool_disk_steps(disk);
 
-	pool_disk_steps(disk);
-	r = io_stat(path, &stat);
+	if (r == 0)
+		r = io_stat(path, &stat);
 	if (r)
 		return r;
 	pool_path_spare(disk->row.directory, id, ".sp", &to);
@@ -188,9 +188,10 @@ static int sweep_spare(struct pool_disk *disk, const char *directory, const char
 	struct pool_path path;
 	struct world_stat stat;
 	uint64_t id;
-	int r;
+	int r = pool_disk_steps(disk);
 
-	pool_disk_steps(disk);
+	if (r)
+		return r;
 	if (pool_path_parse(name, ".new", &id)) { /* was being written ahead */
 		pool_path_spare(disk->row.directory, id, ".new", &path);
 		return io_unlink(path.text);
@@ -233,8 +234,9 @@ int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 	for (size_t i = 0; i < disk->files.capacity; i++)
 		disk->files.entries[i].seen = 0;
 	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++) {
-		pool_disk_steps(disk);
-		r = sweep_directory(disk, i, read_only);
+		r = pool_disk_steps(disk);
+		if (r == 0)
+			r = sweep_directory(disk, i, read_only);
 	}
 	if (r)
 		return r;

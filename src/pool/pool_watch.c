@@ -375,18 +375,24 @@ static void stop_all(struct pool *pool)
 	}
 }
 
+/* Fibers that a disk held up go on when it answers: they look at the pool until they end. */
+static bool is_held_up(struct pool *pool)
+{
+	return anything_late(pool) || pool->tasks > 0;
+}
+
 /* The last that was late may have ended just now, and who ended it still look at the pool: only
  * what was no more before every reactor was visited is no more for certain. */
 bool pool_watch_stop(struct pool *pool)
 {
-	bool late;
+	bool held_up;
 
-	for (unsigned i = 0; i < LEAVE_TRIES && anything_late(pool); i++)
-		fiber_sleep(LEAVE_NS);
 	do {
-		late = anything_late(pool);
+		for (unsigned i = 0; i < LEAVE_TRIES && is_held_up(pool); i++)
+			fiber_sleep(LEAVE_NS);
+		held_up = is_held_up(pool);
 		stop_all(pool);
-	} while (late && !anything_late(pool));
+	} while (held_up && !is_held_up(pool));
 	pool_keeper_settle(pool);
-	return !late;
+	return !held_up;
 }

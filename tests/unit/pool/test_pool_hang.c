@@ -20,8 +20,9 @@
 
 static const char *const roots[] = {POOL_RIG_DISK, "/disk2", "/disk3"};
 
-/* What a pool leaves in memory, because a disk hung when it was closed, is no leak. */
-static struct pool *left;
+/* What pools leave in memory, because a disk hung when they were closed, is no leak. */
+static struct pool *left[1024];
+static size_t left_count;
 
 static struct pool_rig *rig_new(void)
 {
@@ -130,7 +131,8 @@ static void close_pool(void *arg)
 {
 	struct pool_rig *rig = arg;
 
-	left = rig->pool;
+	ASSERT(left_count < ARRAY_SIZE(left));
+	left[left_count++] = rig->pool;
 	pool_close(TAKE_PTR(rig->pool));
 }
 
@@ -156,6 +158,49 @@ static void may_be_closed_when_the_last_late_operation_ends(void **state)
 	(void)state;
 	for (uint64_t us = 0; us < 400; us++)
 		close_while_it_ends(2 * NSEC_PER_SEC - 100 * NSEC_PER_USEC + us * NSEC_PER_USEC);
+}
+
+/* The disk is swept, slowly, and hangs meanwhile. */
+static void hang_in_a_sweep(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct sim_faults slow = {.slow_ppm = 1000000, .slow_ns = NSEC_PER_SEC};
+
+	begin(rig);
+	sim_disk_set_missing(rig->sim.sim, "/disk2", true);
+	while (pool_disk_state(rig->pool, 2) != POOL_DISK_MISSING)
+		fiber_sleep(NSEC_PER_SEC);
+	sim_disk_set_faults(rig->sim.sim, "/disk2", &slow);
+	sim_disk_set_missing(rig->sim.sim, "/disk2", false);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_MISSING);
+	set_hung(rig, 2, true);
+	fiber_sleep(2 * POOL_DISK_TIMEOUT_NS);
+	ASSERT(info_of(rig, 2).silent_ns > 0);
+}
+
+static void close_in_a_sweep(uint64_t after_ns)
+{
+	struct pool_rig *rig = rig_new();
+	struct sim_rig_task task = {.run = close_pool, .arg = rig};
+
+	pool_rig_run(rig, hang_in_a_sweep);
+	sim_rig_start(&rig->sim, 0, &task);
+	pass(rig, after_ns);
+	set_hung(rig, 2, false);
+	ASSERT(sim_rig_wait(&rig->sim, &task, 1, 60 * NSEC_PER_SEC) == 0);
+	pass(rig, 600 * NSEC_PER_SEC); /* who swept it has ended */
+	sim_disk_set_faults(rig->sim.sim, "/disk2", &(struct sim_faults){0});
+	pool_rig_run(rig, end);
+	pool_rig_free(rig);
+}
+
+/* Whoever was held up goes on then, in steps, and looks at the pool. */
+static void may_be_closed_while_a_disk_is_swept(void **state)
+{
+	(void)state;
+	for (uint64_t ms = 0; ms < 2500; ms += 50)
+		close_in_a_sweep(ms * NSEC_PER_MSEC);
 }
 
 static void close_beside(void *arg)
@@ -382,6 +427,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(may_be_closed_when_the_last_late_operation_ends),
+		cmocka_unit_test(may_be_closed_while_a_disk_is_swept),
 		TEST(closes_beside_a_disk_that_hangs),
 		TEST(is_found_out_without_a_guest),
 		TEST(is_given_up_when_it_hangs_again_and_again),
