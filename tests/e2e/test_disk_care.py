@@ -127,17 +127,24 @@ def tiers_change_while_it_is_in_use(daemon):
     daemon.make_pool("1G")
     daemon.cli("disk", "add", "local", daemon.path("hdd"), "--tier", "hdd", "--capacity", "1G")
     daemon.cli("vdisk", "create", "default/a", "256M")
-    daemon.cli("container", "set", "default", "tier_order_random=ssd,hdd")
     url = daemon.cli("iscsi", "export", "default/a").stdout.strip()
+
+    def set_orders(random, sequential):
+        daemon.cli("container", "set", "default", f"tier_order_random={random}",
+                   f"tier_order_sequential={sequential}")
 
     def write(offset):
         run(["qemu-io", "-f", "raw", "-c", f"write -P 8 {offset}M 48M", "-c", "flush", url])
         return {row["tier"]: row["used_bytes"] for row in daemon.json("disk", "list")}
+    set_orders("ssd,hdd", "ssd,hdd")
     before = write(0)
     check(before["hdd"] == 0 and before["ssd"] >= 48 * MIB, f"{before}")
-    daemon.cli("container", "set", "default", "tier_order_random=hdd,ssd")
+    set_orders("hdd,ssd", "hdd,ssd")
     after = write(64)
     check(after["hdd"] >= 32 * MIB and after["ssd"] < before["ssd"] + 32 * MIB, f"{before} {after}")
+    set_orders("hdd,ssd", "ssd,hdd")  # all this was written in sequence, and that is known by now
+    last = write(128)
+    check(last["ssd"] >= after["ssd"] + 16 * MIB, f"{after} {last}")
     daemon.stop()
 
 
