@@ -65,10 +65,11 @@ static void tell_tried(const struct egroup_read *read, const struct egroup_tried
 		*read->tried = *tried;
 }
 
-/* Of the wrong ones some gave an error. */
-static void put_others_right(const struct egroup_read *read, unsigned wrong, unsigned unread)
+/* Of the wrong ones some gave an error; those away were not asked. */
+static void put_others_right(const struct egroup_read *read, unsigned wrong, unsigned unread,
+			     unsigned away)
 {
-	struct egroup_tried tried = {.wrong = wrong, .unread = unread};
+	struct egroup_tried tried = {.wrong = wrong, .unread = unread, .away = away};
 
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
 		if (wrong >> copy & 1 && put_right(read, copy) < 0)
@@ -126,7 +127,7 @@ int egroup_file_read(const struct egroup_read *read)
 			r = check_copy(read, copies.disks[copy]);
 		if (r == 0) {
 			wrong = read->check ? wrong & ~(1u << copy) : 0;
-			put_others_right(read, wrong, wrong & ~known);
+			put_others_right(read, wrong, wrong & ~known, away & ~known & ~wrong);
 			return 0;
 		}
 		error = r;

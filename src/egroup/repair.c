@@ -278,17 +278,26 @@ static int fill_piece(void *arg, struct ahead_piece *piece)
 	return 0;
 }
 
+/* Of what no copy gave as it should be: those that may have it right all the same. An error of a
+ * disk that is there is damage; of one that has gone it says nothing. */
+static unsigned doubtful_copies(const struct egroup_file *file,
+				const struct egroup_finding *finding)
+{
+	const struct sorted_copies sorted = sort_copies(file);
+
+	return finding->away | (finding->unread & (sorted.away | sorted.failed));
+}
+
 static void count_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct filling *filling = arg;
-	const struct sorted_copies sorted = sort_copies(filling->file);
 	unsigned away;
 
 	if (finding->right_elsewhere)
 		return;
 	filling->damaged++;
 	filling->unread += finding->error == -EIO;
-	away = finding->away | (finding->unread & (sorted.away | sorted.failed));
+	away = doubtful_copies(filling->file, finding);
 	filling->doubtful += away != 0;
 	filling->away |= away;
 }
@@ -472,22 +481,27 @@ static int drop_copies(struct egroup_file *file, unsigned drop, struct egroup_re
 }
 
 struct look {
+	struct egroup_file *file;
 	struct egroup_repair *repair;
-	struct doubts *doubts;
-	bool unmended;   /* a copy that stays lacks what one that goes has */
-	uint64_t blocks; /* that have no right copy, met on this one */
+	unsigned only;   /* as in struct doubts */
+	bool unmended;   /* a copy that stays lacks what one that goes has, or was not read */
+	bool unread;     /* some copy gave an error for what no other has right */
+	uint64_t blocks; /* that copies in `only` may have right, met on this one */
 };
 
 static void note_doubt(void *arg, const struct egroup_finding *finding)
 {
 	struct look *look = arg;
+	unsigned away;
 
 	if (finding->right_elsewhere) {
 		look->unmended |= !finding->put_right;
 		return;
 	}
-	look->doubts->only |= finding->away | finding->unread;
-	look->blocks += (finding->away | finding->unread) != 0;
+	away = doubtful_copies(look->file, finding);
+	look->only |= away;
+	look->blocks += away != 0;
+	look->unread |= (finding->unread & ~away) != 0;
 }
 
 static int pause_looking(void *arg, uint64_t bytes)
@@ -505,30 +519,67 @@ static void set_looking_pace(void *arg, struct egroup_pace *pace)
 		look->repair->pace(look->repair->arg, pace);
 }
 
-/* Through the copies that stay, which are put right from those that go. */
-static int look_through(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
-			struct doubts *doubts)
+static int look_once(struct look *look, unsigned staying, struct doubts *doubts)
 {
-	struct look look = {.repair = repair, .doubts = doubts};
 	const struct egroup_scan scan = {
-		.ahead = repair->ahead,
+		.ahead = look->repair->ahead,
 		.finding = note_doubt,
 		.pause = pause_looking,
 		.pace = set_looking_pace,
-		.arg = &look,
+		.arg = look,
 	};
-	unsigned staying = readable_copies(file) & ~drop;
 	int r = 0;
 
-	for (unsigned copy = 0; r == 0 && copy < file->copies.count; copy++)
+	look->only = 0;
+	look->unmended = look->unread = false;
+	doubts->blocks = 0;
+	for (unsigned copy = 0; r == 0 && copy < look->file->copies.count; copy++)
 		if (staying >> copy & 1) {
-			look.blocks = 0;
-			r = egroup_scan(file, copy, &scan);
-			doubts->blocks = MAX(doubts->blocks, look.blocks);
+			look->blocks = 0;
+			r = egroup_scan(look->file, copy, &scan);
+			doubts->blocks = MAX(doubts->blocks, look->blocks);
 		}
+	doubts->only = look->only;
+	return r;
+}
+
+/* Through the copies that stay, which are put right from those that go. As in fill(), an error is
+ * damage only where it comes twice from disks that are there. */
+static int look_through(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
+			struct doubts *doubts)
+{
+	struct look look = {.file = file, .repair = repair};
+	unsigned readable = readable_copies(file);
+	int r = 0;
+
+	for (unsigned pass = 0; r == 0 && pass < FILL_PASSES; pass++) {
+		r = look_once(&look, readable & ~drop, doubts);
+		if (r < 0 || look.unmended || !look.unread)
+			break;
+		REACHED("repair.looked-unread");
+		fiber_sleep(NOTICE_NS);
+		if (readable & ~readable_copies(file))
+			r = -EIO;
+	}
 	if (r == 0 && look.unmended)
 		r = -EIO;
 	doubts->known = r == 0;
+	return r;
+}
+
+/* That takes long: which of `drop` still are to go is to be found out again after it. What was
+ * looked through and cannot be read any more stands for nothing. */
+static int remove_doubts(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
+			 struct doubts *doubts)
+{
+	unsigned sound = drop & ~file->copies.stale, staying = readable_copies(file) & ~drop;
+	int r;
+
+	if (sound == 0 || doubts->known)
+		return 0;
+	r = look_through(file, drop, repair, doubts);
+	if (r == 0 && staying & ~readable_copies(file))
+		r = -EIO;
 	return r;
 }
 
@@ -543,18 +594,13 @@ static bool is_given_up(const struct egroup_file *file, unsigned copy)
 	return r == -ENOENT || (r == 0 && info->state == POOL_DISK_FAILED && info->draining);
 }
 
-/* But for those that alone may have something right. */
+/* But for those that alone may have something right; doubts were removed before. */
 static int release_copies(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
-			  struct doubts *doubts)
+			  const struct doubts *doubts)
 {
-	unsigned sound = drop & ~file->copies.stale, wait;
-	int r = 0;
+	unsigned wait = drop & ~file->copies.stale & doubts->only;
+	int r;
 
-	if (sound && !doubts->known)
-		r = look_through(file, drop, repair, doubts);
-	if (r < 0)
-		return r;
-	wait = sound & doubts->only;
 	for (unsigned copy = 0; copy < file->copies.count; copy++)
 		if (wait >> copy & 1 && is_given_up(file, copy))
 			wait &= ~(1u << copy);
@@ -571,17 +617,30 @@ static int release_copies(struct egroup_file *file, unsigned drop, struct egroup
 	return -EIO;
 }
 
-/* Room for a new copy: what is no use goes first, then what was given up. */
-static int make_room(struct egroup_file *file, struct egroup_repair *repair)
+/* Room for a new copy: what is no use goes first, then what was given up. What is waited for is in
+ * the way only where nothing else could go; else `ret_waiting` has its blocks, to be told later. */
+static int make_room(struct egroup_file *file, struct egroup_repair *repair, uint64_t *ret_waiting)
 {
 	struct sorted_copies sorted = sort_copies(file);
 	struct doubts doubts = {0};
 	int r = drop_copies(file, sorted.stale, repair);
+	unsigned failed;
 
 	if (r < 0 || file->copies.count < POOL_COPIES_MAX)
 		return r;
-	sorted = sort_copies(file);
-	return release_copies(file, sorted.failed, repair, &doubts);
+	failed = sort_copies(file).failed;
+	r = remove_doubts(file, failed, repair, &doubts);
+	if (r < 0)
+		return r;
+	failed &= sort_copies(file).failed;
+	r = release_copies(file, failed, repair, &doubts);
+	if (r == -EIO && file->copies.count < POOL_COPIES_MAX) {
+		REACHED("repair.room-beside-doubts");
+		repair->waiting_blocks -= doubts.blocks;
+		*ret_waiting = doubts.blocks;
+		r = 0;
+	}
+	return r;
 }
 
 static int make_copy(struct egroup_file *file, struct egroup_repair *repair, struct doubts *doubts)
@@ -651,10 +710,29 @@ static int settle_copies(struct egroup_file *file)
 	return r;
 }
 
+static int drop_needless(struct egroup_file *file, struct egroup_repair *repair,
+			 struct doubts *doubts)
+{
+	struct egroup_need need;
+	unsigned drop;
+	int r;
+
+	egroup_file_need(file, &need);
+	if (need.make > 0)
+		return 0;
+	drop = need.drop;
+	r = remove_doubts(file, drop, repair, doubts);
+	if (r < 0)
+		return r;
+	egroup_file_need(file, &need);
+	return release_copies(file, drop & need.drop, repair, doubts);
+}
+
 static int repair_open_file(struct egroup_file *file, struct egroup_repair *repair)
 {
 	struct doubts doubts = {0};
 	struct egroup_need need;
+	uint64_t waiting = 0;
 	int r = settle_copies(file);
 
 	if (r < 0)
@@ -662,13 +740,16 @@ static int repair_open_file(struct egroup_file *file, struct egroup_repair *repa
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	egroup_file_need(file, &need);
 	if (need.make > 0)
-		r = make_room(file, repair);
+		r = make_room(file, repair, &waiting);
 	if (r == 0)
 		r = make_copies(file, need.make, repair, &doubts);
-	if (r < 0)
-		return r;
-	egroup_file_need(file, &need);
-	return need.make > 0 ? 0 : release_copies(file, need.drop, repair, &doubts);
+	if (r == 0)
+		r = drop_needless(file, repair, &doubts);
+	if (r == 0 && waiting) {
+		repair->waiting_blocks += waiting;
+		r = -EIO;
+	}
+	return r;
 }
 
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)

@@ -89,17 +89,18 @@ static void tell(const struct scan *scan, struct egroup_finding *finding,
 		 const struct egroup_tried *tried)
 {
 	bool right = finding->error == 0;
+	unsigned away = right ? tried->away & 1u << scan->copy : tried->away;
 
 	/* The same copy had it right this time: a bit had flipped on the way. */
-	if (right && tried->wrong == 0)
+	if (right && tried->wrong == 0 && away == 0)
 		return;
 	REACHED("scan.finding");
 	finding->copy = scan->copy;
 	finding->slots = MAX(finding->slots, 1u);
 	finding->right_elsewhere = right;
-	finding->put_right = right && tried->unmended == 0;
+	finding->put_right = right && tried->unmended == 0 && away == 0;
 	finding->wrong = tried->wrong;
-	finding->away = tried->away;
+	finding->away = away;
 	finding->unread = tried->unread;
 	if (finding->kind == EGROUP_FINDING_BLOCK && !scan->file->compacted)
 		find_blocks(scan, finding->slot - scan->header_slot - 1, finding);

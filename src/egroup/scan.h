@@ -28,8 +28,8 @@ struct egroup_finding {
 	bool right_elsewhere; /* another copy had it right, and was used to put this one right ...
 			       */
 	bool put_right;       /* ... and that succeeded */
-	/* Bits of copies: those that have it wrong, those that gave an error instead, and, when it
-	 * is right nowhere, those that could not be asked. */
+	/* Bits of copies: those that have it wrong, those that gave an error instead, and those
+	 * that could not be asked: when it is right elsewhere, only the one that the scan is of. */
 	unsigned wrong, unread, away;
 };
 

@@ -148,8 +148,7 @@ struct egroup_tried {      /* bits of copies that count */
 	unsigned wrong;    /* gave something else, or could not be read where another was right */
 	unsigned unmended; /* of those: could not be written again */
 	unsigned unread;   /* gave an error instead */
-	/* Where none was right: */
-	unsigned away; /* could not be asked, for their disks are gone or hang */
+	unsigned away;     /* could not be asked, for their disks are gone or hang */
 };
 int egroup_file_read(const struct egroup_read *read);
 /* Nobody writes to it any more. */

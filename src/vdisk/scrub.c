@@ -10,6 +10,8 @@
  *  1. Each block of a file that no copy has right is told once, whichever copy it was found on.
  *  2. It is damaged only when every copy that counts was read, or gave errors while its disk was
  *     there. While one of them cannot be reached, what it has is not known: it is pending.
+ *  3. A copy that went or hung before all of it was read is told as pending, once, where that
+ * began, though other copies are right: nobody saw whether this one is.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,6 +43,7 @@ struct run {
 	struct ahead *ahead;
 	const struct egroup_file *file;
 	uint64_t told[PLACES / 64]; /* its blocks that no copy has right */
+	unsigned unseen;            /* its copies that could not be asked, and were told */
 	struct pace pace;
 	uint64_t walked_bytes; /* since the last pause */
 	/* Not yet told: where they lie is found out for many at once. The last are not counted
@@ -180,6 +183,17 @@ static bool is_told(struct run *run, uint32_t place)
 	return told;
 }
 
+/* The rest of that copy is as little seen. */
+static bool is_told_unseen(struct run *run, unsigned copy)
+{
+	bool told = run->unseen >> copy & 1;
+
+	if (!told)
+		REACHED("scrub.unseen");
+	run->unseen |= 1u << copy;
+	return told;
+}
+
 static void on_finding(void *arg, const struct egroup_finding *finding)
 {
 	struct run *run = arg;
@@ -188,6 +202,8 @@ static void on_finding(void *arg, const struct egroup_finding *finding)
 		lost && finding->wrong ? (unsigned)__builtin_ctz(finding->wrong) : finding->copy;
 
 	if (lost && is_told(run, finding->place))
+		return;
+	if (!lost && finding->away && is_told_unseen(run, copy))
 		return;
 	run->unread[run->pending_count] = finding->unread;
 	run->pending[run->pending_count++] = (struct vdisk_finding){
@@ -244,6 +260,7 @@ static int unopened(struct run *run, struct egroup_file *file, int r)
 		return 0;
 	run->file = file;
 	memset(run->told, 0, sizeof(run->told));
+	run->unseen = 0;
 	gone = gone_copies(run, copies);
 	if (gone == copies)
 		return 0;
@@ -269,6 +286,7 @@ static int scan_copies(struct run *run, struct egroup_file *file)
 
 	run->file = file;
 	memset(run->told, 0, sizeof(run->told));
+	run->unseen = 0;
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	copies = pool_file_taking_part(egroup_file_handle(file));
 	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)

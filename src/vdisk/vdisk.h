@@ -171,7 +171,9 @@ struct vdisk_scrub {
 	uint64_t put_right;
 	uint64_t left;    /* wrong on a copy that could not be written again */
 	uint64_t damaged; /* on every copy */
-	uint64_t pending; /* on every copy that can be reached now; others may have it right */
+	/* On every copy that can be reached now, and others may have it right; or right there, but
+	 * the copy could not be read, for its disk went or hung. */
+	uint64_t pending;
 	/* Of these, what belongs to files up to `after`. The rest is read, and found, again when it
 	 * goes on from there, but for what was put right. */
 	uint64_t done_bytes, done_left, done_damaged, done_pending;

@@ -374,6 +374,18 @@ static void compaction_keeps_what_is_right_elsewhere(void **state)
 	run(2, 2, compaction_beside_a_missing_disk);
 }
 
+/* Of all files. */
+static unsigned copies_on(struct engine_rig *rig, unsigned number)
+{
+	struct egroup_file *file;
+	unsigned count = 0;
+
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
+		for (unsigned i = 0; i < file->copies.count; i++)
+			count += file->copies.disks[i] == disk_id(rig, number);
+	return count;
+}
+
 /* All files are open, so that what they lie on is not looked at again. */
 static void open_files(struct engine_rig *rig, bool open)
 {
@@ -495,12 +507,166 @@ static int the_right_copy_is_given_up(struct engine_rig *rig)
 	return end(rig);
 }
 
+static void lose_disk(struct engine_rig *rig, unsigned number)
+{
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(number), true);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, number)), 0);
+}
+
+/* A row is full of copies on disks that have gone, which alone may have a block right. One of them
+ * was given up for good, which makes room for a copy on another disk, beside the doubts. */
+static int room_beside_a_doubt(struct engine_rig *rig)
+{
+	struct vdisk_repair first = {0}, then = {0};
+	uint64_t reached = reached_count("repair.room-beside-doubts");
+	struct egroup_file *file;
+
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	for (unsigned i = 3; i < 5; i++)
+		assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), true), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0); /* in the first file */
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 3), false), 0);
+	lose_disk(rig, 1);
+	lose_disk(rig, 2);
+	assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
+	assert_int_equal(file->copies.count, POOL_COPIES_MAX);
+	fiber_sleep(120 * NSEC_PER_SEC); /* no disk is suspect any more */
+	lose_disk(rig, 3);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 4), false), 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), -EIO);
+	assert_true(reached_count("repair.room-beside-doubts") > reached);
+	assert_int_equal(then.waiting_blocks, 1);
+	assert_int_equal(file->copies.count, POOL_COPIES_MAX);
+	assert_int_equal(file->copies.disks[POOL_COPIES_MAX - 1], disk_id(rig, 4));
+	assert_int_equal(file->copies.disks[1], disk_id(rig, 1));
+	return end(rig);
+}
+
+static void a_doubt_is_not_in_the_way(void **state)
+{
+	(void)state;
+	run(5, 3, room_beside_a_doubt);
+}
+
+static void set_bad(struct engine_rig *rig, bool bad)
+{
+	const struct sim_faults faults = {.read_error_ppm = bad ? 1000000 : 0};
+
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &faults);
+}
+
+static unsigned bad_passes; /* yet to come */
+
+static void be_bad_again(struct fiber_task *task)
+{
+	fiber_sleep(1990 * NSEC_PER_MSEC); /* just before it is read again */
+	set_bad(&rig_memory, true);
+	free(task);
+}
+
+/* The disk itself is in order whenever it is looked at. */
+static bool be_good_between_passes(void *arg, uint64_t copied_bytes)
+{
+	struct fiber_task *task;
+
+	(void)copied_bytes;
+	set_bad(arg, false);
+	if (bad_passes == 0)
+		return true;
+	bad_passes--;
+	task = calloc(1, sizeof(*task));
+	assert_non_null(task);
+	task->run = be_bad_again;
+	fiber_spawn(reactor_current(), FIBER_CONTROL, task);
+	return true;
+}
+
+/* What is damaged on a copy that stays and gives errors on one that is to go, whose disk is there,
+ * is damaged: that disk becomes empty all the same. */
+static int drained_with_a_bad_block(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {.progress = be_good_between_passes, .arg = rig};
+
+	bad_passes = 1;
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	vdisk_set_factor(rig->vdisk, 1);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	set_bad(rig, true);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_int_equal(bad_passes, 0);
+	assert_int_equal(repair.waiting_blocks, 0);
+	assert_int_equal(copies_on(rig, 1), 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void errors_of_a_disk_that_is_there_are_damage(void **state)
+{
+	(void)state;
+	run(2, 2, drained_with_a_bad_block);
+	assert_true(reached_count("repair.looked-unread") > 0);
+}
+
 static void repair_waits_for_the_right_copy(void **state)
 {
 	(void)state;
 	run(3, 2, the_right_copy_comes_back);
 	run(3, 2, the_right_copy_is_given_up);
 	assert_true(reached_count("repair.waits-for-a-copy") > 0);
+}
+
+/* One of two copies is not needed any more; the disk of the one that would stay hangs, so that it
+ * cannot be looked through: the other is the only one that was ever known to be right. Whichever of
+ * them repair would keep. */
+static int the_factor_falls_beside_a_hanging_disk(struct engine_rig *rig)
+{
+	struct vdisk_repair during = {0}, then = {0};
+	struct egroup_file *file;
+	unsigned on_first, staying;
+
+	begin(rig);
+	fiber_sleep(2 * NSEC_PER_SEC); /* no guest is active any more */
+	on_first = copies_on(rig, 0);
+	assert_true(on_first > 0 && copies_on(rig, 1) == on_first);
+	open_files(rig, true);
+	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
+	staying = file->copies.disks[1] == disk_id(rig, 0) ? 0 : 1;
+	vdisk_set_factor(rig->vdisk, 1);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(staying), true);
+	(void)vdisk_repair(rig->vdisk, &during);
+	assert_int_equal(copies_on(rig, 1 - staying), on_first);
+	open_files(rig, false);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(staying), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, staying)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	fiber_sleep(120 * NSEC_PER_SEC); /* files are no more left alone */
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
+	assert_true(then.dropped_copies > 0);
+	expect_nothing_to_do(rig);
+	return end(rig);
+}
+
+static void what_was_not_read_stands_for_nothing(void **state)
+{
+	(void)state;
+	run(2, 2, the_factor_falls_beside_a_hanging_disk);
 }
 
 /* Up, with repair; and down again. */
@@ -759,14 +925,18 @@ struct looking {
 	struct engine_rig *rig;
 	uint64_t take_at; /* bytes read, after which a disk goes away; 0: never */
 	unsigned take;
-	struct vdisk_finding finding;
-	unsigned count;
+	struct vdisk_finding finding; /* the last of what was wrong */
+	unsigned count, unseen; /* of such; copies that were not read, though others are right */
 };
 
 static void note_finding(void *arg, const struct vdisk_finding *finding)
 {
 	struct looking *looking = arg;
 
+	if (finding->pending && finding->error == 0) {
+		looking->unseen++;
+		return;
+	}
 	looking->finding = *finding;
 	looking->count++;
 }
@@ -805,7 +975,7 @@ static struct vdisk_scrub scrub_looking(struct looking *looking)
 	struct vdisk_scrub scrub = {
 		.progress = take_disk_away, .finding = note_finding, .arg = looking};
 
-	looking->count = 0;
+	looking->count = looking->unseen = 0;
 	assert_int_equal(vdisk_scrub(looking->rig->vdisk, &scrub), 0);
 	return scrub;
 }
@@ -817,8 +987,8 @@ static void expect_pending_then_right(struct looking *looking, unsigned bad, uns
 	struct vdisk_scrub scrub = scrub_looking(looking);
 
 	assert_int_equal(scrub.damaged + scrub.left + scrub.put_right, 0);
-	assert_int_equal(scrub.pending, 1);
-	assert_int_equal(scrub.done_pending, 1);
+	assert_int_equal(scrub.pending, 1 + looking->unseen);
+	assert_int_equal(scrub.done_pending, scrub.pending);
 	assert_int_equal(looking->count, 1);
 	assert_true(looking->finding.pending && !looking->finding.put_right);
 	assert_int_equal(looking->finding.disk, disk_id(rig, bad));
@@ -856,6 +1026,32 @@ static int damaged_beside_a_hanging_disk(struct engine_rig *rig)
 	open_files(rig, true);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
 	expect_pending_then_right(&looking, 0, 1);
+	open_files(rig, false);
+	return end(rig);
+}
+
+/* Nothing is wrong that anybody saw; but of one copy of each file nobody saw anything. */
+static int unread_on_a_hanging_disk(struct engine_rig *rig)
+{
+	struct looking looking = {.rig = rig};
+	struct vdisk_scrub scrub;
+	struct egroup_file *file;
+	unsigned files = 0;
+
+	begin_with_a_mark(rig);
+	open_files(rig, true);
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
+		files += egroup_scan_bytes(file) > 0;
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
+	scrub = scrub_looking(&looking);
+	assert_true(scrub.pending > 0 && scrub.pending <= files);
+	assert_int_equal(looking.unseen, scrub.pending);
+	assert_int_equal(looking.count + scrub.damaged + scrub.left + scrub.put_right, 0);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	scrub = scrub_looking(&looking);
+	assert_int_equal(scrub.pending + scrub.damaged + scrub.left + scrub.put_right, 0);
 	open_files(rig, false);
 	return end(rig);
 }
@@ -909,6 +1105,8 @@ static void what_cannot_be_reached_is_not_damaged(void **state)
 	run(2, 2, damaged_after_the_first_disk_went);
 	assert_true(reached_count("scrub.gone") > 0);
 	run(2, 2, unreadable_on_both);
+	run(2, 2, unread_on_a_hanging_disk);
+	assert_true(reached_count("scrub.unseen") > 0);
 }
 
 /* The same of a scrub: it goes on, in small requests, one at a time. */
@@ -1032,11 +1230,14 @@ int main(void)
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
 		cmocka_unit_test(repair_waits_for_what_may_be_right),
+		cmocka_unit_test(what_was_not_read_stands_for_nothing),
 		cmocka_unit_test(more_copies_and_fewer),
 		cmocka_unit_test(the_end_of_the_log_on_one_copy_of_two),
 		cmocka_unit_test(a_copy_that_cannot_be_read_back),
 		cmocka_unit_test(a_copy_that_another_disk_takes),
 		cmocka_unit_test(repair_waits_for_the_right_copy),
+		cmocka_unit_test(a_doubt_is_not_in_the_way),
+		cmocka_unit_test(errors_of_a_disk_that_is_there_are_damage),
 		cmocka_unit_test(a_repair_beside_a_guest),
 		cmocka_unit_test(what_cannot_be_reached_is_not_damaged),
 		cmocka_unit_test(a_scrub_beside_a_guest),
