@@ -441,8 +441,10 @@ static int open_or_restore(struct world *world, const struct catalog_options *op
 		return r;
 	own.create = options->create && !has_mirrors && !report->restored;
 	r = open_checked(&own, ret_store);
-	if (r == -EUCLEAN && !has_mirrors)
+	if (r == -EUCLEAN && !has_mirrors) {
+		report->damage = r;
 		return open_store(&own, ret_store); /* as far as it can be read */
+	}
 	if ((r != -EUCLEAN && r != -ENOENT) || !has_mirrors || report->restored)
 		return r;
 	report->damage = r;

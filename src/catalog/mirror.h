@@ -56,7 +56,8 @@ void catalog_mirror_wait(struct catalog *catalog);
 /* Why a catalog cannot be opened, or what was done so that it could. */
 struct catalog_report {
 	bool restored; /* from the mirror in `directory`; the old files lie beside the new */
-	int damage;    /* of what was there before: -ENOENT, -EUCLEAN; 0 = none */
+	int damage;    /* of what was there before: -ENOENT, -EUCLEAN; 0 = none. When it was not
+			  restored, what can be read of it is served */
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1]; /* restored from, newer, or not usable */
 	int mirror_error;                                 /* of that mirror */
 	uint64_t catalog_sequence, mirror_sequence;

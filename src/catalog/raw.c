@@ -194,3 +194,17 @@ int catalog_raw_read(const struct catalog_raw *raw, struct catalog_rows *ret_row
 	*ret_rows = reading.rows;
 	return 0;
 }
+
+bool catalog_raw_is_whole(const struct catalog_rows *rows)
+{
+	const struct catalog_row *found = NULL;
+	struct catalog_position position;
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		if (store_key_is_position(&rows->rows[i].key))
+			found = &rows->rows[i];
+		count += !store_key_is_local(&rows->rows[i].key);
+	}
+	return !found || (store_position_decode(found, &position) == 0 && position.rows == count);
+}

@@ -22,3 +22,7 @@ struct catalog_raw {
 /* All sound rows in order of key, as far as they can be read; what is not sound is told. 0 also
  * then; -ENOENT, -ENOMEM, -EIO, ...: nothing could be read. */
 int catalog_raw_read(const struct catalog_raw *raw, struct catalog_rows *ret_rows);
+
+/* Whether there are as many rows as the row of the position says, if there is one: of rows that are
+ * gone with their whole page SQLite knows nothing. */
+bool catalog_raw_is_whole(const struct catalog_rows *rows);

@@ -174,25 +174,39 @@ int store_position_init(struct store *store, uint64_t rows)
 	return store_position_put(store);
 }
 
+bool store_key_is_position(const struct catalog_key *key)
+{
+	const struct catalog_key position = position_key();
+
+	return key->length == position.length &&
+	       memcmp(key->bytes, position.bytes, position.length) == 0;
+}
+
+int store_position_decode(const struct catalog_row *row, struct catalog_position *ret_position)
+{
+	const struct position_row *found = (const struct position_row *)row->value;
+
+	if (row->length != sizeof(*found))
+		return -EUCLEAN;
+	*ret_position = (struct catalog_position){.generation = get_le64(found->generation),
+						  .sequence = get_le64(found->sequence),
+						  .rows = get_le64(found->rows),
+						  .chain = get_le32(found->chain)};
+	memcpy(ret_position->uuid, found->uuid, sizeof(found->uuid));
+	return 0;
+}
+
 int store_position_load(struct store *store)
 {
 	_cleanup_(catalog_row_done) struct catalog_row row = {0};
 	struct catalog_key key = position_key();
-	const struct position_row *found;
 	uint64_t version;
 	int r = store_select(store, &key, &version, &row);
 
 	if (r)
 		return r;
-	if (row.length != sizeof(*found)) {
+	r = store_position_decode(&row, &store->position);
+	if (r < 0)
 		log_error("catalog", "the row of the position is damaged", "length=%u", row.length);
-		return -EUCLEAN;
-	}
-	found = (const struct position_row *)row.value;
-	store->position = (struct catalog_position){.generation = get_le64(found->generation),
-						    .sequence = get_le64(found->sequence),
-						    .rows = get_le64(found->rows),
-						    .chain = get_le32(found->chain)};
-	memcpy(store->position.uuid, found->uuid, sizeof(found->uuid));
-	return 0;
+	return r;
 }

@@ -98,6 +98,9 @@ void store_changes_rollback(struct store *store);
 int store_position_init(struct store *store, uint64_t rows);
 int store_position_put(struct store *store);
 int store_position_load(struct store *store); /* -ENOENT */
+bool store_key_is_position(const struct catalog_key *key);
+/* -EUCLEAN: it is not as long as it must be. */
+int store_position_decode(const struct catalog_row *row, struct catalog_position *ret_position);
 /* store.c: walks all rows in order; counts those that are not local. */
 int store_count(struct store *store, uint64_t *ret_rows);
 int store_format_put(struct store *store);

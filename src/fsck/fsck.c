@@ -207,7 +207,13 @@ int fsck_catalog_read(struct fsck *fsck)
 		r = io_job(read_raw, &reading);
 	(void)io_unlink(wal);
 	(void)io_unlink(to); /* the directory is the caller's, who removes it with all in it */
-	return r < 0 ? r : reading.result;
+	r = r < 0 ? r : reading.result;
+	if (r == 0 && !fsck->rows_missing && !catalog_raw_is_whole(&fsck->rows)) {
+		fsck->rows_missing = true;
+		fsck_find(fsck, FSCK_CATALOG, "catalog",
+			  "rows are missing or too many: it has not as many as it counts");
+	}
+	return r;
 }
 
 static int check_all(struct fsck *fsck)
@@ -219,6 +225,8 @@ static int check_all(struct fsck *fsck)
 	if (r == 0)
 		r = fsck_names_check(fsck);
 	fsck->rows_doubtful = fsck->report.errors > 0;
+	if (fsck->rows_doubtful)
+		fsck_repair_keep_rows(fsck);
 	if (r == 0)
 		r = fsck_disks_check(fsck);
 	if (r == 0)

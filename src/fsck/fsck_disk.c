@@ -99,7 +99,8 @@ static bool loses_row(const struct fsck *fsck, const struct fsck_file *file)
 {
 	const struct fsck_vdisk *vdisk = fsck_vdisk_find(fsck, file->vdisk);
 
-	return file->group_count == 0 && !(vdisk && vdisk->row.deleting) && !fsck->rows_missing;
+	return file->group_count == 0 && !(vdisk && vdisk->row.deleting) && !fsck->rows_missing &&
+	       !fsck->rows_doubtful;
 }
 
 static void note_id(const struct fsck *fsck, const struct fsck_disk *disk, uint64_t id)
@@ -252,7 +253,7 @@ static void find_missing(struct fsck *fsck, struct fsck_file *file)
 	}
 	/* A delete removes the file before its row is gone for certain; the row of an empty one
 	 * goes. */
-	file->told = vdisk && (vdisk->row.deleting || (!file->group && !fsck->rows_missing));
+	file->told = vdisk && (vdisk->row.deleting || loses_row(fsck, file));
 	/* Others: once it is known what the other copies have. */
 	if (!vdisk || vdisk->row.pool != file->pool || !file->group)
 		fsck_file_missing(fsck, file);

@@ -94,6 +94,7 @@ struct fsck_change {
 	uint64_t version; /* the row's as it was read */
 	uint8_t value[VDISK_ROW_BYTES];
 	uint32_t length;
+	bool dropped; /* it is not made after all */
 };
 
 struct fsck {
@@ -150,6 +151,8 @@ int fsck_fix_file(struct fsck *fsck, struct fsck_file *file, enum fsck_kind kind
 int fsck_fix_vdisk(struct fsck *fsck, struct fsck_vdisk *vdisk, enum fsck_kind kind,
 		   const char *object, const char *done, const char *cause, ...)
 	__attribute__((format(printf, 6, 7)));
+/* No row is deleted: those that were to be go on being there. */
+void fsck_repair_keep_rows(struct fsck *fsck);
 int fsck_repair(struct fsck *fsck);
 /* Tells what was not put right after all, and frees. */
 void fsck_repair_done(struct fsck *fsck);

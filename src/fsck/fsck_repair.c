@@ -3,10 +3,13 @@
  * What is put right in the catalog, at the end of the check: each row by itself, if it is still as
  * it was read, through the catalog's own door, so that its mirrors have it, too. A row that was
  * changed needs no other row to be changed with it, so a crash between two leaves one more to be
- * found.
+ * found. Nothing is deleted when the rows contradict each other: what a row seems to lack may be
+ * named by another that is wrong, and the next start takes the files of a row that is gone.
  *
  * The catalog is opened before the first thing is written anywhere: when a mirror is newer, the
- * state directory was set back, and nothing on the disks may be held against it.
+ * state directory was set back, and nothing on the disks may be held against it. When opening it
+ * finds it damaged, or makes it again from a mirror, it is not what the check has read: nothing is
+ * put right by what that said.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +18,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "catalog/mirror.h"
 #include "egroup/store.h"
 #include "fsck/fsck_priv.h"
 
@@ -32,14 +36,31 @@ static const char *refusal_of(int error)
 	}
 }
 
+/* What the check has read is not what was opened. */
+static int refuse_other(struct fsck *fsck, const struct catalog_report *report)
+{
+	catalog_close(TAKE_PTR(fsck->catalog));
+	fsck->refused = true;
+	if (report->restored)
+		fsck_find(fsck, FSCK_REPAIR, "catalog",
+			  "it was damaged or missing, and was made again from the mirror in %s: "
+			  "nothing is put right by what it said before; run this again",
+			  report->directory);
+	else
+		fsck_find(fsck, FSCK_REPAIR, "catalog",
+			  "it is damaged, and was not when it was read: nothing is put right");
+	return -EUCLEAN;
+}
+
 static int open_catalog(struct fsck *fsck)
 {
-	const struct catalog_options options = {.path = fsck->options->catalog,
-						.vfs = fsck->options->vfs};
-	int r = catalog_open(fsck->options->world, &options, &fsck->catalog);
+	_cleanup_free_ struct catalog_report *report = calloc(1, sizeof(*report)); /* large */
+	const struct catalog_options options = {
+		.path = fsck->options->catalog, .vfs = fsck->options->vfs, .report = report};
+	int r = report ? catalog_open(fsck->options->world, &options, &fsck->catalog) : -ENOMEM;
 
 	if (r == 0)
-		return 0;
+		return report->restored || report->damage ? refuse_other(fsck, report) : 0;
 	fsck->catalog = NULL;
 	fsck->refused = true;
 	fsck_find(fsck, FSCK_REPAIR, "catalog", "it cannot be opened, nothing is put right: %s",
@@ -113,7 +134,7 @@ int fsck_fix(struct fsck *fsck, const struct fsck_change *change, enum fsck_kind
 	va_start(arguments, cause);
 	vsnprintf(text, sizeof(text), cause, arguments);
 	va_end(arguments);
-	if (!fsck_may_repair(fsck)) {
+	if (!fsck_may_repair(fsck) || (change->kind == CATALOG_DELETE && fsck->rows_doubtful)) {
 		fsck_tell(fsck, kind, object, text, NULL);
 		return 0;
 	}
@@ -230,7 +251,7 @@ static void tell_pending(struct fsck *fsck, uint32_t first, uint32_t end, bool m
 			continue;
 		}
 		fsck_tell(fsck, pending->kind, pending->object, pending->cause,
-			  made ? pending->done : NULL);
+			  made && !fsck->changes[pending->change].dropped ? pending->done : NULL);
 		free_pending(pending);
 	}
 	fsck->pending_count = kept;
@@ -239,16 +260,25 @@ static void tell_pending(struct fsck *fsck, uint32_t first, uint32_t end, bool m
 static int apply(struct fsck *fsck, const struct fsck_change *from, size_t count)
 {
 	struct catalog_change changes[2 * BATCH];
+	size_t made = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		changes[2 * i] = (struct catalog_change){
+		if (from[i].dropped)
+			continue;
+		changes[made++] = (struct catalog_change){
 			.kind = CATALOG_EXPECT, .key = from[i].key, .version = from[i].version};
-		changes[2 * i + 1] = (struct catalog_change){.kind = from[i].kind,
-							     .key = from[i].key,
-							     .value = from[i].value,
-							     .length = from[i].length};
+		changes[made++] = (struct catalog_change){.kind = from[i].kind,
+							  .key = from[i].key,
+							  .value = from[i].value,
+							  .length = from[i].length};
 	}
-	return catalog_commit(fsck->catalog, changes, 2 * count);
+	return made > 0 ? catalog_commit(fsck->catalog, changes, made) : 0;
+}
+
+void fsck_repair_keep_rows(struct fsck *fsck)
+{
+	for (size_t i = 0; i < fsck->change_count; i++)
+		fsck->changes[i].dropped |= fsck->changes[i].kind == CATALOG_DELETE;
 }
 
 int fsck_repair(struct fsck *fsck)

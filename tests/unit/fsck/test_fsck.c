@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -467,6 +468,46 @@ static void rows_are_repaired(void **ret_state)
 	assert_int_equal(all(state), 0);
 }
 
+static void run_sql(struct state *state, const char *sql)
+{
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open_v2(real_rig_path(&state->rig, "catalog.db"), &db,
+					 SQLITE_OPEN_READWRITE, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_changes(db), 1);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* A row that is gone, with nothing in the database that says so but the count: what needs it is not
+ * wrong. */
+static void a_row_is_gone(void **ret_state)
+{
+	struct state *state = *ret_state;
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		 "cd %s; cp catalog.db kept.db; cp catalog.db-wal kept.db-wal",
+		 state->rig.directory);
+	assert_int_equal(system(command), 0);
+	run_sql(state, "DELETE FROM facts WHERE key IN "
+		       "(SELECT key FROM facts WHERE hex(key) LIKE '06%' LIMIT 1)");
+	state->repair = true;
+	check(state);
+	state->repair = false;
+	assert_int_equal(state->counts[FSCK_CATALOG], 1);
+	assert_int_equal(state->report.corrected, 0);
+	snprintf(command, sizeof(command),
+		 "cd %s; mv kept.db catalog.db; mv kept.db-wal catalog.db-wal",
+		 state->rig.directory);
+	assert_int_equal(system(command), 0);
+	check(state);
+	assert_int_equal(all(state), 0);
+}
+
 struct reading {
 	struct state *state;
 	unsigned char *model;
@@ -535,6 +576,7 @@ int main(void)
 		cmocka_unit_test(many_flips_at_once),
 		cmocka_unit_test(flips_in_the_catalog),
 		cmocka_unit_test(rows_are_repaired),
+		cmocka_unit_test(a_row_is_gone),
 		cmocka_unit_test(damage_is_not_served),
 	};
 

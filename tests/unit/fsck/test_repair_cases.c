@@ -14,6 +14,7 @@
 
 #include "base/endian.h"
 #include "base/log.h"
+#include "catalog/mirror.h"
 #include "egroup/rows.h"
 #include "egroup/store.h"
 #include "engine_rig.h"
@@ -43,13 +44,22 @@ static struct {
 	struct catalog_rows rows;
 	struct egroup_file_row file; /* of a group of the log that is sealed */
 	struct egroup_group_row group;
+	/* Once, when something of that kind is told. */
+	enum fsck_kind event_kind;
+	void (*event)(void);
 } test;
 
 static unsigned char *buffer;
 
 static void finding(void *arg, const struct fsck_finding *finding)
 {
+	void (*event)(void) = finding->kind == test.event_kind ? test.event : NULL;
+
 	(void)arg;
+	if (event) {
+		test.event = NULL;
+		event();
+	}
 	test.kinds[finding->kind]++;
 	test.done[finding->kind] += finding->done != NULL;
 	if (getenv("SHOW"))
@@ -455,6 +465,94 @@ static int test_no_catalog(struct engine_rig *rig)
 	return 0;
 }
 
+static void lose_catalog(void)
+{
+	CHECK(io_unlink(CATALOG) == 0);
+	(void)io_unlink(CATALOG "-wal"); /* it need not be there */
+}
+
+/* The catalog can be read, and not be opened any more: it is made again from a mirror, and may say
+ * something else. Nothing is put right by what it said before. */
+static int test_restored(struct engine_rig *rig)
+{
+	struct catalog *catalog;
+	char path[64];
+
+	CHECK(open_catalog(rig, &catalog) == 0);
+	CHECK(catalog_mirror_add(catalog, engine_rig_directory(1, 0)) == 0);
+	catalog_mirror_wait(catalog);
+	catalog_close(catalog);
+	memset(buffer, 0, MIB);
+	snprintf(path, sizeof(path), "%s/groups/00/stranger", engine_rig_directory(1, 0));
+	put_file(path, 4096);
+	put_file(path_of(1, "groups", 0x66, ""), MIB);
+	flip(rig, 0, 1);
+	test.event_kind = FSCK_FILE_LEFT;
+	test.event = lose_catalog;
+	check(rig, true);
+	CHECK(!test.event && test.kinds[FSCK_REPAIR] == 1 && test.kinds[FSCK_COPY] == 1);
+	CHECK(test.report.corrected == 0 && is_there(path_of(1, "groups", 0x66, "")));
+	check(rig, true);
+	CHECK(test.kinds[FSCK_REPAIR] == 0);
+	CHECK(test.done[FSCK_COPY] == 1 && test.done[FSCK_FILE_LEFT] == 1);
+	return 0;
+}
+
+static void change_row(struct engine_rig *rig, enum catalog_table table, uint64_t id,
+		       void (*edit)(uint8_t *value))
+{
+	const struct catalog_key key = row_key(rig, table, id);
+	struct catalog_change change = {.kind = CATALOG_PUT, .key = key};
+
+	read_rows(rig, table);
+	for (size_t i = 0; i < test.rows.count; i++)
+		if (memcmp(&test.rows.rows[i].key, &key, sizeof(key)) == 0) {
+			edit(test.rows.rows[i].value);
+			change.value = test.rows.rows[i].value;
+			change.length = test.rows.rows[i].length;
+		}
+	CHECK(change.value);
+	commit(rig, &change, 1);
+}
+
+static void edit_compacted(uint8_t *value)
+{
+	value[3] = 1; /* docs/format.md, EGROUP row */
+}
+
+static void put_name(struct engine_rig *rig, const char *name)
+{
+	const uint8_t id[8] = {99};
+	const struct catalog_change change = {.kind = CATALOG_PUT,
+					      .key = catalog_name_key(CATALOG_NAME_POOL, 0, name),
+					      .value = id,
+					      .length = 8};
+
+	commit(rig, &change, 1);
+}
+
+/* Rows that contradict each other: none is removed, and the file stays one that a row names, or the
+ * next start would take it. */
+static int test_contradiction(struct engine_rig *rig)
+{
+	size_t files;
+
+	change_row(rig, CATALOG_EGROUP, test.group.id, edit_compacted);
+	put_name(rig, "nowhere");
+	read_rows(rig, CATALOG_EGFILE);
+	files = test.rows.count;
+	check(rig, true);
+	CHECK(test.kinds[FSCK_REFERENCE] == 1 && test.kinds[FSCK_FILE_EMPTY] == 1);
+	CHECK(test.done[FSCK_FILE_EMPTY] == 0 && test.kinds[FSCK_NAME] == 1);
+	CHECK(test.done[FSCK_NAME] == 0 && test.kinds[FSCK_FILE_UNCLAIMED] == 0);
+	read_rows(rig, CATALOG_EGFILE);
+	CHECK(test.rows.count == files && is_there(path_of(1, "groups", test.file.id, "")));
+	CHECK(io_unlink(path_of(1, "groups", test.file.id, "")) == 0);
+	check(rig, true);
+	CHECK(test.kinds[FSCK_FILE_MISSING] == 1);
+	return 0;
+}
+
 static const struct test_case {
 	const char *name;
 	int (*run)(struct engine_rig *rig);
@@ -472,6 +570,8 @@ static const struct test_case {
 	{"both", test_both},
 	{"read-only", test_read_only},
 	{"no-catalog", test_no_catalog},
+	{"restored", test_restored},
+	{"contradiction", test_contradiction},
 };
 
 static void run_case(const struct test_case *one)
