@@ -11,7 +11,9 @@
  * its own account, beside the guests (egroup/repair.c).
  *  3. A copy is called stale only when another has everything that any copy has. So nothing that
  *     could be read can not be read any more. What a copy has that the disk did not give is not
- *     known: it counts as everything. An error that is not the disk's says nothing at all.
+ *     known: it counts as everything. An error that is not the disk's says nothing at all. When
+ *     what was right could not be read again, it is not known any more who has what: no copy of the
+ *     file is called stale.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -35,6 +37,7 @@ struct settling {
 	uint64_t slots;                  /* of the file */
 	uint64_t wrong[POOL_COPIES_MAX]; /* slots that another copy has right */
 	uint64_t left[POOL_COPIES_MAX];  /* of them those that still are */
+	bool lost_source;                /* what was right could not be read again */
 };
 
 struct run { /* blocks of the file that follow each other, wrong on one copy, right on another */
@@ -145,23 +148,33 @@ static int write_target(const struct settling *settling, const struct run *run, 
 	return r < 0 ? r : closed;
 }
 
-static int mend(const struct settling *settling, const struct run *run)
+struct mending {
+	int error;      /* 1: it was only shown */
+	bool of_source; /* the copy that has it right failed, not the one that was written to */
+};
+
+static struct mending mend(const struct settling *settling, const struct run *run)
 {
 	char *buffer = settling->fsck->buffer;
-	int r = fsck_progress(settling->fsck, 0);
+	struct mending mending = {.error = fsck_progress(settling->fsck, 0)};
 
-	if (r == 0)
-		r = read_source(settling, run, buffer);
-	if (r == 0)
-		r = write_target(settling, run, buffer);
-	return r;
+	if (mending.error < 0)
+		return mending;
+	mending.error = read_source(settling, run, buffer);
+	if (mending.error < 0)
+		mending.of_source = true;
+	else
+		mending.error = write_target(settling, run, buffer);
+	return mending;
 }
 
-static void tell_run(const struct settling *settling, const struct run *run, int error)
+static void tell_run(const struct settling *settling, const struct run *run,
+		     const struct mending *mending)
 {
 	struct fsck_file *file = settling->file;
 	uint64_t disk = fsck_disk_of(settling->fsck, file, run->copy)->id;
-	char object[FSCK_OBJECT_MAX], done[96], why[96] = "";
+	uint64_t source = fsck_disk_of(settling->fsck, file, run->from)->id;
+	char object[FSCK_OBJECT_MAX], done[96], why[128] = "";
 	int unread = file->read_errors[run->copy];
 
 	if (run->group)
@@ -170,12 +183,16 @@ static void tell_run(const struct settling *settling, const struct run *run, int
 	else
 		fsck_file_object(file, disk, object);
 	snprintf(done, sizeof(done), "written again from disk %" PRIu64 ", synced, and read back",
-		 fsck_disk_of(settling->fsck, file, run->from)->id);
+		 source);
 	if (unread)
 		snprintf(why, sizeof(why), "; the disk gives errors: %s", strerror(-unread));
-	if (error < 0)
-		snprintf(why, sizeof(why), "; they cannot be written again: %s", strerror(-error));
-	fsck_find_done(settling->fsck, FSCK_COPY, object, error == 0 ? done : NULL,
+	if (mending->of_source)
+		snprintf(why, sizeof(why), "; they cannot be read again from disk %" PRIu64 ": %s",
+			 source, strerror(-mending->error));
+	else if (mending->error < 0)
+		snprintf(why, sizeof(why), "; they cannot be written again: %s",
+			 strerror(-mending->error));
+	fsck_find_done(settling->fsck, FSCK_COPY, object, mending->error == 0 ? done : NULL,
 		       "%" PRIu32 " blocks %s are not what their checksums say, another copy "
 		       "has them right%s",
 		       run->count, run->group ? "from there on" : "of the index", why);
@@ -188,19 +205,29 @@ static void clear_run(const struct run *run)
 			       slot_at(run->group, run->first + i));
 }
 
+static void lose_source(struct settling *settling, unsigned copy, int error)
+{
+	int *known = &settling->file->read_errors[copy];
+
+	settling->lost_source = true;
+	*known = *known ? *known : error;
+}
+
 static int settle_run(struct settling *settling, const struct run *run)
 {
-	int r = 1; /* only shown */
+	struct mending mending = {.error = 1};
 
 	if (fsck_may_repair(settling->fsck))
-		r = mend(settling, run);
-	if (is_fatal(r))
-		return r;
-	if (r == 0) {
+		mending = mend(settling, run);
+	if (is_fatal(mending.error))
+		return mending.error;
+	if (mending.error == 0) {
 		clear_run(run);
 		settling->left[run->copy] -= run->count;
 	}
-	tell_run(settling, run, r);
+	if (mending.of_source)
+		lose_source(settling, run->from, mending.error);
+	tell_run(settling, run, &mending);
 	return 0;
 }
 
@@ -274,6 +301,8 @@ static bool is_spare(const struct settling *settling, unsigned copy)
 	int error = copy < POOL_COPIES_MAX ? file->read_errors[copy] : 0;
 
 	if ((error && (error != -EIO || file->damaged)) || is_open(settling))
+		return false;
+	if (settling->lost_source)
 		return false;
 	for (unsigned other = 0; other < POOL_COPIES_MAX; other++)
 		if (other != copy && settling->copies >> other & 1 && settling->left[other] == 0 &&

@@ -465,6 +465,38 @@ static int test_no_catalog(struct engine_rig *rig)
 	return 0;
 }
 
+static void fail_reads(void)
+{
+	const struct sim_faults faults = {.read_error_ppm = 1000000};
+
+	sim_disk_set_faults(test.rig.sim.sim, engine_rig_disk(disk_of(0)), &faults);
+}
+
+/* What is right cannot be read again: that is no fault of the copy that lacks it. */
+static int test_source(struct engine_rig *rig)
+{
+	const struct sim_faults none = {0};
+	struct egroup_file_row row;
+
+	flip(rig, 0, 1);
+	flip(rig, 1, 1);
+	flip(rig, 1, 3);
+	test.event_kind = FSCK_BLOCK;
+	test.event = fail_reads;
+	check(rig, true);
+	CHECK(!test.event && test.kinds[FSCK_COPY] == 1 && test.done[FSCK_COPY] == 0);
+	CHECK(test.kinds[FSCK_COPY_OLD] == 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(disk_of(0)), &none);
+	read_rows(rig, CATALOG_EGFILE);
+	for (size_t i = 0; i < test.rows.count; i++) {
+		CHECK(egroup_file_row_decode(&test.rows.rows[i], &row) == 0);
+		CHECK(row.copies.stale == 0);
+	}
+	check(rig, true);
+	CHECK(test.done[FSCK_COPY] == 1);
+	return 0;
+}
+
 static void lose_catalog(void)
 {
 	CHECK(io_unlink(CATALOG) == 0);
@@ -570,6 +602,7 @@ static const struct test_case {
 	{"both", test_both},
 	{"read-only", test_read_only},
 	{"no-catalog", test_no_catalog},
+	{"source", test_source},
 	{"restored", test_restored},
 	{"contradiction", test_contradiction},
 };
