@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fsck/fsck_file_name.h"
 #include "fsck/fsck_priv.h"
 #include "reactor/io.h"
 
@@ -111,20 +112,24 @@ static void note_id(const struct fsck *fsck, const struct fsck_disk *disk, uint6
 		pool->largest_file = MAX(pool->largest_file, id);
 }
 
+static void tell_stranger(struct fsck *fsck, const char *path)
+{
+	fsck_find(fsck, FSCK_FILE_LEFT, path, "this is no file of a pool");
+}
+
 static int found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned directory,
 		      const char *name)
 {
-	char path[4096], expected[32];
+	char path[4096];
 	struct fsck_file *file;
-	uint64_t id = 0;
+	uint64_t id;
 
 	if (snprintf(path, sizeof(path), "%s/groups/%02x/%s", disk->directory, directory, name) >=
 	    (int)sizeof(path))
 		return 0;
-	(void)sscanf(name, "%16" SCNx64, &id);
-	snprintf(expected, sizeof(expected), "%016" PRIx64 ".eg", id);
-	if (strcmp(expected, name) != 0 || (id & 0xff) != directory) {
-		fsck_find(fsck, FSCK_FILE_LEFT, path, "this is no file of a pool");
+	if (!fsck_file_name_parse(name, ".eg", &id) || id > FSCK_ID_MAX ||
+	    (id & 0xff) != directory) {
+		tell_stranger(fsck, path);
 		return 0;
 	}
 	note_id(fsck, disk, id);
@@ -135,22 +140,45 @@ static int found_name(struct fsck *fsck, const struct fsck_disk *disk, unsigned 
 	return 0;
 }
 
+static bool parse_spare(const char *name, uint64_t *ret_id)
+{
+	return fsck_file_name_parse(name, ".sp", ret_id) ||
+	       fsck_file_name_parse(name, ".new", ret_id);
+}
+
+static bool parse_unclaimed(const char *name, uint64_t *ret_id)
+{
+	unsigned number;
+
+	return fsck_file_name_parse_unclaimed(name, ret_id, &number);
+}
+
 /* Ids are not given twice: those of files that lie elsewhere count. */
-static int note_ids(struct fsck *fsck, const struct fsck_disk *disk, const char *directory)
+static int note_ids(struct fsck *fsck, const struct fsck_disk *disk, const char *directory,
+		    bool (*parse)(const char *name, uint64_t *ret_id))
 {
 	struct world_names names;
 	char path[4096];
 	uint64_t id;
-	int r;
+	int length, r;
 
-	if (snprintf(path, sizeof(path), "%s/%s", disk->directory, directory) >= (int)sizeof(path))
+	length = snprintf(path, sizeof(path), "%s/%s", disk->directory, directory);
+	if (length >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	r = io_directory_list(path, &names);
 	if (r < 0) /* it need not be there, and nothing is known of it then */
 		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
-	for (size_t i = 0; i < names.count; i++)
-		if (sscanf(names.names[i], "%16" SCNx64 ".", &id) == 1 && id < UINT64_MAX)
+	for (size_t i = 0; i < names.count; i++) {
+		bool is_ours = parse(names.names[i], &id);
+
+		if (is_ours && id <= FSCK_ID_MAX) {
 			note_id(fsck, disk, id);
+		} else if (!is_ours || id != UINT64_MAX) { /* that is left of trying the disk */
+			snprintf(path + length, sizeof(path) - (size_t)length, "/%s",
+				 names.names[i]);
+			tell_stranger(fsck, path);
+		}
+	}
 	world_names_free(&names);
 	return 0;
 }
@@ -213,9 +241,9 @@ static int check_disk(struct fsck *fsck, struct fsck_disk *disk)
 	for (unsigned i = 0; r == 0 && disk->usable && i < DIRECTORIES; i++)
 		r = list_directory(fsck, disk, i);
 	if (r == 0 && disk->usable)
-		r = note_ids(fsck, disk, "spare");
+		r = note_ids(fsck, disk, "spare", parse_spare);
 	if (r == 0 && disk->usable)
-		r = note_ids(fsck, disk, "unclaimed");
+		r = note_ids(fsck, disk, "unclaimed", parse_unclaimed);
 	return r;
 }
 

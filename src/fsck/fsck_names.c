@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/endian.h"
+#include "fsck/fsck_file_name.h"
 #include "fsck/fsck_priv.h"
 #include "pool/container.h"
 #include "pool/pool_name.h"
@@ -132,6 +133,13 @@ static int check_counter(struct fsck *fsck, const char *counter, uint64_t larges
 	next = row && row->length == 8 ? get_le64(row->value) : 1;
 	if (next > largest)
 		return 0;
+	if (largest > FSCK_ID_MAX) {
+		fsck_find(fsck, FSCK_COUNTER, text,
+			  "the next id is %" PRIu64 ", but %" PRIu64
+			  ", which no program gives, is in use",
+			  next, largest);
+		return 0;
+	}
 	change.version = row ? row->version : 0;
 	put_le64(change.value, largest + 1);
 	return fsck_fix(fsck, &change, FSCK_COUNTER, text, "the counter is moved behind all ids",

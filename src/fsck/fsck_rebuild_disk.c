@@ -171,29 +171,12 @@ int rebuild_file_open(const struct rebuild *rebuild, const struct rebuild_file *
 	return io_open(path, WORLD_FILE_READ_ONLY | WORLD_FILE_DIRECT, ret_handle);
 }
 
-static bool parse_name(const char *name, const char *suffix, uint64_t *ret_id)
-{
-	char expected[32];
-	uint64_t id = 0;
-
-	(void)sscanf(name, "%16" SCNx64, &id); /* what it is not, the comparison tells */
-	snprintf(expected, sizeof(expected), "%016" PRIx64 "%s", id, suffix);
-	*ret_id = id;
-	return id != 0 && strcmp(expected, name) == 0;
-}
-
 /* ID.eg, or in unclaimed/ ID.eg.NUMBER. */
 static bool parse_group(const char *name, struct rebuild_copy *copy)
 {
-	char expected[48];
-
-	if (parse_name(name, ".eg", &copy->id))
-		return true;
-	if (!copy->is_unclaimed ||
-	    sscanf(name, "%16" SCNx64 ".eg.%4u", &copy->id, &copy->number) != 2)
-		return false;
-	snprintf(expected, sizeof(expected), "%016" PRIx64 ".eg.%u", copy->id, copy->number);
-	return copy->id != 0 && copy->number != 0 && strcmp(expected, name) == 0;
+	if (copy->is_unclaimed)
+		return fsck_file_name_parse_unclaimed(name, &copy->id, &copy->number);
+	return fsck_file_name_parse(name, ".eg", &copy->id);
 }
 
 /* A name on one disk; copies are brought together when all are known. */
@@ -291,8 +274,8 @@ static int list_spares(struct rebuild *rebuild, const struct rebuild_disk *disk)
 	if (r < 0)
 		return rebuild_is_fatal(r) ? r : 0;
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		if (!parse_name(names.names[i], ".sp", &id) &&
-		    !parse_name(names.names[i], ".new", &id))
+		if (!fsck_file_name_parse(names.names[i], ".sp", &id) &&
+		    !fsck_file_name_parse(names.names[i], ".new", &id))
 			continue;
 		snprintf(path, sizeof(path), "%s/spare/%s", disk->directory, names.names[i]);
 		r = note_spare(rebuild, path, id);

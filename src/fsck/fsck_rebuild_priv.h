@@ -6,6 +6,7 @@
 #include "catalog/catalog.h"
 #include "egroup/index.h"
 #include "egroup/store.h"
+#include "fsck/fsck_file_name.h"
 #include "fsck/fsck_rebuild.h"
 #include "pool/pool_rows.h"
 #include "vdisk/identity.h"
@@ -13,9 +14,8 @@
 
 #define REBUILD_TEXT_MAX      320
 #define REBUILD_WINDOW_BLOCKS 512u
-/* Greater ids are of no program: believed, they would wrap the counters. */
-#define REBUILD_ID_MAX    ((UINT64_C(1) << 48) - 1)
-#define REBUILD_GROUP_MAX ((UINT64_C(1) << EGROUP_ID_BITS) - 1)
+#define REBUILD_ID_MAX        FSCK_ID_MAX
+#define REBUILD_GROUP_MAX     ((UINT64_C(1) << EGROUP_ID_BITS) - 1)
 
 struct rebuild_disk {
 	char *directory;
