@@ -13,7 +13,7 @@
  *     could be read can not be read any more. What a copy has that the disk did not give is not
  *     known: it counts as everything. An error that is not the disk's says nothing at all. When
  *     what was right could not be read again, it is not known any more who has what: no copy of the
- *     file is called stale.
+ *     file is called stale. Neither where the log lacks what was flushed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -302,7 +302,7 @@ static bool is_spare(const struct settling *settling, unsigned copy)
 
 	if ((error && (error != -EIO || file->damaged)) || is_open(settling))
 		return false;
-	if (settling->lost_source)
+	if (settling->lost_source || file->log_damaged)
 		return false;
 	for (unsigned other = 0; other < POOL_COPIES_MAX; other++)
 		if (other != copy && settling->copies >> other & 1 && settling->left[other] == 0 &&

@@ -55,6 +55,7 @@ struct fsck_file {
 	int read_errors[POOL_COPIES_MAX]; /* the first of each copy, where there are several */
 	unsigned wrong_index;             /* bits: copies; another has it right */
 	bool damaged;                     /* there is something that no copy has right */
+	bool log_damaged;                 /* what was flushed to the log is not all there */
 	bool told;                        /* what is missing */
 	struct fsck_group *group;         /* those in it are linked by `next` */
 	uint32_t group_count;

@@ -3,6 +3,9 @@
  * The end of a vDisk's log, which is in no map yet: gone through as an open would replay it
  * (vdisk/recover.c), from the checkpoint's position on, group by group. Where it ends must not be
  * before what some header calls durable.
+ *
+ * Before copies are judged: where what was flushed is not all there, a copy that is missing may
+ * have it, and none is called stale.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -31,7 +34,7 @@ static bool counts(const struct vdisk_row *row, const struct fsck_group *group)
 	       !(group->row.sealed && group->row.last_lsn <= row->checkpoint_lsn);
 }
 
-static int read_copy(const struct tail *tail, unsigned copy, uint32_t slot)
+static int read_header(const struct tail *tail, unsigned copy, uint32_t slot)
 {
 	struct record_header_disk *header = (struct record_header_disk *)tail->record;
 	const struct record_id id = {.pool = tail->row->pool,
@@ -39,7 +42,6 @@ static int read_copy(const struct tail *tail, unsigned copy, uint32_t slot)
 				     .group = tail->group->row.id,
 				     .slot = slot,
 				     .stream = RECORD_STREAM_LOG};
-	uint32_t blocks;
 	int r;
 
 	if (!tail->handles[copy])
@@ -49,6 +51,15 @@ static int read_copy(const struct tail *tail, unsigned copy, uint32_t slot)
 		r = record_check(header, &id);
 	if (r == 0 && le64toh(header->epoch) != tail->group->row.epoch)
 		r = -ESTALE;
+	return r;
+}
+
+static int read_copy(const struct tail *tail, unsigned copy, uint32_t slot)
+{
+	const struct record_header_disk *header = (struct record_header_disk *)tail->record;
+	int r = read_header(tail, copy, slot);
+	uint32_t blocks;
+
 	if (r < 0)
 		return r;
 	blocks = record_payload_blocks(header);
@@ -76,20 +87,21 @@ static int read_record(const struct tail *tail, uint32_t slot)
 	return r;
 }
 
-/* Slots that come after the end: what their headers call durable. */
+/* Slots that come after the end: what their headers call durable, on any copy. That of a torn
+ * record says it, too: so it does when the vDisk is opened. */
 static int look_behind(struct tail *tail, uint32_t slot)
 {
 	const struct record_header_disk *header = (struct record_header_disk *)tail->record;
 
-	for (; slot < tail->end; slot++) {
-		int r = read_record(tail, slot);
+	for (; slot < tail->end; slot++)
+		for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++) {
+			int r = read_header(tail, copy, slot);
 
-		if (r == -ESHUTDOWN)
-			return r;
-		/* A torn one says it, too, when its header is sound. */
-		if (r == 0)
-			tail->durable = MAX(tail->durable, le64toh(header->durable_lsn));
-	}
+			if (r == -ESHUTDOWN)
+				return r;
+			if (r == 0)
+				tail->durable = MAX(tail->durable, le64toh(header->durable_lsn));
+		}
 	return 0;
 }
 
@@ -97,6 +109,7 @@ static void damaged(const struct tail *tail, uint32_t slot)
 {
 	char object[FSCK_OBJECT_MAX];
 
+	tail->group->file->log_damaged = true;
 	snprintf(object, sizeof(object), "vDisk %" PRIu64 " (%s), group %" PRIu64 " slot %" PRIu32,
 		 tail->row->id, tail->row->name, tail->group->row.id, slot);
 	fsck_find(tail->fsck, FSCK_LOG, object,
@@ -156,6 +169,17 @@ static int check_group(struct tail *tail, const struct fsck_group *group)
 	return r;
 }
 
+/* Which of them the record was in is not known. */
+static void end_missing(const struct tail *tail, struct fsck_vdisk *vdisk)
+{
+	for (size_t i = 0; i < vdisk->group_count; i++)
+		if (counts(&vdisk->row, &vdisk->groups[i]) && !vdisk->groups[i].row.sealed)
+			vdisk->groups[i].file->log_damaged = true;
+	fsck_find(tail->fsck, FSCK_LOG, vdisk->row.name,
+		  "the log ends at record %" PRIu64 ", but record %" PRIu64 " was called durable",
+		  tail->expected - 1, tail->durable);
+}
+
 int fsck_tail_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
 {
 	_cleanup_free_ char *record =
@@ -171,9 +195,6 @@ int fsck_tail_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
 		if (counts(&vdisk->row, &vdisk->groups[i]))
 			r = check_group(&tail, &vdisk->groups[i]);
 	if (r == 0 && tail.durable >= tail.expected)
-		fsck_find(fsck, FSCK_LOG, vdisk->row.name,
-			  "the log ends at record %" PRIu64 ", but record %" PRIu64
-			  " was called durable",
-			  tail.expected - 1, tail.durable);
+		end_missing(&tail, vdisk);
 	return r;
 }

@@ -343,11 +343,13 @@ int fsck_vdisk_check(struct fsck *fsck, struct fsck_vdisk *vdisk)
 		return 0;
 	r = check_epoch(fsck, vdisk);
 	if (r == 0)
+		r = fsck_tail_check(fsck, vdisk);
+	if (r == 0)
 		r = load_page_indexes(&walk);
 	if (r == 0)
 		r = check_parts(&walk);
 	if (r == 0)
 		r = check_live(&walk);
 	fsck_handles_close(&walk.handles);
-	return r < 0 ? r : fsck_tail_check(fsck, vdisk);
+	return r;
 }

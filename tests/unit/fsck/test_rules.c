@@ -487,28 +487,40 @@ static int test_older(struct engine_rig *rig)
 	return 0;
 }
 
-/* The place of the last header but one of a record in a file of the log. */
-static uint64_t last_but_one(const char *path)
+/* The last two headers of records in a file of the log. */
+struct last_records {
+	uint64_t at, before, lsn;
+};
+
+static struct last_records last_records(const char *path)
 {
 	struct record_header_disk *header = aligned_alloc(4096, 4096);
-	const struct record_id log = {.stream = RECORD_STREAM_LOG};
-	uint64_t last = 0, before = 0;
+	struct last_records last = {0};
 	struct world_file *file;
 
 	CHECK(header && io_open(path, WORLD_FILE_READ_ONLY, &file) == 0);
 	for (uint64_t at = 0; io_read(file, header, 4096, at) == 4096; at += 4096) {
-		struct record_id id = log;
+		const struct record_id id = {.stream = RECORD_STREAM_LOG,
+					     .slot = (uint32_t)(at / 4096)};
 
-		id.slot = (uint32_t)(at / 4096);
 		if (record_check(header, &id) < 0)
 			continue;
-		before = last;
-		last = at;
+		last.before = last.at;
+		last.at = at;
+		last.lsn = le64toh(header->lsn);
 	}
 	CHECK(io_close(file) == 0);
 	free(header);
-	CHECK(before > 0);
-	return before;
+	return last;
+}
+
+/* The place of the last header but one. */
+static uint64_t last_but_one(const char *path)
+{
+	struct last_records last = last_records(path);
+
+	CHECK(last.before > 0);
+	return last.before;
 }
 
 /* A record behind which a group ended when the power went, with one more there that was whole by
@@ -711,6 +723,77 @@ static int test_second_copy(struct engine_rig *rig)
 	return 0;
 }
 
+/* Each is flushed before the next one is written, whose header tells of it. */
+static int write_flushed(struct engine_rig *rig)
+{
+	make(rig);
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 8192, i * MIB) == 0);
+		CHECK(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0) == 0);
+	}
+	return 0;
+}
+
+/* The file that the log ends in. */
+static struct file end_of_log(unsigned disk)
+{
+	static struct file files[FILES];
+	unsigned count = find_files(disk, files), newest = FILES;
+	uint64_t lsn = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct last_records last = {0};
+
+		if (files[i].is_log)
+			last = last_records(files[i].path);
+		if (last.lsn > lsn) {
+			lsn = last.lsn;
+			newest = i;
+		}
+	}
+	CHECK(newest < FILES);
+	return files[newest];
+}
+
+/* What the last record and the one before it hold. */
+static void tear_end(struct engine_rig *rig, const char *path)
+{
+	struct last_records last = last_records(path);
+
+	CHECK(last.before > 0);
+	CHECK(sim_disk_flip(rig->sim.sim, path, last.before + 5000, 3) == 0);
+	CHECK(sim_disk_flip(rig->sim.sim, path, last.at + 5000, 3) == 0);
+}
+
+/* A header counts for what it calls durable, though its own record is torn: so it does when the
+ * vDisk is opened. */
+static int test_torn_end(struct engine_rig *rig)
+{
+	tear_end(rig, end_of_log(0).path);
+	check();
+	CHECK(test.found[FSCK_LOG] == 1);
+	CHECK(engine_rig_open_again(rig) == -EBADMSG);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+/* What the copy that is there lacks of what was flushed, the one that is missing may have. */
+static int test_missing_end(struct engine_rig *rig)
+{
+	struct pool_copies copies = {0};
+	struct file file = end_of_log(0);
+
+	CHECK(io_unlink(end_of_log(1).path) == 0);
+	tear_end(rig, file.path);
+	test.repair = true;
+	check();
+	CHECK(test.found[FSCK_LOG] == 1);
+	CHECK(test.found[FSCK_FILE_MISSING] == 1 && test.done[FSCK_FILE_MISSING] == 0);
+	CHECK(size_in_row(rig, file.id, &copies) > 0);
+	CHECK(copies.count == 2 && copies.stale == 0);
+	return 0;
+}
+
 static void set_read_only(struct engine_rig *rig, bool read_only)
 {
 	for (unsigned disk = 0; disk < 2; disk++)
@@ -874,6 +957,8 @@ static const struct test_case {
 	{"recovery", 2, 2, 8, {begin_writes, write_after, expect_written_after}},
 	{"checkpoint", 2, 2, 8, {begin_writes, unmap_after, expect_unmapped_after}},
 	{"second-copy", 2, 2, 0, {test_second_copy}},
+	{"torn-end", 1, 1, 0, {write_flushed, test_torn_end}},
+	{"missing-end", 2, 2, 0, {write_flushed, test_missing_end}},
 	{"each-lacks", 2, 2, 0, {test_each_lacks}},
 	{"short-file", 2, 2, 0, {test_short_file}},
 	{"left-file", 2, 2, 0, {test_left_file}},
