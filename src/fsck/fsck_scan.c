@@ -5,9 +5,11 @@
  *
  * A group that was sealed by a checkpoint has a known end: up to there it is records without a gap,
  * and each record is where any copy has it whole. So it is in the group that the log goes on in, up
- * to where that is. Of others (of the log's end, of page groups that
- * a crash left) it is not known where the records end; what is there may be anything, may differ
- * from copy to copy, and is judged by who names it: the map, or the log's end (fsck_tail.c).
+ * to where that is. A header that is sound, but not that of the next record of the group, proves
+ * nothing of what is there: it may be what a copy has instead. Of others (of the log's end, of page
+ * groups that a crash left) it is not known where the records end; what is there may be anything,
+ * may differ from copy to copy, and is judged by who names it: the map, or the log's end
+ * (fsck_tail.c).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -32,6 +34,7 @@ struct scan {
 	uint32_t end;                      /* in slots */
 	uint32_t sure;                     /* up to there it is records without a gap */
 	bool in_records, ends_early;
+	bool in_doubt;     /* the header is sound, but not the one that should be here */
 	uint64_t next_lsn; /* 0: not known */
 };
 
@@ -139,14 +142,15 @@ static int take_header(struct scan *scan, uint32_t at, const struct fsck_slot *s
 			bad_header(scan, slot->slot, "no sound header of a record is here");
 		return fsck_content_note(scan->group->content, slot);
 	}
+	scan->in_doubt = fault != NULL;
 	if (fault)
 		bad_header(scan, slot->slot, fault);
 	memcpy(scan->header, header, sizeof(*header));
 	scan->payload = 0;
 	scan->payload_count = MIN(record_payload_blocks(header), scan->end - slot->slot - 1);
 	scan->in_records = true;
-	scan->next_lsn = le64toh(header->lsn) + 1;
-	if (slot->slot >= scan->sure)
+	scan->next_lsn = fault ? 0 : le64toh(header->lsn) + 1;
+	if (slot->slot >= scan->sure || scan->in_doubt)
 		return fsck_content_note(scan->group->content, slot);
 	fsck_content_expect(scan->group->content, slot, crc32c(header, BLOCK_BYTES));
 	return 0;
@@ -156,7 +160,7 @@ static int take_payload(struct scan *scan, const struct fsck_slot *slot)
 {
 	uint32_t expected = le32toh(scan->header->block_crcs[scan->payload++]);
 
-	if (slot->slot >= scan->sure)
+	if (slot->slot >= scan->sure || scan->in_doubt)
 		return fsck_content_note(scan->group->content, slot);
 	if (!fsck_content_expect(scan->group->content, slot, expected))
 		scan->file->damaged = true;

@@ -15,6 +15,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "catalog/mirror.h"
+#include "codec/crc32c.h"
 #include "egroup/rows.h"
 #include "egroup/store.h"
 #include "engine_rig.h"
@@ -508,6 +509,41 @@ static int test_no_catalog(struct engine_rig *rig)
 	return 0;
 }
 
+/* Two blocks of the file's copy, from its beginning. */
+static void write_copy(unsigned copy)
+{
+	struct world_file *file;
+
+	CHECK(io_open(path_of(disk_of(copy), "groups", test.file.id, ""), 0, &file) == 0);
+	CHECK(io_write(file, buffer, 8192, 0) == 0);
+	CHECK(io_sync(file) == 0 && io_close(file) == 0);
+}
+
+/* A sound record that is not the group's, where the other copy has no sound header: what the map
+ * says is right, and that copy has it. */
+static int test_other_record(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)buffer;
+
+	CHECK(read_file(path_of(disk_of(0), "groups", test.file.id, "")) > 8192);
+	CHECK(record_payload_blocks(header) == 1 && buffer[4096] == 1);
+	memset(buffer + 4096, 0x77, 4096);
+	header->epoch = htole64(le64toh(header->epoch) + 1);
+	header->block_crcs[0] = htole32(crc32c(buffer + 4096, 4096));
+	header->crc = 0;
+	header->crc = htole32(crc32c(header, sizeof(*header)));
+	write_copy(0);
+	flip(rig, 1, 0);
+	check(rig, true);
+	CHECK(test.kinds[FSCK_HEADER] == 1 && test.done[FSCK_COPY] == 1);
+	CHECK(test.kinds[FSCK_COPY] == 1 && test.kinds[FSCK_BLOCK] == 0);
+	for (unsigned copy = 0; copy < 2; copy++) {
+		CHECK(read_file(path_of(disk_of(copy), "groups", test.file.id, "")) > 8192);
+		CHECK(buffer[4096] == 1 && memcmp(buffer + 4096, buffer + 4097, 4095) == 0);
+	}
+	return 0;
+}
+
 static void fail_reads(void)
 {
 	const struct sim_faults faults = {.read_error_ppm = 1000000};
@@ -646,6 +682,7 @@ static const struct test_case {
 	{"both", test_both},
 	{"read-only", test_read_only},
 	{"no-catalog", test_no_catalog},
+	{"other-record", test_other_record},
 	{"source", test_source},
 	{"restored", test_restored},
 	{"contradiction", test_contradiction},
