@@ -58,6 +58,39 @@ static bool name_is_right(const struct fsck *fsck, const struct catalog_row *row
 	       strcmp(vdisk->row.name, text) == 0;
 }
 
+static uint64_t first_container(const struct fsck *fsck, const char *name)
+{
+	char other[CONTAINER_NAME_MAX + 1];
+
+	for (size_t i = 0; i < fsck->rows.count; i++) {
+		const struct catalog_key *key = &fsck->rows.rows[i].key;
+
+		if (key->bytes[0] == CATALOG_CONTAINER && key->length == 1 + 8 &&
+		    container_name(fsck, catalog_key_number(key, 0), other) &&
+		    strcmp(other, name) == 0)
+			return catalog_key_number(key, 0);
+	}
+	return 0;
+}
+
+/* The id of the first that has this name by its own row; 0: none has. */
+static uint64_t first_with_name(const struct fsck *fsck, uint64_t kind, uint64_t parent,
+				const char *name)
+{
+	if (kind == CATALOG_NAME_CONTAINER && parent == 0)
+		return first_container(fsck, name);
+	for (size_t i = 0; kind == CATALOG_NAME_POOL && parent == 0 && i < fsck->pool_count; i++)
+		if (strcmp(fsck->pools[i].row.name, name) == 0)
+			return fsck->pools[i].id;
+	for (size_t i = 0; kind == CATALOG_NAME_VDISK && i < fsck->vdisk_count; i++) {
+		const struct vdisk_row *row = &fsck->vdisks[i].row;
+
+		if (row->container == parent && !row->deleting && strcmp(row->name, name) == 0)
+			return row->id;
+	}
+	return 0;
+}
+
 static int check_name(struct fsck *fsck, const struct catalog_row *row)
 {
 	char text[CATALOG_KEY_MAX + 1];
@@ -69,6 +102,9 @@ static int check_name(struct fsck *fsck, const struct catalog_row *row)
 	if (name_is_right(fsck, row))
 		return 0;
 	catalog_key_text(&row->key, 2, text, sizeof(text));
+	if (first_with_name(fsck, catalog_key_number(&row->key, 0),
+			    catalog_key_number(&row->key, 1), text))
+		return 0;         /* want_name() makes it point there */
 	if (fsck->rows_missing) { /* what it names may be what cannot be read */
 		fsck_find(fsck, FSCK_NAME, text, "the name points to what is not there");
 		return 0;
@@ -84,13 +120,16 @@ static int want_name(struct fsck *fsck, enum catalog_name_kind kind, uint64_t pa
 	struct fsck_change change = {
 		.kind = CATALOG_PUT, .key = catalog_name_key(kind, parent, name), .length = 8};
 	const struct catalog_row *row = fsck_row_find(fsck, &change.key);
+	uint64_t other;
 
 	if (row && row->length == 8 && get_le64(row->value) == id)
 		return 0;
-	if (row && row->length == 8 && name_is_right(fsck, row)) {
+	other = row && row->length == 8 && name_is_right(fsck, row)
+			? get_le64(row->value)
+			: first_with_name(fsck, kind, parent, name);
+	if (other != id) {
 		fsck_find(fsck, FSCK_REFERENCE, name,
-			  "ids %" PRIu64 " and %" PRIu64 " have the same name", id,
-			  get_le64(row->value));
+			  "ids %" PRIu64 " and %" PRIu64 " have the same name", id, other);
 		return 0;
 	}
 	change.version = row ? row->version : 0;

@@ -626,6 +626,24 @@ static void change_row(struct engine_rig *rig, enum catalog_table table, uint64_
 	commit(rig, &change, 1);
 }
 
+/* Names that point elsewhere, of what has them: each is put right, not removed. */
+static int test_names(struct engine_rig *rig)
+{
+	uint8_t id[8] = {99};
+	struct catalog_change change = {.kind = CATALOG_PUT, .value = id, .length = sizeof(id)};
+
+	read_rows(rig, CATALOG_NAME);
+	CHECK(test.rows.count == 3); /* of the pool, the container and the vDisk */
+	for (size_t i = 0; i < test.rows.count; i++) {
+		change.key = test.rows.rows[i].key;
+		commit(rig, &change, 1);
+	}
+	expect_fixed(rig, FSCK_NAME, 3);
+	read_rows(rig, CATALOG_NAME);
+	CHECK(test.rows.count == 3);
+	return 0;
+}
+
 static void edit_compacted(uint8_t *value)
 {
 	value[3] = 1; /* docs/format.md, EGROUP row */
@@ -686,6 +704,7 @@ static const struct test_case {
 	{"source", test_source},
 	{"restored", test_restored},
 	{"contradiction", test_contradiction},
+	{"names", test_names},
 };
 
 static void run_case(const struct test_case *one)
