@@ -102,9 +102,11 @@ static int check_name(struct fsck *fsck, const struct catalog_row *row)
 	if (name_is_right(fsck, row))
 		return 0;
 	catalog_key_text(&row->key, 2, text, sizeof(text));
+	/* want_name() makes it point there. */
 	if (first_with_name(fsck, catalog_key_number(&row->key, 0),
 			    catalog_key_number(&row->key, 1), text))
-		return 0;         /* want_name() makes it point there */
+		return 0;
+
 	if (fsck->rows_missing) { /* what it names may be what cannot be read */
 		fsck_find(fsck, FSCK_NAME, text, "the name points to what is not there");
 		return 0;
