@@ -11,6 +11,8 @@
  * makes new ones; but see rebuild_files_move().
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,7 +174,7 @@ static int refuse_unread(struct rebuild *rebuild, const struct rebuild_file *fil
 			      path, "the file cannot be read, and no copy of it can");
 }
 
-/* What its pages of a map would have said is missed. */
+/* What its pages of a map, or its log, would have said is missed. */
 static int note_lost(struct rebuild *rebuild, const struct rebuild_file *file)
 {
 	int r = 0;
@@ -181,12 +183,15 @@ static int note_lost(struct rebuild *rebuild, const struct rebuild_file *file)
 		const struct rebuild_content *content = &file->copies[i].content;
 		struct rebuild_vdisk *vdisk;
 
-		if (content->lost_pages == 0 || content->lost_pages > REBUILD_GROUP_MAX ||
-		    content->lost_vdisk == 0 || content->lost_vdisk > REBUILD_ID_MAX)
+		if (content->lost_pages + content->lost_durable == 0 ||
+		    content->lost_pages > REBUILD_GROUP_MAX || content->lost_vdisk == 0 ||
+		    content->lost_vdisk > REBUILD_ID_MAX)
 			continue;
 		r = rebuild_vdisk_add(rebuild, file->pool, content->lost_vdisk, &vdisk);
-		if (r == 0)
-			vdisk->lost_pages = MAX(vdisk->lost_pages, content->lost_pages);
+		if (r < 0)
+			break;
+		vdisk->lost_pages = MAX(vdisk->lost_pages, content->lost_pages);
+		vdisk->lost_durable = MAX(vdisk->lost_durable, content->lost_durable);
 	}
 	return r;
 }
@@ -203,6 +208,20 @@ static int tell_unread(struct rebuild *rebuild, const struct rebuild_file *file,
 	rebuild_tell(rebuild, FSCK_REBUILD_DOUBT, "check the disk", path,
 		     "the file cannot be read, or not all of it: %s", strerror(-error));
 	return 0;
+}
+
+/* None of it can be used, although the disk gives all of it. A crash may leave such a file, too,
+ * and then nobody misses it. */
+static void tell_damaged(struct rebuild *rebuild, const struct rebuild_file *file, unsigned copy)
+{
+	uint64_t vdisk = file->copies[copy].content.lost_vdisk;
+	char path[4096], whose[64] = "";
+
+	rebuild_file_path(rebuild, file, copy, path);
+	if (vdisk)
+		snprintf(whose, sizeof(whose), ", but it seems to be of vDisk %" PRIu64, vdisk);
+	rebuild_tell(rebuild, FSCK_REBUILD_NOTE, NULL, path,
+		     "its beginning is damaged, and nothing of it can be used%s", whose);
 }
 
 static int scan_copies(struct rebuild *rebuild, struct rebuild_file *file)
@@ -224,6 +243,9 @@ static int scan_copies(struct rebuild *rebuild, struct rebuild_file *file)
 	for (unsigned i = 0; r == 0 && i < file->copy_count; i++)
 		if (file->copies[i].error)
 			r = tell_unread(rebuild, file, i);
+		else if (file->content.kind == REBUILD_NOTHING &&
+			 file->copies[i].content.is_damaged && !file->copies[i].content.is_reused)
+			tell_damaged(rebuild, file, i);
 	return r;
 }
 

@@ -41,8 +41,12 @@ struct rebuild_content {
 	uint32_t bad;    /* blocks before the end that are not as their checksums say */
 	uint32_t unread; /* blocks that the disk does not give */
 	bool is_damaged; /* it had something, but what tells of it is damaged */
+	bool is_reused;  /* what tells of it is whole, and of an earlier life, as where nothing was
+			  * written since */
 	/* Then: whose pages of a map it may have had, and the newest group of them, or 0. */
 	uint64_t lost_vdisk, lost_pages;
+	uint64_t lost_durable; /* or up to where its log was durable, if it was of that; 0 = not
+				  known */
 	/* Plain: one group. */
 	uint64_t group, epoch;
 	enum record_stream stream;
@@ -113,6 +117,7 @@ struct rebuild_vdisk {
 	bool is_known;       /* something sound names it, not only what is damaged */
 	uint64_t newest_lsn; /* of any page of its map: there was a checkpoint up to here */
 	uint64_t lost_pages; /* the newest group of map pages whose file cannot be used; 0 = none */
+	uint64_t lost_durable; /* of its log, by files that cannot be used */
 	struct rebuild_group *groups;
 	struct rebuild_root *roots; /* the newest first */
 	size_t group_count, root_count;

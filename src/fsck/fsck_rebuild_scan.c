@@ -6,7 +6,10 @@
  *     names this file (or no file, as older programs wrote them). No guest's block is ever there.
  *     What a reused file still has of an earlier life names another file or group.
  *  2. When just that header is damaged, but is still seen to have been of this file, a later record
- *     tells whose the file is if it agrees with what the header says.
+ *     tells whose the file is if it agrees with what the header says. When nothing is seen of it
+ * any more, nothing of the file is used, for a guest may have written what lies behind; but a
+ * record that names the file, or without any a page of a map where the first record has them, tells
+ *     that something is missing, and of whom (find_lost()).
  *  3. Records follow each other. Behind a bad header the next one is looked for block by block, and
  *     must name this file; what lies between counts as bad, unless no record follows. Its number
  *     is at most as much greater as records have room in between. A block of a guest cannot pass
@@ -45,6 +48,9 @@ struct scan {
 	uint32_t gap;                   /* blocks since the last record that are none */
 	uint32_t trace_end;             /* up to here, a damaged header may tell of pages */
 	bool in_run;
+	enum record_stream found; /* of records of the file, while it is not known whose it is */
+	uint64_t found_lsn;       /* of the first; 0 = there is none yet */
+	uint64_t trace_vdisk, trace_lsn;
 	struct record_header_disk *first; /* the file's first header, when that is damaged */
 };
 
@@ -119,11 +125,12 @@ static bool is_next(const struct scan *scan, uint32_t slot, const struct record_
 static bool agrees(const struct scan *scan, uint32_t slot, const struct record_header_disk *header)
 {
 	const struct record_header_disk *first = scan->first;
-	uint64_t lsn = le64toh(header->lsn), first_lsn = le64toh(first->lsn);
+	uint64_t lsn = le64toh(header->lsn);
 
 	return first && le64toh(header->file) == scan->file->id && header->vdisk == first->vdisk &&
 	       header->group == first->group && header->epoch == first->epoch &&
-	       header->stream == first->stream && lsn > first_lsn && lsn - first_lsn <= slot;
+	       header->stream == first->stream && lsn > le64toh(first->lsn) &&
+	       lsn - le64toh(first->lsn) <= slot;
 }
 
 static bool is_record(const struct scan *scan, uint32_t slot,
@@ -396,6 +403,100 @@ static int take_damaged(struct scan *scan, const struct record_header_disk *head
 	return 0;
 }
 
+/* A sound record of the file, which does not tell whose it is. No page of a map is where guests
+ * write, so what was of pages is not hidden by what a guest makes up. */
+static void note_found(struct scan *scan, const struct record_header_disk *header)
+{
+	struct rebuild_content *content = scan->content;
+	enum record_stream stream = le32toh(header->stream);
+	uint64_t lsn = le64toh(header->lsn), durable = le64toh(header->durable_lsn);
+
+	if (scan->found == RECORD_STREAM_PAGES ||
+	    (stream == RECORD_STREAM_LOG && scan->first && content->lost_pages))
+		return;
+	content->is_reused = false;
+	if (scan->found != stream) {
+		scan->found = stream;
+		scan->found_lsn = lsn;
+		content->lost_vdisk = le64toh(header->vdisk);
+		content->lost_pages = stream == RECORD_STREAM_PAGES ? le64toh(header->group) : 0;
+		content->lost_durable = 0;
+	}
+	if (stream == RECORD_STREAM_LOG && header->vdisk == htole64(content->lost_vdisk) &&
+	    durable < lsn && durable + 1 >= scan->found_lsn)
+		content->lost_durable = MAX(content->lost_durable, durable);
+}
+
+/* What is a page of a map by its looks, where the file's first record would have some, or in a file
+ * of pages. */
+static void note_possible_page(struct scan *scan, uint32_t slot, const void *block)
+{
+	const struct page_disk *page = block;
+	uint64_t vdisk = le64toh(page->vdisk), lsn = le64toh(page->lsn);
+	bool is_there = slot <= RECORD_BLOCKS_MAX || scan->found == RECORD_STREAM_PAGES;
+
+	if (!is_there || scan->content->is_reused || le32toh(page->magic) != PAGE_MAGIC ||
+	    page->version != PAGE_VERSION || !is_level(page) || vdisk == 0 ||
+	    vdisk > REBUILD_ID_MAX || lsn > REBUILD_ID_MAX)
+		return;
+	if (!scan->trace_vdisk)
+		scan->trace_vdisk = vdisk;
+	if (vdisk == scan->trace_vdisk)
+		scan->trace_lsn = MAX(scan->trace_lsn, lsn);
+}
+
+/* Not known whose, but of somebody: also what is damaged, or of programs that did not name files.
+ */
+static bool is_of_somebody(const struct scan *scan, const struct record_header_disk *header)
+{
+	const struct record_id id = {.pool = scan->file->pool};
+	uint64_t file = le64toh(header->file);
+	int r = record_check(header, &id);
+
+	if (r == -EBADMSG)
+		return file == scan->file->id && le64toh(header->pool) == scan->file->pool;
+	return r == 0 && (file == 0 || file == scan->file->id);
+}
+
+static bool is_of_another(const struct scan *scan, const struct record_header_disk *header)
+{
+	const struct record_id any = {0};
+	uint64_t file = le64toh(header->file);
+
+	return record_check(header, &any) == 0 && file != 0 && file != scan->file->id;
+}
+
+static void look_for_lost(struct scan *scan, uint32_t slot, const struct record_header_disk *header)
+{
+	if (slot == 0)
+		scan->content->is_reused |= is_of_another(scan, header);
+	if (is_of_file(scan, slot, header) && le64toh(header->file) == scan->file->id)
+		note_found(scan, header);
+	else if (slot > 0)
+		note_possible_page(scan, slot, header);
+	scan->content->is_damaged |= is_of_somebody(scan, header);
+}
+
+/* All was looked at, and it is not known whose the file is. Its pages tell of a checkpoint, unless
+ * it is of a log: what guests write may look like pages. */
+static int note_missing(struct scan *scan)
+{
+	struct rebuild_content *content = scan->content;
+	bool is_of_found =
+		scan->found == RECORD_STREAM_PAGES && scan->trace_vdisk == content->lost_vdisk;
+	struct rebuild_vdisk *vdisk;
+	int r;
+
+	if (!scan->trace_vdisk || (!is_of_found && (scan->found_lsn || scan->first)))
+		return 0;
+	content->is_damaged = true;
+	content->lost_vdisk = scan->trace_vdisk;
+	r = rebuild_vdisk_add(scan->rebuild, scan->file->pool, scan->trace_vdisk, &vdisk);
+	if (r == 0)
+		vdisk->newest_lsn = MAX(vdisk->newest_lsn, scan->trace_lsn);
+	return r;
+}
+
 /* A block where a header should be, or behind such a one. NULL: the disk does not give it. */
 static int pass_block(struct scan *scan, uint32_t slot, const struct record_header_disk *header)
 {
@@ -403,6 +504,8 @@ static int pass_block(struct scan *scan, uint32_t slot, const struct record_head
 	bool is_first = scan->gap++ == 0, was = !header || was_record(scan, slot, header);
 	int r;
 
+	if (header && content->kind != REBUILD_PLAIN)
+		look_for_lost(scan, slot, header);
 	if (is_first && header && was && content->kind != REBUILD_PLAIN)
 		return take_damaged(scan, header);
 	if (is_first && was && content->kind == REBUILD_PLAIN) {
@@ -417,10 +520,10 @@ static int pass_block(struct scan *scan, uint32_t slot, const struct record_head
 	return MIN(r, 0);
 }
 
-/* Whether what is behind the block at `slot` can still be of the file. */
+/* Whether what is behind its first block can still be of the file, or tell of it. */
 static bool goes_on(const struct scan *scan)
 {
-	return scan->content->kind == REBUILD_PLAIN || scan->first;
+	return scan->content->kind == REBUILD_PLAIN || scan->first || !scan->is_second;
 }
 
 static int scan_plain(struct scan *scan)
@@ -450,7 +553,7 @@ static int scan_plain(struct scan *scan)
 			return (int)taken;
 		slot += (uint32_t)taken;
 	}
-	return 0;
+	return scan->content->kind == REBUILD_PLAIN || scan->is_second ? 0 : note_missing(scan);
 }
 
 void rebuild_index_free(struct rebuild_index *index)
@@ -468,13 +571,15 @@ static bool was_index(const struct scan *scan, const struct index_header_disk *h
 	uint32_t groups = le32toh(header->group_count), slots = le32toh(header->total_slots);
 	bool is_possible = groups > 0 && groups <= INDEX_GROUPS_MAX && slots <= SLOTS_PER_GROUP;
 
-	return (le64toh(header->magic) == INDEX_MAGIC) +
-		       (le32toh(header->version) == INDEX_VERSION) +
-		       (le64toh(header->pool) == scan->file->pool) +
-		       (le64toh(header->file) == scan->file->id) +
-		       (is_possible &&
-			index_blocks(groups, slots) == le32toh(header->index_blocks)) >=
-	       4;
+	bool is_magic = le64toh(header->magic) == INDEX_MAGIC;
+	bool is_pool = le64toh(header->pool) == scan->file->pool;
+	bool is_file = le64toh(header->file) == scan->file->id;
+
+	is_possible = is_possible && index_blocks(groups, slots) == le32toh(header->index_blocks);
+	return (is_magic && is_pool && is_file) ||
+	       is_magic + is_pool + is_file + is_possible +
+			       (le32toh(header->version) == INDEX_VERSION) >=
+		       4;
 }
 
 /* Those of the groups that it may have had map pages of, as far as it can still be read. */
@@ -493,6 +598,22 @@ static void take_damaged_index(struct scan *scan, const void *memory, size_t byt
 	for (size_t i = 0; i < count; i++)
 		if (le64toh(groups[i].group) <= REBUILD_GROUP_MAX)
 			content->lost_pages = MAX(content->lost_pages, le64toh(groups[i].group));
+}
+
+/* What a reused file has of an earlier life, as long as nothing was written to it. */
+static bool is_index_of_another(struct scan *scan, const struct rebuild_index *index,
+				uint32_t blocks)
+{
+	const struct index_header_disk *header = index->memory;
+	const struct index_id id = {.pool = scan->file->pool,
+				    .vdisk = le64toh(header->vdisk),
+				    .file = le64toh(header->file)};
+	struct index_view view;
+
+	if (id.file == scan->file->id || index_check(header, blocks, &id, &view) < 0)
+		return false;
+	*scan->content = (struct rebuild_content){.is_damaged = true, .is_reused = true};
+	return true;
 }
 
 /* -ENODATA: there is none; -EUCLEAN: there was one. */
@@ -519,7 +640,8 @@ static int read_index(struct scan *scan, struct rebuild_index *index)
 	if (r < 0)
 		return r;
 	take_damaged_index(scan, index->memory, (size_t)blocks * BLOCK_BYTES);
-	return index_check(index->memory, blocks, &id, &index->view);
+	r = index_check(index->memory, blocks, &id, &index->view);
+	return r == -EUCLEAN && is_index_of_another(scan, index, blocks) ? -ENODATA : r;
 }
 
 /* The group of what is stored at `position`; NULL: it cannot be of map pages. */
@@ -595,7 +717,7 @@ static int run(struct scan *scan, struct rebuild_copy *copy)
 {
 	int r = scan->is_second ? -ENODATA : scan_compacted(scan, copy);
 
-	if (r != -ENODATA || scan->content->is_damaged)
+	if (r != -ENODATA || (scan->content->is_damaged && !scan->content->is_reused))
 		return r == -ENODATA ? 0 : r;
 	scan->slots = MIN(scan->slots, SLOTS_PER_GROUP);
 	return scan_plain(scan);

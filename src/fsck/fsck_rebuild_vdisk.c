@@ -392,6 +392,12 @@ static void check_whole(struct rebuild *rebuild, struct rebuild_vdisk *vdisk,
 			     "; what is behind a gap, up to record %" PRIu64
 			     ", was torn by a loss of power, or is damaged",
 			     vdisk->log_lsn, last);
+	if (vdisk->lost_durable > vdisk->log_lsn)
+		rebuild_doubt(rebuild, vdisk, "restore it from a backup",
+			      "its log ends at record %" PRIu64
+			      ", and what was flushed after it, up to "
+			      "record %" PRIu64 ", was in a file whose beginning is damaged",
+			      vdisk->log_lsn, vdisk->lost_durable);
 	if (durable > vdisk->log_lsn)
 		rebuild_doubt(rebuild, vdisk, "restore it from a backup",
 			      "its log ends at record %" PRIu64 ", but was durable up to %" PRIu64

@@ -99,13 +99,18 @@ static bool is_there(const char *path)
 
 #define BLOCKS 8u
 
-static int write_some(struct engine_rig *rig)
+static int write_from(struct engine_rig *rig, uint64_t from)
 {
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		memset(buffer, (int)i + 1, 4096);
-		CHECK(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 4096, i * MIB) == 0);
+		CHECK(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 4096, from + i * MIB) == 0);
 	}
 	return block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+}
+
+static int write_some(struct engine_rig *rig)
+{
+	return write_from(rig, 0);
 }
 
 /* All that was written is served; or, where `may_fail`, an error is. */
@@ -471,6 +476,192 @@ static int test_forged(struct engine_rig *rig)
 	return 0;
 }
 
+static void make_forged(struct record_header_disk *header, struct record_seal *seal)
+{
+	record_begin(header);
+	CHECK(record_add(header, RECORD_EXTENT_ZERO, 0, 1));
+	record_seal(header, seal);
+}
+
+/* A guest that guesses: each block of a long write is a record of another vDisk, in the place that
+ * it will have, if its file is the one that it names. */
+static void write_guesses(struct engine_rig *rig, uint64_t file)
+{
+	for (unsigned slot = 1; slot < 128; slot++) {
+		struct record_seal seal = {.id = {rig->pool_id, 77, 999, slot, RECORD_STREAM_LOG},
+					   .epoch = 1,
+					   .lsn = 1000,
+					   .file = file + slot};
+
+		make_forged((void *)(buffer + (slot - 1) * 4096u), &seal);
+	}
+	CHECK(block_io(rig->volume, BLOCK_WRITE, 0, buffer, 127 * 4096, 32 * MIB) == 0);
+}
+
+static struct found find_newest(bool is_log)
+{
+	struct found found[FILES], newest = {0};
+	unsigned count = find_files(0, found, FILES);
+
+	for (unsigned i = 0; i < count; i++)
+		if (found[i].is_log == is_log && found[i].id > newest.id)
+			newest = found[i];
+	CHECK(newest.id);
+	return newest;
+}
+
+/* The first header is damaged, and what comes next that names the file is of a guest. */
+static int test_forged_first(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)buffer;
+	struct found log = find_newest(true), pages = find_newest(false);
+	uint64_t before = MAX(log.id, pages.id);
+	const struct record_id any = {0};
+
+	CHECK(engine_rig_open_again(rig) == 0);
+	write_guesses(rig, before);
+	CHECK(write_some(rig) == 0);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+	CHECK(lose_catalog(rig) == 0);
+	log = find_newest(true);
+	CHECK(log.id > before && log.id < before + 128);
+	read_blocks(log.path, header, (uint32_t)(log.id - before), 1);
+	CHECK(record_check(header, &any) == 0 && le64toh(header->file) == log.id &&
+	      le32toh(header->slot) == log.id - before);
+	CHECK(sim_disk_flip(rig->sim.sim, log.path, 3500, 3) == 0);
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.doubts == 0);
+	serve(rig);
+	return 0;
+}
+
+static void spoil_first(const char *path, int byte)
+{
+	memset(buffer, byte, 4096);
+	write_blocks(path, buffer, 0, 1);
+}
+
+static void name_aside(const struct found *found, char path[128])
+{
+	snprintf(path, 128, "%s/unclaimed/%016" PRIx64 ".eg", engine_rig_directory(0, 0),
+		 found->id);
+}
+
+/* The first block is gone, without an error of the disk: the records behind it name the file, so it
+ * is kept where the daemon does not take it. */
+static int lose_beginning(struct engine_rig *rig, int byte)
+{
+	struct found log = find_newest(true);
+	char aside[128];
+
+	name_aside(&log, aside);
+	CHECK(lose_catalog(rig) == 0);
+	spoil_first(log.path, byte);
+	test.words = "its beginning is damaged";
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.told == 1);
+	CHECK(!is_there(log.path) && is_there(aside));
+	CHECK(engine_rig_open_again(rig) == 0);
+	CHECK(verify(rig, true) == BLOCKS);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+	CHECK(is_there(aside));
+	return 0;
+}
+
+static int test_zeroed(struct engine_rig *rig)
+{
+	return lose_beginning(rig, 0);
+}
+
+static int test_garbage(struct engine_rig *rig)
+{
+	return lose_beginning(rig, 0xa5);
+}
+
+/* An older life's record is there: the first write of this one was lost. */
+static int test_lost_write(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)buffer;
+	struct found log = find_newest(true);
+	struct record_seal seal = {.id = {rig->pool_id, 5, 3, 0, RECORD_STREAM_LOG},
+				   .epoch = 1,
+				   .lsn = 9,
+				   .file = log.id + 1000};
+	char aside[128];
+
+	name_aside(&log, aside);
+	CHECK(lose_catalog(rig) == 0);
+	make_forged(header, &seal);
+	write_blocks(log.path, header, 0, 1);
+	test.words = "its beginning is damaged";
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.told == 1);
+	CHECK(!is_there(log.path) && is_there(aside));
+	return 0;
+}
+
+static int write_tail(struct engine_rig *rig)
+{
+	CHECK(engine_rig_open_again(rig) == 0);
+	for (unsigned i = 0; i < 4; i++)
+		CHECK(write_some(rig) == 0);
+	return 0;
+}
+
+static int lose_tail(struct engine_rig *rig)
+{
+	CHECK(lose_catalog(rig) == 0);
+	spoil_first(find_newest(true).path, 0);
+	test.words = "was flushed";
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.doubts == 1 && test.told == 1);
+	return 0;
+}
+
+/* What was flushed is missed, although no map names it yet. */
+static int test_lost_tail(struct engine_rig *rig)
+{
+	CHECK(engine_rig_call(rig, write_tail) == 0);
+	engine_rig_crash(rig, SIM_CRASH_PROCESS);
+	return engine_rig_call(rig, lose_tail);
+}
+
+/* A session whose pages have lost their first block, and whose log is gone, as compaction takes it:
+ * the root of the session before is not the newest. */
+static void lose_pages(struct engine_rig *rig, unsigned checkpoints)
+{
+	struct found old_pages = find_newest(false), old_log = find_newest(true), pages;
+
+	CHECK(engine_rig_open_again(rig) == 0);
+	for (unsigned i = 0; i < checkpoints; i++) {
+		CHECK(write_from(rig, 16 * MIB + i * UINT64_C(4096)) == 0);
+		CHECK(vdisk_checkpoint(rig->vdisk) == 0);
+	}
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+	CHECK(lose_catalog(rig) == 0);
+	pages = find_newest(false);
+	CHECK(pages.id > old_pages.id && find_newest(true).id > old_log.id);
+	CHECK(io_unlink(find_newest(true).path) == 0);
+	CHECK(find_newest(true).id == old_log.id);
+	spoil_first(pages.path, 0);
+	CHECK(rebuild(rig) == 0 && test.made == 0 && test.doubts > 0);
+	test.force = true;
+	CHECK(rebuild(rig) == -EEXIST || test.made == 1);
+	CHECK(test.made == 1 && test.doubts > 0);
+}
+
+static int test_pages_lost(struct engine_rig *rig)
+{
+	lose_pages(rig, 3);
+	return 0;
+}
+
+/* There is one record in the file: only its pages are left. */
+static int test_pages_left(struct engine_rig *rig)
+{
+	lose_pages(rig, 1);
+	return 0;
+}
+
 /* Changes each sound record of a plain file, from the first on. */
 static void change_records(const char *path, bool (*change)(struct record_header_disk *header))
 {
@@ -727,6 +918,13 @@ static const struct test_case {
 	{"aside", test_aside, 1, false, false},
 	{"twice", test_twice, 1, false, false},
 	{"forged", test_forged, 1, false, false},
+	{"forged-first", test_forged_first, 1, false, false},
+	{"zeroed", test_zeroed, 1, false, false},
+	{"garbage", test_garbage, 1, false, false},
+	{"lost-write", test_lost_write, 1, false, false},
+	{"lost-tail", test_lost_tail, 1, false, true},
+	{"pages-lost", test_pages_lost, 1, false, false},
+	{"pages-left", test_pages_left, 1, false, false},
 	{"size", test_size, 1, false, false},
 	{"level", test_level, 1, false, false},
 	{"short-copy", test_short_copy, 2, false, false},
