@@ -2,13 +2,15 @@
 /*
  * Order: what there is of a catalog and of mirrors is looked at, and nothing is done when any of it
  * can be used; everything is read; the new rows are made; a new database is filled beside the old
- * one; files of what is not made go aside; the old mirrors go aside; the new database takes its
- * place. A crash before the last step leaves no catalog that could be used, as before, and the next
- * run finds the files that went aside.
+ * one; files of what is not made go aside, and what lay aside and is named comes back; the old
+ * mirrors go aside; the new database takes its place. A crash before the last step leaves no
+ * catalog that could be used, as before, and the next run finds the files that went aside.
  *
- * With --force a catalog that can be used, or a mirror, may be replaced: a crash leaves it, or the
- * new one. Some steps come after the last then (apply_after); when a crash comes between, the
- * daemon misses files or refuses the old mirrors, nothing is lost, and another run ends it.
+ * With --force a catalog that can be used, or a mirror, may be replaced, and without it one of
+ * which a row is damaged: a daemon opens that all the same. A crash leaves it, or the new one. Some
+ * steps come after the last then (apply_after); when a crash comes between, or before, the daemon
+ * misses files that went aside or refuses the old mirrors, nothing is lost, and another run ends
+ * it.
  */
 #include "fsck/fsck_rebuild.h"
 
@@ -154,6 +156,7 @@ static int read_old(struct rebuild *rebuild, struct fsck *old, struct fsck_optio
 	old->rows_missing = true;
 	if (r == -EUCLEAN || (r == -ENOENT && is_gone(rebuild->options->catalog)))
 		return 0;
+	rebuild->has_catalog = true; /* for all that is known */
 	return rebuild_refuse(
 		rebuild, r, "make room, or mend what is in the way, and run this again",
 		rebuild->options->catalog, "it is not known whether the catalog can be used");
@@ -166,9 +169,10 @@ static int refuse_catalog(struct rebuild *rebuild, const struct fsck *old)
 
 	for (size_t i = 0; i < old->rows.count; i++)
 		names_pools |= old->rows.rows[i].key.bytes[0] == CATALOG_POOL;
+	rebuild->has_catalog |= names_pools; /* a daemon serves what is whole of it */
 	if (old->rows_missing || !names_pools)
 		return 0;
-	rebuild->has_catalog = true;
+	rebuild->is_catalog_whole = true;
 	rebuild_tell(rebuild, force ? FSCK_REBUILD_NOTE : FSCK_REBUILD_REFUSED,
 		     "check it with sarsen-fsck", rebuild->options->catalog,
 		     "the catalog is there and can be read; it knows more than the groups do");
@@ -355,24 +359,27 @@ static int gather(struct rebuild *rebuild)
 	return r;
 }
 
-/* Before the new catalog is in place. With an old one that can be used, what that does not name may
- * not be in groups/: its daemon would sweep it. With a mirror alone, that is all there is. */
+/* Before the new catalog is in place. With an old one that can come back, what that does not name
+ * may not be in groups/: its daemon would sweep it. A mirror that may be better than the catalog
+ * stays until then. */
 static int apply_before(struct rebuild *rebuild)
 {
 	int r = rebuild_files_move(rebuild);
 
-	if (r == 0 && !rebuild->has_catalog)
+	if (r == 0 && !rebuild->has_catalog && !rebuild->has_mirror)
 		r = rebuild_files_claim(rebuild);
-	if (r == 0 && (rebuild->has_catalog || !rebuild->has_mirror))
+	if (r == 0 && (rebuild->is_catalog_whole || !rebuild->has_mirror))
 		r = rebuild_mirrors_move(rebuild);
 	return r;
 }
 
 static int apply_after(struct rebuild *rebuild)
 {
-	int r = rebuild->has_catalog ? rebuild_files_claim(rebuild) : 0;
+	int r = 0;
 
-	if (r == 0 && !rebuild->has_catalog && rebuild->has_mirror)
+	if (rebuild->has_catalog || rebuild->has_mirror)
+		r = rebuild_files_claim(rebuild);
+	if (r == 0 && !rebuild->is_catalog_whole && rebuild->has_mirror)
 		r = rebuild_mirrors_move(rebuild);
 	return r;
 }

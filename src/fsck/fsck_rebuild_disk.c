@@ -126,6 +126,7 @@ static int refuse_mirror(struct rebuild *rebuild, const char *directory)
 		return refuse_usable(rebuild, directory);
 	if (r == 0 || r == -ENOENT || r == -ENOTDIR || r == -EUCLEAN)
 		return 0;
+	rebuild->has_mirror = true; /* for all that is known */
 	return rebuild_refuse(rebuild, r,
 			      "mend what is in the way, and run this again; a newer program may "
 			      "be able to read it",

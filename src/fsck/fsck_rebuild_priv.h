@@ -150,8 +150,10 @@ struct rebuild {
 	uint64_t highest_file, highest_group; /* seen anywhere, also in spare files */
 	char *buffer;                         /* REBUILD_WINDOW_BLOCKS, aligned */
 	uint64_t total_bytes, last_progress_ns;
-	bool has_catalog, has_mirror; /* that can be used, and is to be replaced all the same */
-	char suffix[32];              /* of what is put aside */
+	/* That a daemon may use, and that is to be replaced all the same. */
+	bool has_catalog, has_mirror;
+	bool is_catalog_whole;
+	char suffix[32]; /* of what is put aside */
 };
 
 /* fsck_rebuild.c */

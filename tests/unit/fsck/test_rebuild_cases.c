@@ -12,6 +12,7 @@
 
 #include "base/endian.h"
 #include "base/log.h"
+#include "catalog/mirror.h"
 #include "codec/crc32c.h"
 #include "egroup/index.h"
 #include "engine_rig.h"
@@ -33,8 +34,15 @@
 		}                                                                              \
 	} while (0)
 
+enum old_catalog { /* what is there when a rebuild begins */
+		   OLD_WHOLE,
+		   OLD_MIRROR, /* alone */
+		   OLD_ROW_DAMAGED,
+};
+
 static struct {
 	const char *name;
+	enum old_catalog old;
 	struct engine_rig rig;
 	const char *scratch;
 	bool force, show_only;
@@ -144,6 +152,20 @@ static int make_state(struct engine_rig *rig)
 	engine_rig_stop(rig);
 	CHECK(io_directory_make(SCRATCH) == 0);
 	return io_directory_sync_above(SCRATCH);
+}
+
+static void start_case(const char *name, unsigned disks)
+{
+	struct engine_rig *rig = &test.rig;
+
+	memset(&test, 0, sizeof(test));
+	test.name = name;
+	test.scratch = SCRATCH;
+	test.disks = disks;
+	engine_rig_init(rig, 1, false, CAPACITY);
+	engine_rig_set_disks(rig, disks, disks);
+	rig->vdisk_bytes = SIZE;
+	CHECK(engine_rig_call(rig, make_state) == 0);
 }
 
 static int lose_catalog(struct engine_rig *rig)
@@ -891,15 +913,169 @@ static void crash_forced(struct engine_rig *rig, uint64_t step)
 	}
 }
 
+#define MARK "a row that is to be damaged"
+
+/* What a catalog has lost, sarsen-fsck puts into unclaimed/. */
+static void forget_log(struct engine_rig *rig, const struct found *log, uint64_t group)
+{
+	struct catalog_change changes[3] = {
+		{.kind = CATALOG_DELETE, .key = catalog_key(CATALOG_EGROUP)},
+		{.kind = CATALOG_DELETE, .key = catalog_key(CATALOG_EGFILE)},
+		{.kind = CATALOG_PUT,
+		 .key = catalog_key(CATALOG_EVENT),
+		 .value = MARK,
+		 .length = sizeof(MARK)},
+	};
+
+	for (unsigned i = 0; i < 2; i++) {
+		catalog_key_add(&changes[i].key, rig->pool_id);
+		catalog_key_add(&changes[i].key, rig->vdisk_id);
+		catalog_key_add(&changes[i].key, i ? log->id : group);
+	}
+	catalog_key_add(&changes[2].key, 5);
+	CHECK(catalog_commit(rig->catalog, changes, 3) == 0);
+}
+
+/* A worse one takes its place. */
+static void put_aside(struct engine_rig *rig, const struct found *log)
+{
+	char aside[128], directory[128];
+
+	name_aside(log, aside);
+	put_name(directory, sizeof(directory), "", "unclaimed");
+	CHECK(io_directory_make(directory) == 0 && io_directory_sync_above(directory) == 0);
+	CHECK(io_rename(log->path, aside) == 0 && io_directory_sync(directory) == 0);
+	copy_to(aside, log->path, log->size);
+	CHECK(io_directory_sync_above(log->path) == 0);
+	CHECK(sim_disk_flip(rig->sim.sim, log->path, 4096 + 700, 1) == 0);
+}
+
+/* Wherever it is in the file: in pages that count, and in others. */
+static unsigned damage_mark(struct engine_rig *rig, const char *path)
+{
+	struct world_stat stat;
+	struct world_file *file;
+	unsigned hits = 0;
+
+	CHECK(io_stat(path, &stat) == 0);
+	CHECK(io_open(path, WORLD_FILE_READ_ONLY, &file) == 0);
+	for (uint64_t at = 0; at < stat.size_bytes; at += MIB / 2) {
+		const char *end = (char *)buffer + io_read(file, buffer, MIB, at);
+
+		for (const char *hit = (char *)buffer; hit < end; hit++) {
+			hit = memmem(hit, (size_t)(end - hit), MARK, strlen(MARK));
+			if (!hit)
+				break;
+			hits++;
+			if (hit < (char *)buffer + MIB / 2)
+				CHECK(sim_disk_flip(rig->sim.sim, path,
+						    at + (uint64_t)(hit - (char *)buffer) + 3,
+						    2) == 0);
+		}
+	}
+	CHECK(io_close(file) == 0);
+	return hits;
+}
+
+/* The only log is in unclaimed/, and the old catalog does not know it; a bad copy is in groups/. */
+static int make_old(struct engine_rig *rig)
+{
+	struct record_header_disk *header = (void *)buffer;
+	struct found log = find_newest(true);
+
+	CHECK(engine_rig_start(rig) == 0);
+	if (test.old == OLD_MIRROR)
+		CHECK(catalog_mirror_add(rig->catalog, engine_rig_directory(0, 0)) == 0);
+	read_blocks(log.path, header, 0, 1);
+	forget_log(rig, &log, le64toh(header->group));
+	if (test.old == OLD_MIRROR)
+		catalog_mirror_wait(rig->catalog);
+	engine_rig_stop(rig);
+	put_aside(rig, &log);
+	if (test.old == OLD_MIRROR)
+		return lose_catalog(rig);
+	if (test.old == OLD_ROW_DAMAGED)
+		CHECK(damage_mark(rig, CATALOG) + damage_mark(rig, CATALOG "-wal") > 0);
+	return 0;
+}
+
+/* A daemon, on whatever is there; it sweeps. */
+static int run_daemon(struct engine_rig *rig)
+{
+	int r = engine_rig_start(rig);
+
+	CHECK(r == 0 || (r == -ENOENT && test.old == OLD_MIRROR));
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static int rebuild_again(struct engine_rig *rig)
+{
+	(void)empty_scratch(rig);
+	test.force = true;
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.doubts == 0);
+	serve(rig);
+	return 0;
+}
+
+/* A crash anywhere, a daemon that starts on what it left, and another run: all is there. */
+static bool crash_once(enum old_catalog old, uint64_t n)
+{
+	struct engine_rig *rig = &test.rig;
+	bool is_dead;
+
+	start_case("crash", 1);
+	test.old = old;
+	test.force = old != OLD_ROW_DAMAGED;
+	CHECK(engine_rig_call(rig, make_old) == 0);
+	sim_crash_nth(rig->sim.sim, n, n % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+	(void)engine_rig_call(rig, rebuild); /* what it leaves is looked at */
+	is_dead = sim_is_dead(rig->sim.sim);
+	sim_crash_nth(rig->sim.sim, 0, SIM_CRASH_POWER);
+	if (is_dead)
+		engine_rig_crashed(rig);
+	CHECK(is_dead || test.made == 1);
+	CHECK(engine_rig_call(rig, run_daemon) == 0);
+	CHECK(engine_rig_call(rig, rebuild_again) == 0);
+	return is_dead;
+}
+
+static bool crash_next(enum old_catalog old, uint64_t n)
+{
+	engine_rig_done(&test.rig);
+	return crash_once(old, n);
+}
+
+#define LAST 40u
+
+/* The last operations are those that change something. */
+static void crash_last(enum old_catalog old)
+{
+	uint64_t low = 256, high = 4096;
+
+	while (low + 1 < high)
+		if (crash_next(old, (low + high) / 2))
+			low = (low + high) / 2;
+		else
+			high = (low + high) / 2;
+	for (uint64_t n = low - LAST; n < low; n += 2)
+		CHECK(crash_next(old, n));
+}
+
 static int test_some_crashes(struct engine_rig *rig)
 {
 	crash_forced(rig, 61);
+	crash_last(OLD_MIRROR);
+	crash_last(OLD_ROW_DAMAGED);
 	return 0;
 }
 
 static int test_each_crash(struct engine_rig *rig)
 {
 	crash_forced(rig, 1);
+	for (enum old_catalog old = OLD_WHOLE; old <= OLD_ROW_DAMAGED; old++)
+		for (uint64_t n = 1; crash_next(old, n);)
+			n++;
 	return 0;
 }
 
@@ -938,14 +1114,7 @@ static void run_case(const struct test_case *one)
 {
 	struct engine_rig *rig = &test.rig;
 
-	memset(&test, 0, sizeof(test));
-	test.name = one->name;
-	test.scratch = SCRATCH;
-	test.disks = one->disks;
-	engine_rig_init(rig, 1, false, CAPACITY);
-	engine_rig_set_disks(rig, one->disks, one->disks);
-	rig->vdisk_bytes = SIZE;
-	CHECK(engine_rig_call(rig, make_state) == 0);
+	start_case(one->name, one->disks);
 	CHECK((one->is_outer ? one->run(rig) : engine_rig_call(rig, one->run)) == 0);
 	engine_rig_done(rig);
 }
