@@ -79,13 +79,24 @@ static int open_table(struct world_port *port)
 	return status;
 }
 
+/* What blocks runs on threads of the kernel, by default 4 a CPU: writes that wait for one disk that
+ * hangs would take all of them, and with them every disk. */
+static int widen_kernel_threads(struct io_uring *ring)
+{
+	unsigned limits[2] = {REAL_KERNEL_THREADS_MAX, 0}; /* of files; of others, as it is */
+
+	return io_uring_register_iowq_max_workers(ring, limits);
+}
+
 static int open_kernel_side(struct world_port *port)
 {
 	int error = open_ring(&port->ring, port->real->options.queue_depth);
 
 	if (error)
 		return error;
-	error = open_table(port);
+	error = widen_kernel_threads(&port->ring);
+	if (!error)
+		error = open_table(port);
 	if (!error) {
 		port->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (port->wake_fd >= 0)

@@ -14,19 +14,26 @@
 
 #include "base/macros.h"
 
-#define REAL_MAX_PORTS 64
-#define REAL_MAX_SLOTS 8192 /* entries of each ring's table of registered files */
-#define REAL_FENCE_SLOT 0
-#define REAL_FENCE_PIPE_SLOT 1
-#define REAL_DIRECT_UNIT 4096
+#define REAL_MAX_PORTS          64
+#define REAL_MAX_SLOTS          8192 /* entries of each ring's table of registered files */
+#define REAL_FENCE_SLOT         0
+#define REAL_FENCE_PIPE_SLOT    1
+#define REAL_DIRECT_UNIT        4096
+#define REAL_KERNEL_THREADS_MAX 1024u /* of one port, for operations on files that block */
+#define REAL_WORKERS_MAX        512u /* of the world, when those that were asked for are held up */
 
 struct real_jobs {
-	pthread_mutex_t lock; /* protects queue and stopping */
+	pthread_mutex_t lock; /* protects all of this, but not what start and stop alone use */
 	pthread_cond_t wanted;
-	struct list queue; /* world_op.link */
+	pthread_cond_t crowded; /* for the minder: something waits, and no worker is idle */
+	struct list queue;      /* world_op.link */
 	bool stopping;
+	unsigned idle;
+	uint64_t taken; /* jobs, so far */
 	unsigned thread_count;
-	pthread_t *threads;
+	pthread_t *threads; /* REAL_WORKERS_MAX */
+	pthread_t minder;
+	bool minded;
 };
 
 struct world_real {
@@ -45,10 +52,10 @@ struct world_port {
 	bool enabled;    /* the ring belongs to the thread that waits */
 	bool wake_armed; /* the poll of wake_fd is in the kernel */
 	int wake_fd;
-	unsigned in_flight;   /* operations between begin and finish */
-	struct list waiting;  /* found no submission entry */
-	struct list finished; /* their result is known, `done` runs in the next wait */
-	struct list cancels;  /* in the kernel, a cancel is to be sent */
+	unsigned in_flight;        /* operations between begin and finish */
+	struct list waiting;       /* found no submission entry */
+	struct list finished;      /* their result is known, `done` runs in the next wait */
+	struct list cancels;       /* in the kernel, a cancel is to be sent */
 	struct world_file **slots; /* which file this ring has registered in each slot */
 	struct io_uring ring;
 	/* Written by other threads. */
@@ -209,7 +216,7 @@ void real_socket_connect(struct world_port *port, const struct sockaddr *address
 			 struct world_socket **ret_socket, struct world_op *op);
 void real_socket_receive(struct world_port *port, struct world_socket *socket,
 			 const struct iovec *iov, int iov_count, struct world_op *op);
-void real_socket_send(struct world_port *port, struct world_socket *socket,
-		      const struct iovec *iov, int iov_count, struct world_op *op);
+void real_socket_send(struct world_port *port, struct world_socket *socket, const struct iovec *iov,
+		      int iov_count, struct world_op *op);
 void real_socket_shutdown(struct world_socket *socket);
 void real_socket_close(struct world_socket *socket);

@@ -4,6 +4,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -31,6 +32,39 @@ static void wait_ends_at_its_deadline(void **state)
 	assert_int_equal(f->ops->port_wait(f->port, 0, 8), 0);
 	assert_int_equal(f->ops->port_wait(f->port, 1, 8), 0);
 	assert_true(f->ops->now_ns(f->world) < deadline_ns);
+}
+
+static void wait_for_release(void *arg)
+{
+	assert_int_equal(sem_wait(arg), 0);
+}
+
+static void do_at_once(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* Jobs that a disk holds up, more than there are workers, hold up no other job. */
+static void jobs_that_hang_hold_up_no_others(void **state)
+{
+	struct real_fixture *f = *state;
+	struct waited_op hanging[5], quick;
+	bool done = false;
+	sem_t release;
+
+	assert_int_equal(sem_init(&release, 0, 0), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
+		f->ops->job(f->port, wait_for_release, &release, waited_init(&hanging[i]));
+	f->ops->job(f->port, do_at_once, &done, waited_init(&quick));
+	(void)waited_finish(f->port, f->world, &quick); /* a job has no result */
+	assert_true(done);
+	for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
+		assert_int_equal(hanging[i].done_count, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
+		assert_int_equal(sem_post(&release), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
+		(void)waited_finish(f->port, f->world, &hanging[i]);
+	assert_int_equal(sem_destroy(&release), 0);
 }
 
 static void ignore(int number)
@@ -142,7 +176,8 @@ static void keeps_order_and_wakes_under_stress(void **state)
 	for (unsigned i = 0; i < SENDERS; i++) {
 		prepare_sender(&stress, i);
 		assert_int_equal(pthread_create(&stress.senders[i].thread, NULL, send_all,
-						&stress.senders[i]), 0);
+						&stress.senders[i]),
+				 0);
 	}
 	while (received < SENDERS * MESSAGES && f->ops->now_ns(f->world) < stress.end_ns)
 		received += f->ops->port_wait(f->port, stress.end_ns, 8);
@@ -335,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		REAL_TEST(wait_ends_at_its_deadline),
+		REAL_TEST(jobs_that_hang_hold_up_no_others),
 		REAL_TEST(signals_do_no_harm),
 		REAL_TEST(wake_before_the_wait_counts),
 		REAL_TEST(keeps_order_and_wakes_under_stress),
