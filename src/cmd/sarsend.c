@@ -3,14 +3,17 @@
  * The daemon. The main thread sets everything up, then waits for a signal, then takes everything
  * down in the opposite order; the work is done by the reactors, and HTTP by threads of its own.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,7 +33,7 @@
 #include "world/real.h"
 
 #define LOCK_TIMEOUT_MS 60000
-#define STOP_SECONDS    (2 * POOL_DISK_TIMEOUT_NS / NSEC_PER_SEC)
+#define STOP_MARGIN_MS  5000 /* for the rest, when what hangs was given up */
 /* API calls, jobs and log-ins at once; each is a fiber, and costs memory only when it was used. */
 #define CONTROL_FIBERS 512
 
@@ -107,8 +110,10 @@ static int take_lock(struct daemon *daemon)
 		return fail("another sarsend uses this state directory", text, r,
 			    "stop that one first, or choose another with --state");
 	if (r == -ETIMEDOUT)
-		return fail("I/O of a dead daemon does not end", text, r,
-			    "check the disks; then start again");
+		return fail(
+			"I/O of a dead daemon does not end", text, r,
+			"a disk does not answer: let it, or take its device from the kernel; then "
+			"start again");
 	return fail("cannot lock the state directory", state, r, "it must be a writable directory");
 }
 
@@ -233,6 +238,7 @@ static int start_node(void *arg)
 		.map_budget_bytes = config_map_bytes(config),
 		.scrub_days = config->scrub_days,
 		.scrub_rate_bytes = config->scrub_rate_bytes,
+		.disk_timeout_ns = config->disk_timeout_ms * NSEC_PER_MSEC,
 		.iscsi_enabled = config->iscsi_enabled,
 		.iscsi = {.address = config->iscsi_address,
 			  .port = (uint16_t)config->iscsi_port,
@@ -298,21 +304,40 @@ static int start(struct daemon *daemon)
 	return 0;
 }
 
+/* The kernel keeps all that is open while a thread is held up in it: whoever is connected would
+ * wait as long. Other threads may open and close some meanwhile, which does no harm. */
+static void hang_up(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	if (!directory)
+		return;
+	while ((entry = readdir(directory)) != NULL)
+		if (entry->d_name[0] != '.')
+			(void)shutdown(atoi(entry->d_name), SHUT_RDWR); /* or it is no socket */
+	(void)closedir(directory);                                      /* was only read */
+}
+
 /* What disks that hang have under way cannot be taken back: the process ends as if it was killed,
  * which loses nothing that was answered, and the lock is free when the kernel has ended all of it.
  */
 __attribute__((noreturn)) static void leave(const char *what)
 {
 	log_warning("sarsend", what, "disks=%u", pool_disks_silent());
+	hang_up();
 	_exit(0);
 }
 
 /* Beside the stopping, which waits for what has one copy: not for ever, if that hangs. */
 static void *watch_stop(void *arg)
 {
-	const struct timespec patience = {.tv_sec = STOP_SECONDS}, pause = {.tv_sec = 1};
+	const struct daemon *daemon = arg;
+	uint64_t ms = daemon->config.disk_timeout_ms + STOP_MARGIN_MS;
+	const struct timespec patience = {.tv_sec = (time_t)(ms / 1000),
+					  .tv_nsec = (long)(ms % 1000 * NSEC_PER_MSEC)};
+	const struct timespec pause = {.tv_sec = 1};
 
-	(void)arg;
 	(void)nanosleep(&patience, NULL); /* signals are blocked */
 	for (;;) {
 		if (pool_disks_silent() > 0)
@@ -322,10 +347,10 @@ static void *watch_stop(void *arg)
 	return NULL;
 }
 
-static void limit_stop(void)
+static void limit_stop(struct daemon *daemon)
 {
 	pthread_t thread;
-	int error = pthread_create(&thread, NULL, watch_stop, NULL);
+	int error = pthread_create(&thread, NULL, watch_stop, daemon);
 
 	if (error)
 		log_warning("sarsend", "a disk that hangs may hold up the stopping", "error=%d",
@@ -338,7 +363,7 @@ static void stop(struct daemon *daemon)
 {
 	struct reactor *home = daemon->reactors[0];
 
-	limit_stop();
+	limit_stop(daemon);
 	if (daemon->node)
 		(void)fiber_call_blocking(home, FIBER_CONTROL, begin_stop, daemon); /* is 0 */
 	service_stop(daemon->service);

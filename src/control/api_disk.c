@@ -19,7 +19,7 @@ static json_t *health_to_json(const struct pool_disk_health *health)
 		"write_ns", (json_int_t)health->write_ns, "busy", (int)health->busy);
 }
 
-static json_t *limits_to_json(void)
+static json_t *limits_to_json(const struct node *node)
 {
 	return json_pack(
 		"{s:I, s:i, s:i, s:I, s:I, s:I, s:i, s:I, s:I}", "slow_ns",
@@ -28,7 +28,7 @@ static json_t *limits_to_json(void)
 		"suspect_ns", (json_int_t)POOL_DISK_SUSPECT_NS, "missing_ns",
 		(json_int_t)POOL_DISK_MISSING_NS, "fatal_silences", (int)POOL_DISK_FATAL_SILENCES,
 		"silence_window_ns", (json_int_t)POOL_DISK_SILENCE_WINDOW_NS, "timeout_ns",
-		(json_int_t)POOL_DISK_TIMEOUT_NS);
+		(json_int_t)node->options.disk_timeout_ns);
 }
 
 static const char *state_of(const struct pool_disk_info *info)
@@ -224,7 +224,7 @@ static int show(struct api_request *request, struct node_pool *pool, uint64_t id
 	int r = show_disk(request, pool, id);
 
 	if (r == 0)
-		json_object_set_new(request->result, "limits", limits_to_json());
+		json_object_set_new(request->result, "limits", limits_to_json(request->node));
 	return r;
 }
 

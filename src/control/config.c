@@ -13,6 +13,7 @@
 
 #include "base/macros.h"
 #include "control/size.h"
+#include "pool/pool_disk.h"
 
 enum value_type {
 	VALUE_TEXT,
@@ -40,6 +41,7 @@ static const struct setting settings[] = {
 	{"node", "workers", VALUE_NUMBER, AT(workers), 1, 64},
 	{"node", "pin", VALUE_BOOL, AT(pin), 0, 0},
 	{"node", "poll_us", VALUE_NUMBER, AT(poll_us), 0, 1000},
+	{"node", "disk_timeout_ms", VALUE_NUMBER, AT(disk_timeout_ms), 1000, 120000},
 	{"iscsi", "enabled", VALUE_BOOL, AT(iscsi_enabled), 0, 0},
 	{"iscsi", "address", TEXT(iscsi_address)},
 	{"iscsi", "announce", TEXT(iscsi_announce)},
@@ -89,6 +91,7 @@ void config_defaults(struct config *config)
 		.workers = 4,
 		.pin = true,
 		.poll_us = 50,
+		.disk_timeout_ms = POOL_DISK_TIMEOUT_NS / NSEC_PER_MSEC,
 		.iscsi_enabled = true,
 		.iscsi_address = "127.0.0.1",
 		.iscsi_port = 3260,

@@ -32,7 +32,8 @@ struct config {
 	uint64_t reactors;                     /* 0 = all CPUs but one, at least one */
 	uint64_t workers;
 	bool pin;
-	uint64_t poll_us; /* busy polling before a reactor sleeps */
+	uint64_t poll_us;         /* busy polling before a reactor sleeps */
+	uint64_t disk_timeout_ms; /* that an operation on a disk may take */
 	/* [iscsi] */
 	bool iscsi_enabled;
 	char iscsi_address[64];

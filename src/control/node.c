@@ -165,6 +165,8 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	}
 	json_memory_watch();
 	node->options = *options;
+	if (!node->options.disk_timeout_ns)
+		node->options.disk_timeout_ns = POOL_DISK_TIMEOUT_NS;
 	node->home = options->reactors[0];
 	list_init(&node->pools);
 	list_init(&node->vdisks);

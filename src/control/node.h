@@ -35,6 +35,7 @@ struct node_options {
 	uint64_t map_budget_bytes;   /* for the maps of all vDisks */
 	uint64_t scrub_days;         /* between scrubs of a pool; 0 = only when asked for */
 	uint64_t scrub_rate_bytes;   /* a second, of one pool; 0 = no limit */
+	uint64_t disk_timeout_ns;    /* of one operation; 0 = POOL_DISK_TIMEOUT_NS */
 	bool iscsi_enabled;
 	struct iscsi_server_options iscsi;
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */

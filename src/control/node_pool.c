@@ -57,7 +57,8 @@ static int open_at_home(void *arg)
 {
 	struct call *call = arg;
 	struct node *node = call->node;
-	int r = pool_open(node->options.world, node->catalog, call->id, &call->pool);
+	int r = pool_open_within(node->options.world, node->catalog, call->id,
+				 node->options.disk_timeout_ns, &call->pool);
 
 	if (r == 0)
 		pool_set_spares_ahead(call->pool, SPARES_AHEAD);

@@ -48,7 +48,8 @@ static void reads_all_keys(void **state)
 
 	assert_int_equal(
 		read_text("\xEF\xBB\xBF# comment\n[node]\nstate = /srv/s\n  socket=/run/x\r\n"
-			  "reactors = 3\nworkers=2\npin = no\npoll_us = 0\n\n[iscsi]\n"
+			  "reactors = 3\nworkers=2\npin = no\npoll_us = 0\n"
+			  "disk_timeout_ms = 120000\n\n[iscsi]\n"
 			  "enabled=off\naddress = ::1 ; loopback\nannounce=host.example\n"
 			  "port = 0\nport_fallback = yes\nmax_sessions = 9\nmemory = 1G\n"
 			  "[nvme]\nenabled=no\ndirectory=/run/n\nkeeper=/opt/k\nkeepers=systemd\n"
@@ -63,6 +64,7 @@ static void reads_all_keys(void **state)
 	assert_int_equal(config.workers, 2);
 	assert_false(config.pin);
 	assert_int_equal(config.poll_us, 0);
+	assert_int_equal(config.disk_timeout_ms, 120000);
 	assert_false(config.iscsi_enabled);
 	assert_string_equal(config.iscsi_address, "::1");
 	assert_string_equal(config.iscsi_announce, "host.example");
@@ -113,6 +115,18 @@ static void controllers_have_a_directory(void **state)
 		assert_int_equal(read_text(wrong[i], &config, &faults), -EINVAL);
 		assert_int_equal(faults.count, 1);
 	}
+}
+
+static void a_disk_may_take_a_while_but_not_for_ever(void **state)
+{
+	struct config config;
+	struct faults faults;
+
+	assert_int_equal(read_text("[node]\ndisk_timeout_ms = 1000\n", &config, &faults), 0);
+	assert_int_equal(config.disk_timeout_ms, 1000);
+	assert_int_equal(read_text("[node]\ndisk_timeout_ms = 999\n", &config, &faults), -EINVAL);
+	assert_int_equal(read_text("[node]\ndisk_timeout_ms=120001\n", &config, &faults), -EINVAL);
+	assert_int_equal(config.disk_timeout_ms, 5000);
 }
 
 static void an_empty_file_is_the_defaults(void **state)
@@ -209,6 +223,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_all_keys),
 		cmocka_unit_test(controllers_have_a_directory),
+		cmocka_unit_test(a_disk_may_take_a_while_but_not_for_ever),
 		cmocka_unit_test(an_empty_file_is_the_defaults),
 		cmocka_unit_test(reports_all_faults_with_their_lines),
 		cmocka_unit_test(refuses_long_lines_and_texts),
