@@ -5,7 +5,8 @@
  * disks as the factor allows: they vanish, err, hang, are slow, full or read-only, or have bits
  * flipped; the process dies or the power goes meanwhile. As long as that is so no client may see an
  * error, and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed
- * or given up and replaced, and the pool must be healthy again within bounded virtual time.
+ * or given up and replaced, and the pool must be healthy again within bounded virtual time. With
+ * one seed in four a disk then hangs and returns until it has failed by itself.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -49,6 +50,7 @@ struct simulation {
 	bool bad[ENGINE_RIG_DISKS_MAX];            /* this round */
 	bool repairing;                            /* a repairer runs, and shall end when false */
 	bool replacing;                            /* a disk was given up for good */
+	unsigned flapping;                         /* disk */
 	bool flipped;                              /* bits, which a scrub must find */
 	bool only_hangs; /* this round: so how long a client may wait is known */
 	unsigned hung; /* disks; one may begin to hang for a request when the other is found out */
@@ -361,6 +363,94 @@ static void round_run(struct simulation *simulation)
 		engine_rig_call(rig, drain_one);
 }
 
+static struct pool_disk_info *flapping_disk(struct engine_rig *rig)
+{
+	static struct pool_disk_info info;
+	const char *directory =
+		engine_rig_directory(current->flapping, current->generation[current->flapping]);
+	uint64_t id;
+
+	SIM_RUN_CHECK(pool_disk_find(rig->pool, directory, &id) == 0, "find %s", directory);
+	SIM_RUN_CHECK(list_disks(rig) == 0, "list disks");
+	for (size_t i = 0; i < disk_info_count; i++)
+		if (disk_infos[i].id == id)
+			info = disk_infos[i];
+	free(disk_infos);
+	disk_infos = NULL;
+	return &info;
+}
+
+/* Clients or what tends to the disk find out. */
+static int wait_for_silence(struct engine_rig *rig)
+{
+	uint64_t end = reactor_now_ns(reactor_current()) + POOL_DISK_WINDOW_NS;
+
+	while (flapping_disk(rig)->silent_ns == 0 &&
+	       flapping_disk(rig)->state != POOL_DISK_FAILED) {
+		SIM_RUN_CHECK(reactor_now_ns(reactor_current()) < end,
+			      "a disk that hangs is not found out");
+		fiber_sleep(NSEC_PER_SEC);
+	}
+	return 0;
+}
+
+static int wait_for_return(struct engine_rig *rig)
+{
+	/* The next is another time then. */
+	fiber_sleep(POOL_DISK_WINDOW_NS + NSEC_PER_SEC);
+	SIM_RUN_CHECK(flapping_disk(rig)->silent_ns == 0, "a disk that answers counts as silent");
+	return 0;
+}
+
+static bool has_failed;
+
+static int look_whether_failed(struct engine_rig *rig)
+{
+	has_failed = flapping_disk(rig)->state == POOL_DISK_FAILED;
+	return 0;
+}
+
+static void hang_once(struct simulation *simulation)
+{
+	struct engine_rig *rig = &simulation->rig;
+	struct sim_rig_task tasks[ENGINE_LOAD_CLIENTS];
+	int r;
+
+	simulation->load.longest_ns = 0;
+	engine_load_start(&simulation->load, tasks, 5, 10);
+	set_day(simulation, simulation->flapping, DAY_HUNG);
+	r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS, LIMIT_NS);
+	SIM_RUN_CHECK(r == 0, "clients do not end: %d", r);
+	SIM_RUN_CHECK(simulation->load.longest_ns <= HANG_WAIT_NS(1),
+		      "a client waited %" PRIu64 " ms for a disk that hangs again",
+		      simulation->load.longest_ns / NSEC_PER_MSEC);
+	engine_rig_call(rig, wait_for_silence);
+	engine_load_verify(&simulation->load);
+	set_day(simulation, simulation->flapping, DAY_GOOD);
+	engine_rig_call(rig, wait_for_return);
+}
+
+/* One that hangs and returns, again and again, has failed by itself, and nobody noticed more than
+ * the pauses; then somebody repairs it. */
+static void flap(struct simulation *simulation, uint64_t seed)
+{
+	struct engine_rig *rig = &simulation->rig;
+
+	if (simulation->factor == 1 || simulation->disks == simulation->factor)
+		return;
+	simulation->flapping = (unsigned)(seed % simulation->disks);
+	has_failed = false;
+	/* Silences of the rounds count, too. */
+	for (unsigned i = 0; i < POOL_DISK_FATAL_SILENCES && !has_failed; i++) {
+		hang_once(simulation);
+		engine_rig_call(rig, look_whether_failed);
+	}
+	SIM_RUN_CHECK(has_failed, "a disk that hangs again and again has not failed");
+	REACHED("sim-pool.flapped");
+	engine_rig_call(rig, heal);
+	engine_load_verify(&simulation->load);
+}
+
 static int delete_all(struct engine_rig *rig)
 {
 	struct pool_space space;
@@ -422,6 +512,8 @@ static uint64_t run(uint64_t seed, bool trace)
 	SIM_RUN_CHECK(r == 0, "bring up: %d", r);
 	for (unsigned i = 0; i < ROUNDS; i++)
 		round_run(&simulation);
+	if (seed % 4 == 1)
+		flap(&simulation, seed);
 	engine_load_check_clean(&simulation.load);
 	r = engine_rig_call(&simulation.rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0, "close: %d", r);
@@ -451,6 +543,7 @@ static const char *const must_reach[] = {
 	"repair.seal",
 	"repair.two-files",
 	"sim-pool.disk-replaced",
+	"sim-pool.flapped",
 	"sim-pool.hang-waited",
 	NULL,
 };
