@@ -68,6 +68,16 @@ int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change 
 	return -EINVAL;
 }
 
+struct catalog_key node_disk_key(enum catalog_table table, uint64_t pool_id, uint64_t disk_id)
+{
+	struct catalog_key key = catalog_key(table);
+
+	catalog_key_add(&key, pool_id);
+	if (disk_id)
+		catalog_key_add(&key, disk_id);
+	return key;
+}
+
 int node_disk_commit(struct node *node, uint64_t pool_id, uint64_t disk_id,
 		     const struct catalog_change *change)
 {

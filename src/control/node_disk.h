@@ -25,6 +25,8 @@ enum node_disk_change {
 	NODE_DISK_REMOVE,
 };
 int node_disk_change(struct node_pool *pool, uint64_t id, enum node_disk_change change);
+/* The key of what that table has about a disk; disk 0: what the keys of a pool begin with. */
+struct catalog_key node_disk_key(enum catalog_table table, uint64_t pool_id, uint64_t disk_id);
 /* Commits a change of a row that is about a disk, unless the disk is gone by then (-ENOENT): who
  * was slow does not bring back what was forgotten with it. */
 int node_disk_commit(struct node *node, uint64_t pool_id, uint64_t disk_id,

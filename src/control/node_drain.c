@@ -15,21 +15,11 @@
 
 #define ROW_VERSION 1
 
-static struct catalog_key row_key(uint64_t pool_id, uint64_t disk_id)
-{
-	struct catalog_key key = catalog_key(CATALOG_DRAIN);
-
-	catalog_key_add(&key, pool_id);
-	if (disk_id)
-		catalog_key_add(&key, disk_id);
-	return key;
-}
-
 static int pause_disk(struct node *node, struct node_pool *pool, uint64_t id)
 {
 	static const uint8_t value[8] = {ROW_VERSION};
 	const struct catalog_change change = {.kind = CATALOG_PUT,
-					      .key = row_key(pool->id, id),
+					      .key = node_disk_key(CATALOG_DRAIN, pool->id, id),
 					      .value = value,
 					      .length = sizeof(value)};
 	int r = node_disk_commit(node, pool->id, id, &change);
@@ -39,7 +29,8 @@ static int pause_disk(struct node *node, struct node_pool *pool, uint64_t id)
 
 int node_drain_set_paused(struct node *node, struct node_pool *pool, uint64_t id, bool paused)
 {
-	const struct catalog_change change = {.kind = CATALOG_DELETE, .key = row_key(pool->id, id)};
+	const struct catalog_change change = {.kind = CATALOG_DELETE,
+					      .key = node_disk_key(CATALOG_DRAIN, pool->id, id)};
 	int r;
 
 	if (paused)
@@ -54,7 +45,7 @@ int node_drain_set_paused(struct node *node, struct node_pool *pool, uint64_t id
 int node_drain_load(struct node *node, struct node_pool *pool)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
-	const struct catalog_key prefix = row_key(pool->id, 0);
+	const struct catalog_key prefix = node_disk_key(CATALOG_DRAIN, pool->id, 0);
 	int r = catalog_scan(node->catalog, &prefix, NULL, 0, &rows);
 
 	for (size_t i = 0; r == 0 && i < rows.count; i++) {

@@ -26,15 +26,6 @@
 #define ROW_VERSION 1
 #define ROW_HEADER  16 /* docs/format.md, "Place row" */
 
-static struct catalog_key row_key(uint64_t pool_id, uint64_t disk_id)
-{
-	struct catalog_key key = catalog_key(CATALOG_PLACE);
-
-	catalog_key_add(&key, pool_id);
-	catalog_key_add(&key, disk_id);
-	return key;
-}
-
 /* Finding */
 
 struct call { /* to a worker and back */
@@ -125,7 +116,7 @@ int node_place_led(struct node *node, const json_t *device, bool set, enum place
 static int load(struct node *node, uint64_t pool_id, uint64_t disk_id, struct node_place *ret_place)
 {
 	_cleanup_(catalog_row_done) struct catalog_row row = {0};
-	const struct catalog_key key = row_key(pool_id, disk_id);
+	const struct catalog_key key = node_disk_key(CATALOG_PLACE, pool_id, disk_id);
 	json_t *place;
 	int r = catalog_get(node->catalog, &key, &row);
 
@@ -152,7 +143,7 @@ static int store(struct node *node, uint64_t pool_id, uint64_t disk_id,
 	size_t length = json_dumpb(place->place, NULL, 0, JSON_COMPACT | JSON_SORT_KEYS);
 	_cleanup_free_ uint8_t *value = calloc(1, ROW_HEADER + length + 1);
 	struct catalog_change change = {.kind = CATALOG_PUT,
-					.key = row_key(pool_id, disk_id),
+					.key = node_disk_key(CATALOG_PLACE, pool_id, disk_id),
 					.value = value,
 					.length = (uint32_t)(ROW_HEADER + length)};
 
@@ -203,8 +194,8 @@ static void remember(struct node *node, uint64_t pool_id, uint64_t disk_id,
 
 void node_place_forget(struct node *node, uint64_t pool_id, uint64_t disk_id)
 {
-	const struct catalog_change change = {.kind = CATALOG_DELETE,
-					      .key = row_key(pool_id, disk_id)};
+	const struct catalog_change change = {
+		.kind = CATALOG_DELETE, .key = node_disk_key(CATALOG_PLACE, pool_id, disk_id)};
 	int r = catalog_commit(node->catalog, &change, 1);
 
 	if (r < 0) /* a row that nobody asks for any more: numbers of disks do not come again */

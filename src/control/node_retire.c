@@ -23,21 +23,11 @@
 
 #define ROW_VERSION 1
 
-static struct catalog_key row_key(uint64_t pool_id, uint64_t disk_id)
-{
-	struct catalog_key key = catalog_key(CATALOG_RETIRE);
-
-	catalog_key_add(&key, pool_id);
-	if (disk_id)
-		catalog_key_add(&key, disk_id);
-	return key;
-}
-
 /* Rows of disks that the pool does not have any more are of no account. */
 static int load(struct node *node, struct node_pool *pool)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
-	const struct catalog_key prefix = row_key(pool->id, 0);
+	const struct catalog_key prefix = node_disk_key(CATALOG_RETIRE, pool->id, 0);
 	int r;
 
 	if (pool->retiring_known)
@@ -71,7 +61,7 @@ static int write_row(struct node *node, struct node_pool *pool, uint64_t id, boo
 {
 	static const uint8_t value[8] = {ROW_VERSION};
 	const struct catalog_change change = {.kind = retires ? CATALOG_PUT : CATALOG_DELETE,
-					      .key = row_key(pool->id, id),
+					      .key = node_disk_key(CATALOG_RETIRE, pool->id, id),
 					      .value = retires ? value : NULL,
 					      .length = retires ? sizeof(value) : 0};
 
