@@ -18,7 +18,6 @@ struct read_part {
 	uint32_t bytes;       /* wanted; with bounce blocks, from `skip` on */
 	uint32_t skip;        /* bytes of the first bounce block before what is wanted */
 	uint64_t data_offset; /* in the request's data */
-	int64_t result;
 	struct fiber_task task; /* second try after a mismatch */
 	int iov_count;
 	struct iovec iov[READ_PART_BLOCKS];
