@@ -163,3 +163,45 @@ const char *pool_rig_state(struct pool_rig *rig)
 	pool_get_info(rig->pool, &info);
 	return info.state;
 }
+
+struct pool_file *pool_rig_take(struct pool_rig *rig, unsigned copies)
+{
+	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = copies};
+	struct pool_file *file;
+
+	ASSERT(pool_file_take(rig->pool, &want, &file) == 0);
+	return file;
+}
+
+struct pool_file *pool_rig_begin_two(struct pool_rig *rig)
+{
+	const struct pool_disk_spec spec = {.directory = "/disk2/p",
+					    .capacity_bytes = POOL_MIN_BYTES};
+	struct pool_file *file;
+	uint64_t id;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	ASSERT(pool_disk_add(rig->pool, &spec, &id) == 0 && id == 2);
+	file = pool_rig_take(rig, 2);
+	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
+	return file;
+}
+
+unsigned pool_rig_copy_on(const struct pool_file *file, uint64_t disk)
+{
+	struct pool_copies copies;
+
+	pool_file_get_copies(file, &copies);
+	for (unsigned i = 0; i < copies.count; i++)
+		if (copies.disks[i] == disk)
+			return i;
+	abort();
+}
+
+struct pool_disk_info pool_rig_disk(struct pool_rig *rig, uint64_t id)
+{
+	static struct pool_disk_info info; /* large for a fiber's stack */
+
+	ASSERT(pool_disk_get(rig->pool, id, &info) == 0);
+	return info;
+}

@@ -6,6 +6,7 @@
  */
 #include "pool/container.h"
 #include "pool/pool.h"
+#include "pool/pool_disk.h"
 #include "pool_calls.h"
 #include "reactor/io.h"
 #include "sim_rig.h"
@@ -45,6 +46,14 @@ int pool_rig_unname(struct pool_rig *rig, uint64_t file_id);
 /* Writes a page full of `byte` at the start and syncs; reads its first byte. */
 int pool_rig_write(struct pool_file *file, uint8_t byte);
 int pool_rig_read(struct pool_file *file, uint8_t *ret_byte);
+
+/* A file of 1 MiB with as many copies. */
+struct pool_file *pool_rig_take(struct pool_rig *rig, unsigned copies);
+/* Opens it with disks 1 and 2 (on a disk of the simulation at /disk2): a file that is on both. */
+struct pool_file *pool_rig_begin_two(struct pool_rig *rig);
+/* Which copy of the file is on that disk. */
+unsigned pool_rig_copy_on(const struct pool_file *file, uint64_t disk);
+struct pool_disk_info pool_rig_disk(struct pool_rig *rig, uint64_t id);
 
 struct pool_space pool_rig_space(struct pool_rig *rig);
 const char *pool_rig_state(struct pool_rig *rig);

@@ -72,14 +72,6 @@ static struct pool_copies copies_of(const struct pool_file *file)
 	return copies;
 }
 
-static struct pool_disk_info info_of(struct pool_rig *rig, uint64_t id)
-{
-	static struct pool_disk_info info;
-
-	ASSERT(pool_disk_get(rig->pool, id, &info) == 0);
-	return info;
-}
-
 static int read_copy(struct pool_file *file, unsigned copy)
 {
 	uint8_t *page = aligned_alloc(PAGE, PAGE);
@@ -111,7 +103,8 @@ static void copies_run(void *arg)
 	ASSERT(pool_rig_write(file, 'c') == 0 && pool_rig_name(rig, file) == 0);
 	for (unsigned i = 0; i < 3; i++) {
 		ASSERT(read_copy(file, i) == 'c');
-		ASSERT(info_of(rig, i + 1).used == MIB && info_of(rig, i + 1).files == 1);
+		ASSERT(pool_rig_disk(rig, i + 1).used == MIB &&
+		       pool_rig_disk(rig, i + 1).files == 1);
 	}
 	ASSERT(pool_file_grow(file, POOL_USE_DATA, 2 * MIB) == 0);
 	ASSERT(pool_rig_space(rig).used == 6 * MIB);
@@ -179,12 +172,13 @@ static void missing_run(void *arg)
 	ASSERT(take(rig, 2, &degraded) == 0 && copies_of(degraded).count == 1);
 	ASSERT(pool_rig_unname(rig, dropped_id) == 0);
 	ASSERT(pool_file_discard_id(rig->pool, dropped_id, &copies) == 0);
-	ASSERT(info_of(rig, 2).files == 1);
+	ASSERT(pool_rig_disk(rig, 2).files == 1);
 
 	set_missing(rig, 2, false);
 	fiber_sleep(2 * POOL_DISK_SEARCH_NS);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
-	ASSERT(info_of(rig, 2).spare == MIB && info_of(rig, 2).used == MIB); /* it was swept */
+	ASSERT(pool_rig_disk(rig, 2).spare == MIB &&
+	       pool_rig_disk(rig, 2).used == MIB); /* it was swept */
 	ASSERT(pool_file_reopen(kept) == 3);
 	ASSERT(read_copy(kept, 0) == 'k' && read_copy(kept, 1) == 'k');
 	pool_file_close(kept);
@@ -317,7 +311,7 @@ static void leave_run(void *arg)
 	ASSERT(pool_disk_is_leaving(rig->pool, 2) && !pool_disk_is_leaving(rig->pool, 1));
 	ASSERT(pool_disks_usable(rig->pool) == 1);
 	pool_file_close(file);
-	ASSERT(reopen(rig) == 0 && info_of(rig, 2).draining);
+	ASSERT(reopen(rig) == 0 && pool_rig_disk(rig, 2).draining);
 	ASSERT(take(rig, 2, &file) == 0 && copies_of(file).count == 1);
 	pool_file_discard(file);
 	copies = (struct pool_copies){.count = 2, .disks = {1, 2}};
@@ -517,8 +511,8 @@ static void version_run(void *arg)
 	ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
 	catalog_rows_done(&rows);
 	ASSERT(reopen(rig) == 0);
-	ASSERT(info_of(rig, 1).capacity == POOL_MIN_BYTES);
-	ASSERT(strcmp(info_of(rig, 1).tier, "ssd") == 0);
+	ASSERT(pool_rig_disk(rig, 1).capacity == POOL_MIN_BYTES);
+	ASSERT(strcmp(pool_rig_disk(rig, 1).tier, "ssd") == 0);
 	value[0] = 3;
 	ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
 	ASSERT(reopen(rig) == -EUCLEAN);
@@ -536,7 +530,7 @@ static void reads_rows_of_version_1(void **state)
 static void get_shares(struct pool_rig *rig, unsigned count, uint64_t shares[])
 {
 	for (unsigned i = 0; i < count; i++) {
-		struct pool_disk_info info = info_of(rig, i + 1);
+		struct pool_disk_info info = pool_rig_disk(rig, i + 1);
 
 		shares[i] = (info.capacity - info.reserve) / 100 * 91 / MIB;
 	}
@@ -653,8 +647,8 @@ static void pressure_run(void *arg)
 	/* Fill the first disk alone: two are left, enough for two copies but not for three. */
 	ASSERT(pool_disk_set_draining(rig->pool, 2, true) == 0);
 	ASSERT(pool_disk_set_draining(rig->pool, 3, true) == 0);
-	while ((r = take(rig, 1, &files[count])) == 0 && info_of(rig, 2).used == 0 &&
-	       info_of(rig, 3).used == 0)
+	while ((r = take(rig, 1, &files[count])) == 0 && pool_rig_disk(rig, 2).used == 0 &&
+	       pool_rig_disk(rig, 3).used == 0)
 		count++;
 	if (r == 0) /* where there was no other */
 		pool_file_discard(files[count]);

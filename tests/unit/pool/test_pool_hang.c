@@ -62,20 +62,11 @@ static void end(void *arg)
 	pool_rig_close(arg);
 }
 
-static struct pool_file *take(struct pool_rig *rig, unsigned copies)
-{
-	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = copies};
-	struct pool_file *file;
-
-	ASSERT(pool_file_take(rig->pool, &want, &file) == 0);
-	return file;
-}
-
 /* With one copy, on the disk of that id. */
 static struct pool_file *take_on(struct pool_rig *rig, uint64_t disk)
 {
 	for (;;) {
-		struct pool_file *file = take(rig, 1);
+		struct pool_file *file = pool_rig_take(rig, 1);
 		struct pool_copies copies;
 
 		pool_file_get_copies(file, &copies);
@@ -88,14 +79,6 @@ static struct pool_file *take_on(struct pool_rig *rig, uint64_t disk)
 static void set_hung(struct pool_rig *rig, uint64_t disk, bool hung)
 {
 	sim_disk_set_hung(rig->sim.sim, roots[disk - 1], hung);
-}
-
-static struct pool_disk_info info_of(struct pool_rig *rig, uint64_t id)
-{
-	static struct pool_disk_info info;
-
-	ASSERT(pool_disk_get(rig->pool, id, &info) == 0);
-	return info;
 }
 
 static uint64_t now_ns(void)
@@ -120,7 +103,7 @@ static void pass(struct pool_rig *rig, uint64_t duration_ns)
 static void leave_late(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = take(rig, 2);
+	struct pool_file *file = pool_rig_take(rig, 2);
 
 	set_hung(rig, 2, true);
 	ASSERT(pool_rig_write(file, 'h') == -ETIMEDOUT);
@@ -176,7 +159,7 @@ static void hang_in_a_sweep(void *arg)
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_MISSING);
 	set_hung(rig, 2, true);
 	fiber_sleep(2 * POOL_DISK_TIMEOUT_NS);
-	ASSERT(info_of(rig, 2).silent_ns > 0);
+	ASSERT(pool_rig_disk(rig, 2).silent_ns > 0);
 }
 
 static void close_in_a_sweep(uint64_t after_ns)
@@ -235,12 +218,13 @@ static void only_keeper(void *arg)
 	set_hung(rig, 2, true);
 	fiber_sleep(20 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_MISSING);
-	ASSERT(info_of(rig, 2).silent_ns > 0 && info_of(rig, 2).silences == 1);
+	ASSERT(pool_rig_disk(rig, 2).silent_ns > 0 && pool_rig_disk(rig, 2).silences == 1);
 	fiber_sleep(POOL_DISK_MISSING_NS);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED);
 	set_hung(rig, 2, false);
 	fiber_sleep(20 * NSEC_PER_SEC);
-	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED && info_of(rig, 2).silent_ns == 0);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED &&
+	       pool_rig_disk(rig, 2).silent_ns == 0);
 	ASSERT(pool_disk_restore(rig->pool, 2) == 0);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
 	end(rig);
@@ -260,14 +244,15 @@ static void again_and_again(void *arg)
 		ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
 		set_hung(rig, 2, true);
 		fiber_sleep(30 * NSEC_PER_SEC);
-		ASSERT(info_of(rig, 2).silences == i);
+		ASSERT(pool_rig_disk(rig, 2).silences == i);
 		set_hung(rig, 2, false);
 		fiber_sleep(POOL_DISK_SUSPECT_NS);
 	}
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED);
 	ASSERT(pool_disk_restore(rig->pool, 2) == 0);
 	fiber_sleep(30 * NSEC_PER_SEC);
-	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE && info_of(rig, 2).silences == 0);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE &&
+	       pool_rig_disk(rig, 2).silences == 0);
 	/* Seldom is often enough to live with. */
 	for (unsigned i = 0; i < 2 * POOL_DISK_FATAL_SILENCES; i++) {
 		set_hung(rig, 2, true);
@@ -337,8 +322,8 @@ static void wait_for_a_fiber(void *arg)
 		sleepers[i] = (struct sleeper){.task.run = sleeper_run, .count = &count};
 		fiber_spawn(reactor_current(), FIBER_DISK, &sleepers[i].task);
 	}
-	pool_file_discard(take(rig, 2));
-	ASSERT(info_of(rig, 1).silences + info_of(rig, 2).silences == 0);
+	pool_file_discard(pool_rig_take(rig, 2));
+	ASSERT(pool_rig_disk(rig, 1).silences + pool_rig_disk(rig, 2).silences == 0);
 	while (count > 0)
 		fiber_sleep(NSEC_PER_SEC);
 	end(rig);

@@ -31,49 +31,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static struct pool_file *take(struct pool_rig *rig, unsigned copies)
-{
-	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = copies};
-	struct pool_file *file;
-
-	ASSERT(pool_file_take(rig->pool, &want, &file) == 0);
-	return file;
-}
-
-/* Two disks, and a file that is on both. */
-static struct pool_file *begin(struct pool_rig *rig)
-{
-	const struct pool_disk_spec spec = {.directory = "/disk2/p",
-					    .capacity_bytes = POOL_MIN_BYTES};
-	struct pool_file *file;
-	uint64_t id;
-
-	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	ASSERT(pool_disk_add(rig->pool, &spec, &id) == 0 && id == 2);
-	file = take(rig, 2);
-	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
-	return file;
-}
-
-static unsigned copy_on(const struct pool_file *file, uint64_t disk)
-{
-	struct pool_copies copies;
-
-	pool_file_get_copies(file, &copies);
-	for (unsigned i = 0; i < copies.count; i++)
-		if (copies.disks[i] == disk)
-			return i;
-	abort();
-}
-
-static struct pool_disk_info info_of(struct pool_rig *rig, uint64_t id)
-{
-	static struct pool_disk_info info;
-
-	ASSERT(pool_disk_get(rig->pool, id, &info) == 0);
-	return info;
-}
-
 static void set_faults(struct pool_rig *rig, uint64_t disk, struct sim_faults faults)
 {
 	sim_disk_set_faults(rig->sim.sim, roots[disk - 1], &faults);
@@ -121,9 +78,10 @@ static unsigned read_from(struct pool_file *file)
 static void errors_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig), *other;
-	unsigned copy = copy_on(file, 2), seen = 0;
-	uint64_t begun = info_of(rig, 2).state_since_ns, first = info_of(rig, 1).state_since_ns;
+	struct pool_file *file = pool_rig_begin_two(rig), *other;
+	unsigned copy = pool_rig_copy_on(file, 2), seen = 0;
+	uint64_t begun = pool_rig_disk(rig, 2).state_since_ns,
+		 first = pool_rig_disk(rig, 1).state_since_ns;
 	uint64_t suspect;
 
 	for (unsigned i = 0; i < 4; i++)
@@ -133,29 +91,29 @@ static void errors_run(void *arg)
 	ASSERT(write_copy(file, copy) == -EIO && write_copy(file, copy) == -EIO);
 	fiber_sleep(NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
-	ASSERT(info_of(rig, 2).state_since_ns == begun); /* and was nothing else meanwhile */
-	ASSERT(pool_rig_write(file, 'h') == -EIO);       /* the other has it */
+	ASSERT(pool_rig_disk(rig, 2).state_since_ns == begun); /* and was nothing else meanwhile */
+	ASSERT(pool_rig_write(file, 'h') == -EIO);             /* the other has it */
 	fiber_sleep(NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_SUSPECT);
-	suspect = info_of(rig, 2).state_since_ns;
+	suspect = pool_rig_disk(rig, 2).state_since_ns;
 	ASSERT(suspect > begun);
-	ASSERT(info_of(rig, 2).health.write_errors == 3);
+	ASSERT(pool_rig_disk(rig, 2).health.write_errors == 3);
 	ASSERT(pool_disks_usable(rig->pool) == 1);
 	for (unsigned i = 0; i < 4; i++)
 		ASSERT(read_from(file) != copy);
-	other = take(rig, 2);
+	other = pool_rig_take(rig, 2);
 	ASSERT(pool_file_taking_part(other) == 1); /* nothing new there */
 	pool_file_discard(other);
 	/* It behaves again. */
 	set_faults(rig, 2, (struct sim_faults){0});
 	fiber_sleep(50 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_SUSPECT);
-	ASSERT(info_of(rig, 2).state_since_ns == suspect);
+	ASSERT(pool_rig_disk(rig, 2).state_since_ns == suspect);
 	fiber_sleep(15 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
-	ASSERT(info_of(rig, 2).state_since_ns > suspect);
+	ASSERT(pool_rig_disk(rig, 2).state_since_ns > suspect);
 	ASSERT(pool_disk_state(rig->pool, 1) == POOL_DISK_ONLINE);
-	ASSERT(info_of(rig, 1).state_since_ns == first);
+	ASSERT(pool_rig_disk(rig, 1).state_since_ns == first);
 	pool_file_discard(file);
 	pool_rig_close(rig);
 }
@@ -168,8 +126,8 @@ static void avoids_disks_that_err(void **state)
 static void fatal_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
 	struct pool_copies copies;
 
 	set_faults(rig, 2, (struct sim_faults){.write_error_ppm = 1000000});
@@ -210,20 +168,20 @@ static void gives_up_disks_that_only_err(void **state)
 static void slow_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
 
 	set_faults(rig, 2, (struct sim_faults){.slow_ppm = 1000000, .slow_ns = 2 * NSEC_PER_SEC});
 	for (unsigned i = 0; i < 12; i++)
 		ASSERT(write_copy(file, copy) == 0);
-	ASSERT(info_of(rig, 2).health.write_ns > 500 * NSEC_PER_MSEC);
+	ASSERT(pool_rig_disk(rig, 2).health.write_ns > 500 * NSEC_PER_MSEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_SUSPECT);
 	for (unsigned i = 0; i < 4; i++)
 		ASSERT(read_from(file) != copy);
 	set_faults(rig, 2, (struct sim_faults){0});
 	fiber_sleep(70 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_ONLINE);
-	ASSERT(info_of(rig, 2).health.write_ns == 0);
+	ASSERT(pool_rig_disk(rig, 2).health.write_ns == 0);
 	pool_file_discard(file);
 	pool_rig_close(rig);
 }
@@ -236,16 +194,16 @@ static void avoids_disks_that_are_slow(void **state)
 static void vanish_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig), *other;
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig), *other;
+	unsigned copy = pool_rig_copy_on(file, 2);
 
 	sim_disk_set_missing(rig->sim.sim, "/disk2", true);
 	ASSERT(pool_rig_write(file, 'h') == -EIO);
 	fiber_sleep(2 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_MISSING);
-	ASSERT(info_of(rig, 2).capacity == 0);
+	ASSERT(pool_rig_disk(rig, 2).capacity == 0);
 	ASSERT(read_from(file) != copy);
-	other = take(rig, 1);
+	other = pool_rig_take(rig, 1);
 	pool_file_discard(other);
 	/* Soon back: open files go on. */
 	sim_disk_set_missing(rig->sim.sim, "/disk2", false);
@@ -264,8 +222,8 @@ static void vanish_run(void *arg)
 	fiber_sleep(60 * NSEC_PER_SEC);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED);
 	pool_file_discard(file);
-	ASSERT(info_of(rig, 2).files == 0);
-	ASSERT(pool_disk_restore(rig->pool, 2) == 0 && info_of(rig, 2).spare == MIB);
+	ASSERT(pool_rig_disk(rig, 2).files == 0);
+	ASSERT(pool_disk_restore(rig->pool, 2) == 0 && pool_rig_disk(rig, 2).spare == MIB);
 	pool_rig_close(rig);
 }
 
@@ -281,7 +239,7 @@ static void only_run(void *arg)
 	struct pool_file *file, *other;
 
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	file = take(rig, 1);
+	file = pool_rig_take(rig, 1);
 	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
 	set_faults(rig, 1, (struct sim_faults){.write_error_ppm = 1000000});
 	for (unsigned i = 0; i < 50; i++)
@@ -290,7 +248,7 @@ static void only_run(void *arg)
 	ASSERT(strcmp(pool_rig_state(rig), "suspect") == 0);
 	set_faults(rig, 1, (struct sim_faults){0});
 	ASSERT(write_copy(file, 0) == 0 && read_from(file) == 0);
-	other = take(rig, 1); /* there is nowhere else */
+	other = pool_rig_take(rig, 1); /* there is nowhere else */
 	pool_file_discard(other);
 	sim_disk_set_missing(rig->sim.sim, POOL_RIG_DISK, true);
 	ASSERT(write_copy(file, 0) == -EIO);
@@ -312,7 +270,7 @@ static void keeps_the_only_disk(void **state)
 static void foreign_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
+	struct pool_file *file = pool_rig_begin_two(rig);
 
 	/* Another disk is mounted in its place: nothing there is touched. */
 	ASSERT(io_rename("/disk2/p", "/disk2/old") == 0);
@@ -341,13 +299,13 @@ static void leaves_other_disks_alone(void **state)
 static void mismatch_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
+	struct pool_file *file = pool_rig_begin_two(rig);
 
 	for (unsigned i = 0; i < 3; i++)
 		pool_disk_report_mismatch(rig->pool, 2);
 	pool_disk_report_mismatch(rig->pool, 77); /* no such disk */
 	fiber_sleep(NSEC_PER_SEC);
-	ASSERT(info_of(rig, 2).health.checksum_errors == 3);
+	ASSERT(pool_rig_disk(rig, 2).health.checksum_errors == 3);
 	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_SUSPECT);
 	pool_file_discard(file);
 	pool_rig_close(rig);
@@ -362,8 +320,8 @@ static void counts_mismatches(void **state)
 static void unread_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig), *single = take(rig, 1);
-	unsigned failed = copy_on(file, 2), joining;
+	struct pool_file *file = pool_rig_begin_two(rig), *single = pool_rig_take(rig, 1);
+	unsigned failed = pool_rig_copy_on(file, 2), joining;
 
 	ASSERT(pool_rig_write(single, 'h') == 0);
 	ASSERT(pool_file_add_copy(single, &joining) == 0);
@@ -422,7 +380,7 @@ static void set_back_run(void *arg)
 	struct pool_rig *rig = arg;
 	uint64_t id;
 
-	pool_file_discard(begin(rig));
+	pool_file_discard(pool_rig_begin_two(rig));
 	ASSERT(catalog_mirror_add(rig->catalog, "/disk2/p") == 0);
 	catalog_mirror_wait(rig->catalog);
 	pool_rig_close(rig);
@@ -430,7 +388,7 @@ static void set_back_run(void *arg)
 	copy_file(CATALOG "-wal", POOL_RIG_STATE "/backup-wal");
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
 	for (unsigned i = 0; i < 20; i++) { /* the catalog that was set back makes changes, too */
-		struct pool_file *file = take(rig, 2);
+		struct pool_file *file = pool_rig_take(rig, 2);
 
 		id = pool_file_id(file);
 		ASSERT(pool_rig_name(rig, file) == 0);

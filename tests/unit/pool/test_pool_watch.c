@@ -64,41 +64,6 @@ static enum pool_disk_state state_of(struct pool_rig *rig, uint64_t disk)
 	return pool_disk_state(rig->pool, disk);
 }
 
-static struct pool_file *take(struct pool_rig *rig, unsigned copies)
-{
-	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = copies};
-	struct pool_file *file;
-
-	ASSERT(pool_file_take(rig->pool, &want, &file) == 0);
-	return file;
-}
-
-/* Disks 1 and 2, and a file that is on both. */
-static struct pool_file *begin(struct pool_rig *rig)
-{
-	const struct pool_disk_spec spec = {.directory = "/disk2/p",
-					    .capacity_bytes = POOL_MIN_BYTES};
-	struct pool_file *file;
-	uint64_t id;
-
-	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	ASSERT(pool_disk_add(rig->pool, &spec, &id) == 0 && id == 2);
-	file = take(rig, 2);
-	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
-	return file;
-}
-
-static unsigned copy_on(const struct pool_file *file, uint64_t disk)
-{
-	struct pool_copies copies;
-
-	pool_file_get_copies(file, &copies);
-	for (unsigned i = 0; i < copies.count; i++)
-		if (copies.disks[i] == disk)
-			return i;
-	abort();
-}
-
 static int do_write(struct doer *doer)
 {
 	memset(doer->page, 'w', PAGE);
@@ -122,7 +87,7 @@ static int do_read_copy(struct doer *doer)
 
 static int do_take(struct doer *doer)
 {
-	doer->file = take(doer->rig, 2);
+	doer->file = pool_rig_take(doer->rig, 2);
 	return 0;
 }
 
@@ -216,8 +181,8 @@ static void end(struct pool_rig *rig, struct pool_file *file)
 static void spare_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
 	struct doer *write, *read, *sync;
 	uint64_t from;
 
@@ -261,8 +226,8 @@ static void gives_up_what_another_copy_can_do(void **state)
 static void at_once_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
 	struct doer *first, *second;
 
 	hang(rig, 2, true);
@@ -283,8 +248,8 @@ static void counts_all_as_late_at_once(void **state)
 static void both_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
 	struct doer *write, *read, *any, *sync;
 
 	hang(rig, 1, true);
@@ -318,14 +283,15 @@ static void failed_run(void *arg)
 {
 	const struct sim_faults faults = {.sync_error_ppm = 1000000}, none = {0};
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
+	struct pool_file *file = pool_rig_begin_two(rig);
 	struct doer *read;
 
 	sim_disk_set_faults(rig->sim.sim, roots[0], &faults);
-	ASSERT(pool_io_sync(file) == 0 && pool_file_failed(file) == 1u << copy_on(file, 1));
+	ASSERT(pool_io_sync(file) == 0 &&
+	       pool_file_failed(file) == 1u << pool_rig_copy_on(file, 1));
 	sim_disk_set_faults(rig->sim.sim, roots[0], &none);
 	hang(rig, 2, true);
-	read = start(rig, file, copy_on(file, 2), do_read_copy);
+	read = start(rig, file, pool_rig_copy_on(file, 2), do_read_copy);
 	fiber_sleep(60 * NSEC_PER_SEC);
 	ASSERT(!read->ended);
 	hang(rig, 2, false);
@@ -342,11 +308,11 @@ static void waits_where_the_other_copy_failed(void **state)
 static void one_copy_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *both = begin(rig), *file;
+	struct pool_file *both = pool_rig_begin_two(rig), *file;
 	struct pool_copies copies;
 	struct doer *write, *read, *any, *sync, *sync_copy;
 
-	file = take(rig, 1);
+	file = pool_rig_take(rig, 1);
 	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
 	pool_file_get_copies(file, &copies);
 	hang(rig, copies.disks[0], true);
@@ -398,7 +364,7 @@ static void waits_for_the_only_disk(void **state)
 static void names_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig);
+	struct pool_file *file = pool_rig_begin_two(rig);
 	const struct pool_disk *disk = pool_disk_by_id(rig->pool, 2);
 	struct doer *taking[8];
 	struct pool_disk_info info;
@@ -435,8 +401,8 @@ static void makes_files_elsewhere(void **state)
 static void close_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig), *again;
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig), *again;
+	unsigned copy = pool_rig_copy_on(file, 2);
 	uint64_t from, closed = reached_count("pool.closed-late");
 	struct pool_copies copies;
 
@@ -465,8 +431,8 @@ static void closes_what_is_late_later(void **state)
 static void idle_run(void *arg)
 {
 	struct pool_rig *rig = arg;
-	struct pool_file *file = begin(rig), *idle = take(rig, 2);
-	unsigned copy = copy_on(file, 2);
+	struct pool_file *file = pool_rig_begin_two(rig), *idle = pool_rig_take(rig, 2);
+	unsigned copy = pool_rig_copy_on(file, 2);
 	uint64_t from, closed = reached_count("pool.closed-late");
 
 	ASSERT(pool_rig_name(rig, idle) == 0);
