@@ -110,6 +110,11 @@ static void discard_line(enum log_level level, const char *line, void *arg)
 	(void)arg;
 }
 
+void sim_rig_silence_log(void)
+{
+	log_set_sink(discard_line, NULL);
+}
+
 uint64_t sim_rig_seeds(const char *text, uint64_t few, sim_rig_seed_fn *run, void *totals)
 {
 	uint64_t first = 1, count = few;
@@ -117,7 +122,7 @@ uint64_t sim_rig_seeds(const char *text, uint64_t few, sim_rig_seed_fn *run, voi
 	if (text && sscanf(text, "%" SCNu64 ":%" SCNu64, &first, &count) != 2)
 		return 0;
 	if (count > 1)
-		log_set_sink(discard_line, NULL);
+		sim_rig_silence_log();
 	for (uint64_t seed = first; seed < first + count; seed++)
 		(void)run(seed, totals);
 	log_set_sink(NULL, NULL);
@@ -128,7 +133,7 @@ bool sim_rig_replays(uint64_t seed, sim_rig_seed_fn *run, void *totals)
 {
 	uint64_t first, second;
 
-	log_set_sink(discard_line, NULL);
+	sim_rig_silence_log();
 	first = run(seed, totals);
 	second = run(seed, totals);
 	log_set_sink(NULL, NULL);

@@ -43,6 +43,9 @@ struct sim_rig_task {
 	struct fiber_task task;
 };
 
+/* Lines of the log go nowhere, until there is another sink. */
+void sim_rig_silence_log(void);
+
 /* Starts run(arg) in a fiber of reactor `index`; the caller keeps the task until it is finished. */
 void sim_rig_start(struct sim_rig *rig, unsigned index, struct sim_rig_task *task);
 /* Runs the world until the `count` tasks are finished, at most `limit_ns`: 0, -EDEADLK,

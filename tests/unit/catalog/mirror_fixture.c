@@ -15,13 +15,6 @@ const char *const mirrored_disks[3] = {"/m0", "/m1", "/m2"};
 
 static unsigned labels;
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static void run_without_argument(void *arg)
 {
 	void (*const *run)(void) = arg;
@@ -49,7 +42,7 @@ static void make_labels(void)
 void mirrored_rig_begin(uint64_t seed, unsigned disks)
 {
 	if (!getenv("SARSEN_LOG"))
-		log_set_sink(discard_line, NULL);
+		sim_rig_silence_log();
 	sim_rig_init(&rig, seed, 1);
 	ASSERT(sim_disk_add(rig.sim, STATE, DISK_BYTES) == 0);
 	labels = disks;

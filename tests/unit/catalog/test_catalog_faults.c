@@ -62,17 +62,10 @@ static void memory_install(void)
 	ASSERT(sqlite3_config(SQLITE_CONFIG_MALLOC, &wrapped) == SQLITE_OK);
 }
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static int setup(void **state)
 {
 	(void)state;
-	log_set_sink(discard_line, NULL);
+	sim_rig_silence_log();
 	sim_rig_init(&rig, 1, 1);
 	ASSERT(sim_disk_add(rig.sim, DISK, DISK_BYTES) == 0);
 	catalog = NULL;
@@ -229,8 +222,7 @@ static bool sweep_is_complete;
 static void survives_every_disk_fault(void **state)
 {
 	(void)state;
-	print_message("%u operations\n",
-		      (unsigned)sweep_all(-EIO, sweep_is_complete ? 1 : 97));
+	print_message("%u operations\n", (unsigned)sweep_all(-EIO, sweep_is_complete ? 1 : 97));
 	(void)sweep_all(-ENOSPC, sweep_is_complete ? 1 : 101);
 }
 

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "catalog/mirror.h"
 #include "fail_alloc.h"
+#include "sim_rig.h"
 
 #define ROWS 4
 
@@ -36,8 +37,7 @@ struct sweep {
 
 static int open_any(struct sweep *s)
 {
-	struct catalog_options options = {
-		.path = s->path, .create = true, .report = &s->report};
+	struct catalog_options options = {.path = s->path, .create = true, .report = &s->report};
 
 	return catalog_open(s->rig.world, &options, &s->catalog);
 }
@@ -59,10 +59,8 @@ static struct catalog_key row_key(unsigned row)
 static int put(struct sweep *s, unsigned row, uint8_t byte)
 {
 	uint8_t value[600];
-	struct catalog_change change = {.kind = CATALOG_PUT,
-					.key = row_key(row),
-					.value = value,
-					.length = sizeof(value)};
+	struct catalog_change change = {
+		.kind = CATALOG_PUT, .key = row_key(row), .value = value, .length = sizeof(value)};
 	int r;
 
 	memset(value, byte, sizeof(value));
@@ -170,13 +168,6 @@ static int restore_run(void *arg)
 
 static bool sweep_is_complete;
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static void prepare(struct sweep *s)
 {
 	char base[100];
@@ -206,7 +197,7 @@ static void failed_allocations(void **state)
 	(void)state;
 	assert_non_null(s);
 	if (!getenv("SARSEN_LOG"))
-		log_set_sink(discard_line, NULL);
+		sim_rig_silence_log();
 	real_rig_init(&s->rig);
 	for (s->n = 1; hit; s->n += sweep_is_complete ? 1 : 5) {
 		prepare(s);

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/reached.h"
 #include "engine_rig.h"
 #include "fsck/fsck.h"
@@ -495,13 +494,6 @@ static void run_seed(uint64_t seed, uint64_t step)
 	engine_rig_done(rig);
 }
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 int main(int argc, char **argv)
 {
 	uint64_t first = 1, count = 8, step = 251;
@@ -511,7 +503,7 @@ int main(int argc, char **argv)
 	if (argc > 2)
 		step = strtoull(argv[2], NULL, 10);
 	if (!getenv("SHOW"))
-		log_set_sink(discard_line, NULL);
+		sim_rig_silence_log();
 	buffer = aligned_alloc(4096, 4096);
 	if (!buffer || step == 0)
 		return 2;

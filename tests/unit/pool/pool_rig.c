@@ -9,20 +9,13 @@
 
 #define PAGE 4096
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 struct pool_rig *pool_rig_new(uint64_t disk_bytes)
 {
 	struct pool_rig *rig = calloc(1, sizeof(*rig));
 
 	ASSERT(rig);
 	if (!getenv("SARSEN_LOG"))
-		log_set_sink(discard_line, NULL);
+		sim_rig_silence_log();
 	sim_rig_init(&rig->sim, 1, 2);
 	ASSERT(sim_disk_add(rig->sim.sim, POOL_RIG_STATE, 64 * MIB) == 0);
 	ASSERT(sim_disk_add(rig->sim.sim, POOL_RIG_DISK, disk_bytes) == 0);

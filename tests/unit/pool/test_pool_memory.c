@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "fail_alloc.h"
+#include "sim_rig.h"
 #include "pool/container.h"
 #include "pool/pool.h"
 #include "pool/pool_disk.h"
@@ -188,20 +189,13 @@ static int after_run(void *arg)
 
 static bool sweep_is_complete;
 
-static void discard_line(enum log_level level, const char *line, void *arg)
-{
-	(void)level;
-	(void)line;
-	(void)arg;
-}
-
 static void failed_allocations(void **state)
 {
 	struct sweep s = {.n = 1};
 	bool hit = true;
 
 	(void)state;
-	log_set_sink(discard_line, NULL);
+	sim_rig_silence_log();
 	real_rig_init(&s.rig);
 	for (; hit; s.n += sweep_is_complete ? 1 : 9) {
 		snprintf(s.base, sizeof(s.base), "%s/%llu", s.rig.directory,
@@ -257,7 +251,7 @@ static void a_shortage_of_memory_makes_no_copy_stale(void **state)
 	struct sweep s = {0};
 
 	(void)state;
-	log_set_sink(discard_line, NULL);
+	sim_rig_silence_log();
 	real_rig_init(&s.rig);
 	snprintf(s.base, sizeof(s.base), "%s/s", s.rig.directory);
 	assert_int_equal(real_rig_run(&s.rig, 0, sync_run, &s), 0);
