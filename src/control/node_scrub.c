@@ -71,18 +71,24 @@ static bool next(void *arg)
 	return since < (found ? SAVE_FOUND_NS : SAVE_NS);
 }
 
+void node_scrub_keep_rate(const struct node *node, uint64_t bytes, uint64_t *seen_bytes)
+{
+	uint64_t rate = node->options.scrub_rate_bytes, fresh = bytes - *seen_bytes;
+
+	*seen_bytes = bytes;
+	if (rate)
+		fiber_sleep(fresh * NSEC_PER_SEC / rate);
+}
+
 /* Any reactor: only what is atomic or the slice's own. */
 static bool progress(void *arg, uint64_t bytes)
 {
 	struct slice *slice = arg;
 	struct node_scrub_run *run = slice->run;
-	uint64_t rate = run->node->options.scrub_rate_bytes, fresh = bytes - slice->seen_bytes;
 
-	slice->seen_bytes = bytes;
 	run->shown = MAX(run->shown, run->state.now.bytes + bytes);
 	job_progress(run->job, run->shown, MAX(run->total, run->shown));
-	if (rate)
-		fiber_sleep(fresh * NSEC_PER_SEC / rate);
+	node_scrub_keep_rate(run->node, bytes, &slice->seen_bytes);
 	return !is_stopped(run);
 }
 

@@ -18,6 +18,10 @@ struct scrub_facts {
 };
 int node_scrub_facts(struct node *node, uint64_t pool_id, struct scrub_facts *facts);
 
+/* Between pieces of what a scrub reads: `bytes` were read by now, of them `*seen_bytes` at the last
+ * call. Waits as long as the configured rate asks for. A fiber of any reactor. */
+void node_scrub_keep_rate(const struct node *node, uint64_t bytes, uint64_t *seen_bytes);
+
 /* What is pending is looked at again when other disks can be reached than at the last time, while
  * no scrub is under way (node_scrub_again.c). */
 void node_scrub_look_again(struct node *node, uint64_t pool_id);

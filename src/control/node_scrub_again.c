@@ -57,12 +57,9 @@ static uint64_t disks_gone(const struct pool *pool)
 static bool progress(void *arg, uint64_t bytes)
 {
 	struct look *look = arg;
-	struct node *node = look->again->node;
-	uint64_t rate = node->options.scrub_rate_bytes, fresh = bytes - look->seen_bytes;
+	const struct node *node = look->again->node;
 
-	look->seen_bytes = bytes;
-	if (rate)
-		fiber_sleep(fresh * NSEC_PER_SEC / rate);
+	node_scrub_keep_rate(node, bytes, &look->seen_bytes);
 	return !node->stopping;
 }
 

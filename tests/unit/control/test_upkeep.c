@@ -16,6 +16,7 @@
 #include "control/node_disk.h"
 #include "control/node_place.h"
 #include "control/node_retire.h"
+#include "control/node_scrub.h"
 #include "reactor/fiber.h"
 
 #include "node_rig.h"
@@ -430,6 +431,31 @@ static void a_pool_that_is_scrubbed_is_deleted(void **state)
 	node_rig_done(&rig);
 }
 
+static void keep_rate(void *arg)
+{
+	const uint64_t *rate = arg;
+	uint64_t seen = 0, start = reactor_now_ns(rig.node->home);
+
+	rig.node->options.scrub_rate_bytes = *rate;
+	node_scrub_keep_rate(rig.node, 3 * MIB, &seen);
+	ASSERT(seen == 3 * MIB);
+	ASSERT(reactor_now_ns(rig.node->home) - start == (*rate ? 3 * NSEC_PER_SEC : 0));
+	node_scrub_keep_rate(rig.node, 4 * MIB, &seen); /* only what has come since */
+	ASSERT(reactor_now_ns(rig.node->home) - start == (*rate ? 4 * NSEC_PER_SEC : 0));
+}
+
+static void a_scrub_keeps_its_rate(void **state)
+{
+	uint64_t rate = MIB;
+
+	(void)state;
+	begin(7);
+	sim_rig_run(&rig.sim, 0, keep_rate, &rate);
+	rate = 0; /* no limit */
+	sim_rig_run(&rig.sim, 0, keep_rate, &rate);
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +468,7 @@ int main(void)
 		cmocka_unit_test(draining_is_told),
 		cmocka_unit_test(a_disk_that_hangs_holds_up_nobody),
 		cmocka_unit_test(a_pool_that_is_scrubbed_is_deleted),
+		cmocka_unit_test(a_scrub_keeps_its_rate),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
