@@ -70,6 +70,11 @@ def make_row(name, unit, ours, reference=None, goal=None, absolute=False, lower_
     return row
 
 
+def unmeasured_row(name, unit, goal, why):
+    """Of what this machine cannot measure: it is not met, and says so."""
+    return Row(name, 0.0, None, None, goal, False, unit, note=f"not measured: {why}")
+
+
 def human(value):
     if value is None:
         return "-"
@@ -160,17 +165,17 @@ class Bench:
         self.make_directory()
         return os.path.join(self.directory, name)
 
-    def program(self, name, *arguments, timeout=600):
-        """Runs build/bench/NAME; returns its JSON with rates added."""
-        result = run_json([os.path.join(self.build, "bench", name), *arguments], timeout)
+    def program(self, name, *arguments, timeout=600, prefix=()):
+        """Runs build/bench/NAME; returns its JSON with rates added. `prefix`: by this command."""
+        result = run_json([*prefix, os.path.join(self.build, "bench", name), *arguments], timeout)
         for clock in ("seconds", "cpu_seconds"):
             if result.get(clock) and "operations" in result:
                 result["per_" + clock.rstrip("s")] = result["operations"] / result[clock]
         return result
 
-    def fio(self, path, rw, block_bytes, depth, size_bytes, **options):
+    def fio(self, path, rw, block_bytes, depth, size_bytes, prefix=(), **options):
         """Runs fio on a file with io_uring and O_DIRECT for self.seconds; see parse_fio()."""
-        command = ["fio", "--name=reference", f"--filename={path}", "--ioengine=io_uring",
+        command = [*prefix, "fio", "--name=reference", f"--filename={path}", "--ioengine=io_uring",
                    "--direct=1", f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}",
                    f"--size={size_bytes}", "--norandommap", "--randrepeat=0",
                    "--output-format=json"]

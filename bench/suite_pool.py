@@ -3,11 +3,13 @@
 against raw sequential I/O; a guest beside a repair against the same guest alone; choosing disks.
 The two disks of the pool are directories on one device here, so that a read is compared with one
 reader, and a repair, which reads, writes, syncs and reads back, with fio doing these on two files.
+Reads of two devices: two_devices.py.
 """
 import concurrent.futures
 import os
 
 import lib
+import two_devices
 
 CHOICES_GOAL = 1e5  # per second of processor time: 10 us each
 SIZE_MIB, QUICK_MIB = 4096, 512
@@ -130,4 +132,4 @@ def run(bench):
     ]
     rows += [pool.beside_repair(what, depth)
              for what in ("randread-repair", "randwrite-repair") for depth in (1, 8)]
-    return rows + [start(bench), placement(bench)]
+    return rows + two_devices.rows(bench) + [start(bench), placement(bench)]

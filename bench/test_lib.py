@@ -5,9 +5,11 @@ import os
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lib  # noqa: E402
+import two_devices  # noqa: E402
 
 FIO = {"jobs": [{"error": 0, "usr_cpu": 5.0, "sys_cpu": 10.0,
                  "read": {"total_ios": 0},
@@ -64,6 +66,25 @@ class LibTest(unittest.TestCase):
         self.assertEqual(result["write"]["p99_us"], 9.0)
         with self.assertRaises(lib.BenchError):
             lib.parse_fio({"jobs": [{"error": 5}]})
+
+    def test_what_is_not_measured_is_told(self):
+        row = lib.unmeasured_row("x", "u", 1.5, "no root")
+        self.assertIs(row.met, False)
+        self.assertIn("x: not measured: no root", lib.format_table([row]))
+
+    def test_two_devices_need_root(self):
+        with unittest.mock.patch("os.geteuid", return_value=1):
+            rows = two_devices.rows(None)
+        self.assertEqual([(row.met, row.goal) for row in rows], [(False, 1.5)] * 2)
+        self.assertIn("it needs root", rows[0].note)
+
+    def test_control_groups_are_found(self):
+        for mounts, found in (
+                ("tmpfs /c tmpfs rw 0 0\n", None),
+                ("cgroup2 /c cgroup2 rw,relatime 0 0\n", ("/c", 2)),
+                ("cgroup /c/cpu cgroup rw,cpu 0 0\ncgroup2 /c/unified cgroup2 rw 0 0\n"
+                 "cgroup /c/blkio cgroup rw,blkio 0 0\n", ("/c/blkio", 1))):
+            self.assertEqual(two_devices.find_hierarchy(mounts), found)
 
     def test_programs_that_fail(self):
         for command in (["/nonexistent"], ["false"], ["echo", "no json"], ["sleep", "9"]):
