@@ -248,9 +248,12 @@ static unsigned open_copies(struct pool_file *file, bool failed_disks, int *erro
 	return opened;
 }
 
-/* Whether one that counts may come back, because its disk only hangs. */
-static bool is_worth_waiting(const struct pool_file *file)
+/* Whether one that counts may come back, because its disk only hangs, or others that hang left no
+ * fiber to open it. */
+static bool is_worth_waiting(const struct pool_file *file, int error)
 {
+	if (error == -ETIMEDOUT)
+		return true;
 	for (unsigned i = 0; i < file->copy_count; i++) {
 		const struct pool_file_copy *copy = file->copies[i];
 
@@ -277,7 +280,7 @@ static int open_at_home(void *arg)
 	/* A failed disk is asked only when no other has it. */
 	if (open_copies(file, false, &error) == 0 && open_copies(file, true, &error) == 0)
 		r = error;
-	call->wait = r && is_worth_waiting(file);
+	call->wait = r && is_worth_waiting(file, r);
 	set_entries(file, r ? POOL_TABLE_CLOSED : POOL_TABLE_OPEN);
 	if (r)
 		free(file);

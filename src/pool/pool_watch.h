@@ -36,8 +36,9 @@ static inline bool pool_disk_is_given_up(const struct pool_disk *disk)
 
 /*
  * Runs run(arg) in a fiber of its own at home, and waits for it, but not longer than the disk may
- * take: -ETIMEDOUT then, `arg` is not the caller's any more, and drop(arg, result) gets it when it
- * has ended. `arg` is on the heap. Home, fiber.
+ * take, nor as long again for a fiber, where others can do: -ETIMEDOUT then, `arg` is not the
+ * caller's any more, and drop(arg, result) gets it when it has ended. `arg` is on the heap. Home,
+ * fiber.
  */
 struct pool_flow_ops {
 	int (*run)(void *arg);

@@ -214,6 +214,16 @@ void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_t
 	fiber_take_next_task(fiber);
 }
 
+bool fiber_unspawn(struct reactor *reactor, struct fiber_task *task)
+{
+	reactor_enter(reactor);
+	if (!list_is_linked(&task->link))
+		return false;
+	list_remove(&task->link);
+	reactor->pools[task->class].queued--;
+	return true;
+}
+
 static void fiber_start(struct fiber *fiber)
 {
 	struct stack_pool *stacks = &fiber->reactor->stacks;

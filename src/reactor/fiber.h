@@ -18,6 +18,9 @@ struct fiber_task { /* embedded by the caller, who keeps it until run() is enter
 
 /* On the reactor's own thread. run() starts later in this turn, never on the caller's stack. */
 void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_task *task);
+/* On the same thread. Takes back a task that still waits for a fiber: true, and run() is not called
+ * any more. */
+bool fiber_unspawn(struct reactor *reactor, struct fiber_task *task);
 
 /* The running fiber, or NULL outside of one. */
 struct fiber *fiber_current(void);

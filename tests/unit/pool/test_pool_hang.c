@@ -303,35 +303,123 @@ static void failed_stays_failed(void **state)
 struct sleeper {
 	struct fiber_task task;
 	unsigned *count;
+	bool *wake;
 };
+
+static struct sleeper sleepers[SLEEPERS];
 
 static void sleeper_run(struct fiber_task *task)
 {
-	fiber_sleep(12 * NSEC_PER_SEC);
-	--*CONTAINER_OF(task, struct sleeper, task)->count;
+	struct sleeper *sleeper = CONTAINER_OF(task, struct sleeper, task);
+
+	while (!*sleeper->wake)
+		fiber_sleep(NSEC_PER_SEC / 10);
+	--*sleeper->count;
+}
+
+static void take_all_fibers(unsigned *count, bool *wake)
+{
+	*count = SLEEPERS;
+	*wake = false;
+	for (unsigned i = 0; i < SLEEPERS; i++) {
+		sleepers[i] =
+			(struct sleeper){.task.run = sleeper_run, .count = count, .wake = wake};
+		fiber_spawn(reactor_current(), FIBER_DISK, &sleepers[i].task);
+	}
+}
+
+static void give_fibers_back(const unsigned *count, bool *wake)
+{
+	*wake = true;
+	while (*count > 0)
+		fiber_sleep(NSEC_PER_SEC / 10);
+}
+
+static bool none_is_silent(struct pool_rig *rig)
+{
+	return pool_rig_disk(rig, 1).silences + pool_rig_disk(rig, 2).silences == 0;
+}
+
+struct discarding {
+	struct fiber_task task;
+	struct pool_rig *rig;
+	bool ended;
+};
+
+static void take_and_discard(struct fiber_task *task)
+{
+	struct discarding *discarding = CONTAINER_OF(task, struct discarding, task);
+
+	pool_file_discard(pool_rig_take(discarding->rig, 2));
+	discarding->ended = true;
 }
 
 static void wait_for_a_fiber(void *arg)
 {
-	static struct sleeper sleepers[SLEEPERS];
 	struct pool_rig *rig = arg;
-	unsigned count = SLEEPERS;
+	struct discarding discarding = {.task.run = take_and_discard, .rig = rig};
+	unsigned count;
+	bool wake;
 
 	begin(rig);
-	for (unsigned i = 0; i < SLEEPERS; i++) {
-		sleepers[i] = (struct sleeper){.task.run = sleeper_run, .count = &count};
-		fiber_spawn(reactor_current(), FIBER_DISK, &sleepers[i].task);
-	}
-	pool_file_discard(pool_rig_take(rig, 2));
-	ASSERT(pool_rig_disk(rig, 1).silences + pool_rig_disk(rig, 2).silences == 0);
-	while (count > 0)
-		fiber_sleep(NSEC_PER_SEC);
+	take_all_fibers(&count, &wake);
+	fiber_spawn(reactor_current(), FIBER_DATA, &discarding.task);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS - NSEC_PER_SEC);
+	ASSERT(!discarding.ended);
+	give_fibers_back(&count, &wake);
+	fiber_sleep(NSEC_PER_SEC / 10);
+	ASSERT(discarding.ended && none_is_silent(rig));
 	end(rig);
 }
 
 static void a_busy_machine_is_not_a_silent_disk(void **state)
 {
 	pool_rig_run(*state, wait_for_a_fiber);
+}
+
+/* As when some seventy other disks hang. */
+static void do_without_a_fiber(void *arg)
+{
+	const struct pool_want want = {.use = POOL_USE_DATA, .size_bytes = MIB, .copies = 2};
+	struct pool_rig *rig = arg;
+	struct pool_file *kept, *file;
+	struct pool_copies copies;
+	unsigned count;
+	bool wake;
+	uint64_t id, start_ns;
+
+	begin(rig);
+	kept = pool_rig_take(rig, 2);
+	file = pool_rig_take(rig, 1);
+	ASSERT(pool_rig_write(file, 'h') == 0 && pool_rig_name(rig, file) == 0);
+	id = pool_file_id(file);
+	pool_file_get_copies(file, &copies);
+	pool_file_close(file);
+	take_all_fibers(&count, &wake);
+	start_ns = now_ns();
+	ASSERT(pool_file_take(rig->pool, &want, &file) == -EIO);
+	ASSERT(now_ns() - start_ns >= 2 * POOL_DISK_TIMEOUT_NS);
+	ASSERT(now_ns() - start_ns < 3 * POOL_DISK_TIMEOUT_NS);
+	start_ns = now_ns();
+	ASSERT(pool_file_open(rig->pool, id, &copies, &file) == -ETIMEDOUT);
+	ASSERT(now_ns() - start_ns >= 30 * NSEC_PER_SEC);
+	ASSERT(now_ns() - start_ns < 40 * NSEC_PER_SEC);
+	ASSERT(pool_file_trim(kept, PAGE) == -ETIMEDOUT);
+	pool_file_discard(kept); /* it is tried again later */
+	ASSERT(none_is_silent(rig));
+	give_fibers_back(&count, &wake);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	ASSERT(none_is_silent(rig));
+	ASSERT(pool_rig_space(rig).used == MIB);
+	ASSERT(pool_file_open(rig->pool, id, &copies, &file) == 0);
+	pool_file_discard(file);
+	pool_file_discard(pool_rig_take(rig, 2));
+	end(rig);
+}
+
+static void what_finds_no_fiber_is_not_waited_for_for_ever(void **state)
+{
+	pool_rig_run(*state, do_without_a_fiber);
 }
 
 /* Holding up nobody */
@@ -418,6 +506,7 @@ int main(void)
 		TEST(is_given_up_when_it_hangs_again_and_again),
 		TEST(failed_stays_failed),
 		TEST(a_busy_machine_is_not_a_silent_disk),
+		TEST(what_finds_no_fiber_is_not_waited_for_for_ever),
 		TEST(the_scrub_of_a_label_holds_up_nobody),
 		TEST(opening_is_not_waited_for_for_ever),
 	};

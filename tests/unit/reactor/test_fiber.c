@@ -172,6 +172,34 @@ static void tasks_queue_when_a_class_is_exhausted(void **state)
 	}
 }
 
+static void a_task_that_waits_can_be_taken_back(void **state)
+{
+	struct actor actors[5] = {0};
+	struct reactor_stats stats;
+
+	for (unsigned i = 0; i < 5; i++) {
+		actors[i] = (struct actor){.letter = (char)('a' + i), .task.run = note_twice};
+		fiber_spawn(reactor, FIBER_CHECKPOINT, &actors[i].task);
+	}
+	assert_false(fiber_unspawn(reactor, &actors[0].task));
+	assert_true(fiber_unspawn(reactor, &actors[3].task));
+	assert_false(fiber_unspawn(reactor, &actors[3].task));
+	reactor_get_stats(reactor, &stats);
+	assert_int_equal(stats.fibers_queued[FIBER_CHECKPOINT], 2);
+	fake_run(&fake);
+	assert_false(fiber_unspawn(reactor, &actors[0].task));
+	for (unsigned i = 0; i < 5; i++) {
+		if (i == 3)
+			continue;
+		fiber_wake(actors[i].fiber);
+		fake_run(&fake);
+	}
+	assert_string_equal(record, "abacbece");
+	reactor_get_stats(reactor, &stats);
+	assert_int_equal(stats.fibers_in_use[FIBER_CHECKPOINT], 0);
+	assert_int_equal(stats.fibers_queued[FIBER_CHECKPOINT], 0);
+}
+
 /* What the kernel refuses is as if there were fewer fibers; nothing overtakes what waited. */
 static void stacks_that_cannot_be_had_are_waited_for(void **state)
 {
@@ -491,6 +519,7 @@ int main(void)
 		TEST(a_wake_before_the_suspend_counts_once),
 		TEST(a_pending_wake_ends_with_its_task),
 		TEST(tasks_queue_when_a_class_is_exhausted),
+		TEST(a_task_that_waits_can_be_taken_back),
 		TEST(stacks_that_cannot_be_had_are_waited_for),
 		TEST(full_class_leaves_others_alone),
 		TEST(yielding_takes_turns),
