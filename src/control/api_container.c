@@ -3,7 +3,33 @@
 
 #include <errno.h>
 
+#include "control/policy_text.h"
 #include "control/time_text.h"
+
+/* What it has on each tier, and may; of tiers that the pool has, or something is set for. */
+static json_t *tiers_to_json(const struct node_pool *pool, uint64_t container)
+{
+	json_t *tiers = json_array();
+	struct pool_quota_info quota;
+
+	if (!pool || !pool->pool || pool_quota_get(pool->pool, container, &quota) < 0)
+		return tiers;
+	for (unsigned i = 0; i < POLICY_TIER_COUNT; i++) {
+		const struct pool_quota_tier *tier = &quota.tiers[i];
+
+		if (!tier->present && tier->used == 0 && tier->most == POLICY_NONE &&
+		    tier->reserved == 0)
+			continue;
+		json_array_append_new(
+			tiers,
+			json_pack("{s:s, s:I, s:o, s:I}", "tier",
+				  policy_tier_name((enum policy_tier)i), "used_bytes",
+				  (json_int_t)tier->used, "limit_bytes",
+				  policy_text_to_json(POLICY_MAX_CAPACITY_SSD + i, tier->most),
+				  "reserved_bytes", (json_int_t)tier->reserved));
+	}
+	return tiers;
+}
 
 static json_t *container_to_json(struct node *node, const struct container_info *info)
 {
@@ -14,9 +40,10 @@ static json_t *container_to_json(struct node *node, const struct container_info 
 
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
 		count += vdisk->info.container_id == info->id;
-	return json_pack("{s:s, s:I, s:s, s:I, s:s}", "name", info->name, "id",
+	return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o}", "name", info->name, "id",
 			 (json_int_t)info->id, "pool", pool ? pool->name : "", "vdisks", count,
-			 "created", time_text(info->created_wall_ns, created));
+			 "created", time_text(info->created_wall_ns, created), "tiers",
+			 tiers_to_json(pool, info->id));
 }
 
 /* The pool that is asked for, or the only one. */

@@ -13,6 +13,7 @@
 #include "control/node_disk.h"
 #include "control/node_overcommit.h"
 #include "control/node_scrub.h"
+#include "control/size.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
 #define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
@@ -261,6 +262,34 @@ static void check_container(struct api_request *request, const struct pool_quota
 		 quota->taken / MIB, quota->capacity / MIB);
 }
 
+static void check_tiers(struct api_request *request, const struct pool_quota_info *quota)
+{
+	char used[SIZE_TEXT_MAX], most[SIZE_TEXT_MAX];
+	struct container_info info;
+
+	for (unsigned i = 0; i < POLICY_TIER_COUNT; i++) {
+		const struct pool_quota_tier *tier = &quota->tiers[i];
+		const char *name = policy_tier_name((enum policy_tier)i);
+
+		if ((!tier->at_max && !tier->kept) ||
+		    container_get(request->node->catalog, quota->container, &info) < 0)
+			continue;
+		size_format(tier->used, used);
+		if (tier->at_max)
+			api_find(request, EVENT_ERROR, info.name,
+				 "raise it: sarsen container set; or unmap what guests do not need",
+				 "writes find no place: its files have %s of the %s that "
+				 "max_capacity_%s allows",
+				 used, size_format(tier->most, most), name);
+		else
+			api_find(request, EVENT_ERROR, info.name,
+				 "add such a disk: sarsen disk add; or reserve less for others",
+				 "writes find no place: its files have %s on %s, and what is free "
+				 "there is reserved for other containers",
+				 used, name);
+	}
+}
+
 static void check_containers(struct api_request *request, const struct node_pool *pool)
 {
 	_cleanup_free_ struct pool_quota_info *quotas = NULL;
@@ -268,8 +297,10 @@ static void check_containers(struct api_request *request, const struct node_pool
 
 	if (pool_quota_list(pool->pool, &quotas, &count) < 0)
 		return; /* no memory: what else is found counts */
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		check_container(request, &quotas[i]);
+		check_tiers(request, &quotas[i]);
+	}
 }
 
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)

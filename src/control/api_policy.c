@@ -11,14 +11,34 @@
 #include "control/policy_text.h"
 #include "control/size.h"
 
-static json_t *row_of(const struct container_policy *policy, enum policy_property property)
+/* Beside a limit or a reservation: how much of it is used. */
+static bool use_of(const struct pool_quota_info *quota, enum policy_property property,
+		   uint64_t *ret_bytes)
+{
+	if (property == POLICY_MAX_CAPACITY || property == POLICY_MIN_RESERVED)
+		*ret_bytes = quota->taken;
+	else if (property > POLICY_MAX_CAPACITY && property <= POLICY_MAX_CAPACITY_CLOUD)
+		*ret_bytes = quota->tiers[property - POLICY_MAX_CAPACITY_SSD].used;
+	else if (property > POLICY_MIN_RESERVED && property <= POLICY_MIN_RESERVED_CLOUD)
+		*ret_bytes = quota->tiers[property - POLICY_MIN_RESERVED_SSD].used;
+	else
+		return false;
+	return true;
+}
+
+static json_t *row_of(const struct container_policy *policy, enum policy_property property,
+		      const struct pool_quota_info *quota)
 {
 	const struct policy_info *info = policy_info(property);
+	uint64_t used;
+	json_t *row = json_pack("{s:s, s:o, s:s, s:o, s:s}", "property", info->name, "value",
+				policy_text_to_json(property, policy->values[property]), "source",
+				policy_source_name(policy->sources[property]), "default",
+				policy_text_to_json(property, info->fallback), "help", info->help);
 
-	return json_pack("{s:s, s:o, s:s, s:o, s:s}", "property", info->name, "value",
-			 policy_text_to_json(property, policy->values[property]), "source",
-			 policy_source_name(policy->sources[property]), "default",
-			 policy_text_to_json(property, info->fallback), "help", info->help);
+	if (quota && use_of(quota, property, &used))
+		json_object_set_new(row, "used", json_integer((json_int_t)used));
+	return row;
 }
 
 static bool is_asked_for(const json_t *names, enum policy_property property)
@@ -31,7 +51,8 @@ static bool is_asked_for(const json_t *names, enum policy_property property)
 }
 
 /* In the order of the table; of a vDisk what it may have of its own, and what is asked for. */
-static void show(struct api_request *request, const struct container_policy *policy, bool of_vdisk)
+static void show(struct api_request *request, const struct container_policy *policy, bool of_vdisk,
+		 const struct pool_quota_info *quota)
 {
 	const json_t *names = json_object_get(request->params, "properties");
 
@@ -39,7 +60,7 @@ static void show(struct api_request *request, const struct container_policy *pol
 	for (unsigned i = 0; i < POLICY_PROPERTY_COUNT; i++)
 		if (is_asked_for(names, i) &&
 		    (!of_vdisk || policy_info(i)->of_vdisk || json_array_size(names) > 0))
-			json_array_append_new(request->result, row_of(policy, i));
+			json_array_append_new(request->result, row_of(policy, i, quota));
 }
 
 static int refuse_conflict(struct api_request *request, const char *object,
@@ -93,7 +114,8 @@ static int refuse_problem(struct api_request *request, const struct api_policy_s
 		[POOL_QUOTA_FEW_DISKS] = "the pool has fewer disks than there would be copies",
 		[POOL_QUOTA_NO_TIER] = "something is reserved on a tier of which the pool has no "
 				       "disk",
-		[POOL_QUOTA_TIER_FULL] = "the disks of a tier hold less than is reserved there",
+		[POOL_QUOTA_TIER_FULL] = "the disks of a tier hold less than is reserved there, or "
+					 "have less free",
 		[POOL_QUOTA_FULL] = "the pool has no room for that beside what others have, and "
 				    "what is reserved for them",
 	};
@@ -146,46 +168,59 @@ static int check_pool(struct api_request *request, const struct api_policy_subje
 	return problem == POOL_QUOTA_FINE ? 0 : refuse_problem(request, subject, problem);
 }
 
-/* What the vDisk has, when it would get more copies. */
+/* What the vDisk has, when it would get more copies; and with how many it would be, by factor. */
 static int add_raise(struct api_request *request, const struct api_policy_subject *subject,
-		     struct node_vdisk *vdisk, struct pool_raise *raise)
+		     struct node_vdisk *vdisk, struct pool_raise *raise, uint64_t *after)
 {
 	_cleanup_free_ struct node_vdisk_stats *stats = calloc(1, sizeof(*stats));
+	bool asked = subject->of_vdisk && strcmp(vdisk->name, subject->name) == 0;
 	unsigned factor = vdisk->factor;
+	uint64_t live;
 	struct container_policy policy;
 	struct policy_set own;
 	int r = stats ? 0 : -ENOMEM;
 
-	if (r == 0 && !subject->of_vdisk)
+	if (r == 0 && !asked)
 		r = policy_get_vdisk(request->node->catalog, vdisk->info.id, &own);
 	if (r < 0)
 		return r;
-	policy_merge(&subject->of_container, subject->of_vdisk ? subject->of_vdisk : &own, &policy);
-	if (factor == 0 || policy.replication_factor <= factor || vdisk->info.deleting)
+	policy_merge(&subject->of_container, asked ? subject->of_vdisk : &own, &policy);
+	if (factor == 0 || vdisk->info.deleting)
+		return 0;
+	live = node_vdisk_get_stats(request->node, vdisk, stats) == 0 ? stats->stats.live_bytes
+								      : vdisk->info.live_bytes;
+	after[MAX(policy.replication_factor, (uint64_t)factor)] += live;
+	if (policy.replication_factor <= factor || (subject->of_vdisk && !asked))
 		return 0;
 	raise->factor = (unsigned)policy.replication_factor;
-	raise->bytes[factor] += node_vdisk_get_stats(request->node, vdisk, stats) == 0
-					? stats->stats.live_bytes
-					: vdisk->info.live_bytes;
+	raise->bytes[factor] += live;
 	return 0;
 }
 
 /* More copies of what is there already must have room, or repair would never end. */
-static int check_copies(struct api_request *request, const struct api_policy_subject *subject)
+static int check_copies(struct api_request *request, const struct api_policy_subject *subject,
+			const struct container_policy *policy)
 {
 	char needed[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
 	struct pool_raise raise = {.factor = 1};
+	uint64_t after[POOL_FACTOR_MAX + 1] = {0};
 	struct node_vdisk *vdisk;
 	int r = 0;
 
 	for (uint64_t id = 0; r == 0 && (vdisk = node_vdisk_after(request->node, id));) {
 		id = vdisk->info.id;
-		if (subject->of_vdisk ? strcmp(vdisk->name, subject->name) == 0
-				      : vdisk->info.container_id == subject->container)
-			r = add_raise(request, subject, vdisk, &raise);
+		if (vdisk->info.container_id == subject->container)
+			r = add_raise(request, subject, vdisk, &raise, after);
 	}
 	if (r < 0)
 		return api_fail_errno(request, r, "check the policy of", subject->name);
+	if (raise.factor > 1 && !pool_quota_tiers_hold(subject->pool->pool, policy, after))
+		return api_fail(request, ERROR_NO_SPACE, subject->name,
+				"raise max_capacity of a tier, or add disks: sarsen disk add",
+				"'%s' cannot have %u copies: what its max_capacity allows on each "
+				"tier that the pool has, each copy on another disk, is less than "
+				"what is stored",
+				subject->name, raise.factor);
 	if (pool_admit_could_raise(subject->pool->pool, &raise))
 		return 0;
 	return api_fail(request, ERROR_NO_SPACE, subject->name,
@@ -211,7 +246,7 @@ int api_policy_apply(struct api_request *request, struct api_policy_subject *sub
 	if (!asks_of_pool(request))
 		return 0;
 	r = check_pool(request, subject, &policy);
-	return r < 0 ? r : check_copies(request, subject);
+	return r < 0 ? r : check_copies(request, subject, &policy);
 }
 
 int api_policy_tell_pool(struct api_request *request, const struct api_policy_subject *subject)
@@ -240,11 +275,22 @@ static int show_now(struct api_request *request, const char *object, uint64_t co
 		    uint64_t vdisk)
 {
 	struct container_policy policy;
+	struct container_info info;
+	struct pool_quota_info quota;
+	const struct node_pool *pool = NULL;
 	int r = container_policy_get(request->node->catalog, container, vdisk, &policy);
 
+	if (r == 0)
+		r = container_get(request->node->catalog, container, &info);
 	if (r < 0)
 		return api_fail_errno(request, r, "read the policy of", object);
-	show(request, &policy, vdisk != 0);
+	if (vdisk == 0)
+		pool = node_pool_by_id(request->node, info.pool_id);
+	/* What is used is not known while the pool is not open. */
+	if (!pool || !pool->pool || pool_quota_get(pool->pool, container, &quota) < 0)
+		show(request, &policy, vdisk != 0, NULL);
+	else
+		show(request, &policy, false, &quota);
 	return 0;
 }
 

@@ -45,6 +45,11 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_CONTAINER_SPACE_CRITICAL] = {"container-space-critical", EVENT_ERROR,
 					    "As much of its max_capacity is live as its "
 					    "space_critical says: writes of its vDisks fail soon."},
+	[EVENT_CONTAINER_TIER_FULL] = {"container-tier-full", EVENT_ERROR,
+				       "Data of its vDisks finds no place: on a tier it has as "
+				       "much as its max_capacity there allows, or what is free is "
+				       "reserved for others, and no other tier has room. Writes "
+				       "fail."},
 	[EVENT_POOL_DEGRADED] = {"pool-degraded", EVENT_WARNING,
 				 "Some data have fewer copies than they should: they are made by "
 				 "themselves where disks can take them; see sarsen disk list."},

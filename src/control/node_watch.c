@@ -69,6 +69,38 @@ static void watch_space(struct node *node, struct node_pool *pool, const struct 
 		   space->limit / MIB);
 }
 
+#define TOLD_LEVEL \
+	3u /* of what is told of a container, the space's level; and that a tier is full */
+#define TOLD_TIER 4u
+
+static unsigned refusing_tier(const struct pool_quota_info *quota)
+{
+	unsigned tier = 0;
+
+	while (tier < POLICY_TIER_COUNT && !quota->tiers[tier].at_max && !quota->tiers[tier].kept)
+		tier++;
+	return tier;
+}
+
+static void watch_tiers(struct node *node, struct node_pool *pool, struct pool_quota_info *quota)
+{
+	unsigned tier = refusing_tier(quota);
+	bool full = tier < POLICY_TIER_COUNT, told = quota->told & TOLD_TIER;
+	struct container_info info;
+
+	if (full == told || container_get(node->catalog, quota->container, &info) < 0)
+		return;
+	quota->told ^= TOLD_TIER;
+	pool_quota_set_told(pool->pool, quota->container, quota->told);
+	if (full)
+		event_emit(node->events, EVENT_CONTAINER_TIER_FULL, info.name,
+			   quota->tiers[tier].at_max
+				   ? "it has %" PRIu64 " MiB on %s, which is as much as it may"
+				   : "it has %" PRIu64
+				     " MiB on %s, and what is free there is reserved for others",
+			   quota->tiers[tier].used / MIB, policy_tier_name((enum policy_tier)tier));
+}
+
 static void watch_container(struct node *node, struct node_pool *pool,
 			    const struct pool_quota_info *quota)
 {
@@ -78,7 +110,7 @@ static void watch_container(struct node *node, struct node_pool *pool,
 		[NODE_SPACE_LOW] = EVENT_CONTAINER_SPACE_LOW,
 		[NODE_SPACE_CRITICAL] = EVENT_CONTAINER_SPACE_CRITICAL,
 	};
-	enum node_space before = (enum node_space)quota->told, level;
+	enum node_space before = (enum node_space)(quota->told & TOLD_LEVEL), level;
 	struct container_info info;
 
 	level = quota->capacity == POLICY_NONE
@@ -86,7 +118,7 @@ static void watch_container(struct node *node, struct node_pool *pool,
 			: node_space_level(quota->taken, quota->capacity, quota->percents, before);
 	if (level == before || container_get(node->catalog, quota->container, &info) < 0)
 		return; /* it was deleted a moment ago, or the next turn tells */
-	pool_quota_set_told(pool->pool, quota->container, level);
+	pool_quota_set_told(pool->pool, quota->container, (quota->told & ~TOLD_LEVEL) | level);
 	event_emit(node->events, reasons[level], info.name,
 		   "%" PRIu64 " MiB are live, %" PRIu64 " MiB may be", quota->taken / MIB,
 		   quota->capacity / MIB);
@@ -99,8 +131,10 @@ static void watch_containers(struct node *node, struct node_pool *pool)
 
 	if (pool_quota_list(pool->pool, &quotas, &count) < 0)
 		return; /* the next turn looks again */
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		watch_tiers(node, pool, &quotas[i]);
 		watch_container(node, pool, &quotas[i]);
+	}
 }
 
 static void watch_pools(struct node *node)

@@ -591,6 +591,7 @@ static int write_target(struct compaction *compaction)
 	struct pool_want want = {.use = POOL_USE_INTERNAL,
 				 .size_bytes = bytes,
 				 .copies = store->factor,
+				 .quota = store->quota,
 				 .tiers = store->tiers};
 	struct pool_copies copies;
 	int r;

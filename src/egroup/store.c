@@ -251,6 +251,7 @@ int egroup_create(struct egroup_store *store, enum record_stream stream, uint64_
 		.use = use,
 		.size_bytes = size_bytes,
 		.copies = store->factor,
+		.quota = store->quota,
 		.tiers = sequential ? store->tiers_sequential : store->tiers,
 	};
 	struct pool_file *taken;

@@ -75,7 +75,8 @@ struct egroup_store {
 	struct catalog *catalog;
 	struct reactor *reactor;
 	uint64_t vdisk;
-	unsigned factor; /* copies that a new file shall have */
+	unsigned factor;          /* copies that a new file shall have */
+	struct pool_quota *quota; /* whose its files are; NULL: nobody's */
 	/* Where, as in struct pool_want; 0 = anywhere: what is written at random, and in sequence.
 	 */
 	unsigned tiers, tiers_sequential;

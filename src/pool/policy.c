@@ -273,13 +273,6 @@ uint64_t policy_reserved(const struct container_policy *policy)
 		   sum_of_tiers(policy, POLICY_MIN_RESERVED_SSD, (1u << POLICY_TIER_COUNT) - 1));
 }
 
-uint64_t policy_capacity(const struct container_policy *policy, unsigned tiers)
-{
-	uint64_t sum = sum_of_tiers(policy, POLICY_MAX_CAPACITY_SSD, tiers);
-
-	return tiers ? MIN(policy->max_capacity, sum) : policy->max_capacity;
-}
-
 static bool conflict(const struct container_policy *policy, enum policy_property greater,
 		     enum policy_property than, struct policy_conflict *ret_conflict)
 {

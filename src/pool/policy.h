@@ -38,23 +38,23 @@ enum policy_tier { /* numbers are part of the format */
 	X(MAX_CAPACITY, max_capacity, 2, POLICY_SIZE, MIB, POLICY_NONE, POLICY_NONE, false,       \
 	  "most that may be live, copies not counted; writes beyond it fail")                     \
 	X(MAX_CAPACITY_SSD, max_capacity_ssd, 3, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
-	  "of that on SSDs")                                                                      \
+	  "size of files on SSDs")                                                                \
 	X(MAX_CAPACITY_HDD, max_capacity_hdd, 4, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
-	  "of that on hard disks")                                                                \
+	  "size of files on hard disks")                                                          \
 	X(MAX_CAPACITY_SAN, max_capacity_san, 5, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE, false, \
-	  "of that on SAN volumes")                                                               \
+	  "size of files on SAN volumes")                                                         \
 	X(MAX_CAPACITY_CLOUD, max_capacity_cloud, 6, POLICY_SIZE, 0, POLICY_NONE, POLICY_NONE,    \
-	  false, "of that in the cloud")                                                          \
+	  false, "size of files in the cloud")                                                    \
 	X(MIN_RESERVED, min_reserved, 7, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,               \
 	  "room that no other container can take, copies not counted")                            \
 	X(MIN_RESERVED_SSD, min_reserved_ssd, 8, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,       \
-	  "of that on SSDs")                                                                      \
+	  "the same, for files on SSDs")                                                          \
 	X(MIN_RESERVED_HDD, min_reserved_hdd, 9, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,       \
-	  "of that on hard disks")                                                                \
+	  "the same, for files on hard disks")                                                    \
 	X(MIN_RESERVED_SAN, min_reserved_san, 10, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,      \
-	  "of that on SAN volumes")                                                               \
+	  "the same, for files on SAN volumes")                                                   \
 	X(MIN_RESERVED_CLOUD, min_reserved_cloud, 11, POLICY_SIZE, 0, POLICY_NONE - 1, 0, false,  \
-	  "of that in the cloud")                                                                 \
+	  "the same, for files in the cloud")                                                     \
 	X(STRIPE_WIDTH, stripe_width, 12, POLICY_COUNT, 1, POLICY_WIDTH_MAX, 4, true,             \
 	  "different disks that what is written in a row goes to, as far as there are so many")   \
 	X(TIER_ORDER_RANDOM, tier_order_random, 13, POLICY_TIERS, 1, POLICY_ALL_TIERS,            \
@@ -148,5 +148,3 @@ struct policy_conflict {
 bool policy_is_sound(const struct container_policy *policy, struct policy_conflict *ret_conflict);
 /* What is reserved in total: at least the sum over the tiers. */
 uint64_t policy_reserved(const struct container_policy *policy);
-/* What may be live in total, in a pool that has those tiers (bits 1 << tier). */
-uint64_t policy_capacity(const struct container_policy *policy, unsigned tiers);

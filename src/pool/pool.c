@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_tier.h"
 #include "pool/pool_watch.h"
 
 #define GUEST_STEP_NS (1 * NSEC_PER_MSEC)
@@ -176,6 +177,7 @@ int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, 
 	pool_wait_init(pool);
 	pool_keeper_init(pool);
 	list_init(&pool->quotas);
+	list_init(&pool->tier_claims);
 	r = open_at(pool);
 	if (r == 0)
 		r = pool_quotas_open(pool);
@@ -199,13 +201,13 @@ void pool_close(struct pool *pool)
 	reactor_assert_home(pool->home);
 	pool_keeper_stop(pool);
 	pool_wait_done(pool);
-	pool_quotas_close(pool);
 	if (!pool_watch_stop(pool)) {
 		/* What ends some day looks at it. */
 		log_warning("pool", "closed while a disk does not answer", "pool=%s", pool->name);
 		return;
 	}
 	ASSERT(!atomic_load(&pool->keeper_message_posted)); /* it is part of the pool */
+	pool_quotas_close(pool);
 	pool_disks_done(pool);
 	free(pool);
 }
@@ -293,4 +295,5 @@ void pool_check(const struct pool *pool)
 	reactor_assert_home(pool->home);
 	POOL_FOR_EACH_DISK(pool, disk)
 	check_disk(disk);
+	pool_tier_check((struct pool *)pool);
 }

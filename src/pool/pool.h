@@ -36,6 +36,7 @@
 
 struct pool;
 struct pool_file; /* an open file of groups/ */
+struct pool_quota;
 
 #define POOL_GROUP_BYTES (64 * MIB)
 #define POOL_NAME_MAX    63
@@ -124,7 +125,9 @@ void pool_get_space(struct pool *pool, struct pool_space *ret_space);
  * (spare first), whose directory entries are durable: the caller then commits the catalog row that
  * names it and its copies, and only then writes. What it occupies (pool_file_size()) is charged to
  * `used`. -ENOSPC when not even `use` may have it. Fewer copies than wanted are made when fewer
- * disks can take one now.
+ * disks can take one now. Data also gets -ENOSPC when its copies could only be put where the quota
+ * has as much on the tier as it may, or where what is free is kept for others (pool_quota.h); what
+ * is internal then goes there all the same.
  */
 struct pool_want {
 	enum pool_use use;
@@ -132,6 +135,7 @@ struct pool_want {
 	unsigned copies; /* 1 .. POOL_FACTOR_MAX */
 	unsigned tiers;  /* in order of preference, 4 bits each from the lowest: tier + 1 (0 ssd, 1
 			    hdd, 2 san, 3 cloud), 0 ends; 0 = any tier is as good */
+	struct pool_quota *quota; /* whose it is; NULL: nobody's */
 	/* Disks rather not used again, by id; the first was used last. Others are taken if they are
 	 * of as good a tier. NULL: none. */
 	const uint64_t *recent;

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_tier.h"
 #include "pool/pool_watch.h"
 #include "reactor/io.h"
 
@@ -160,6 +161,8 @@ static int take_new(struct making *making)
 static int enter(struct making *making)
 {
 	struct pool_disk *disk = making->disk;
+	struct pool_quota *owner = making->want.owner;
+	struct pool_tier_change change;
 	struct pool_table_entry *entry;
 
 	making->handle = pool_handle_new(disk, making->file);
@@ -169,10 +172,25 @@ static int enter(struct making *making)
 		pool_space_release(disk, making->size_bytes);
 		return -ENOMEM; /* the file is swept at the next opening */
 	}
+	change = pool_tier_change_begin(disk, owner, making->file_id);
 	entry = pool_table_insert(&disk->files, making->file_id);
 	entry->pages = (uint32_t)(making->size_bytes / POOL_PAGE_BYTES);
 	entry->state = POOL_TABLE_OPEN;
+	pool_tier_own(entry, owner);
+	pool_tier_change_end(&change);
 	return 0;
+}
+
+/* No row names it any more, whatever becomes of it. */
+static void leave_owner(struct pool_disk *disk, struct pool_table_entry *entry)
+{
+	struct pool_quota *owner = entry->owner;
+	struct pool_tier_change change = pool_tier_change_begin(disk, owner, entry->id);
+
+	pool_tier_hold(owner);
+	pool_tier_disown(entry);
+	pool_tier_change_end(&change);
+	pool_tier_release(owner);
 }
 
 /* Out of the table. */
@@ -180,12 +198,14 @@ static void remove_entry(struct pool_disk *disk, struct pool_table_entry *entry)
 {
 	uint64_t size = entry->pages * POOL_PAGE_BYTES;
 
+	leave_owner(disk, entry);
 	pool_table_remove(&disk->files, entry);
 	pool_space_release(disk, size);
 }
 
 static void become_orphan(struct pool_disk *disk, struct pool_table_entry *entry)
 {
+	leave_owner(disk, entry);
 	entry->state = POOL_TABLE_ORPHAN;
 	disk->orphans++;
 	pool_keeper_wake(disk->pool);
@@ -212,6 +232,12 @@ static int make(void *arg)
 	return r ? r : enter(making);
 }
 
+static void making_free(struct making *making)
+{
+	pool_tier_release(making->want.owner);
+	free(making);
+}
+
 static void make_dropped(void *arg, int result)
 {
 	struct making *making = arg;
@@ -221,7 +247,7 @@ static void make_dropped(void *arg, int result)
 		pool_table_find(&making->disk->files, making->file_id)->state = POOL_TABLE_BUSY;
 		forget(making->disk, making->file_id);
 	}
-	free(making);
+	making_free(making);
 }
 
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
@@ -241,6 +267,7 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 	if (!making)
 		return -ENOMEM;
 	*making = (struct making){.disk = disk, .file_id = file_id, .want = *want};
+	pool_tier_hold(want->owner);
 	r = pool_flow(disk, &ops, making);
 	if (r == -ETIMEDOUT) /* it is not ours any more */
 		return -EIO;
@@ -253,10 +280,18 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 			.generation = atomic_load(&disk->generation),
 			.used = true,
 		};
-	free(making);
+	making_free(making);
 	if (r == 0)
 		pool_keeper_wake(disk->pool);
 	return r;
+}
+
+static void set_pages(struct pool_disk *disk, struct pool_table_entry *entry, uint64_t size_bytes)
+{
+	struct pool_tier_change change = pool_tier_change_begin(disk, entry->owner, entry->id);
+
+	entry->pages = (uint32_t)(size_bytes / POOL_PAGE_BYTES);
+	pool_tier_change_end(&change);
 }
 
 /* The row's size may be older than the file's: what is there is charged. */
@@ -269,7 +304,7 @@ static void charge_found(struct pool_file_copy *copy, uint64_t file_id)
 	if (charged == copy->size_bytes)
 		return;
 	atomic_fetch_add(&disk->used, copy->size_bytes - charged);
-	entry->pages = (uint32_t)(copy->size_bytes / POOL_PAGE_BYTES);
+	set_pages(disk, entry, copy->size_bytes);
 }
 
 struct opening {
@@ -360,7 +395,7 @@ static struct pool_table_entry *open_entry(const struct pool_file_copy *copy, ui
 static void set_size(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes)
 {
 	copy->size_bytes = size_bytes;
-	open_entry(copy, file_id)->pages = (uint32_t)(size_bytes / POOL_PAGE_BYTES);
+	set_pages(copy->disk, open_entry(copy, file_id), size_bytes);
 }
 
 /* Changing the size, or finding it out. */

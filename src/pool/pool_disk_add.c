@@ -147,7 +147,6 @@ static int add_locked(struct disk_call *call)
 		r = prepare(call->pool, call->spec, row, &call->id);
 	if (r == 0)
 		r = enter(call->pool, call->id, row);
-	pool_quotas_follow_tiers(call->pool);
 	if (r == 0)
 		log_info("pool", "a disk was added", "pool=%s disk=%" PRIu64 " directory=\"%s\"",
 			 call->pool->name, call->id, call->spec->directory);
@@ -226,7 +225,6 @@ static int take_out(struct pool_disk *disk)
 	log_info("pool", "a disk was removed", "pool=%s disk=%" PRIu64 " directory=\"%s\"",
 		 disk->pool->name, disk->id, directory);
 	pool_disk_take_out(disk);
-	pool_quotas_follow_tiers(disk->pool);
 	return 0;
 }
 

@@ -14,10 +14,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_tier.h"
 #include "pool/pool_watch.h"
 
 #define OPEN_PAUSE_NS (500 * NSEC_PER_MSEC)
@@ -57,7 +59,9 @@ struct taking {
 	const struct pool_want *want;
 	struct pool_copy_want copy_want;
 	struct pool_place place;
-	int error; /* the first */
+	struct pool_tier_claim claim;
+	bool tight; /* something is limited or kept: each place is claimed before it is used */
+	int error;  /* the first */
 };
 
 static void take_on(struct taking *taking, struct pool_disk *disk)
@@ -95,20 +99,64 @@ static unsigned choose(struct taking *taking, struct pool_disk *disks[POOL_FACTO
 	return pool_place_choose(file->pool, place, first, disks);
 }
 
+static void unclaim(struct pool_disk *const *disks, unsigned count, uint64_t bytes)
+{
+	for (unsigned i = 0; i < count; i++)
+		disks[i]->claimed -= bytes;
+}
+
+/* One after the other, each claimed before the next is chosen. What cannot have all copies that
+ * there is room for, because of limits, gets none: repair would make them beyond the limits. */
+static unsigned choose_tight(struct taking *taking, struct pool_disk *disks[POOL_FACTOR_MAX])
+{
+	struct pool_file *file = taking->file;
+	struct pool_place *place = &taking->place;
+	unsigned wanted = taking->want->copies - file->copy_count, count = 0;
+	bool first = file->copy_count == 0;
+
+	place->copies = 1;
+	place->bytes = taking->copy_want.size_bytes;
+	place->refused = false;
+	while (count < wanted &&
+	       pool_place_choose(file->pool, place, first && count == 0, &disks[count]) > 0) {
+		struct pool_disk *disk = disks[count];
+
+		pool_tier_claim(file->pool, &taking->claim, pool_tier_number(disk->row.tier),
+				place->bytes);
+		disk->claimed += place->bytes;
+		place->avoid[count++] = disk->id;
+	}
+	memset(place->avoid, 0, sizeof(place->avoid));
+	if (!first || !place->refused)
+		return count;
+	unclaim(disks, count, place->bytes);
+	return 0;
+}
+
+static unsigned take_some(struct taking *taking)
+{
+	struct pool_disk *disks[POOL_FACTOR_MAX];
+	uint64_t bytes = taking->copy_want.size_bytes;
+	unsigned count = taking->tight ? choose_tight(taking, disks) : choose(taking, disks);
+
+	for (unsigned i = 0; i < count; i++) {
+		take_on(taking, disks[i]);
+		if (taking->tight)
+			unclaim(&disks[i], 1, bytes);
+	}
+	return count;
+}
+
 static int take_copies(struct taking *taking)
 {
 	struct pool_file *file = taking->file;
 	unsigned wanted = taking->want->copies;
 
-	while (file->copy_count < wanted && taking->error != -ESHUTDOWN) {
-		struct pool_disk *disks[POOL_FACTOR_MAX];
-		unsigned count = choose(taking, disks);
-
-		if (count == 0)
+	while (file->copy_count < wanted && taking->error != -ESHUTDOWN)
+		if (take_some(taking) == 0)
 			break;
-		for (unsigned i = 0; i < count; i++)
-			take_on(taking, disks[i]);
-	}
+	if (file->copy_count == 0 && taking->place.refused)
+		return -ENOSPC;
 	if (file->copy_count == 0)
 		return taking->error ? taking->error : pool_place_error(file->pool);
 	if (file->copy_count < wanted)
@@ -116,6 +164,27 @@ static int take_copies(struct taking *taking)
 	if (taking->error)
 		REACHED("pool.copy-elsewhere");
 	return 0;
+}
+
+/* Of the size that was asked for, for that is what was claimed. */
+static int take_tightly(struct taking *taking)
+{
+	struct pool *pool = taking->file->pool;
+	int r;
+
+	taking->tight = true;
+	taking->claim =
+		(struct pool_tier_claim){.quota = taking->file->owner, .file_id = taking->file->id};
+	taking->place.claim = &taking->claim;
+	taking->place.strict = taking->want->use == POOL_USE_DATA;
+	taking->copy_want.exact = true;
+	taking->copy_want.spare_bytes = taking->copy_want.size_bytes;
+	pool_tier_claim_begin(pool, &taking->claim);
+	r = take_copies(taking);
+	pool_tier_claim_end(pool, &taking->claim);
+	if (r == 0 && taking->place.strict && taking->file->owner)
+		pool_tier_placed(taking->file->owner);
+	return r;
 }
 
 static int take_at_home(void *arg)
@@ -128,7 +197,8 @@ static int take_at_home(void *arg)
 		.want = call->want,
 		.copy_want = {.use = call->want->use,
 			      .size_bytes = size,
-			      .spare_bytes = call->want->about ? (size + 1) / 2 : size},
+			      .spare_bytes = call->want->about ? (size + 1) / 2 : size,
+			      .owner = call->want->quota},
 		.place = {.use = call->want->use,
 			  .tiers = call->want->tiers,
 			  .recent = call->want->recent,
@@ -144,8 +214,9 @@ static int take_at_home(void *arg)
 	if (!file)
 		return -ENOMEM;
 	file->tiers = call->want->tiers;
+	file->owner = call->want->quota;
 	pool->last_take_ns = reactor_now_ns(pool->home);
-	r = take_copies(&taking);
+	r = pool_tier_is_tight(pool, file->owner) ? take_tightly(&taking) : take_copies(&taking);
 	pool_space_press(pool);
 	if (r)
 		return r;
@@ -276,6 +347,7 @@ static int open_at_home(void *arg)
 	if (!file)
 		return -ENOMEM;
 	fill_slots(file, call->copies, entries);
+	file->owner = pool_tier_owner(call->pool, call->id);
 	set_entries(file, POOL_TABLE_BUSY);
 	/* A failed disk is asked only when no other has it. */
 	if (open_copies(file, false, &error) == 0 && open_copies(file, true, &error) == 0)

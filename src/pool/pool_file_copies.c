@@ -14,6 +14,7 @@
 #include "base/macros.h"
 #include "base/reached.h"
 #include "pool/pool_io_priv.h"
+#include "pool/pool_tier.h"
 
 struct change_call {
 	struct pool_file *file;
@@ -65,6 +66,41 @@ static int grow_to(struct pool_file *file, enum pool_use use, uint64_t size_byte
 	return r;
 }
 
+/* Whether the tiers of its copies let data become as large. Kept room is that of one disk at a
+ * time; growing takes little. */
+static bool tiers_allow(const struct pool_file *file, const struct pool_tier_claim *claim,
+			uint64_t size_bytes)
+{
+	struct pool_tier_view view;
+
+	pool_tier_look(file->pool, file->owner, &view);
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i]->disk && pool_tier_judge(&view, claim, file->copies[i]->disk,
+							     size_bytes) != POOL_TIER_FREE)
+			return false;
+	return true;
+}
+
+static int grow_within(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
+{
+	struct pool_tier_claim claim = {.quota = file->owner, .file_id = file->id};
+	int r;
+
+	if (!pool_tier_is_tight(file->pool, file->owner))
+		return grow_to(file, use, size_bytes);
+	if (use == POOL_USE_DATA && !tiers_allow(file, &claim, size_bytes))
+		return -ENOSPC;
+	pool_tier_claim_begin(file->pool, &claim);
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i]->disk)
+			pool_tier_claim(file->pool, &claim,
+					pool_tier_number(file->copies[i]->disk->row.tier),
+					size_bytes);
+	r = grow_to(file, use, size_bytes);
+	pool_tier_claim_end(file->pool, &claim);
+	return r;
+}
+
 static int grow_at_home(void *arg)
 {
 	struct change_call *call = arg;
@@ -76,9 +112,9 @@ static int grow_at_home(void *arg)
 	if (r)
 		return r;
 	wanted = MAX(wanted, call->size_bytes);
-	r = grow_to(file, call->use, wanted);
+	r = grow_within(file, call->use, wanted);
 	if (r == -ENOSPC && wanted > call->size_bytes)
-		r = grow_to(file, call->use, call->size_bytes);
+		r = grow_within(file, call->use, call->size_bytes);
 	pool_space_press(pool);
 	return r;
 }
@@ -141,12 +177,16 @@ static int add_at_home(void *arg)
 	struct pool_copy_want want = {.use = POOL_USE_DATA,
 				      .size_bytes = file->size_bytes,
 				      .spare_bytes = MAX(file->size_bytes, POOL_PAGE_BYTES),
-				      .exact = true};
+				      .exact = true,
+				      .owner = file->owner};
+	const struct pool_tier_claim claim = {.quota = file->owner, .file_id = file->id};
 	struct pool_place place = {
 		.use = POOL_USE_DATA, .bytes = file->size_bytes, .copies = 1, .tiers = file->tiers};
 	struct pool_disk *disks[POOL_FACTOR_MAX];
 	int r = -ENOSPC;
 
+	if (pool_tier_is_tight(pool, file->owner))
+		place.claim = &claim; /* rather within limits, but a copy in any case */
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
 		if (file->slots[i].used)
 			place.avoid[i] = file->slots[i].disk_id;

@@ -5,13 +5,20 @@
  * Disks that are in order come first. Only when no copy at all can be put on those, disks that are
  * full (so they said), suspect or draining are asked too: a file in a bad place is better than a
  * guest that cannot write.
+ *
+ * The same goes for what tiers allow a container (pool_tier.h), but for its data: that is refused
+ * when it could get fewer copies within those limits than without them.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/macros.h"
-#include "pool/pool_priv.h"
+#include "base/reached.h"
+#include "pool/pool_tier.h"
 
 struct view {
+	struct pool_tier_view tiers;
+	enum pool_tier_verdict verdicts[POLICY_TIER_COUNT]; /* of disks that could have had it */
 	struct placement_disk disks[POOL_DISKS_MAX];
 	struct pool_disk *pool_disks[POOL_DISKS_MAX];
 	unsigned count;
@@ -43,11 +50,28 @@ static bool was_tried(const struct pool_place *place, uint64_t id)
 	return false;
 }
 
+/* Whether the tier's rules let the disk have it; the first reason why not is remembered. */
+static bool is_allowed(struct pool_disk *disk, const struct pool_place *place, struct view *view)
+{
+	unsigned tier = pool_tier_number(disk->row.tier);
+	enum pool_tier_verdict verdict;
+
+	if (!place->claim || pool_space_free(disk, place->use) < place->bytes)
+		return true;
+	verdict = pool_tier_judge(&view->tiers, place->claim, disk, place->bytes);
+	if (view->verdicts[tier] == POOL_TIER_FREE)
+		view->verdicts[tier] = verdict;
+	return verdict == POOL_TIER_FREE;
+}
+
 static void look(struct pool *pool, const struct pool_place *place, bool any, struct view *ret_view)
 {
 	struct pool_disk *disk;
 
 	ret_view->count = 0;
+	memset(ret_view->verdicts, 0, sizeof(ret_view->verdicts));
+	if (place->claim)
+		pool_tier_look(pool, place->claim->quota, &ret_view->tiers);
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
 		ret_view->pool_disks[ret_view->count] = disk;
@@ -58,7 +82,8 @@ static void look(struct pool *pool, const struct pool_place *place, bool any, st
 			.domain = domain_of(disk),
 			.busy = atomic_load(&disk->health.busy),
 			.tier = pool_tier_number(disk->row.tier),
-			.usable = is_usable(disk, any) && !was_tried(place, disk->id),
+			.usable = is_usable(disk, any) && !was_tried(place, disk->id) &&
+				  is_allowed(disk, place, ret_view),
 		};
 	}
 }
@@ -100,9 +125,8 @@ static uint64_t needed_bytes(const struct view *view, unsigned copies)
 }
 
 static unsigned choose(struct pool *pool, const struct pool_place *place, bool any,
-		       struct pool_disk *ret_disks[POOL_FACTOR_MAX])
+		       struct view *view, struct pool_disk *ret_disks[POOL_FACTOR_MAX])
 {
-	struct view view;
 	struct placement_want want = {
 		.copies = place->copies,
 		.bytes = place->bytes,
@@ -112,10 +136,9 @@ static unsigned choose(struct pool *pool, const struct pool_place *place, bool a
 	};
 	unsigned indexes[POOL_FACTOR_MAX], found;
 
-	look(pool, place, any, &view);
+	look(pool, place, any, view);
 	set_tiers(&want, place->tiers);
-	want.needed_bytes =
-		needed_bytes(&view, MAX(place->copies, pool_admit_largest_factor(pool)));
+	want.needed_bytes = needed_bytes(view, MAX(place->copies, pool_admit_largest_factor(pool)));
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
 		struct pool_disk *disk = pool_disk_by_id(pool, place->avoid[i]);
 
@@ -123,19 +146,53 @@ static unsigned choose(struct pool *pool, const struct pool_place *place, bool a
 		if (disk)
 			want.avoid_domains[want.avoid_domain_count++] = domain_of(disk);
 	}
-	found = placement_choose(view.disks, view.count, &want, indexes);
+	found = placement_choose(view->disks, view->count, &want, indexes);
 	for (unsigned i = 0; i < found; i++)
-		ret_disks[i] = view.pool_disks[indexes[i]];
+		ret_disks[i] = view->pool_disks[indexes[i]];
 	return found;
 }
 
-unsigned pool_place_choose(struct pool *pool, const struct pool_place *place, bool any,
+static unsigned choose_among(struct pool *pool, const struct pool_place *place, bool any,
+			     struct view *view, struct pool_disk *ret_disks[POOL_FACTOR_MAX])
+{
+	unsigned found = choose(pool, place, false, view, ret_disks);
+
+	return found > 0 || !any ? found : choose(pool, place, true, view, ret_disks);
+}
+
+static bool was_refused(const struct view *view)
+{
+	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
+		if (view->verdicts[tier] != POOL_TIER_FREE)
+			return true;
+	return false;
+}
+
+unsigned pool_place_choose(struct pool *pool, struct pool_place *place, bool any,
 			   struct pool_disk *ret_disks[POOL_FACTOR_MAX])
 {
-	unsigned found = choose(pool, place, false, ret_disks);
+	struct view view, unbound;
+	struct pool_place freely = *place;
+	struct pool_disk *others[POOL_FACTOR_MAX];
+	unsigned found = choose_among(pool, place, any, &view, ret_disks), more;
 
 	reactor_assert_home(pool->home);
-	return found > 0 || !any ? found : choose(pool, place, true, ret_disks);
+	place->refused = false;
+	if (found == place->copies || !was_refused(&view))
+		return found;
+	freely.claim = NULL;
+	more = choose_among(pool, &freely, any, &unbound, others);
+	if (more <= found)
+		return found;
+	if (place->strict) {
+		place->refused = true;
+		if (place->claim->quota)
+			pool_tier_refused(place->claim->quota, view.verdicts);
+		return found;
+	}
+	REACHED("pool.tier-beyond");
+	memcpy(ret_disks, others, more * sizeof(*others));
+	return more;
 }
 
 int pool_place_error(const struct pool *pool)

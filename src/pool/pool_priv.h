@@ -70,6 +70,7 @@ struct pool_disk {
 
 	/* Home reactor. */
 	struct pool_table files; /* copies that count as used, whether or not it can be reached */
+	uint64_t claimed;        /* by files that are being made, some of it in `used` already */
 	struct list spares;      /* of struct pool_spare, oldest first */
 	unsigned spare_count;
 	bool spares_fail;     /* writing one ahead failed: not again */
@@ -133,7 +134,8 @@ struct pool {
 	_Atomic unsigned share_count;
 
 	/* Home reactor. */
-	struct list quotas; /* pool_quota.c */
+	struct list quotas;      /* pool_quota.c */
+	struct list tier_claims; /* pool_tier.c */
 	unsigned spares_ahead;
 	uint64_t last_take_ns;
 	uint64_t takes; /* counts them: what is drawn at random follows from it */
@@ -190,9 +192,10 @@ struct pool_file {
 	uint64_t id;
 	uint64_t size_bytes;
 	unsigned copy_count;
-	unsigned turn;    /* of reading, among equally good copies */
-	unsigned tiers;   /* where further copies are wanted, as in pool_want */
-	uint64_t shunned; /* disk that none goes to; 0: none */
+	unsigned turn;            /* of reading, among equally good copies */
+	unsigned tiers;           /* where further copies are wanted, as in pool_want */
+	struct pool_quota *owner; /* or NULL; as long as a copy has an entry */
+	uint64_t shunned;         /* disk that none goes to; 0: none */
 	struct pool_file_copy *copies[POOL_COPIES_MAX]; /* in the order of the row */
 	struct pool_file_copy slots[POOL_COPIES_MAX];
 	struct fiber_mutex changing; /* of the owner's reactor: one change at a time */
@@ -305,6 +308,10 @@ void pool_space_press(struct pool *pool);
 uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_stat *fs);
 /* Whether live data are counted on it. Any reactor. */
 bool pool_space_counts(const struct pool_disk *disk);
+/* The most that may be live there. Any reactor. */
+uint64_t pool_space_share(const struct pool_disk *disk);
+/* The size of groups where there is so much. */
+uint64_t pool_space_group_bytes(uint64_t capacity_bytes);
 
 /* Admission (pool_admit.c). Any reactor. */
 bool pool_admit_fits(struct pool *pool, bool with_held);          /* what is there now */
@@ -354,6 +361,7 @@ struct pool_copy_want {
 	uint64_t size_bytes;
 	uint64_t spare_bytes; /* of a spare file that will do */
 	bool exact;           /* a larger spare file is cut to size_bytes */
+	struct pool_quota *owner;
 };
 /* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
@@ -377,8 +385,14 @@ void pool_copy_forget_orphans(struct pool_disk *disk);
 /* Where new copies go (pool_place.c): disks for up to `copies` of them, best first, none whose id
  * is in `tried` or `avoid`; `any`: also disks that are rather not used, when there are no others.
  * Home. */
+struct pool_tier_claim;
 struct pool_place {
 	enum pool_use use;
+	/* Of whom, and what is claimed: places that the owner may not have, or that are kept for
+	 * others, are passed over. */
+	const struct pool_tier_claim *claim;
+	bool strict;  /* ... also when there are no others; else then not */
+	bool refused; /* out: that is why there are too few */
 	uint64_t bytes;
 	unsigned copies;
 	unsigned tiers; /* as in pool_want ... */
@@ -388,7 +402,7 @@ struct pool_place {
 	uint64_t tried[POOL_DISKS_MAX]; /* ids */
 	unsigned tried_count;
 };
-unsigned pool_place_choose(struct pool *pool, const struct pool_place *place, bool any,
+unsigned pool_place_choose(struct pool *pool, struct pool_place *place, bool any,
 			   struct pool_disk *ret_disks[POOL_FACTOR_MAX]);
 /* Why there is none: -ENOSPC, -EROFS, -EIO. */
 int pool_place_error(const struct pool *pool);

@@ -28,24 +28,10 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "pool/container.h"
-#include "pool/pool_priv.h"
+#include "pool/pool_quota_priv.h"
+#include "pool/pool_tier.h"
 
 #define UNLIMITED (INT64_MAX / 2) /* far from what would overflow */
-
-struct pool_quota {
-	struct list_node link;
-	struct pool *pool;
-	uint64_t container;
-	_Atomic unsigned users;
-	_Atomic int64_t left;
-	_Atomic int64_t room[POOL_FACTOR_MAX + 1];
-	/* Home: what is set. */
-	int64_t capacity, reserved;
-	unsigned factor;
-	unsigned percents[3], told;
-	bool has_policy;
-	struct container_policy policy; /* what its capacity is depends on which tiers there are */
-};
 
 struct call {
 	struct pool *pool;
@@ -54,6 +40,8 @@ struct call {
 	struct pool_quota *quota;
 	struct pool_quota_info *info;
 	enum pool_quota_problem problem;
+	const uint64_t *bytes;
+	bool fits;
 	size_t count;
 	unsigned told;
 };
@@ -154,6 +142,8 @@ static struct pool_quota *add(struct pool *pool, uint64_t container)
 	quota->factor = 1;
 	quota->capacity = UNLIMITED;
 	atomic_init(&quota->left, UNLIMITED);
+	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
+		atomic_init(&quota->tier_most[tier], POLICY_NONE);
 	list_push_back(&pool->quotas, &quota->link);
 	return quota;
 }
@@ -177,7 +167,7 @@ static unsigned tiers_of(struct pool *pool)
 
 static void apply_policy(struct pool_quota *quota, const struct container_policy *policy)
 {
-	uint64_t capacity = policy_capacity(policy, tiers_of(quota->pool));
+	uint64_t capacity = pool_tier_capacity(quota->pool, policy);
 	uint64_t reserved = MIN(policy_reserved(policy), (uint64_t)UNLIMITED);
 
 	apply(quota, (int64_t)MIN(capacity, (uint64_t)UNLIMITED), (int64_t)reserved,
@@ -191,6 +181,9 @@ static void remember(struct pool_quota *quota, const struct container_policy *po
 	quota->percents[2] = (unsigned)policy->space_critical;
 	quota->policy = *policy;
 	quota->has_policy = true;
+	quota->forgotten = false;
+	quota->refused_ns = 0;
+	pool_tier_set(quota, policy);
 	apply_policy(quota, policy);
 }
 
@@ -199,8 +192,10 @@ void pool_quotas_follow_tiers(struct pool *pool)
 	struct pool_quota *quota;
 
 	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
-		if (quota->has_policy)
+		if (quota->has_policy) {
+			pool_tier_set(quota, &quota->policy);
 			apply_policy(quota, &quota->policy);
+		}
 }
 
 static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
@@ -220,6 +215,18 @@ static int load(struct pool *pool, uint64_t container, struct pool_quota **ret_q
 	}
 	*ret_quota = quota;
 	return 0;
+}
+
+int pool_quota_of(struct pool *pool, uint64_t container, struct pool_quota **ret_quota)
+{
+	struct pool_quota *quota = find(pool, container);
+	int r = quota ? 0 : load(pool, container, &quota);
+
+	if (r == 0 || r == -ENOENT || r == -EUCLEAN) {
+		*ret_quota = quota;
+		return 0;
+	}
+	return r;
 }
 
 int pool_quotas_open(struct pool *pool)
@@ -301,17 +308,27 @@ int pool_quota_set(struct pool *pool, uint64_t container, const struct container
 	return carry(pool, set_at_home, &call);
 }
 
+void pool_quota_settle(struct pool_quota *quota)
+{
+	if (quota->forgotten && quota->holds == 0 && atomic_load(&quota->users) == 0)
+		drop(quota);
+}
+
 static int forget_at_home(void *arg)
 {
+	const struct policy_set none = {0};
 	struct call *call = arg;
 	struct pool_quota *quota = find(call->pool, call->container);
+	struct container_policy policy;
 
 	if (!quota)
 		return 0;
+	policy_merge(&none, NULL, &policy);
+	pool_tier_set(quota, &policy);
 	quota->has_policy = false;
+	quota->forgotten = true;
 	apply(quota, UNLIMITED, 0, 1);
-	if (atomic_load(&quota->users) == 0)
-		drop(quota);
+	pool_quota_settle(quota);
 	return 0;
 }
 
@@ -325,6 +342,7 @@ void pool_quota_forget(struct pool *pool, uint64_t container)
 static void fill_info(struct pool_quota *quota, struct pool_quota_info *ret_info)
 {
 	int64_t taken = quota->capacity - atomic_load(&quota->left);
+	bool lately = pool_tier_was_refused(quota);
 
 	*ret_info = (struct pool_quota_info){
 		.container = quota->container,
@@ -334,6 +352,15 @@ static void fill_info(struct pool_quota *quota, struct pool_quota_info *ret_info
 		.told = quota->told,
 	};
 	memcpy(ret_info->percents, quota->percents, sizeof(quota->percents));
+	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
+		ret_info->tiers[tier] = (struct pool_quota_tier){
+			.used = atomic_load(&quota->tier_used[tier]),
+			.most = atomic_load(&quota->tier_most[tier]),
+			.reserved = quota->tier_least[tier],
+			.present = atomic_load(&quota->tiers) >> tier & 1,
+			.at_max = lately && (quota->refused_at_max >> tier & 1),
+			.kept = lately && (quota->refused_kept >> tier & 1),
+		};
 }
 
 static int get_at_home(void *arg)
@@ -471,7 +498,9 @@ static int check_at_home(void *arg)
 		quota = made = add(pool, call->container);
 	if (!quota)
 		return -ENOMEM;
-	if (!has_room(pool, quota, call->policy))
+	if (!pool_tier_can_keep(quota, call->policy))
+		call->problem = POOL_QUOTA_TIER_FULL;
+	else if (!has_room(pool, quota, call->policy))
 		call->problem = POOL_QUOTA_FULL;
 	if (made)
 		drop(made);
@@ -487,4 +516,21 @@ int pool_quota_check(struct pool *pool, uint64_t container, const struct contain
 	if (r == 0)
 		*ret_problem = call.problem;
 	return r;
+}
+
+static int hold_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	call->fits = pool_tier_fits(call->pool, call->policy, call->bytes);
+	return 0;
+}
+
+bool pool_quota_tiers_hold(struct pool *pool, const struct container_policy *policy,
+			   const uint64_t bytes[POOL_FACTOR_MAX + 1])
+{
+	struct call call = {.policy = policy, .bytes = bytes};
+
+	(void)carry(pool, hold_at_home, &call); /* is 0 */
+	return call.fits;
 }

@@ -6,11 +6,24 @@
  *
  * All bytes are of data, with copies not counted. Quotas are made when the pool opens, one for each
  * of its containers, and belong to the pool.
+ *
+ * What a container has on a tier is counted by the size of its files there, whatever is live in
+ * them: a file once on each tier that has copies of it. pool_file_take() and the like keep to the
+ * limits of tiers and to what is reserved there; what may be live in total follows from them.
  */
 #include "pool/policy.h"
 #include "pool/pool.h"
 
 struct pool_quota;
+
+#define POOL_QUOTA_REFUSED_NS (60 * NSEC_PER_SEC)
+struct pool_quota_tier { /* by size of files, also of vDisks that are not open */
+	uint64_t used;
+	uint64_t most; /* POLICY_NONE = no limit */
+	uint64_t reserved;
+	bool present;      /* the pool has disks of it */
+	bool at_max, kept; /* why data found no place, within POOL_QUOTA_REFUSED_NS */
+};
 
 struct pool_quota_info {
 	uint64_t container;
@@ -19,6 +32,7 @@ struct pool_quota_info {
 	uint64_t reserved;
 	unsigned percents[3]; /* of capacity that events tell of */
 	unsigned told;        /* pool_quota_set_told() */
+	struct pool_quota_tier tiers[POLICY_TIER_COUNT];
 };
 
 /* Fibers of any reactor. The quota of a container, which stays until it is closed as often.
@@ -32,17 +46,26 @@ int pool_quota_admit(struct pool_quota *quota, unsigned factor, uint64_t bytes);
 void pool_quota_admit_return(struct pool_quota *quota, unsigned factor, uint64_t bytes);
 void pool_quota_account_live(struct pool_quota *quota, unsigned factor, int64_t bytes);
 
+/* As pool_pressure(), also when there is no room on the tiers that the container may use; as
+ * pool_group_bytes(), smaller where a tier allows little. Any reactor. */
+unsigned pool_quota_pressure(const struct pool_quota *quota);
+uint64_t pool_quota_group_bytes(const struct pool_quota *quota);
+
 /* Fibers of any reactor. Why a policy cannot be had in this pool. */
 enum pool_quota_problem {
 	POOL_QUOTA_FINE,
 	POOL_QUOTA_FEW_DISKS, /* more copies than disks */
 	POOL_QUOTA_NO_TIER,   /* something is reserved on a tier that no disk has */
-	POOL_QUOTA_TIER_FULL, /* more is reserved on a tier than its disks hold */
+	POOL_QUOTA_TIER_FULL, /* more is reserved on a tier than its disks hold, or have free */
 	POOL_QUOTA_FULL,      /* with what others have and have reserved, there is no room for it */
 };
 /* `container` 0: of one that is to be made. -ENOMEM */
 int pool_quota_check(struct pool *pool, uint64_t container, const struct container_policy *policy,
 		     enum pool_quota_problem *ret_problem);
+/* Whether what the tiers allow by the policy holds bytes[f] with f copies; fibers of any reactor.
+ */
+bool pool_quota_tiers_hold(struct pool *pool, const struct container_policy *policy,
+			   const uint64_t bytes[POOL_FACTOR_MAX + 1]);
 /* Takes effect at once, whether or not it is fine. */
 int pool_quota_set(struct pool *pool, uint64_t container, const struct container_policy *policy);
 /* The container is gone. */

@@ -238,6 +238,21 @@ int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint6
 	return 0;
 }
 
+int pool_rows_get_container(struct catalog *catalog, uint64_t vdisk, uint64_t *ret_container)
+{
+	_cleanup_(catalog_row_done) struct catalog_row row = {0};
+	struct catalog_key key = catalog_key(CATALOG_VDISK);
+	int r;
+
+	catalog_key_add(&key, vdisk);
+	r = catalog_get(catalog, &key, &row);
+	if (r == 0 && row.length < POOL_VDISK_ROW_CONTAINER + 8)
+		return -EUCLEAN;
+	if (r == 0)
+		*ret_container = get_le64(row.value + POOL_VDISK_ROW_CONTAINER);
+	return r;
+}
+
 int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,
 		       struct pool_row *ret_row)
 {

@@ -55,6 +55,10 @@ int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint6
 			  struct pool_copies *ret_copies);
 
 /* From fibers. */
+/* The container of a vDisk, by its row, of which the rest is the vDisk's: those bytes and the
+ * version before them. -ENOENT; -EUCLEAN: too short. */
+#define POOL_VDISK_ROW_CONTAINER 16u /* offset of 8 bytes */
+int pool_rows_get_container(struct catalog *catalog, uint64_t vdisk, uint64_t *ret_container);
 int pool_rows_get_pool(struct catalog *catalog, uint64_t pool_id, struct catalog_row *ret_raw,
 		       struct pool_row *ret_row);
 /* Calls fn for each disk of a pool, in order of id, until it returns an error, which is returned.

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "pool/pool_priv.h"
+#include "pool/pool_tier.h"
 
 #define GROUPS_OF_A_DISK    128
 #define RESERVE_GROUPS      3
@@ -36,7 +37,7 @@ uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_st
 	return ALIGN_DOWN(capacity, MIB);
 }
 
-static uint64_t group_bytes_of(uint64_t capacity_bytes)
+uint64_t pool_space_group_bytes(uint64_t capacity_bytes)
 {
 	uint64_t bytes = POOL_GROUP_BYTES;
 
@@ -59,7 +60,7 @@ static void set_group_bytes(struct pool *pool)
 
 	POOL_FOR_EACH_DISK(pool, disk)
 	if (atomic_load(&disk->capacity) > 0)
-		bytes = MIN(bytes, group_bytes_of(atomic_load(&disk->capacity)));
+		bytes = MIN(bytes, pool_space_group_bytes(atomic_load(&disk->capacity)));
 	atomic_store(&pool->group_bytes, bytes);
 }
 
@@ -74,6 +75,13 @@ static void set_reserve(struct pool_disk *disk, uint64_t group_bytes)
 						percent(capacity - reserve, PRESSURE_PERCENT)));
 }
 
+uint64_t pool_space_share(const struct pool_disk *disk)
+{
+	struct pool_disk *d = (struct pool_disk *)disk;
+
+	return percent(atomic_load(&d->capacity) - atomic_load(&d->reserve), LIMIT_PERCENT);
+}
+
 static unsigned set_shares(struct pool *pool, bool all)
 {
 	struct pool_disk *disk;
@@ -81,12 +89,8 @@ static unsigned set_shares(struct pool *pool, bool all)
 
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
-		uint64_t capacity = atomic_load(&disk->capacity);
-		uint64_t reserve = atomic_load(&disk->reserve);
-
-		if (capacity > 0 && (all || pool_space_counts(disk)))
-			atomic_store(&pool->shares[count++],
-				     percent(capacity - reserve, LIMIT_PERCENT));
+		if (atomic_load(&disk->capacity) > 0 && (all || pool_space_counts(disk)))
+			atomic_store(&pool->shares[count++], pool_space_share(disk));
 	}
 	return count;
 }
@@ -103,6 +107,7 @@ void pool_space_recount(struct pool *pool)
 	if (count == 0)
 		count = set_shares(pool, true);
 	atomic_store(&pool->share_count, count);
+	pool_quotas_follow_tiers(pool);
 }
 
 void pool_space_set_capacity(struct pool_disk *disk, uint64_t capacity_bytes)
@@ -136,8 +141,10 @@ void pool_space_release(struct pool_disk *disk, uint64_t bytes)
 	reactor_assert_home(disk->pool->home);
 	ASSERT(bytes <= atomic_load(&disk->used));
 	atomic_fetch_sub(&disk->used, bytes);
-	if (bytes > 0)
+	if (bytes > 0) {
+		pool_tier_room(disk->pool);
 		pool_wait_wake(disk->pool);
+	}
 	pool_keeper_wake(disk->pool);
 }
 

@@ -21,15 +21,19 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "pool/pool_rows.h"
+#include "pool/pool_quota_priv.h"
+#include "pool/pool_tier.h"
 #include "reactor/io.h"
 
 #define SCAN_ROWS          4096
 #define MISSING_LOGGED_MAX 16
 
 /* On one of its disks. A disk that is not the pool's any more has nothing that could be missed. */
-static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t size)
+static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t size,
+		    struct pool_quota *owner)
 {
 	struct pool_disk *disk = pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
+	struct pool_tier_change change;
 	struct pool_table_entry *entry;
 	int r;
 
@@ -46,24 +50,51 @@ static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t s
 			  id);
 		return -EUCLEAN;
 	}
+	change = pool_tier_change_begin(disk, owner, id);
 	entry = pool_table_insert(&disk->files, id);
 	entry->pages = (uint32_t)(size / POOL_PAGE_BYTES);
+	pool_tier_own(entry, owner);
+	pool_tier_change_end(&change);
 	atomic_fetch_add(&disk->used, size);
 	return 0;
 }
 
-static int add_row(struct pool *pool, const struct catalog_row *row)
+/* Whose files the rows of one vDisk after the other are. */
+struct owning {
+	uint64_t vdisk;
+	struct pool_quota *owner;
+};
+
+static int find_owner(struct pool *pool, uint64_t vdisk, struct owning *owning)
+{
+	uint64_t container;
+	int r;
+
+	if (vdisk == owning->vdisk)
+		return 0;
+	*owning = (struct owning){.vdisk = vdisk};
+	r = pool_rows_get_container(pool->catalog, vdisk, &container);
+	if (r == 0)
+		r = pool_quota_of(pool, container, &owning->owner);
+	/* Files of a vDisk without a row, or with a damaged one, are nobody's. */
+	return r == -ENOENT || r == -EUCLEAN ? 0 : r;
+}
+
+static int add_row(struct pool *pool, const struct catalog_row *row, struct owning *owning)
 {
 	struct pool_copies copies;
 	uint64_t id, size;
 	int r = pool_rows_decode_file(row, &id, &size, &copies);
 
+	if (r == 0)
+		r = find_owner(pool, catalog_key_number(&row->key, 1), owning);
 	for (unsigned i = 0; r == 0 && i < copies.count; i++)
-		r = add_copy(pool, copies.disks[i], id, size);
+		r = add_copy(pool, copies.disks[i], id, size, owning->owner);
 	return r;
 }
 
-static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more)
+static int add_rows(struct pool *pool, struct catalog_key *after, struct owning *owning,
+		    bool *ret_more)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
 	struct catalog_key prefix = pool_rows_files_prefix(pool->id);
@@ -71,7 +102,7 @@ static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more
 			     &rows);
 
 	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		r = add_row(pool, &rows.rows[i]);
+		r = add_row(pool, &rows.rows[i], owning);
 	if (r)
 		return r;
 	*ret_more = rows.count == SCAN_ROWS;
@@ -83,11 +114,12 @@ static int add_rows(struct pool *pool, struct catalog_key *after, bool *ret_more
 int pool_sweep_read_rows(struct pool *pool)
 {
 	struct catalog_key after = {0};
+	struct owning owning = {0};
 	bool more = true;
 	int r = 0;
 
 	while (r == 0 && more)
-		r = add_rows(pool, &after, &more);
+		r = add_rows(pool, &after, &owning, &more);
 	return r;
 }
 

@@ -14,9 +14,12 @@ enum pool_table_state {
 	POOL_TABLE_ORPHAN, /* no row names it, but it could not be removed yet */
 };
 
+struct pool_quota;
+
 struct pool_table_entry {
-	uint64_t id;    /* 0 = the slot is free */
-	uint32_t pages; /* charged, of 4 KiB */
+	uint64_t id;              /* 0 = the slot is free */
+	struct pool_quota *owner; /* or NULL: pool_tier.h */
+	uint32_t pages;           /* charged, of 4 KiB */
 	uint8_t state;
 	uint8_t seen; /* in its directory, while the pool opens */
 };

@@ -56,7 +56,7 @@ static uint64_t page_group_bytes(const struct vdisk *vdisk)
 {
 	uint64_t wanted = vdisk->row.live_slots * BLOCK_BYTES / 64;
 
-	wanted = MIN(MAX(wanted, LOG_FIRST_GROUP_BYTES), pool_group_bytes(vdisk->pool));
+	wanted = MIN(MAX(wanted, LOG_FIRST_GROUP_BYTES), pool_quota_group_bytes(vdisk->quota));
 	return UINT64_C(1) << (63 - __builtin_clzll(wanted));
 }
 

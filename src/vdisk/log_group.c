@@ -153,7 +153,7 @@ static bool wants_to_free(const struct log *log)
 bool log_group_takes_data(const struct log *log, struct log_group *group)
 {
 	/* The room was lent by the reserve; once the pool has some, the debt is paid. */
-	if (group->internal && pool_pressure(log->vdisk->pool) < 100)
+	if (group->internal && pool_quota_pressure(log->vdisk->quota) < 100)
 		group->internal = false;
 	return !group->internal;
 }
@@ -175,7 +175,7 @@ static void drop_misplaced(struct log *log)
 
 static int provision_once(struct log *log)
 {
-	uint64_t bytes = MIN(log->next_group_bytes, pool_group_bytes(log->vdisk->pool));
+	uint64_t bytes = MIN(log->next_group_bytes, pool_quota_group_bytes(log->vdisk->quota));
 	int r = -ENOSPC;
 
 	log->reserve_gone = false;

@@ -239,7 +239,7 @@ static void free_orphans(struct vdisk *vdisk)
 /* The share of live data, in percent, up to which a file is worth compacting. */
 static unsigned use_limit(const struct vdisk *vdisk)
 {
-	unsigned pressure = pool_pressure(vdisk->pool);
+	unsigned pressure = pool_quota_pressure(vdisk->quota);
 
 	if (pressure == 0)
 		return 25;
@@ -256,7 +256,7 @@ static unsigned use_limit(const struct vdisk *vdisk)
  * steadily as the pool fills, so that reclaim settles at the rate at which the guest writes. */
 static uint64_t pause_per_byte(struct vdisk *vdisk)
 {
-	unsigned pressure = pool_pressure(vdisk->pool);
+	unsigned pressure = pool_quota_pressure(vdisk->quota);
 	unsigned pause = vdisk_guest_is_active(vdisk, &vdisk->operations_at_step) ? PAUSE_ACTIVE
 										  : PAUSE_IDLE;
 

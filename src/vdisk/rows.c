@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "egroup/store.h"
 #include "pool/container.h"
+#include "pool/pool_rows.h"
 
 #define ROW_VERSION  1
 #define RENAME_TRIES 8
@@ -37,6 +38,8 @@ enum { /* offsets */
        ROW_AT_PAGE_LSN = 96,
        ROW_AT_NAME = 128,
 };
+
+_Static_assert(ROW_AT_CONTAINER == POOL_VDISK_ROW_CONTAINER, "the pool reads it");
 
 #define ROW_FLAG_DELETING 1
 

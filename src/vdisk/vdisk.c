@@ -70,14 +70,14 @@ static bool wants_tick(const struct vdisk *vdisk)
 	return !list_is_empty(&vdisk->log.groups) || map_is_dirty(&vdisk->map) ||
 	       !list_is_empty(&vdisk->space_waiters) || !list_is_empty(&vdisk->log.pending) ||
 	       !vdisk->store->liveness_known || vdisk->orphans.count > 0 ||
-	       pool_pressure(vdisk->pool) > 0;
+	       pool_quota_pressure(vdisk->quota) > 0;
 }
 
 /* Once a second while there is something to look after; an idle vDisk sleeps longer. */
 static void tick(struct reactor_timer *timer)
 {
 	struct vdisk *vdisk = CONTAINER_OF(timer, struct vdisk, tick);
-	bool pressed = pool_pressure(vdisk->pool) > 0;
+	bool pressed = pool_quota_pressure(vdisk->quota) > 0;
 
 	if (vdisk->closing)
 		return;
@@ -231,6 +231,7 @@ static int open_parts(struct vdisk *vdisk)
 	if (r < 0)
 		return r;
 	set_placing(vdisk->store, policy);
+	vdisk->store->quota = vdisk->quota;
 	vdisk->pattern.sequential = vdisk->store->sequential =
 		egroup_store_was_sequential(vdisk->store);
 	identity_refresh(vdisk);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "control/json_memory.h"
 #include "control/metrics.h"
+#include "control/node_priv.h"
 #include "reactor/io.h"
 
 #include "node_rig.h"
@@ -667,6 +668,125 @@ static void policies_are_kept(void **state)
 	node_rig_done(&rig);
 }
 
+/* From a fiber of reactor 0; `result` is the first error. */
+struct writing {
+	uint64_t bytes;
+	int result;
+};
+
+static void write_in_fiber(void *arg)
+{
+	struct writing *writing = arg;
+	struct node_vdisk *vdisk = node_vdisk_find(rig.node, "c/d");
+	void *buffer = aligned_alloc(4096, MIB);
+
+	ASSERT(vdisk && buffer);
+	memset(buffer, 7, MIB);
+	for (uint64_t at = 0; writing->result == 0 && at < writing->bytes; at += MIB) {
+		struct block_volume *volume = vdisk_volume(vdisk->vdisk);
+
+		/* With its map in memory, what is there is known not to grow. */
+		ASSERT(block_io(volume, BLOCK_READ, 0, buffer, MIB, at) == 0);
+		memset(buffer, 7, MIB);
+		writing->result = block_io(volume, BLOCK_WRITE, 0, buffer, MIB, at);
+	}
+	free(buffer);
+}
+
+static void expect_refusal(const char *method, const char *params, const char *text)
+{
+	json_t *answer = node_rig_call(&rig, method, params);
+	const char *message =
+		json_string_value(json_object_get(json_object_get(answer, "error"), "message"));
+
+	assert_int_equal(rig.code, ERROR_NO_SPACE);
+	assert_non_null(message);
+	if (!strstr(message, text))
+		fail_msg("%s", message);
+	json_decref(answer);
+}
+
+static json_int_t tier_of_container(unsigned index, const char *key)
+{
+	json_t *container = result_of("container.show", "{\"name\": \"c\"}");
+	json_t *tier = json_array_get(json_object_get(container, "tiers"), index);
+	json_int_t value = json_integer_value(json_object_get(tier, key));
+
+	json_decref(container);
+	return value;
+}
+
+/* More copies of what is stored are refused where disks, or what is allowed on tiers, hold less. */
+static void refuses_copies_without_room(void **state)
+{
+	struct writing writing = {.bytes = 48 * MIB};
+	json_t *rows;
+
+	(void)state;
+	begin(44, 1);
+	node_rig_make_pool(&rig);
+	assert_int_equal(sim_disk_add(rig.sim.sim, "/disk1", 2 * GIB), 0);
+	CREATE("d");
+	sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
+	assert_int_equal(writing.result, 0);
+	GOOD("disk.add", "{\"pool\": \"p\", \"directory\": \"/disk1/p\", \"tier\": \"hdd\", "
+			 "\"capacity\": \"512M\"}");
+	assert_in_range(tier_of_container(0, "used_bytes"), 48 * MIB, 100 * MIB);
+	assert_int_equal(tier_of_container(1, "used_bytes"), 0);
+	/* The tier of the second copies allows too little. */
+	GOOD("container.set", SET("\"max_capacity_hdd\": \"32M\""));
+	assert_int_equal(tier_of_container(1, "limit_bytes"), 32 * MIB);
+	expect_refusal("container.set", SET("\"replication_factor\": 2"),
+		       "'c' cannot have 2 copies: what its max_capacity allows on each tier");
+	expect_refusal("vdisk.set", SET_DISK("\"replication_factor\": 2"),
+		       "'c/d' cannot have 2 copies: what its max_capacity allows on each tier");
+	rows = result_of("container.get",
+			 "{\"name\": \"c\", \"properties\": [\"max_capacity_ssd\"]}");
+	assert_in_range(json_integer_value(json_object_get(json_array_get(rows, 0), "used")),
+			48 * MIB, 100 * MIB);
+	json_decref(rows);
+	/* Without that limit the disk is too small beside what is reserved. */
+	GOOD("container.set", SET("\"max_capacity_hdd\": null"));
+	GOOD("container.create", "{\"name\": \"e\", \"set\": {\"min_reserved\": \"1290M\"}}");
+	expect_refusal("container.set", SET("\"replication_factor\": 2"),
+		       "'c' cannot have 2 copies: what is stored would take ");
+	GOOD("container.delete", "{\"name\": \"e\"}");
+	GOOD("container.set", SET("\"replication_factor\": 2"));
+	node_rig_done(&rig);
+}
+
+/* Whoever looks learns which container has too much, and where. */
+static void tells_of_a_full_tier(void **state)
+{
+	struct writing writing = {.bytes = 48 * MIB};
+	json_t *findings;
+	char *text;
+
+	(void)state;
+	begin(45, 1);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
+	assert_int_equal(writing.result, 0);
+	GOOD("vdisk.flush", DISK("d"));
+	GOOD("container.set", SET("\"max_capacity_ssd\": 0"));
+	/* It was there already, so nothing more is live, but it needs a place. */
+	for (unsigned i = 0; i < 4 && writing.result == 0; i++)
+		sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
+	assert_int_equal(writing.result, -ENOSPC);
+	findings = result_of("health.show", "{}");
+	text = json_dumps(findings, 0);
+	assert_non_null(strstr(text, "of the 0 that max_capacity_ssd allows"));
+	free(text);
+	json_decref(findings);
+	findings = result_of("event.list", "{}");
+	text = json_dumps(findings, 0);
+	assert_non_null(strstr(text, "container-tier-full"));
+	free(text);
+	json_decref(findings);
+	node_rig_done(&rig);
+}
+
 /* A disk that is not in order is the one that people want to be rid of. */
 static void the_other_disk_counts(void **state)
 {
@@ -692,6 +812,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_method_works),
 		cmocka_unit_test(the_other_disk_counts),
+		cmocka_unit_test(refuses_copies_without_room),
+		cmocka_unit_test(tells_of_a_full_tier),
 		cmocka_unit_test(refuses_with_the_right_code),
 		cmocka_unit_test(warns_of_overcommit),
 		cmocka_unit_test(asks_for_the_role),

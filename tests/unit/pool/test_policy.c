@@ -150,9 +150,6 @@ static void finds_conflicts(void **state)
 	policy_merge(&set, NULL, &policy);
 	assert_true(policy_is_sound(&policy, &conflict));
 	assert_int_equal(policy_reserved(&policy), 3 * GIB);
-	assert_int_equal(policy_capacity(&policy, 0), 3 * GIB);
-	assert_int_equal(policy_capacity(&policy, 1 << POLICY_HDD), GIB);
-	assert_int_equal(policy_capacity(&policy, 1 << POLICY_HDD | 1 << POLICY_SSD), 3 * GIB);
 	put(&set, POLICY_SPACE_NOTICE, 91);
 	expect_conflict(&set, POLICY_SPACE_NOTICE, POLICY_SPACE_LOW, false);
 	put(&set, POLICY_SPACE_LOW, 96);

@@ -238,6 +238,44 @@ static int fill_container(struct engine_rig *rig)
 	return shut_down(rig);
 }
 
+/* What is overwritten at the limit of the only tier finds room, for less may be live than its files
+ * may take. */
+static int fill_tier(struct engine_rig *rig)
+{
+	unsigned written = 0;
+
+	bring_up(rig);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	while (written < 100 && try_put(rig, written * MIB, MIB) == 0)
+		written++;
+	assert_in_range(written, 50, 54); /* 91 % of 60 MiB, less the map */
+	for (unsigned i = 0; i < written; i++) /* with its map in memory it is known not to grow */
+		expect(rig, i * MIB, MIB, 7);
+	for (unsigned round = 0; round < 4; round++)
+		for (unsigned i = 0; i < written; i++)
+			assert_int_equal(try_put(rig, (uint64_t)(i * 7 % written) * MIB, MIB), 0);
+	/* In pieces, so that no group is wholly dead. */
+	for (unsigned i = 0; i < 16 * written; i++)
+		put(rig, (uint64_t)(i * 37 % (16 * written)) * (64 * KIB), 64 * KIB, 9);
+	assert_int_equal(try_put(rig, 100 * MIB, MIB), -ENOSPC);
+	expect(rig, 0, MIB, 9);
+	/* Pages of the map and compaction may go beyond it, by little. */
+	assert_in_range(quota(rig).tiers[POLICY_SSD].used, 50 * MIB, 68 * MIB);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 8 * MIB, 0), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	assert_int_equal(try_put(rig, 100 * MIB, 4 * MIB), 0);
+	/* Below use: writes end, unmapping and reading do not. */
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 0);
+	assert_int_equal(try_put(rig, 0, 32 * MIB), -ENOSPC);
+	assert_true(quota(rig).tiers[POLICY_SSD].at_max || quota(rig).capacity == 0);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 64 * MIB, 16 * MIB), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	expect(rig, 10 * MIB, MIB, 9);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, POLICY_NONE);
+	assert_int_equal(try_put(rig, 0, 32 * MIB), 0);
+	return shut_down(rig);
+}
+
 #define MANY 300
 
 struct many {
@@ -486,6 +524,12 @@ static void test_full_container(void **state)
 	run(fill_container);
 }
 
+static void keeps_within_the_limit_of_a_tier(void **state)
+{
+	(void)state;
+	run(fill_tier);
+}
+
 static void test_delete(void **state)
 {
 	(void)state;
@@ -547,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
 		cmocka_unit_test(test_many_files),     cmocka_unit_test(test_damaged_headers),
 		cmocka_unit_test(test_full_container),
+		cmocka_unit_test(keeps_within_the_limit_of_a_tier),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
