@@ -49,6 +49,7 @@ struct mirrors {
 	struct list list;
 	unsigned count;
 	struct catalog_position position; /* of what all that joined have */
+	struct lineage lineage;           /* of the catalog */
 	enum mirrors_stage stage;
 	struct mirror_frame *frame;
 	unsigned pending;
@@ -130,8 +131,13 @@ void mirrors_row_written(struct catalog *catalog);
 int mirrors_tell_wait(struct catalog *catalog);
 void mirror_lose(struct mirror *mirror, int error);
 /* Of what lies in a directory, with the catalog's own. 0 equal, -EAGAIN older, -ESTALE newer or of
- * another history, -EEXIST of another catalog. */
-int mirror_compare(const struct catalog_position *own, const struct mirror_look *look);
+ * another history (mirror_is_forked()), -EEXIST of another catalog. */
+int mirror_compare(const struct mirrors *mirrors, const struct mirror_look *look);
+/* Whether a copy that ends there is no older state of the other, though that has come as far: both
+ * have changes that the other lacks. Of one catalog; never of two generations, since who made the
+ * newer one knew what was given up. */
+bool mirror_is_forked(const struct catalog_position *copy, const struct catalog_position *other,
+		      const struct lineage *lineage);
 void mirror_kick(struct catalog *catalog); /* the builder */
 void mirror_free(struct mirror *mirror);   /* its files are closed */
 /* In a fiber: from the next frame on, frames go to this empty log, which becomes the mirror's.

@@ -8,7 +8,8 @@
  *
  * Invariants
  *  1. SQLite goes first. So no mirror is ever ahead of an honest database, and one that is found
- *     ahead proves that the database was set back.
+ *     ahead proves that the database was set back. So does one that is behind, but ends in an epoch
+ *     that the database has never been in, or later in it than the database was (lineage.h).
  *  2. A mirror that is standing has every change that was acknowledged. One that fails an append
  *     loses its standing, and nothing is acknowledged before that is durable: in the hint, in the
  *     database's row, and, because that row is a change like any other, in the other mirrors.
@@ -275,11 +276,22 @@ static void written_done(struct catalog *catalog)
 		catalog_write_end(catalog, 0);
 }
 
+static void lineage_update(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct catalog_position position;
+
+	store_get_position(catalog->store, &position);
+	if (position.epoch != lineage_current(&mirrors->lineage))
+		store_get_lineage(catalog->store, &mirrors->lineage);
+}
+
 void mirrors_written(struct catalog *catalog)
 {
 	struct mirrors *mirrors = &catalog->mirrors;
 	int r = store_take_frame(catalog->store, &mirrors->frame);
 
+	lineage_update(catalog);
 	if (r) {
 		/* What was committed cannot be told to them. */
 		store_get_position(catalog->store, &mirrors->position);
@@ -444,13 +456,24 @@ static struct mirror *mirror_find(struct mirrors *mirrors, const char *directory
 	return NULL;
 }
 
-int mirror_compare(const struct catalog_position *own, const struct mirror_look *look)
+bool mirror_is_forked(const struct catalog_position *copy, const struct catalog_position *other,
+		      const struct lineage *lineage)
 {
+	if (copy->generation != other->generation || copy->sequence > other->sequence)
+		return false;
+	if (copy->sequence == other->sequence)
+		return copy->chain != other->chain;
+	return !lineage_includes(lineage, copy->epoch, copy->sequence);
+}
+
+int mirror_compare(const struct mirrors *mirrors, const struct mirror_look *look)
+{
+	const struct catalog_position *own = &mirrors->position;
 	int order = catalog_position_compare(&look->end, own);
 
 	if (memcmp(look->end.uuid, own->uuid, sizeof(own->uuid)) != 0)
 		return -EEXIST;
-	if (order > 0 || (order == 0 && look->end.chain != own->chain))
+	if (order > 0 || mirror_is_forked(&look->end, own, &mirrors->lineage))
 		return -ESTALE;
 	return order == 0 && !look->torn && !look->damaged ? 0 : -EAGAIN;
 }
@@ -483,7 +506,7 @@ static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
-		r = mirror_compare(&mirror->catalog->mirrors.position, &look);
+		r = mirror_compare(&mirror->catalog->mirrors, &look);
 	if (r == 0) {
 		mirror_path_of(mirror->directory, "log", look.log_number, &path);
 		r = mirror_file_open(path.text, 0, &mirror->file);
@@ -493,6 +516,9 @@ static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
 	if (r == -ESTALE) {
 		report->catalog_sequence = mirror->catalog->mirrors.position.sequence;
 		report->mirror_sequence = look.end.sequence;
+		report->mirror_forked =
+			mirror_is_forked(&look.end, &mirror->catalog->mirrors.position,
+					 &mirror->catalog->mirrors.lineage);
 		memcpy(report->directory, mirror->directory, strlen(mirror->directory) + 1);
 		return r;
 	}
@@ -568,6 +594,7 @@ int mirrors_open(struct catalog *catalog, const char *path, struct catalog_repor
 
 	mirrors->hint_path = strdup(path);
 	store_get_position(catalog->store, &mirrors->position);
+	store_get_lineage(catalog->store, &mirrors->lineage);
 	r = mirrors->hint_path ? row_read(catalog, &row) : -ENOMEM;
 	for (unsigned i = 0; r == 0 && i < row.count; i++) {
 		struct mirror *mirror = mirror_new(catalog, row.mirrors[i].directory);
@@ -616,7 +643,7 @@ static int add_check(struct mirror *mirror)
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
-		r = mirror_compare(&mirror->catalog->mirrors.position, &look);
+		r = mirror_compare(&mirror->catalog->mirrors, &look);
 	return r == -EEXIST || r == -ESTALE || r == -ESHUTDOWN || r == -ENOMEM ||
 			       r == -EPROTONOSUPPORT
 		       ? r
@@ -690,7 +717,7 @@ static int admit_at_home(void *arg)
 		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
 	if (gets_frames(mirrors, admission->directory))
 		return 0;
-	return mirror_compare(&mirrors->position, &look) == -ESTALE ? -ESTALE : 0;
+	return mirror_compare(mirrors, &look) == -ESTALE ? -ESTALE : 0;
 }
 
 int catalog_mirror_admits(struct catalog *catalog, const char *directory)

@@ -34,8 +34,9 @@ const char *catalog_mirror_state_name(enum catalog_mirror_state state);
 
 /*
  * Makes a mirror in the directory, which holds a pool's label; it is built in the background. One
- * that is there already is fine. -ESTALE: what is there is newer than this catalog, which must not
- * be used then; -EEXIST: it is of another catalog; -EMFILE, -ENAMETOOLONG.
+ * that is there already is fine. -ESTALE: what is there is newer than this catalog, or of a history
+ * that it has lost, and it must not be used then; -EEXIST: it is of another catalog; -EMFILE,
+ * -ENAMETOOLONG.
  */
 int catalog_mirror_add(struct catalog *catalog, const char *directory);
 /* Forgets it and removes its files as far as possible. -ENOENT. */
@@ -61,7 +62,8 @@ struct catalog_report {
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1]; /* restored from, newer, or not usable */
 	int mirror_error;                                 /* of that mirror */
 	uint64_t catalog_sequence, mirror_sequence;
-	bool mirror_torn; /* it may lack the last change */
+	bool mirror_torn;   /* it may lack the last change */
+	bool mirror_forked; /* it and the other have changes that the other lacks */
 };
 
 struct catalog_verify {

@@ -70,7 +70,7 @@ static int replace_check(struct mirror *mirror)
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
-		r = mirror_compare(&mirror->catalog->mirrors.position, &look);
+		r = mirror_compare(&mirror->catalog->mirrors, &look);
 	mirror->refused = r == -EEXIST || r == -ESTALE || r == -EPROTONOSUPPORT;
 	return r == -ENOENT || r == -EAGAIN || r == -EUCLEAN ? 0 : r;
 }

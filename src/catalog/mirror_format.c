@@ -34,10 +34,12 @@ struct frame_header {
 	uint8_t chain_before[4];
 	uint8_t chain_after[4];
 	uint8_t rows[8];
-	uint8_t zero[48];
+	uint8_t epoch[8];
+	uint8_t zero[40];
 };
 _Static_assert(sizeof(struct frame_header) == MIRROR_FRAME_HEADER, "on disk");
 _Static_assert(offsetof(struct frame_header, chain_before) == 64, "on disk");
+_Static_assert(offsetof(struct frame_header, epoch) == 80, "on disk");
 
 struct snapshot_header {
 	uint8_t magic[8];
@@ -53,8 +55,9 @@ struct snapshot_header {
 	uint8_t rows[8];
 	uint8_t entries[8];
 	uint8_t made[8];
+	uint8_t epoch[8];
 };
-_Static_assert(sizeof(struct snapshot_header) == 96, "on disk");
+_Static_assert(sizeof(struct snapshot_header) == 104, "on disk");
 _Static_assert(offsetof(struct snapshot_header, chain) == 64, "on disk");
 
 struct chunk_header {
@@ -174,6 +177,7 @@ void mirror_frame_seal(uint8_t *data, size_t payload, const struct catalog_posit
 	put_le32(header->chain_before, before->chain);
 	put_le32(header->chain_after, after->chain);
 	put_le64(header->rows, after->rows);
+	put_le64(header->epoch, after->epoch);
 	put_le32(header->crc, crc_without_itself(data, bytes));
 }
 
@@ -204,7 +208,8 @@ int mirror_frame_read(const uint8_t *data, size_t left, struct mirror_frame_info
 					  .after = {.generation = get_le64(header->generation),
 						    .sequence = get_le64(header->last),
 						    .rows = get_le64(header->rows),
-						    .chain = get_le32(header->chain_after)}};
+						    .chain = get_le32(header->chain_after),
+						    .epoch = get_le64(header->epoch)}};
 	memcpy(info.after.uuid, header->uuid, sizeof(header->uuid));
 	if (crc_without_itself(data, info.bytes) != get_le32(header->crc) || info.first == 0 ||
 	    info.after.sequence < info.first ||
@@ -239,6 +244,7 @@ void mirror_snapshot_write(uint8_t block[static MIRROR_BLOCK],
 	put_le64(header->rows, snapshot->start.rows);
 	put_le64(header->entries, snapshot->entries);
 	put_le64(header->made, snapshot->made_wall_ns);
+	put_le64(header->epoch, snapshot->start.epoch);
 	put_le32(header->crc, crc_without_itself(block, MIRROR_BLOCK));
 }
 
@@ -250,7 +256,8 @@ int mirror_snapshot_read(const uint8_t block[static MIRROR_BLOCK],
 		.start = {.generation = get_le64(header->generation),
 			  .sequence = get_le64(header->sequence),
 			  .rows = get_le64(header->rows),
-			  .chain = get_le32(header->chain)},
+			  .chain = get_le32(header->chain),
+			  .epoch = get_le64(header->epoch)},
 		.end_sequence = get_le64(header->end_sequence),
 		.bytes = get_le64(header->bytes),
 		.entries = get_le64(header->entries),

@@ -9,13 +9,13 @@
  */
 #include "catalog/catalog.h"
 
-#define MIRROR_BLOCK        4096u
-#define MIRROR_FRAME_HEADER 128u
-#define MIRROR_CHUNK_HEADER 64u
-#define MIRROR_CHUNK_MAX    (CATALOG_VALUE_MAX + MIRROR_BLOCK) /* one row of any size fits */
-#define MIRROR_CHUNK_AIM    (256u << 10)
+#define MIRROR_BLOCK          4096u
+#define MIRROR_FRAME_HEADER   128u
+#define MIRROR_CHUNK_HEADER   64u
+#define MIRROR_CHUNK_MAX      (CATALOG_VALUE_MAX + MIRROR_BLOCK) /* one row of any size fits */
+#define MIRROR_CHUNK_AIM      (256u << 10)
 #define MIRROR_FORMAT_VERSION 1u
-#define MIRROR_UUID_BYTES   16u
+#define MIRROR_UUID_BYTES     16u
 
 /* Where a catalog stands. The chain is the CRC-32C of all changes since it was made. */
 struct catalog_position {
@@ -24,6 +24,7 @@ struct catalog_position {
 	uint64_t sequence;               /* one more with each transaction */
 	uint64_t rows;
 	uint32_t chain;
+	uint64_t epoch; /* of the last transaction (lineage.h); 0 = not known */
 };
 
 /* <0, 0, >0: by generation, then by sequence. Of the same catalog. */

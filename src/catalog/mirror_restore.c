@@ -26,6 +26,7 @@ struct restore {
 	struct mirror_rows rows;
 	char *directory; /* of the mirror that is taken */
 	struct catalog_position position;
+	struct lineage lineage; /* of the database that is there */
 	int result;
 };
 
@@ -71,36 +72,71 @@ static bool is_fatal(int error)
 	return error == -ENOMEM || error == -ESHUTDOWN;
 }
 
-/* 1: one that is newer than what was taken, and whole; what is only newer helps nobody. 0 or an
- * error that says nothing of it. */
-static int is_better(const struct restore *restore, const char *directory,
-		     struct mirror_look *ret_look)
+static int lineage_of(const struct mirror_rows *rows, struct lineage *ret_lineage)
+{
+	const struct catalog_key key = lineage_key();
+	const struct catalog_row *row = mirror_rows_find(rows, &key);
+
+	*ret_lineage = (struct lineage){0};
+	return row ? lineage_decode(row->value, row->length, ret_lineage) : 0;
+}
+
+/* How another mirror is to the one that was taken. */
+enum relation {
+	RELATION_NONE, /* older, of another catalog, or not to be read whole: it helps nobody */
+	RELATION_NEWER,
+	RELATION_FORKED,
+};
+
+/* Of one that can be read whole. */
+static int relate_rows(const struct restore *restore, const struct mirror_look *look,
+		       const struct mirror_rows *rows)
+{
+	const struct catalog_position *taken = &restore->look.end;
+	bool is_newer = catalog_position_compare(&look->end, taken) > 0;
+	struct lineage *lineage = calloc(1, sizeof(*lineage)); /* large for a stack */
+	bool is_forked;
+	int r;
+
+	if (!lineage)
+		return -ENOMEM;
+	r = lineage_of(is_newer ? rows : &restore->rows, lineage);
+	is_forked = r == 0 && (is_newer ? mirror_is_forked(taken, &look->end, lineage)
+					: mirror_is_forked(&look->end, taken, lineage));
+	free(lineage);
+	return is_forked ? RELATION_FORKED : is_newer ? RELATION_NEWER : RELATION_NONE;
+}
+
+/* A relation, or an error that is fatal. */
+static int relate(const struct restore *restore, const char *directory,
+		  struct mirror_look *ret_look)
 {
 	struct mirror_rows rows;
 	int r;
 
 	if (strcmp(directory, restore->directory) == 0)
-		return 0;
+		return RELATION_NONE;
 	r = mirror_look(directory, ret_look);
 	if (r)
-		return is_fatal(r) ? r : 0;
+		return is_fatal(r) ? r : RELATION_NONE;
 	if (memcmp(ret_look->end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
-	    catalog_position_compare(&ret_look->end, &restore->look.end) <= 0)
-		return 0;
+	    ret_look->end.generation < restore->look.end.generation)
+		return RELATION_NONE;
 	r = mirror_load(directory, ret_look, &rows);
-	if (r == 0)
+	if (r == 0) {
+		r = ret_look->damaged ? -EUCLEAN : relate_rows(restore, ret_look, &rows);
 		mirror_rows_done(&rows);
-	if (r == 0 && ret_look->damaged)
-		r = -EUCLEAN;
-	if (r && !is_fatal(r))
-		log_error("catalog", "a newer mirror is not whole and is passed over",
+	}
+	if (r < 0 && !is_fatal(r))
+		log_error("catalog", "another mirror is not whole and is passed over",
 			  "directory=\"%s\" sequence=%" PRIu64 " error=%d", directory,
 			  ret_look->end.sequence, r);
-	return r == 0 ? 1 : is_fatal(r) ? r : 0;
+	return r >= 0 || is_fatal(r) ? r : RELATION_NONE;
 }
 
-/* The mirrors that this one knows of: a better one is named instead of being passed over. */
-static int compare_others(struct restore *restore)
+/* The mirrors that this one knows of: a better one is named instead of being passed over. Of two
+ * histories a person may choose one, by naming its mirror; nobody else does. */
+static int compare_others(struct restore *restore, bool is_chosen)
 {
 	_cleanup_(mirror_standings_done) struct mirror_standings standings = {0};
 	struct catalog_key key = catalog_key(CATALOG_META);
@@ -113,14 +149,15 @@ static int compare_others(struct restore *restore)
 	for (unsigned i = 0; i < standings.count; i++) {
 		const char *directory = standings.mirrors[i].directory;
 		struct mirror_look look;
-		int r = is_better(restore, directory, &look);
+		int r = relate(restore, directory, &look);
 
 		if (r < 0)
 			return r;
-		if (r == 0)
+		if (r == RELATION_NONE || (r == RELATION_FORKED && is_chosen))
 			continue;
 		restore->report->catalog_sequence = restore->look.end.sequence;
 		restore->report->mirror_sequence = look.end.sequence;
+		restore->report->mirror_forked = r == RELATION_FORKED;
 		tell_report(restore, directory, -ESTALE);
 		return -ENODATA;
 	}
@@ -148,11 +185,17 @@ static int choose_by_hint(struct restore *restore, const struct mirror_standings
 			tell_report(restore, hint->mirrors[i].directory, -ESTALE);
 			continue;
 		}
-		r = compare_others(restore);
+		r = compare_others(restore, false);
 		if (r != -ENODATA)
 			return r;
 	}
 	return -ENODATA;
+}
+
+static void look_at(const struct store *store, struct restore *restore)
+{
+	store_get_position(store, &restore->position);
+	store_get_lineage(store, &restore->lineage);
 }
 
 static void look_work(void *arg)
@@ -166,11 +209,12 @@ static void look_work(void *arg)
 	if (restore->result == 0)
 		restore->result = store_check(store);
 	if (restore->result == 0)
-		store_get_position(store, &restore->position);
+		look_at(store, restore);
 	store_close(store);
 }
 
-/* A good database that is not older than the mirror is not replaced. */
+/* A good database that is not older than the mirror is not replaced, unless both have changes that
+ * the other lacks. */
 static int compare_present(struct restore *restore)
 {
 	int r = io_job(look_work, restore);
@@ -180,7 +224,8 @@ static int compare_present(struct restore *restore)
 	if (r)
 		return is_fatal(r) || r == -EBUSY ? r : 0;
 	if (memcmp(restore->position.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
-	    catalog_position_compare(&restore->position, &restore->look.end) < 0)
+	    catalog_position_compare(&restore->position, &restore->look.end) < 0 ||
+	    mirror_is_forked(&restore->look.end, &restore->position, &restore->lineage))
 		return 0;
 	restore->report->catalog_sequence = restore->position.sequence;
 	restore->report->mirror_sequence = restore->look.end.sequence;
@@ -269,7 +314,7 @@ static int choose(struct restore *restore, const char *from, const struct mirror
 	r = take(restore, from);
 	if (r)
 		return is_fatal(r) ? r : -ENODATA;
-	r = compare_others(restore);
+	r = compare_others(restore, true);
 	return r ? r : compare_present(restore);
 }
 

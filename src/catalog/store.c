@@ -610,7 +610,7 @@ static int position_open(struct store *store, uint32_t version)
 		r = -EUCLEAN;
 	}
 	store->changes.length = 0;
-	return r;
+	return r ? r : store_lineage_load(store);
 }
 
 static int schema_create(struct store *store)

@@ -5,6 +5,7 @@
  * caller orders them (catalog.c); each call happens after the one before.
  */
 #include "catalog/catalog.h"
+#include "catalog/lineage.h"
 #include "catalog/mirror_rows.h"
 
 struct store;
@@ -73,6 +74,7 @@ void store_upkeep(struct store *store);
 int store_take_frame(struct store *store, struct mirror_frame **ret_frame);
 /* As of the last commit. */
 void store_get_position(const struct store *store, struct catalog_position *ret_position);
+void store_get_lineage(const struct store *store, struct lineage *ret_lineage);
 /* Reads all rows. -EUCLEAN when one is damaged, or when there are fewer or more than there were. */
 int store_check(struct store *store);
 /* Replaces all that a new database holds, in a few transactions, and leaves nothing in its WAL. */

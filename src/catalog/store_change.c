@@ -7,6 +7,8 @@
  *     with a sequence number one greater. So two files with one position hold the same rows.
  *  2. `changes` holds exactly what this job has committed so far and what the transaction that runs
  *     has changed. Its memory is there before the COMMIT: what is committed can be told.
+ *  3. The first transaction after an open begins a new epoch (lineage.h): no two files that were
+ *     written after one was copied from the other end in the same one.
  */
 #include "catalog/store_priv.h"
 
@@ -114,12 +116,48 @@ int store_position_put(struct store *store)
 	return store_put(store, &key, &row, sizeof(row));
 }
 
+/* From the VFS itself: what SQLite draws, it makes of one seed. */
+static int draw_epoch(struct store *store, uint64_t *ret_id)
+{
+	sqlite3_vfs *vfs = NULL;
+
+	if (sqlite3_file_control(store->db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs) != SQLITE_OK ||
+	    !vfs)
+		return -EIO;
+	do
+		(void)vfs->xRandomness(vfs, sizeof(*ret_id), (char *)ret_id); /* cannot fail */
+	while (*ret_id == 0);
+	return 0;
+}
+
+static int epoch_begin(struct store *store)
+{
+	const struct catalog_key key = lineage_key();
+	uint8_t value[LINEAGE_ROW_BYTES];
+	uint64_t id = 0;
+	int r = draw_epoch(store, &id);
+
+	if (r)
+		return r;
+	store->next_lineage = store->lineage;
+	lineage_begin(&store->next_lineage, id, store->position.sequence + 1);
+	store->begins_epoch = true;
+	store->position.epoch = id;
+	return store_put(store, &key, value, (uint32_t)lineage_encode(&store->next_lineage, value));
+}
+
 int store_changes_end(struct store *store)
 {
 	struct store_changes *changes = &store->changes;
+	int r;
 
 	if (changes->length == changes->committed)
 		return 0;
+	if (!store->has_epoch && !store->lineage.is_damaged) {
+		r = epoch_begin(store);
+		if (r)
+			return r;
+	}
 	store->position.sequence++;
 	store->position.chain = crc32c_more(
 		store->position.chain, changes->data + MIRROR_FRAME_HEADER + changes->committed,
@@ -130,12 +168,18 @@ int store_changes_end(struct store *store)
 void store_changes_commit(struct store *store)
 {
 	store->changes.committed = store->changes.length;
+	if (!store->begins_epoch)
+		return;
+	store->lineage = store->next_lineage;
+	store->has_epoch = true;
+	store->begins_epoch = false;
 }
 
 void store_changes_rollback(struct store *store)
 {
 	store->changes.length = store->changes.committed;
 	store->position = store->saved_position;
+	store->begins_epoch = false;
 }
 
 int store_take_frame(struct store *store, struct mirror_frame **ret_frame)
@@ -165,6 +209,29 @@ int store_take_frame(struct store *store, struct mirror_frame **ret_frame)
 void store_get_position(const struct store *store, struct catalog_position *ret_position)
 {
 	*ret_position = store->position;
+}
+
+void store_get_lineage(const struct store *store, struct lineage *ret_lineage)
+{
+	*ret_lineage = store->lineage;
+}
+
+/* One that is damaged ends nothing else: a mirror that has it takes the catalog's place. */
+int store_lineage_load(struct store *store)
+{
+	_cleanup_(catalog_row_done) struct catalog_row row = {0};
+	const struct catalog_key key = lineage_key();
+	uint64_t version;
+	int r = store_select(store, &key, &version, &row);
+
+	if (r == 0)
+		r = lineage_decode(row.value, row.length, &store->lineage);
+	if (r == -EUCLEAN) {
+		log_error("catalog", "the row of the epochs is damaged", "length=%u", row.length);
+		store->lineage = (struct lineage){.is_damaged = true};
+	}
+	store->position.epoch = lineage_current(&store->lineage);
+	return r == -ENOENT || r == -EUCLEAN ? 0 : r;
 }
 
 int store_position_init(struct store *store, uint64_t rows)

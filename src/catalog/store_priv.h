@@ -3,10 +3,11 @@
 /* Shared by store.c (connection, reads), store_write.c (commits) and store_space.c (room). */
 #include <sqlite3.h>
 
+#include "catalog/lineage.h"
 #include "catalog/mirror_format.h"
 #include "catalog/store.h"
 
-#define STORE_PAGE_BYTES 4096u
+#define STORE_PAGE_BYTES     4096u
 #define STORE_FORMAT_VERSION 2u /* 2: with the row of the position; 1 can be opened */
 
 enum store_statement {
@@ -40,7 +41,7 @@ struct store_counter {
 struct store_changes {
 	uint8_t *data; /* starts with room for the frame's header */
 	size_t capacity;
-	size_t committed, length; /* of the payload */
+	size_t committed, length;       /* of the payload */
 	struct catalog_position before; /* the first of `committed` */
 };
 
@@ -48,13 +49,17 @@ struct store {
 	sqlite3 *db;
 	sqlite3_stmt *statements[STORE_STATEMENT_COUNT];
 	struct list counters;
-	int wal_frames;           /* in the WAL, not yet reset by a checkpoint */
-	uint64_t free_pages;      /* in the database, as of the last commit */
+	int wal_frames;      /* in the WAL, not yet reset by a checkpoint */
+	uint64_t free_pages; /* in the database, as of the last commit */
 	uint64_t page_count;
-	unsigned fill_countdown;  /* commits until room is asked for again after -ENOSPC */
-	bool uncertain;           /* a failed commit may still be in the WAL: see store_write.c */
+	unsigned fill_countdown; /* commits until room is asked for again after -ENOSPC */
+	bool uncertain;          /* a failed commit may still be in the WAL: see store_write.c */
 	struct catalog_position position, saved_position;
 	struct store_changes changes;
+	/* As committed; and with the epoch that the transaction that runs begins. */
+	struct lineage lineage, next_lineage;
+	bool begins_epoch; /* the transaction that runs does */
+	bool has_epoch;    /* one has begun since the open */
 };
 
 /* Negative errno of an SQLite result code. Logs it, unless the disk is full or the world dead. */
@@ -98,6 +103,7 @@ void store_changes_rollback(struct store *store);
 int store_position_init(struct store *store, uint64_t rows);
 int store_position_put(struct store *store);
 int store_position_load(struct store *store); /* -ENOENT */
+int store_lineage_load(struct store *store);
 bool store_key_is_position(const struct catalog_key *key);
 /* -EUCLEAN: it is not as long as it must be. */
 int store_position_decode(const struct catalog_row *row, struct catalog_position *ret_position);

@@ -130,10 +130,11 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				       "the disk and its mount. It is tried again now and then."},
 	[EVENT_CATALOG_MIRROR_GOOD] = {"catalog-mirror-good", EVENT_INFO,
 				       "The disk has a good copy of the catalog again."},
-	[EVENT_CATALOG_MIRROR_REFUSED] = {"catalog-mirror-refused", EVENT_ERROR,
-					  "The copy of the catalog on a disk is newer than the "
-					  "catalog, or of another: is it the right disk? Was the "
-					  "state directory set back? It is not written over."},
+	[EVENT_CATALOG_MIRROR_REFUSED] =
+		{"catalog-mirror-refused", EVENT_ERROR,
+		 "The copy of the catalog on a disk has changes that "
+		 "the catalog lacks, or is of another: is it the right disk? Was the "
+		 "state directory set back? It is not written over."},
 	[EVENT_JOB_DONE] = {"job-done", EVENT_INFO, "A job ended well."},
 	[EVENT_JOB_FAILED] = {"job-failed", EVENT_ERROR, "A job ended early; see the text."},
 	[EVENT_JOB_CANCELLED] = {"job-cancelled", EVENT_INFO, "A job was cancelled."},

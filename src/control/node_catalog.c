@@ -20,6 +20,19 @@
 #include "pool/pool_rows.h"
 #include "reactor/io.h"
 
+static void refuse_forked(const struct catalog_report *report, const char *path,
+			  struct error *error)
+{
+	error_set(error, ERROR_DAMAGED, path,
+		  "to go on with what that disk knows: start with --restore-catalog and the "
+		  "directory; with what this catalog knows: rename catalog/ there to "
+		  "catalog.replaced-1; or put the right catalog back",
+		  "the catalog %.200s (%" PRIu64 ") and its mirror in %.300s (%" PRIu64
+		  ") have changes that the other lacks: the state directory was set back, and went "
+		  "on from there",
+		  path, report->catalog_sequence, report->directory, report->mirror_sequence);
+}
+
 static void refuse_newer(const struct catalog_report *report, const char *path, struct error *error)
 {
 	error_set(error, ERROR_DAMAGED, path,
@@ -40,6 +53,13 @@ static void refuse_restore(const struct catalog_report *report, const char *path
 			  "the catalog %.200s is good and not older (%" PRIu64
 			  ") than the mirror in %.300s (%" PRIu64 ")",
 			  path, report->catalog_sequence, directory, report->mirror_sequence);
+	else if (report->mirror_error == -ESTALE && report->mirror_forked)
+		error_set(
+			error, ERROR_DAMAGED, path,
+			"choose one: start with --restore-catalog and the directory of a disk",
+			"the catalog %.200s is gone, and its mirrors are of two histories: that in "
+			"%.300s has changes that others lack, and lacks some of theirs",
+			path, directory);
 	else if (report->mirror_error == -ESTALE && report->mirror_sequence)
 		error_set(error, ERROR_DAMAGED, path, "give that directory instead",
 			  "the mirror in %.300s is newer (%" PRIu64 ") than the one given (%" PRIu64
@@ -63,7 +83,9 @@ static void refuse_restore(const struct catalog_report *report, const char *path
 static void refuse(int r, const struct catalog_report *report, const char *path,
 		   struct error *error)
 {
-	if (r == -ESTALE)
+	if (r == -ESTALE && report->mirror_forked)
+		refuse_forked(report, path, error);
+	else if (r == -ESTALE)
 		refuse_newer(report, path, error);
 	else if (r == -ENODATA || r == -EEXIST)
 		refuse_restore(report, path, error);
@@ -259,12 +281,14 @@ int node_catalog_start(struct node *node, struct error *error)
 
 	if (r != -ESTALE)
 		return 0; /* logged, and tried again by the watch */
-	error_set(error, ERROR_DAMAGED, node->options.state_directory,
-		  "start with --restore-catalog and the pool's directory; or put the right catalog "
-		  "back",
-		  "the catalog in %.300s is older than a mirror on the disk of a pool: the state "
-		  "directory was set back, and using it would lose data",
-		  node->options.state_directory);
+	error_set(
+		error, ERROR_DAMAGED, node->options.state_directory,
+		"start with --restore-catalog and the disk's directory, which the log names; or "
+		"put the right catalog back; to go on without what only that disk knows, rename "
+		"catalog/ there to catalog.replaced-1",
+		"the catalog in %.300s lacks changes that a mirror on the disk of a pool has: the "
+		"state directory was set back, and using it would lose data",
+		node->options.state_directory);
 	return r;
 }
 
@@ -302,7 +326,7 @@ static void tell_mirror(struct node *node, const struct catalog_mirror_info *now
 	else if (now->state == CATALOG_MIRROR_REFUSED)
 		event_emit(node->events, EVENT_CATALOG_MIRROR_REFUSED, now->directory,
 			   "what is there is %s",
-			   now->error == -ESTALE ? "newer than this catalog"
+			   now->error == -ESTALE ? "of changes that this catalog lacks"
 						 : "a copy of another catalog");
 	else if (now->state == CATALOG_MIRROR_GOOD && before && before->was_lost)
 		event_emit(node->events, EVENT_CATALOG_MIRROR_GOOD, now->directory,

@@ -28,7 +28,8 @@ static const char *refusal_of(int error)
 {
 	switch (error) {
 	case -ESTALE:
-		return "a mirror of the catalog is newer: this state directory was set back";
+		return "a mirror of the catalog has changes that it lacks: this state directory "
+		       "was set back";
 	case -ENODATA:
 		return "the catalog is damaged, and no mirror can take its place";
 	default:

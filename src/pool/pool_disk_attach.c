@@ -51,7 +51,7 @@ static int check_history(struct pool_disk *disk)
 	if (r == -ESTALE && !disk->refused)
 		log_error(
 			"pool",
-			"the disk knows of later changes than the catalog, which was set back: the "
+			"the disk knows of changes that the catalog lacks, which was set back: the "
 			"disk is not used; start with --restore-catalog and its directory",
 			"pool=%s disk=%" PRIu64 " directory=\"%s\"", disk->pool->name, disk->id,
 			disk->row.directory);

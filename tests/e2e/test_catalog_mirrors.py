@@ -162,6 +162,58 @@ def a_state_that_was_set_back_is_refused(daemon):
     daemon.stop()
 
 
+def sequence(daemon):
+    return next(row["sequence"] for row in daemon.json("catalog", "show")
+                if row["kind"] == "catalog")
+
+
+def overtake(daemon, until):
+    """With changes that need no pool, for its disk is away."""
+    daemon.start()
+    count = 0
+    while sequence(daemon) <= until:
+        daemon.cli("iscsi", "target-create", f"iqn.2026-11.org.example:t{count}")
+        count += 1
+    return count
+
+
+def a_state_that_was_set_back_and_went_on_is_refused(daemon):
+    """It has more changes than it had lost; only the epochs tell."""
+    begin(daemon)
+    daemon.stop()
+    shutil.copytree(daemon.path("state"), daemon.path("backup"))
+    daemon.start()
+    daemon.cli("vdisk", "create", "default/later", "1G")
+    lost = sequence(daemon) + 20 # the end of the daemon changes some rows, too
+    daemon.stop()
+    shutil.rmtree(daemon.path("state"))
+    shutil.copytree(daemon.path("backup"), daemon.path("state"))
+    groups = sorted(glob.glob(daemon.path("pool/groups/*/*.eg")))
+    os.rename(daemon.path("pool"), daemon.path("away"))
+    count = overtake(daemon, lost)
+    # The disk comes back under the running daemon, which leaves it alone.
+    os.rename(daemon.path("away"), daemon.path("pool"))
+    wait_for(lambda: any(event["reason"] == "catalog-mirror-refused"
+                         for event in daemon.json("event", "list")), "it is refused", 60)
+    daemon.stop()
+    fails_to_start(daemon, "went on", "set back", daemon.path("pool"), "--restore-catalog",
+                   "catalog.replaced-1")
+    check(sorted(glob.glob(daemon.path("pool/groups/*/*.eg"))) == groups, "no group is touched")
+    shutil.copytree(daemon.path("state"), daemon.path("overtaken"))
+    shutil.copytree(daemon.path("pool"), daemon.path("kept"))
+    start_with_mirror(daemon)
+    check(len(daemon.json("vdisk", "list")) == VDISKS + 1, "the later one is there")
+    daemon.stop()
+    for name, saved in (("state", "overtaken"), ("pool", "kept")):
+        shutil.rmtree(daemon.path(name))
+        os.rename(daemon.path(saved), daemon.path(name))
+    os.rename(daemon.path("pool/catalog"), daemon.path("pool/catalog.replaced-1"))
+    daemon.start()
+    check(len(daemon.json("iscsi", "target-list")) >= count, "the later targets are there")
+    all_served(daemon)
+    daemon.stop()
+
+
 def a_damaged_mirror_is_found_and_made_again(daemon):
     begin(daemon)
     name = sorted(glob.glob(daemon.path("pool/catalog/snapshot-*")))[-1]
@@ -235,6 +287,7 @@ if __name__ == "__main__":
     sys.exit(rig.main(a_catalog_that_is_gone_is_made_again, damage_of_the_file_loses_nothing,
                       flips_in_the_file_lose_nothing, nothing_is_made_up,
                       a_lost_state_directory_comes_back, a_state_that_was_set_back_is_refused,
+                      a_state_that_was_set_back_and_went_on_is_refused,
                       a_damaged_mirror_is_found_and_made_again,
                       each_disk_has_one, sixteen_of_more_disks_have_one,
                       a_pool_that_was_deleted_leaves_nothing))
