@@ -5,15 +5,19 @@
  * Invariants
  *  1. pieces[taken .. taken + reading) of the ring are being read or are read; who holds others
  * puts them back in any order.
- *  2. A piece that is not free belongs to the kernel or to its taker: memory is only freed when all
- *     are.
+ *  2. A piece that is not free belongs to the kernel or to its taker, and has a buffer but where
+ *     there was none. A buffer that a disk which hangs keeps is not the piece's any more.
  */
 #include "egroup/ahead.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/reached.h"
 #include "egroup/store_priv.h"
+
+#define MEMORY_COUNT (AHEAD_PIECES + 1 + AHEAD_HELD_MAX)
 
 struct ahead {
 	struct ahead_options options;
@@ -21,8 +25,8 @@ struct ahead {
 	unsigned taken, reading; /* a place in the ring, and how many from there */
 	unsigned busy;           /* pieces that are not free */
 	struct fiber_queue changed;
-	char *memory;
-	struct ahead_piece pieces[AHEAD_PIECES + 1]; /* and the one that is lent */
+	struct pool_buffers *buffers;
+	struct ahead_piece pieces[AHEAD_PIECES + 1]; /* and the one that is made */
 };
 
 static void piece_changes(struct ahead_piece *piece, enum ahead_state state)
@@ -31,27 +35,53 @@ static void piece_changes(struct ahead_piece *piece, enum ahead_state state)
 	fiber_queue_wake_all(&piece->ahead->changed);
 }
 
-static void piece_read(struct pool_read *read, int64_t result)
+/* False: there is none. */
+static bool take_memory(struct ahead_piece *piece)
 {
-	struct ahead_piece *piece = CONTAINER_OF(read, struct ahead_piece, read);
+	piece->memory = pool_buffers_take(piece->ahead->buffers);
+	piece->buffer = piece->memory ? piece->memory->memory : NULL;
+	return piece->memory;
+}
+
+/* A disk that hangs keeps the buffer; the piece goes on with another. */
+static void leave_memory(struct ahead_piece *piece)
+{
+	REACHED("ahead.memory-left");
+	pool_buffer_put(piece->memory);
+	(void)take_memory(piece); /* whoever uses the piece looks */
+}
+
+static void piece_read(struct pool_buffer *memory, int64_t result)
+{
+	struct ahead_piece *piece = memory->arg;
 
 	if (result >= 0)
-		result = (uint64_t)result < piece->iov.iov_len ? -ENODATA : 0;
-	piece->result = (int)result;
+		result = (uint64_t)result < (uint64_t)piece->blocks * BLOCK_BYTES ? -ENODATA : 0;
+	if (UNLIKELY(pool_buffer_is_held(memory)))
+		leave_memory(piece);
+	piece->result = piece->memory ? (int)result : -ENOMEM;
 	piece_changes(piece, AHEAD_READ);
 }
 
 static void read_piece(struct ahead *ahead, struct ahead_piece *piece, uint32_t blocks)
 {
-	piece->state = AHEAD_READING;
 	piece->first = ahead->next;
 	piece->blocks = blocks;
-	piece->iov = (struct iovec){piece->buffer, (size_t)blocks * BLOCK_BYTES};
 	ahead->next += blocks;
 	ahead->reading++;
 	ahead->busy++;
-	pool_file_read_copy(egroup_file_handle(ahead->options.file), ahead->options.copy,
-			    &piece->iov, (uint64_t)piece->first << BLOCK_SHIFT, &piece->read);
+	if (!take_memory(piece)) {
+		REACHED("ahead.no-memory");
+		piece->result = -ENOMEM;
+		piece_changes(piece, AHEAD_READ);
+		return;
+	}
+	piece->state = AHEAD_READING;
+	piece->memory->arg = piece;
+	piece->memory->done = piece_read;
+	pool_buffer_read(piece->memory, egroup_file_handle(ahead->options.file),
+			 ahead->options.copy, (size_t)blocks * BLOCK_BYTES,
+			 (uint64_t)piece->first << BLOCK_SHIFT);
 }
 
 static void read_more(struct ahead *ahead)
@@ -72,7 +102,8 @@ static void read_more(struct ahead *ahead)
 
 void ahead_begin(struct ahead *ahead, const struct ahead_options *options)
 {
-	ASSERT(ahead->busy == 0 && ahead->reading == 0);
+	ASSERT(ahead->reading == 0 &&
+	       ahead->busy == (ahead->pieces[AHEAD_PIECES].state != AHEAD_FREE));
 	ahead->options = *options;
 	ahead->next = options->first;
 }
@@ -98,17 +129,42 @@ struct ahead_piece *ahead_next(struct ahead *ahead)
 void ahead_put(struct ahead_piece *piece)
 {
 	ASSERT(piece->state == AHEAD_TAKEN);
+	pool_buffer_put(TAKE_PTR(piece->memory));
+	piece->buffer = NULL;
 	piece->ahead->busy--;
 	piece_changes(piece, AHEAD_FREE);
 }
 
-struct ahead_piece *ahead_lend(struct ahead *ahead, char *buffer, uint32_t first, uint32_t blocks)
+static void piece_written(struct pool_buffer *memory, int64_t result)
+{
+	struct ahead_piece *piece = memory->arg;
+
+	piece->written(piece->arg, piece, (int)result);
+	ahead_put(piece);
+}
+
+void ahead_write(struct ahead_piece *piece, const struct ahead_target *target)
+{
+	ASSERT(piece->state == AHEAD_TAKEN && piece->memory);
+	piece->written = target->written;
+	piece->arg = target->arg;
+	piece->memory->arg = piece;
+	piece->memory->done = piece_written;
+	pool_buffer_write(piece->memory, target->file, target->copy,
+			  (size_t)piece->blocks * BLOCK_BYTES,
+			  (uint64_t)piece->first << BLOCK_SHIFT);
+}
+
+struct ahead_piece *ahead_make(struct ahead *ahead, const void *memory, uint32_t first,
+			       uint32_t blocks)
 {
 	struct ahead_piece *piece = &ahead->pieces[AHEAD_PIECES];
 
-	ASSERT(piece->state == AHEAD_FREE);
+	ASSERT(piece->state == AHEAD_FREE && blocks <= AHEAD_BLOCKS);
+	if (!take_memory(piece))
+		return NULL;
+	memcpy(piece->buffer, memory, (size_t)blocks * BLOCK_BYTES);
 	piece->state = AHEAD_TAKEN;
-	piece->buffer = buffer;
 	piece->first = first;
 	piece->blocks = blocks;
 	ahead->busy++;
@@ -129,23 +185,16 @@ void ahead_settle(struct ahead *ahead)
 int ahead_new(struct ahead **ret_ahead)
 {
 	_cleanup_free_ struct ahead *ahead = calloc(1, sizeof(*ahead));
+	int r;
 
 	if (!ahead)
 		return -ENOMEM;
-	ahead->memory =
-		aligned_alloc(BLOCK_BYTES, (size_t)AHEAD_PIECES * AHEAD_BLOCKS * BLOCK_BYTES);
-	if (!ahead->memory)
-		return -ENOMEM;
+	r = pool_buffers_new((size_t)AHEAD_BLOCKS * BLOCK_BYTES, MEMORY_COUNT, &ahead->buffers);
+	if (r < 0)
+		return r;
 	fiber_queue_init(&ahead->changed);
-	for (unsigned i = 0; i <= AHEAD_PIECES; i++) {
-		struct ahead_piece *piece = &ahead->pieces[i];
-
-		piece->index = i;
-		piece->ahead = ahead;
-		piece->read.done = piece_read;
-		if (i < AHEAD_PIECES)
-			piece->buffer = ahead->memory + (size_t)i * AHEAD_BLOCKS * BLOCK_BYTES;
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(ahead->pieces); i++)
+		ahead->pieces[i].ahead = ahead;
 	*ret_ahead = TAKE_PTR(ahead);
 	return 0;
 }
@@ -155,6 +204,6 @@ void ahead_free(struct ahead *ahead)
 	if (!ahead)
 		return;
 	ASSERT(ahead->busy == 0);
-	free(ahead->memory);
+	pool_buffers_free(ahead->buffers);
 	free(ahead);
 }

@@ -6,10 +6,13 @@
  * Home: the vDisk's reactor; its user is one fiber.
  */
 #include "egroup/store.h"
-#include "pool/pool_io.h"
+#include "pool/pool_buffer.h"
 
-#define AHEAD_PIECES 8u   /* of memory */
+#define AHEAD_PIECES 8u   /* at a time */
 #define AHEAD_BLOCKS 256u /* in one: 1 MiB */
+/* Buffers that disks which hang may keep, beside those: twice as many, for of the disks that the
+ * files of one run are on two may hang for good. */
+#define AHEAD_HELD_MAX (2 * AHEAD_PIECES)
 
 /* How large the requests are, and how many pieces may be read or written at a time. */
 struct egroup_pace {
@@ -22,13 +25,14 @@ enum ahead_state { AHEAD_FREE, AHEAD_READING, AHEAD_READ, AHEAD_TAKEN };
 struct ahead_piece {
 	char *buffer;
 	uint32_t first, blocks; /* of the file */
-	unsigned index;         /* up to AHEAD_PIECES: that of the piece that was lent */
-	int result;             /* of reading it */
+	/* Of reading it. -ENOMEM: there is no buffer, for disks that hang keep them. */
+	int result;
 	/* Private. */
 	enum ahead_state state;
 	struct ahead *ahead;
-	struct iovec iov;
-	struct pool_read read;
+	struct pool_buffer *memory;
+	void (*written)(void *arg, const struct ahead_piece *piece, int result);
+	void *arg;
 };
 
 struct ahead_options {
@@ -45,15 +49,25 @@ int ahead_new(struct ahead **ret_ahead);
 /* All pieces are back. */
 void ahead_free(struct ahead *ahead);
 
-/* Begins to read; all pieces are back. */
+/* Begins to read; all pieces are back but for one that was made. */
 void ahead_begin(struct ahead *ahead, const struct ahead_options *options);
 /* The next piece, read (with its result), or NULL at the end. It is the caller's until it puts it
  * back. */
 struct ahead_piece *ahead_next(struct ahead *ahead);
 /* From anywhere on the reactor. */
 void ahead_put(struct ahead_piece *piece);
-/* A piece that holds the caller's memory and was not read. One at a time. */
-struct ahead_piece *ahead_lend(struct ahead *ahead, char *buffer, uint32_t first, uint32_t blocks);
+/* Writes a taken piece to a copy of a file, tells how that ended, and puts the piece back. */
+struct ahead_target {
+	struct pool_file *file;
+	unsigned copy;
+	void (*written)(void *arg, const struct ahead_piece *piece, int result);
+	void *arg;
+};
+void ahead_write(struct ahead_piece *piece, const struct ahead_target *target);
+/* A taken piece that was not read but made of the caller's memory. One at a time. NULL: there is no
+ * buffer. */
+struct ahead_piece *ahead_make(struct ahead *ahead, const void *memory, uint32_t first,
+			       uint32_t blocks);
 /* Reads no more and waits until all pieces are back. */
 void ahead_settle(struct ahead *ahead);
 

@@ -219,15 +219,6 @@ bool egroup_repair_waits_for_seal(struct egroup_store *store)
 	return found;
 }
 
-struct filling;
-
-struct piece_write { /* one for each piece that can be under way */
-	struct filling *filling;
-	struct ahead_piece *piece;
-	struct iovec iov;
-	struct pool_write write;
-};
-
 struct filling {
 	struct egroup_file *file;
 	unsigned copy; /* the new one */
@@ -239,27 +230,31 @@ struct filling {
 	int error;      /* the first of a write */
 	uint32_t *crcs; /* of each block that was written */
 	uint32_t blocks;
-	struct piece_write writes[AHEAD_PIECES + 1];
 };
 
-static void piece_written(struct pool_write *write, int result)
+static void piece_written(void *arg, const struct ahead_piece *piece, int result)
 {
-	struct piece_write *piece_write = CONTAINER_OF(write, struct piece_write, write);
-	struct filling *filling = piece_write->filling;
+	struct filling *filling = arg;
 
 	if (result < 0 && filling->error == 0)
 		filling->error = result;
 	if (result == 0) {
-		filling->file->store->written_bytes += piece_write->iov.iov_len;
-		filling->repair->copied_bytes += piece_write->iov.iov_len;
+		uint64_t bytes = (uint64_t)piece->blocks * BLOCK_BYTES;
+
+		filling->file->store->written_bytes += bytes;
+		filling->repair->copied_bytes += bytes;
 	}
-	ahead_put(piece_write->piece);
 }
 
 static int fill_piece(void *arg, struct ahead_piece *piece)
 {
 	struct filling *filling = arg;
-	struct piece_write *write = &filling->writes[piece->index];
+	const struct ahead_target target = {
+		.file = egroup_file_handle(filling->file),
+		.copy = filling->copy,
+		.written = piece_written,
+		.arg = filling,
+	};
 
 	ASSERT((uint64_t)piece->first + piece->blocks <= filling->blocks);
 	if (filling->error) {
@@ -269,12 +264,7 @@ static int fill_piece(void *arg, struct ahead_piece *piece)
 	for (uint32_t i = 0; i < piece->blocks; i++)
 		filling->crcs[piece->first + i] =
 			crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
-	write->filling = filling;
-	write->piece = piece;
-	write->iov = (struct iovec){piece->buffer, (size_t)piece->blocks * BLOCK_BYTES};
-	write->write.done = piece_written;
-	pool_file_write_copy(egroup_file_handle(filling->file), filling->copy, &write->iov,
-			     (uint64_t)piece->first << BLOCK_SHIFT, &write->write);
+	ahead_write(piece, &target);
 	return 0;
 }
 

@@ -346,17 +346,21 @@ static int look_at_compacted(struct scan *scan, const struct index_view *view, u
 	return r;
 }
 
-static int hand_on_index(struct scan *scan, char *memory)
+_Static_assert(sizeof(struct index_header_disk) +
+			       INDEX_GROUPS_MAX * sizeof(struct index_group_disk) +
+			       SLOTS_PER_GROUP * (sizeof(uint16_t) + sizeof(uint32_t)) <=
+		       AHEAD_BLOCKS * BLOCK_BYTES,
+	       "an index that was checked fits a piece");
+
+static int hand_on_index(struct scan *scan, const void *memory)
 {
 	const struct egroup_scan *hooks = scan->hooks;
-	int r;
+	struct ahead_piece *piece;
 
 	if (!hooks->content)
 		return 0;
-	r = hooks->content(hooks->arg,
-			   ahead_lend(scan->ahead, memory, 0, scan->file->index_blocks));
-	ahead_settle(scan->ahead);
-	return r;
+	piece = ahead_make(scan->ahead, memory, 0, scan->file->index_blocks);
+	return piece ? hooks->content(hooks->arg, piece) : -ENOMEM;
 }
 
 static int scan_compacted(struct scan *scan)

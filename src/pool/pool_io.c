@@ -93,6 +93,15 @@ static void write_ends(struct pool_write *write, unsigned index, int64_t result)
 	write_goes_on(write, result);
 }
 
+/* What one copy alone was to get is worth no waiting while another is in order. The file is there:
+ * nobody was told. */
+static bool write_is_elsewhere(const struct pool_write *write)
+{
+	if (write->alone)
+		return pool_io_can_do_without(write->file, write->flights[0].handle);
+	return write->good > 0;
+}
+
 static void write_overdue(struct pool_write *write)
 {
 	unsigned late = 0;
@@ -100,7 +109,8 @@ static void write_overdue(struct pool_write *write)
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
 		late += write->flights[i].late;
 	write->late = late;
-	if (late == write->pending && write->good > 0 && !write->told && write->released) {
+	if (late == write->pending && !write->told && write->released &&
+	    write_is_elsewhere(write)) {
 		REACHED("pool.write-given-up");
 		write_tell(write, -ETIMEDOUT);
 	}
@@ -202,7 +212,7 @@ static void write_begins(struct pool_write *write, struct pool_file *file)
 	write->file = file;
 	write->result = 0;
 	write->pending = write->late = write->good = 0;
-	write->told = false;
+	write->told = write->alone = false;
 	memset(write->flights, 0, sizeof(write->flights));
 }
 
@@ -239,6 +249,11 @@ struct pool_file_copy *pool_io_copy_at(const struct pool_file *file, unsigned co
 	return file->copies[copy];
 }
 
+bool pool_io_is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
+}
+
 void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
 			  uint64_t offset, struct pool_write *write)
 {
@@ -246,12 +261,13 @@ void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct io
 	int r = target ? pool_io_refuses(target) : -ENXIO;
 
 	write_begins(write, file);
-	if (r == 0 && pool_file_has_copies(file))
-		r = pool_io_write_apart(write, target, iov, offset);
-	else if (r == 0)
-		write_to(write, 0, target, iov, 1, offset);
+	write->alone = true;
+	if (r == 0 && pool_io_is_hopeless(file, target))
+		r = -ETIMEDOUT;
 	if (r < 0)
 		refuse_write(write, r);
+	else
+		write_to(write, 0, target, iov, 1, offset);
 }
 
 /* Reading */
@@ -389,15 +405,12 @@ void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iov
 			 uint64_t offset, struct pool_read *read)
 {
 	struct pool_file_copy *source = pool_io_copy_at(file, copy);
-	int r = source ? 0 : -ENXIO;
 
 	read->file = file;
 	read->told = read->pending = false;
 	read->copy = copy;
-	if (r == 0 && pool_file_has_copies(file))
-		r = pool_io_read_apart(read, source, iov, offset);
-	else if (r == 0)
+	if (!source || pool_io_is_hopeless(file, source))
+		refuse_read(read, source ? -ETIMEDOUT : -ENXIO);
+	else
 		read_from(read, source, iov, 1, offset);
-	if (r < 0)
-		refuse_read(read, r);
 }

@@ -46,7 +46,8 @@ struct pool_write { /* embedded by the caller, with all it names, until `done` *
 	unsigned pending, late; /* operations; those that take too long */
 	unsigned good;          /* operations that succeeded */
 	int result;
-	bool told; /* `done` has run */
+	bool told;  /* `done` has run */
+	bool alone; /* pool_file_write_copy() */
 };
 /* Completes with 0 when all copies that take part have it, else with the first error; -EIO when no
  * copy takes part. A copy on a disk that is missing or failed is not tried, if the pool has others:
@@ -84,7 +85,8 @@ static inline bool pool_read_is_held(const struct pool_read *read)
 bool pool_file_has_copies(const struct pool_file *file);
 
 /* One copy, whatever others have, also one that was just added: for who has several of these under
- * way. -ENXIO when it is stale or cannot be reached. */
+ * way. -ENXIO when it is stale or cannot be reached; -ETIMEDOUT when its disk hangs and another
+ * copy can do. Memory for them: pool_buffer.h. */
 void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,
 			  uint64_t offset, struct pool_write *write);
 void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iovec *iov,

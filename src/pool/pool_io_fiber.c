@@ -20,11 +20,7 @@ struct piece {
 	struct pool_flight flight;
 	struct world_op op;
 	struct pool_file *file; /* while it is waited for */
-	/* Who waits for it; all NULL: nobody any more. */
-	struct fiber *waiter;
-	struct pool_read *read;
-	struct pool_write *write;
-	const struct iovec *target; /* of the read */
+	struct fiber *waiter;   /* NULL: nobody waits for it any more */
 	enum pool_disk_io kind;
 	struct iovec iov;
 	int64_t result;
@@ -37,23 +33,6 @@ static void piece_free(struct piece *piece)
 	free(piece);
 }
 
-/* Whoever is told may make the next at once. */
-static void piece_tell(struct piece *piece, int64_t result)
-{
-	struct pool_read *read = TAKE_PTR(piece->read);
-	struct pool_write *write = TAKE_PTR(piece->write);
-
-	if (piece->ended) {
-		if (read && result > 0)
-			memcpy(piece->target->iov_base, piece->iov.iov_base, (size_t)result);
-		piece_free(piece);
-	}
-	if (read)
-		read->done(read, result);
-	else
-		write->done(write, result < 0 ? (int)result : 0);
-}
-
 static void piece_ends(struct world_op *op, int64_t result)
 {
 	struct piece *piece = CONTAINER_OF(op, struct piece, op);
@@ -63,8 +42,6 @@ static void piece_ends(struct world_op *op, int64_t result)
 	piece->ended = true;
 	if (piece->waiter)
 		fiber_wake(piece->waiter);
-	else if (piece->read || piece->write)
-		piece_tell(piece, result);
 	else
 		piece_free(piece);
 }
@@ -74,13 +51,8 @@ static void piece_overdue(struct pool_flight *flight)
 	struct piece *piece = CONTAINER_OF(flight, struct piece, flight);
 
 	piece->overdue = true;
-	if (piece->waiter) {
+	if (piece->waiter)
 		fiber_wake(piece->waiter);
-	} else if ((piece->read || piece->write) &&
-		   pool_io_can_do_without(piece->file, flight->handle)) {
-		REACHED("pool.copy-given-up");
-		piece_tell(piece, -ETIMEDOUT);
-	}
 }
 
 static struct piece *piece_new(struct pool_file *file, enum pool_disk_io kind, size_t length)
@@ -145,11 +117,6 @@ static bool piece_wait(struct piece *piece)
 	return true;
 }
 
-static bool is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
-{
-	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
-}
-
 /* In memory of its own. */
 static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
 		     const struct iovec *iov, uint64_t offset)
@@ -157,7 +124,7 @@ static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum p
 	struct piece *piece = piece_wait_for(file, kind, iov->iov_len);
 	int64_t result;
 
-	if (is_hopeless(file, copy)) { /* meanwhile */
+	if (pool_io_is_hopeless(file, copy)) { /* meanwhile */
 		piece_free(piece);
 		return -ETIMEDOUT;
 	}
@@ -197,43 +164,9 @@ static int64_t transfer(struct pool_file *file, struct pool_file_copy *copy, enu
 {
 	if (!pool_file_has_copies(file))
 		return in_place(copy, kind, iov, offset);
-	if (is_hopeless(file, copy))
+	if (pool_io_is_hopeless(file, copy))
 		return -ETIMEDOUT;
 	return apart(file, copy, kind, iov, offset);
-}
-
-int pool_io_read_apart(struct pool_read *read, struct pool_file_copy *source,
-		       const struct iovec *iov, uint64_t offset)
-{
-	struct piece *piece;
-
-	if (is_hopeless(read->file, source))
-		return -ETIMEDOUT;
-	piece = piece_new(read->file, POOL_DISK_READS, iov->iov_len);
-	if (!piece)
-		return -ENOMEM;
-	piece->waiter = NULL;
-	piece->read = read;
-	piece->target = iov;
-	piece_submit(piece, source, offset);
-	return 0;
-}
-
-int pool_io_write_apart(struct pool_write *write, struct pool_file_copy *target,
-			const struct iovec *iov, uint64_t offset)
-{
-	struct piece *piece;
-
-	if (is_hopeless(write->file, target))
-		return -ETIMEDOUT;
-	piece = piece_new(write->file, POOL_DISK_WRITES, iov->iov_len);
-	if (!piece)
-		return -ENOMEM;
-	piece->waiter = NULL;
-	piece->write = write;
-	memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
-	piece_submit(piece, target, offset);
-	return 0;
 }
 
 int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,

@@ -12,10 +12,5 @@ int pool_io_refuses(const struct pool_file_copy *copy);
 bool pool_io_can_do_without(const struct pool_file *file, const struct pool_handle *handle);
 /* NULL: it is stale or cannot be reached. */
 struct pool_file_copy *pool_io_copy_at(const struct pool_file *file, unsigned copy);
-
-/* In memory of its own, so that it can be given up: the structure is the caller's again as soon as
- * it is told. -ENOMEM, -ETIMEDOUT: nothing was begun (pool_io_fiber.c). */
-int pool_io_read_apart(struct pool_read *read, struct pool_file_copy *source,
-		       const struct iovec *iov, uint64_t offset);
-int pool_io_write_apart(struct pool_write *write, struct pool_file_copy *target,
-			const struct iovec *iov, uint64_t offset);
+/* Whether its disk hangs and another copy can do: nothing is begun there. */
+bool pool_io_is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/reached.h"
 #include "egroup/ahead.h"
 #include "egroup/scan.h"
 #include "egroup/store_priv.h"
@@ -179,10 +180,102 @@ static int fails(struct engine_rig *rig)
 	return end(&reading);
 }
 
-static void run(unsigned copies, int (*fn)(struct engine_rig *rig))
+/* The disk with that file's first copy, which is read, begins to hang while pieces are under way.
+ */
+static void hang_first_disk(struct reading *reading, bool hangs)
+{
+	uint64_t disk = reading->file->copies.disks[0];
+
+	sim_disk_set_hung(reading->rig->sim.sim, engine_rig_disk((unsigned)disk - 1), hangs);
+}
+
+/* Pieces have memory of their own again, which the disk does not write to when it returns. */
+static unsigned read_from_a_hung_disk(struct reading *reading, unsigned *ret_without)
+{
+	struct ahead_piece *piece;
+	unsigned count = 0;
+
+	*ret_without = 0;
+	ahead_begin(reading->ahead, &reading->options);
+	for (; (piece = ahead_next(reading->ahead)); count++) {
+		assert_int_equal(piece->result, piece->buffer ? -ETIMEDOUT : -ENOMEM);
+		*ret_without += !piece->buffer;
+		if (piece->buffer)
+			memset(piece->buffer, 'p', (size_t)piece->blocks * BLOCK_BYTES);
+		ahead_put(piece);
+	}
+	ahead_settle(reading->ahead);
+	return count;
+}
+
+static int hangs(struct engine_rig *rig)
+{
+	struct reading reading;
+	uint64_t left = reached_count("ahead.memory-left");
+	unsigned without;
+
+	begin(rig, &reading);
+	reading.pace = (struct egroup_pace){.blocks = SMALL, .pieces = AHEAD_PIECES};
+	for (unsigned i = 1; i <= 5; i++) {
+		hang_first_disk(&reading, true);
+		assert_true(read_from_a_hung_disk(&reading, &without) > AHEAD_PIECES);
+		assert_int_equal(without, 0);
+		assert_int_equal(reached_count("ahead.memory-left"), left + i * AHEAD_PIECES);
+		/* All that it kept comes back. */
+		hang_first_disk(&reading, false);
+		fiber_sleep(NSEC_PER_SEC);
+		(void)read_all(&reading, 0);
+	}
+	return end(&reading);
+}
+
+/* The next file whose first copy is on a disk that does not hang, unlike one more of the others. */
+static bool turn_to_another_disk(struct reading *reading, const bool *hung)
+{
+	struct egroup_file *file;
+
+	LIST_FOR_EACH (&reading->rig->vdisk->store->files, file, struct egroup_file, link) {
+		if (hung[file->copies.disks[0]] || hung[file->copies.disks[1]] ||
+		    !egroup_file_is_sealed(file))
+			continue;
+		egroup_file_unref(reading->file);
+		assert_int_equal(egroup_file_open(file), 0);
+		reading->file = reading->options.file = file;
+		return true;
+	}
+	return false;
+}
+
+/* One disk after the other hangs for good: reading goes on as long as there are buffers, and says
+ * so when there are none. */
+static int runs_out(struct engine_rig *rig)
+{
+	bool hung[ENGINE_RIG_DISKS_MAX + 1] = {false};
+	unsigned without = 0, disks = 0;
+	struct reading reading;
+
+	begin(rig, &reading);
+	reading.pace = (struct egroup_pace){.blocks = SMALL, .pieces = AHEAD_PIECES};
+	for (; without == 0; disks++) {
+		assert_true(turn_to_another_disk(&reading, hung));
+		reading.options.end = (uint32_t)(egroup_scan_bytes(reading.file) / BLOCK_BYTES);
+		hang_first_disk(&reading, true);
+		hung[reading.file->copies.disks[0]] = true;
+		(void)read_from_a_hung_disk(&reading, &without);
+	}
+	assert_int_equal(disks, AHEAD_HELD_MAX / AHEAD_PIECES + 1);
+	assert_true(reached_count("ahead.no-memory") > 0);
+	for (unsigned i = 0; i < rig->disks; i++)
+		sim_disk_set_hung(rig->sim.sim, engine_rig_disk(i), false);
+	fiber_sleep(NSEC_PER_SEC);
+	(void)read_all(&reading, 0);
+	return end(&reading);
+}
+
+static void run(unsigned disks, unsigned copies, int (*fn)(struct engine_rig *rig))
 {
 	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
-	engine_rig_set_disks(&rig_memory, copies, copies);
+	engine_rig_set_disks(&rig_memory, disks, copies);
 	engine_rig_call(&rig_memory, fn);
 	engine_rig_done(&rig_memory);
 }
@@ -190,15 +283,27 @@ static void run(unsigned copies, int (*fn)(struct engine_rig *rig))
 static void pieces_come_in_order(void **state)
 {
 	(void)state;
-	run(1, reads);
-	run(2, reads);
+	run(1, 1, reads);
+	run(2, 2, reads);
 }
 
 static void pieces_tell_what_failed(void **state)
 {
 	(void)state;
-	run(1, fails);
-	run(2, fails);
+	run(1, 1, fails);
+	run(2, 2, fails);
+}
+
+static void a_disk_that_hangs_keeps_the_memory(void **state)
+{
+	(void)state;
+	run(2, 2, hangs);
+}
+
+static void what_hanging_disks_keep_is_bounded(void **state)
+{
+	(void)state;
+	run(8, 2, runs_out);
 }
 
 int main(void)
@@ -206,6 +311,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pieces_come_in_order),
 		cmocka_unit_test(pieces_tell_what_failed),
+		cmocka_unit_test(a_disk_that_hangs_keeps_the_memory),
+		cmocka_unit_test(what_hanging_disks_keep_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
