@@ -607,8 +607,10 @@ static int write_target(struct compaction *compaction)
 	egroup_stripe_note(stripe, &copies);
 	fill_index(compaction);
 	r = copy_all(compaction);
-	if (r == 0 && pool_file_size(compaction->target) > bytes)
-		r = pool_file_trim(compaction->target, bytes);
+	/* What cannot be given back now is in its row as it is. */
+	if (r == 0 && pool_file_size(compaction->target) > bytes &&
+	    pool_file_trim(compaction->target, bytes) == -ESHUTDOWN)
+		return -ESHUTDOWN;
 	return r;
 }
 

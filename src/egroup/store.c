@@ -370,26 +370,48 @@ bool egroup_file_is_sealed(const struct egroup_file *file)
 	return true;
 }
 
+static uint64_t length_bytes(const struct egroup *group)
+{
+	return MAX((uint64_t)group->slots << BLOCK_SHIFT, (uint64_t)BLOCK_BYTES);
+}
+
+/* What its row should say. One that lacks something of its length is not put right here. */
+static uint64_t file_bytes(const struct egroup *group)
+{
+	return MAX(pool_file_size(group->file->file), length_bytes(group));
+}
+
+bool egroup_wants_trim(const struct egroup *group, uint64_t slack_bytes)
+{
+	const struct egroup_file *file = group->file;
+
+	ASSERT(group->sealed);
+	if (file->allocated_bytes >= length_bytes(group) + slack_bytes)
+		return true;
+	return file->file && file->allocated_bytes != file_bytes(group);
+}
+
 int egroup_trim(struct egroup_store *store, struct egroup *group)
 {
 	struct egroup_file *file = group->file;
-	uint64_t length = MAX((uint64_t)group->slots << BLOCK_SHIFT, (uint64_t)BLOCK_BYTES);
+	uint64_t before = file->allocated_bytes;
 	uint8_t value[EGROUP_ROW_BYTES];
 	struct catalog_change change;
 	int r;
 
-	ASSERT(group->sealed);
-	if (file->compacted || file->dying || file->busy || file->allocated_bytes <= length)
+	if (file->compacted || file->dying || file->busy || !egroup_wants_trim(group, 1))
 		return 0;
 	r = egroup_file_open(file);
 	if (r < 0)
 		return r;
-	r = pool_file_trim(file->file, length);
+	r = pool_file_trim(file->file, length_bytes(group));
 	if (r == 0) {
-		file->allocated_bytes = pool_file_size(file->file);
+		file->allocated_bytes = file_bytes(group);
 		egroup_file_change(file, value, &change);
 		r = catalog_commit(store->catalog, &change, 1);
 	}
+	if (r < 0)
+		file->allocated_bytes = before;
 	egroup_file_unref(file);
 	return r;
 }

@@ -180,7 +180,10 @@ void egroup_file_change(const struct egroup_file *file, uint8_t value[EGROUP_ROW
 			struct catalog_change *ret_change);
 /* After that transaction: the group is sealed and no longer pinned. */
 void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn);
-/* Gives back what a sealed plain file has beyond its length. Fiber. */
+/* Whether the file of a sealed group has `slack_bytes` or more beyond its length, or is open and
+ * has another size than its row says. */
+bool egroup_wants_trim(const struct egroup *group, uint64_t slack_bytes);
+/* Gives back what a sealed plain file has beyond its length; its row says its size then. Fiber. */
 int egroup_trim(struct egroup_store *store, struct egroup *group);
 
 /* -ENOMEM. */

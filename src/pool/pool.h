@@ -151,10 +151,8 @@ int pool_file_open(struct pool *pool, uint64_t file_id, const struct pool_copies
 		   struct pool_file **ret_file);
 void pool_file_get_copies(const struct pool_file *file, struct pool_copies *ret_copies);
 uint64_t pool_first_disk(const struct pool *pool); /* its id: the one of rows of version 1 */
-/* Grows the allocation of all copies that take part, or of none, to at least size_bytes: doubled
- * where there is room, up to pool_group_bytes(). -EFBIG over POOL_GROUP_BYTES. */
-int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes);
-/* Gives back all beyond size_bytes (a multiple of 4 KiB), on one copy at least. */
+/* Gives back all beyond size_bytes (a multiple of 4 KiB), on all copies that can be reached, but on
+ * one at least, and makes that durable. When it fails on some, the size is that of the largest. */
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes);
 /* I/O on it: pool_io.h. */
 uint64_t pool_file_id(const struct pool_file *file);

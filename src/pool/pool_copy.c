@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One copy of a group file on one disk: making, opening, growing, trimming, removing. On the pool's
+ * One copy of a group file on one disk: making, opening, trimming, removing. On the pool's
  * home reactor, in fibers.
  *
  * Invariants
@@ -97,6 +97,18 @@ static int make_new(struct making *making)
 	return r;
 }
 
+/* One that was removed unopened is only said to be so large: a loss of power may have cut it short
+ * since. */
+static int fit_spare(struct making *making, uint64_t spare_bytes)
+{
+	uint64_t size = making->size_bytes;
+	int r = 0;
+
+	if (size < spare_bytes)
+		r = note(making->disk, io_resize(making->file, size, WORLD_RESIZE_TRUNCATE));
+	return r ? r : allocate(making->disk, making->file, size);
+}
+
 static int adopt_spare(struct making *making, const struct pool_spare *spare)
 {
 	struct pool_path from, to;
@@ -108,9 +120,8 @@ static int adopt_spare(struct making *making, const struct pool_spare *spare)
 	if (r)
 		return r;
 	r = note(making->disk, io_open(to.text, WORLD_FILE_DIRECT, &making->file));
-	if (r == 0 && making->size_bytes < spare->size_bytes)
-		r = note(making->disk,
-			 io_resize(making->file, making->size_bytes, WORLD_RESIZE_TRUNCATE));
+	if (r == 0)
+		r = fit_spare(making, spare->size_bytes);
 	if (r == 0)
 		r = sync_group_directory(making->disk, making->file_id);
 	if (r)
@@ -398,13 +409,22 @@ static void set_size(struct pool_file_copy *copy, uint64_t file_id, uint64_t siz
 	set_pages(copy->disk, open_entry(copy, file_id), size_bytes);
 }
 
-/* Changing the size, or finding it out. */
+/* Cutting it, or finding out its size. */
 struct sizing {
 	struct pool_disk *disk;
 	struct pool_handle *handle;
 	uint64_t size_bytes;
-	enum { SIZING_GROW, SIZING_TRIM, SIZING_STAT } kind;
+	bool trim;
 };
+
+/* Durable before the row says so: else a loss of power could leave more than is counted. */
+static int trim_file(const struct sizing *sizing)
+{
+	struct world_file *file = sizing->handle->file;
+	int r = note(sizing->disk, io_resize(file, sizing->size_bytes, WORLD_RESIZE_TRUNCATE));
+
+	return r ? r : pool_disk_note(sizing->disk, POOL_DISK_SYNCS, io_sync(file));
+}
 
 static int size_run(void *arg)
 {
@@ -413,13 +433,8 @@ static int size_run(void *arg)
 	struct world_stat stat;
 	int r;
 
-	if (sizing->kind == SIZING_GROW) {
-		pool_spare_make_room(sizing->disk);
-		return allocate(sizing->disk, file, sizing->size_bytes);
-	}
-	if (sizing->kind == SIZING_TRIM)
-		return note(sizing->disk,
-			    io_resize(file, sizing->size_bytes, WORLD_RESIZE_TRUNCATE));
+	if (sizing->trim)
+		return trim_file(sizing);
 	r = note(sizing->disk, io_file_stat(file, &stat));
 	if (r == 0)
 		sizing->size_bytes = stat.size_bytes;
@@ -435,7 +450,7 @@ static void size_dropped(void *arg, int result)
 	free(sizing);
 }
 
-static int size_flow(struct pool_file_copy *copy, int kind, uint64_t size_bytes,
+static int size_flow(struct pool_file_copy *copy, bool trim, uint64_t size_bytes,
 		     uint64_t *ret_size_bytes)
 {
 	static const struct pool_flow_ops ops = {size_run, size_dropped};
@@ -446,7 +461,7 @@ static int size_flow(struct pool_file_copy *copy, int kind, uint64_t size_bytes,
 		return -ENOMEM;
 	sizing->disk = copy->disk;
 	sizing->handle = copy->handle;
-	sizing->kind = kind;
+	sizing->trim = trim;
 	sizing->size_bytes = size_bytes;
 	atomic_fetch_add(&copy->handle->references, 1);
 	r = pool_flow(copy->disk, &ops, sizing);
@@ -458,32 +473,11 @@ static int size_flow(struct pool_file_copy *copy, int kind, uint64_t size_bytes,
 	return r;
 }
 
-int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
-		   uint64_t size_bytes)
-{
-	uint64_t more = size_bytes - copy->size_bytes;
-	int r;
-
-	if (size_bytes <= copy->size_bytes)
-		return 0;
-	if (copy->read_only)
-		return -EROFS;
-	r = pool_space_charge(copy->disk, use, more);
-	if (r)
-		return r;
-	r = size_flow(copy, SIZING_GROW, size_bytes, NULL);
-	if (r)
-		pool_space_release(copy->disk, more);
-	else
-		set_size(copy, file_id, size_bytes);
-	return r;
-}
-
 /* One that was shorter than the others may have been written beyond its end. */
 static int measure(struct pool_file_copy *copy, uint64_t file_id)
 {
 	uint64_t size;
-	int r = size_flow(copy, SIZING_STAT, 0, &size);
+	int r = size_flow(copy, false, 0, &size);
 
 	if (r)
 		return r;
@@ -503,7 +497,7 @@ int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_
 		return 0;
 	if (copy->read_only)
 		return -EROFS;
-	r = size_flow(copy, SIZING_TRIM, size_bytes, NULL);
+	r = size_flow(copy, true, size_bytes, NULL);
 	if (r)
 		return r;
 	set_size(copy, file_id, size_bytes);

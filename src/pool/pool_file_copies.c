@@ -18,7 +18,6 @@
 
 struct change_call {
 	struct pool_file *file;
-	enum pool_use use;
 	uint64_t size_bytes;
 	struct pool_file_copy copies[POOL_COPIES_MAX]; /* made or opened, or to be closed */
 	bool done[POOL_COPIES_MAX];
@@ -34,112 +33,19 @@ static int change(struct pool_file *file, int (*fn)(void *arg), struct change_ca
 	return r;
 }
 
-/* All copies that take part, or none. */
-static int grow_to(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
+/* It is settled when the copy is opened again. */
+static bool is_excused(const struct pool_file_copy *copy, int error)
 {
-	uint64_t before[POOL_COPIES_MAX];
-	unsigned i, grown = 0;
-	int r = 0;
-
-	for (i = 0; r == 0 && i < file->copy_count; i++) {
-		struct pool_file_copy *copy = file->copies[i];
-
-		before[i] = copy->size_bytes;
-		if (!pool_copy_takes_part(copy))
-			continue;
-		r = pool_copy_grow(copy, file->id, use, size_bytes);
-		grown += r == 0;
-	}
-	if (r == 0 && grown == 0)
-		return -EIO;
-	if (r == 0) {
-		file->size_bytes = size_bytes;
-		return 0;
-	}
-	/* A copy that was found shorter than others may have been written beyond its size since, up
-	 * to the file's. What cannot be given back stays charged. */
-	while (i-- > 0)
-		if (pool_copy_takes_part(file->copies[i]) &&
-		    file->copies[i]->size_bytes > before[i])
-			(void)pool_copy_trim(file->copies[i], file->id,
-					     MAX(before[i], file->size_bytes));
-	return r;
-}
-
-/* Whether the tiers of its copies let data become as large. Kept room is that of one disk at a
- * time; growing takes little. */
-static bool tiers_allow(const struct pool_file *file, const struct pool_tier_claim *claim,
-			uint64_t size_bytes)
-{
-	struct pool_tier_view view;
-
-	pool_tier_look(file->pool, file->owner, &view);
-	for (unsigned i = 0; i < file->copy_count; i++)
-		if (file->copies[i]->disk && pool_tier_judge(&view, claim, file->copies[i]->disk,
-							     size_bytes) != POOL_TIER_FREE)
-			return false;
-	return true;
-}
-
-static int grow_within(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
-{
-	struct pool_tier_claim claim = {.quota = file->owner, .file_id = file->id};
-	int r;
-
-	if (!pool_tier_is_tight(file->pool, file->owner))
-		return grow_to(file, use, size_bytes);
-	if (use == POOL_USE_DATA && !tiers_allow(file, &claim, size_bytes))
-		return -ENOSPC;
-	pool_tier_claim_begin(file->pool, &claim);
-	for (unsigned i = 0; i < file->copy_count; i++)
-		if (file->copies[i]->disk)
-			pool_tier_claim(file->pool, &claim,
-					pool_tier_number(file->copies[i]->disk->row.tier),
-					size_bytes);
-	r = grow_to(file, use, size_bytes);
-	pool_tier_claim_end(file->pool, &claim);
-	return r;
-}
-
-static int grow_at_home(void *arg)
-{
-	struct change_call *call = arg;
-	struct pool_file *file = call->file;
-	struct pool *pool = file->pool;
-	uint64_t wanted = MIN(file->size_bytes * 2, atomic_load(&pool->group_bytes));
-	int r = pool_state_writable(pool);
-
-	if (r)
-		return r;
-	wanted = MAX(wanted, call->size_bytes);
-	r = grow_within(file, call->use, wanted);
-	if (r == -ENOSPC && wanted > call->size_bytes)
-		r = grow_within(file, call->use, call->size_bytes);
-	pool_space_press(pool);
-	return r;
-}
-
-int pool_file_grow(struct pool_file *file, enum pool_use use, uint64_t size_bytes)
-{
-	struct change_call call = {
-		.file = file,
-		.use = use,
-		.size_bytes = ALIGN_UP(size_bytes, POOL_PAGE_BYTES),
-	};
-
-	if (size_bytes > POOL_GROUP_BYTES)
-		return -EFBIG;
-	if (call.size_bytes <= file->size_bytes)
-		return 0;
-	return change(file, grow_at_home, &call);
+	return error == -EROFS || pool_disk_is_gone(copy->disk) || pool_disk_is_silent(copy->disk);
 }
 
 static int trim_at_home(void *arg)
 {
 	struct change_call *call = arg;
 	struct pool_file *file = call->file;
+	uint64_t size = 0;
 	unsigned trimmed = 0;
-	int error = -EIO;
+	int error = 0, excused = -EIO;
 
 	for (unsigned i = 0; i < file->copy_count; i++) {
 		struct pool_file_copy *copy = file->copies[i];
@@ -148,13 +54,17 @@ static int trim_at_home(void *arg)
 		if (!copy->handle || copy->stale)
 			continue;
 		r = pool_copy_trim(copy, file->id, call->size_bytes);
+		if (r && is_excused(copy, r)) {
+			excused = r;
+			continue;
+		}
 		trimmed += r == 0;
-		error = r ? r : error;
+		error = error ? error : r;
+		size = MAX(size, copy->size_bytes);
 	}
-	if (trimmed == 0)
-		return error;
-	file->size_bytes = call->size_bytes;
-	return 0;
+	if (trimmed > 0)
+		file->size_bytes = MAX(size, call->size_bytes);
+	return trimmed > 0 || error ? error : excused;
 }
 
 int pool_file_trim(struct pool_file *file, uint64_t size_bytes)

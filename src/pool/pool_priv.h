@@ -370,9 +370,7 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id);
 /* What is late keeps the file open. */
 void pool_copy_close(struct pool_file_copy *copy);
-/* Gives it at least `size_bytes`; charges the difference. */
-int pool_copy_grow(struct pool_file_copy *copy, uint64_t file_id, enum pool_use use,
-		   uint64_t size_bytes);
+/* Durable when it returns 0. */
 int pool_copy_trim(struct pool_file_copy *copy, uint64_t file_id, uint64_t size_bytes);
 /* Removes a closed one: to spare/ or for good. Its entry is in state POOL_TABLE_BUSY; if it cannot
  * be removed, it becomes an orphan, which stays charged. */

@@ -302,8 +302,7 @@ static bool may_trim(struct egroup_file *file)
 	if (file->compacted || file->busy || file->group_count != 1 || egroup_file_is_avoided(file))
 		return false;
 	group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
-	return group->sealed && !group->pinned &&
-	       file->allocated_bytes >= ((uint64_t)group->slots << BLOCK_SHIFT) + TRIM_SLACK;
+	return group->sealed && !group->pinned && egroup_wants_trim(group, TRIM_SLACK);
 }
 
 /* What a sealed group's file has beyond its length goes back. */

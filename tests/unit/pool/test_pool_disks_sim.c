@@ -250,16 +250,11 @@ static void slot_create(struct model *m, struct worker *w, struct slot *slot)
 	tag_write(m, w, slot);
 }
 
-static void slot_resize(struct model *m, struct worker *w, struct slot *slot)
+static void slot_trim(struct model *m, struct worker *w, struct slot *slot)
 {
-	uint64_t size = pool_file_size(slot->file) + MIB + random_below(m, 8 * MIB);
-	int r;
+	int r = pool_file_trim(slot->file, PAGE * (1 + random_below(m, 512)));
 
-	if (random_below(m, 2))
-		r = pool_file_grow(slot->file, POOL_USE_DATA, size);
-	else
-		r = pool_file_trim(slot->file, PAGE * (1 + random_below(m, 512)));
-	ASSERT(r == 0 || r == -EFBIG || is_refusal(r));
+	ASSERT(r == 0 || is_refusal(r));
 	if (r == 0)
 		(void)row_commit(m, w->index, slot, &slot->copies);
 }
@@ -359,7 +354,7 @@ static void slot_operate(struct model *m, struct worker *w, struct slot *slot)
 {
 	typedef void operation_fn(struct model *, struct worker *, struct slot *);
 	static operation_fn *const operations[] = {
-		slot_resize, slot_discard, slot_reopen, slot_repair,
+		slot_trim,   slot_discard, slot_reopen, slot_repair,
 		slot_repair, tag_write,    tag_write,
 	};
 

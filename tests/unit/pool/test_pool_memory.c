@@ -82,9 +82,7 @@ static int use_file(struct sweep *s)
 	id = pool_file_id(file);
 	r = name_file(s, file);
 	if (r == 0)
-		r = pool_file_grow(file, POOL_USE_DATA, 2 * MIB);
-	if (r == 0)
-		r = pool_file_trim(file, MIB);
+		r = pool_file_trim(file, MIB / 2);
 	pool_file_get_copies(file, &copies);
 	pool_file_close(file);
 	if (r == 0)

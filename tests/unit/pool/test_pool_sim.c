@@ -163,17 +163,6 @@ static void slot_create(struct model *m, struct worker *w, struct slot *slot)
 	tag_write(m, slot, w->page);
 }
 
-static void slot_grow(struct model *m, struct worker *w, struct slot *slot)
-{
-	uint64_t size = pool_file_size(slot->file) + MIB + random_below(m, 8 * MIB);
-	int r = pool_file_grow(slot->file, POOL_USE_DATA, size);
-
-	ASSERT(r == 0 || r == -EFBIG || is_refusal(r));
-	ASSERT(r != 0 || pool_file_size(slot->file) >= size);
-	if (r == 0)
-		(void)row_commit(m, w->index, slot, false);
-}
-
 static void slot_trim(struct model *m, struct worker *w, struct slot *slot)
 {
 	uint64_t size = PAGE * (1 + random_below(m, 512));
@@ -253,7 +242,7 @@ static void slot_operate(struct model *m, struct worker *w, struct slot *slot)
 {
 	typedef void operation_fn(struct model *, struct worker *, struct slot *);
 	static operation_fn *const operations[] = {
-		slot_grow, slot_trim, slot_discard, slot_discard, slot_read, slot_reopen,
+		slot_trim, slot_discard, slot_discard, slot_read, slot_reopen,
 	};
 
 	if (slot->id == 0)

@@ -74,8 +74,6 @@ static void fill_run(void *arg)
 	s = pool_rig_space(rig);
 	ASSERT(s.used == s.capacity - s.reserve && s.used == count * MIB);
 	/* The reserve is for others. */
-	ASSERT(pool_file_grow(files[0], POOL_USE_DATA, 2 * MIB) == -ENOSPC);
-	ASSERT(pool_file_grow(files[0], POOL_USE_INTERNAL, 2 * MIB) == 0);
 	while ((r = take_file(rig->pool, POOL_USE_INTERNAL, MIB, &files[count])) == 0)
 		count++;
 	ASSERT(r == -ENOSPC);
@@ -103,20 +101,9 @@ static void sizes_run(void *arg)
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
 	ASSERT(take_file(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES + 1, &file) == -EFBIG);
 	ASSERT(take_file(rig->pool, POOL_USE_DATA, POOL_GROUP_BYTES, &file) == 0);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES) == 0);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, POOL_GROUP_BYTES + 1) == -EFBIG);
+	ASSERT(pool_file_trim(file, 8192) == 0 && pool_rig_space(rig).used == 8192);
+	ASSERT(pool_file_trim(file, MIB) == 0 && pool_file_size(file) == 8192);
 	ASSERT(pool_file_trim(file, 0) == 0 && pool_rig_space(rig).used == 0);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 1) == 0 && pool_file_size(file) == 4096);
-	ASSERT(pool_file_trim(file, 8192) == 0 && pool_file_size(file) == 4096);
-	pool_file_discard(file);
-	file = take(rig, MIB);
-	/* Doubled, up to the size of a group. */
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, MIB + 1) == 0);
-	ASSERT(pool_file_size(file) == 2 * MIB);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 3 * MIB) == 0);
-	ASSERT(pool_file_size(file) == 4 * MIB);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 5 * MIB) == 0);
-	ASSERT(pool_file_size(file) == 5 * MIB);
 	pool_file_discard(file);
 	ASSERT(open_file(rig->pool, 12345, &file) == -ENOENT);
 	ASSERT(discard_file_id(rig->pool, 12345) == -ENOENT);
@@ -306,7 +293,6 @@ static void read_only_run(void *arg)
 	ASSERT(pool_rig_write(file, 's') == -EROFS);
 	ASSERT(strcmp(pool_rig_state(rig), "read-only") == 0);
 	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &other) == -EROFS);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 2 * MIB) == -EROFS);
 	ASSERT(pool_admit(rig->pool, 1, 4096) == -EROFS);
 	ASSERT(pool_file_trim(file, 4096) == -EROFS && pool_file_size(file) == MIB);
 	ASSERT(pool_rig_read(file, &byte) == 0 && byte == 'r');
@@ -352,12 +338,9 @@ static void full_run(void *arg)
 	ASSERT(take_file(rig->pool, POOL_USE_DATA, 40 * MIB, &other) == -ENOSPC);
 	ASSERT(strcmp(pool_rig_state(rig), "full") == 0);
 	ASSERT(pool_rig_space(rig).used == 8 * MIB);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 60 * MIB) == -ENOSPC);
-	ASSERT(pool_file_size(file) == 8 * MIB);
 	sim_disk_set_capacity(rig->sim.sim, POOL_RIG_DISK, POOL_RIG_DISK_BYTES);
 	fiber_sleep(2 * NSEC_PER_SEC);
 	ASSERT(strcmp(pool_rig_state(rig), "online") == 0);
-	ASSERT(pool_file_grow(file, POOL_USE_DATA, 60 * MIB) == 0);
 	pool_file_discard(file);
 	pool_rig_close(rig);
 }
