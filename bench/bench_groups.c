@@ -1,148 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long a pool with many extent groups takes to open:
+ * A pool with many extent groups:
  *
- *     bench_groups DIR [--groups=N]
+ *     bench_groups open DIR [--groups=N]      how long it takes to open
+ *     bench_groups turns DIR [--groups=N]     the longest turn of its reactor, by phase
  *
- * The groups (100,000) are made when DIR is not there: rows of the catalog, and files of one block,
- * for nobody reads them. The process ends without closing anything, so that reclaim does not take
- * the groups away, in which nothing is live.
+ * The groups (100,000) are made when DIR is not there. `open` ends without closing anything and
+ * leaves all as it is; `turns` ends with dropping the groups, so DIR can only be removed then.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bench_groups.h"
 #include "bench_rig.h"
-#include "egroup/store.h"
-#include "pool/container.h"
+#include "bench_turns.h"
+#include "block/block.h"
+#include "block/chance.h"
+#include "egroup/record.h"
+#include "pool/pool_disk.h"
 #include "vdisk/vdisk.h"
 
-#define BATCH 1000u
+#define WRITERS     8u
+#define WRITE_NS    (3 * NSEC_PER_SEC)
+#define IDLE_NS     (7 * NSEC_PER_SEC) /* the log is folded after 5 s */
+#define REAP_NS     (20 * NSEC_PER_SEC)
+#define QUERIES     5u
+#define FRESH_BYTES (64 * MIB) /* where the guest writes, behind what there is */
 
 struct bench {
-	const char *directory;
+	const char *what, *directory;
 	struct world *world;
 	struct catalog *catalog;
 	struct pool *pool;
-	uint64_t groups, pool_id, vdisk_id;
+	struct vdisk *vdisk;
+	struct vdisk_cache *cache;
+	uint64_t groups, pool_id;
 	uint64_t catalog_ns, pool_ns, vdisk_ns, memory_bytes;
+	struct bench_turns turns;
+	unsigned writers; /* that run */
+	uint64_t deadline_ns;
 };
-
-static int make_vdisk(struct bench *bench)
-{
-	char path[4096];
-	struct pool_spec pool = {.name = "bench", .directory = path, .capacity_bytes = 4 * GIB};
-	struct vdisk_spec vdisk = {
-		.name = "disk", .size_bytes = VDISK_MAX_BYTES, .block_bytes = 4096};
-	int r;
-
-	snprintf(path, sizeof(path), "%s/pool", bench->directory);
-	r = pool_create(bench->world, bench->catalog, &pool, &bench->pool_id);
-	if (r == 0)
-		r = pool_open(bench->world, bench->catalog, bench->pool_id, &bench->pool);
-	if (r == 0)
-		r = container_create(bench->catalog, bench->world, bench->pool_id, "c",
-				     &vdisk.container_id);
-	if (r == 0)
-		r = vdisk_create(bench->pool, &vdisk, &bench->vdisk_id);
-	pool_close(bench->pool);
-	return r;
-}
-
-static int reserve(struct bench *bench, const char *format, uint64_t *ret_first)
-{
-	char counter[64];
-
-	snprintf(counter, sizeof(counter), format, bench->pool_id);
-	return catalog_reserve_ids(bench->catalog, counter, bench->groups, ret_first);
-}
-
-static void make_file(const struct bench *bench, uint64_t id)
-{
-	char path[4096];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/pool/groups/%02x/%016" PRIx64 ".eg", bench->directory,
-		 (unsigned)(id & 0xff), id);
-	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, BLOCK_BYTES) < 0)
-		bench_fail(path, -errno);
-	(void)close(fd); /* nothing was written */
-}
-
-struct row_pair {
-	uint8_t group[EGROUP_ROW_BYTES], file[EGROUP_ROW_BYTES];
-};
-
-static void make_group(struct bench *bench, uint64_t group_id, uint64_t file_id,
-		       struct row_pair *values, struct catalog_change *changes)
-{
-	struct egroup_file file = {.id = file_id,
-				   .allocated_bytes = BLOCK_BYTES,
-				   .copies = {.count = 1, .disks = {1}}};
-	const struct egroup group = {.id = group_id,
-				     .stream = RECORD_STREAM_LOG,
-				     .epoch = 1,
-				     .slots = 1,
-				     .sealed = true,
-				     .file = &file};
-
-	make_file(bench, file_id);
-	egroup_row(&group, values->group);
-	egroup_file_row(&file, values->file);
-	changes[0] = (struct catalog_change){
-		.kind = CATALOG_PUT,
-		.key = egroup_prefix(CATALOG_EGROUP, bench->pool_id, bench->vdisk_id),
-		.value = values->group,
-		.length = EGROUP_ROW_BYTES};
-	catalog_key_add(&changes[0].key, group_id);
-	changes[1] = (struct catalog_change){
-		.kind = CATALOG_PUT,
-		.key = egroup_prefix(CATALOG_EGFILE, bench->pool_id, bench->vdisk_id),
-		.value = values->file,
-		.length = EGROUP_ROW_BYTES};
-	catalog_key_add(&changes[1].key, file_id);
-}
-
-static int make_groups(struct bench *bench)
-{
-	static struct catalog_change changes[2 * BATCH];
-	static struct row_pair values[BATCH];
-	uint64_t group_id, file_id;
-	int r = reserve(bench, "egroup/%016" PRIx64, &group_id);
-
-	if (r == 0)
-		r = reserve(bench, "pool/%016" PRIx64 "/file", &file_id);
-	for (uint64_t done = 0; r == 0 && done < bench->groups;) {
-		unsigned count = (unsigned)MIN((uint64_t)BATCH, bench->groups - done);
-
-		for (unsigned i = 0; i < count; i++, done++)
-			make_group(bench, group_id + done, file_id + done, &values[i],
-				   &changes[2 * i]);
-		r = catalog_commit(bench->catalog, changes, 2 * (size_t)count);
-	}
-	return r;
-}
 
 static int make(struct bench *bench, const char *path)
 {
 	const struct catalog_options options = {.path = path, .create = true};
+	struct groups_make make = {
+		.directory = bench->directory, .world = bench->world, .groups = bench->groups};
 	int r;
 
 	if (mkdir(bench->directory, 0700) < 0 && errno != EEXIST)
 		return -errno;
-	r = catalog_open(bench->world, &options, &bench->catalog);
+	r = catalog_open(bench->world, &options, &make.catalog);
 	if (r == 0)
-		r = make_vdisk(bench);
-	if (r == 0)
-		r = make_groups(bench);
-	if (bench->catalog)
-		catalog_close(bench->catalog);
+		r = groups_make(&make);
+	catalog_close(make.catalog);
 	return r;
 }
 
@@ -157,8 +74,6 @@ static uint64_t lap(uint64_t *from_ns)
 static int open_all(struct bench *bench, const char *path)
 {
 	const struct catalog_options options = {.path = path};
-	struct vdisk_cache *cache;
-	struct vdisk *vdisk;
 	struct vdisk_stats stats;
 	uint64_t at = bench_now_ns(), before;
 	int r = catalog_open(bench->world, &options, &bench->catalog);
@@ -171,16 +86,198 @@ static int open_all(struct bench *bench, const char *path)
 		r = pool_open(bench->world, bench->catalog, bench->pool_id, &bench->pool);
 	bench->pool_ns = lap(&at);
 	if (r == 0)
-		r = vdisk_cache_new(reactor_current(), 64 * MIB, &cache);
+		r = vdisk_cache_new(reactor_current(), 64 * MIB, &bench->cache);
 	if (r == 0)
-		r = vdisk_open(bench->pool, cache, 1, &vdisk);
+		r = vdisk_open(bench->pool, bench->cache, 1, &bench->vdisk);
 	bench->vdisk_ns = lap(&at);
 	if (r < 0)
 		return r;
 	bench->memory_bytes = mallinfo2().uordblks - before;
-	vdisk_get_stats(vdisk, &stats);
+	vdisk_get_stats(bench->vdisk, &stats);
 	bench->groups = stats.groups;
 	return 0;
+}
+
+static void print_open(const struct bench *bench)
+{
+	printf("{\"groups\": %" PRIu64 ", \"seconds\": %.4f, \"catalog_seconds\": %.4f, "
+	       "\"pool_seconds\": %.4f, \"vdisk_seconds\": %.4f, \"bytes_a_group\": %.1f}\n",
+	       bench->groups, (double)(bench->catalog_ns + bench->pool_ns + bench->vdisk_ns) / 1e9,
+	       (double)bench->catalog_ns / 1e9, (double)bench->pool_ns / 1e9,
+	       (double)bench->vdisk_ns / 1e9,
+	       (double)bench->memory_bytes / (double)MAX(bench->groups, UINT64_C(1)));
+}
+
+/* --- turns --- */
+
+struct writer {
+	struct bench *bench;
+	struct fiber_task task;
+	struct chance chance;
+};
+
+static void run_writer(struct fiber_task *task)
+{
+	struct writer *writer = CONTAINER_OF(task, struct writer, task);
+	struct bench *bench = writer->bench;
+	char *buffer = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	uint64_t behind = ALIGN_UP(bench->groups * BLOCK_BYTES, MIB);
+	int r = buffer ? 0 : -ENOMEM;
+
+	while (r == 0 && bench_now_ns() < bench->deadline_ns) {
+		uint64_t block = chance_below(&writer->chance, FRESH_BYTES / BLOCK_BYTES);
+
+		memset(buffer, (int)block, BLOCK_BYTES);
+		r = block_io(vdisk_volume(bench->vdisk), BLOCK_WRITE, 0, buffer, BLOCK_BYTES,
+			     behind + block * BLOCK_BYTES);
+	}
+	if (r < 0)
+		bench_fail("write", r);
+	free(buffer);
+	bench->writers--;
+}
+
+/* The guest writes, then rests: checkpoints, reclaim, the groups that were filled. */
+static int go_on(struct bench *bench)
+{
+	static struct writer writers[WRITERS];
+
+	bench->deadline_ns = bench_now_ns() + WRITE_NS;
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){.bench = bench, .task.run = run_writer};
+		chance_init(&writers[i].chance, i + 1);
+		bench->writers++;
+		fiber_spawn(reactor_current(), FIBER_DATA, &writers[i].task);
+	}
+	while (bench->writers > 0)
+		fiber_sleep(10 * NSEC_PER_MSEC);
+	fiber_sleep(IDLE_NS);
+	return 0;
+}
+
+/* What health, statistics and metrics ask for. */
+static int ask(struct bench *bench)
+{
+	for (unsigned i = 0; i < QUERIES; i++) {
+		_cleanup_free_ struct pool_disk_info *disks = NULL;
+		struct vdisk_redundancy redundancy;
+		struct vdisk_stats stats;
+		struct pool_info info;
+		size_t count;
+		int r;
+
+		vdisk_get_stats(bench->vdisk, &stats);
+		vdisk_get_redundancy(bench->vdisk, &redundancy);
+		(void)vdisk_scrub_bytes(bench->vdisk);
+		pool_get_info(bench->pool, &info);
+		r = pool_disk_list(bench->pool, &disks, &count);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Where one goes on that had come far: nothing is read. */
+static int go_on_with_scrub(struct bench *bench)
+{
+	struct vdisk_scrub scrub = {.after = UINT64_MAX - 1, .last = UINT64_MAX - 1};
+
+	return vdisk_scrub(bench->vdisk, &scrub);
+}
+
+static bool stop_at_once(void *arg, uint64_t copied_bytes)
+{
+	(void)arg;
+	(void)copied_bytes;
+	return false;
+}
+
+/* As far as finding out what has to be moved. */
+static int start_to_drain(struct bench *bench)
+{
+	char path[4096];
+	const struct pool_disk_spec spec = {.directory = path, .capacity_bytes = 4 * GIB};
+	struct vdisk_repair repair = {.progress = stop_at_once};
+	struct vdisk_redundancy redundancy;
+	uint64_t id;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/pool1", bench->directory);
+	r = pool_disk_add(bench->pool, &spec, &id);
+	if (r == 0)
+		r = pool_disk_set_draining(bench->pool, 1, true);
+	if (r < 0)
+		return r;
+	vdisk_get_redundancy(bench->vdisk, &redundancy);
+	r = vdisk_repair(bench->vdisk, &repair);
+	return r == 0 || r == -ECANCELED ? pool_disk_set_draining(bench->pool, 1, false) : r;
+}
+
+/* All of it is unmapped: every group is without a live slot after the next checkpoint. */
+static int drop_groups(struct bench *bench)
+{
+	struct vdisk_stats stats;
+	uint64_t deadline_ns = bench_now_ns() + REAP_NS, before;
+	int r = block_io(vdisk_volume(bench->vdisk), BLOCK_UNMAP, 0, NULL, GIB, 0);
+
+	vdisk_get_stats(bench->vdisk, &stats);
+	before = stats.groups;
+	if (r == 0)
+		r = vdisk_checkpoint(bench->vdisk);
+	while (r == 0 && stats.groups > 100 && bench_now_ns() < deadline_ns) {
+		fiber_sleep(100 * NSEC_PER_MSEC);
+		vdisk_get_stats(bench->vdisk, &stats);
+	}
+	if (r == 0 && stats.groups > before / 2)
+		bench_fail("few groups were dropped", -ETIMEDOUT);
+	return r;
+}
+
+static int close_all(struct bench *bench)
+{
+	int r = vdisk_close(bench->vdisk);
+
+	vdisk_cache_free(bench->cache);
+	pool_close(bench->pool);
+	catalog_close(bench->catalog);
+	return r;
+}
+
+static int open_measured(struct bench *bench)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/catalog.db", bench->directory);
+	return open_all(bench, path);
+}
+
+static void measure_turns(struct bench *bench)
+{
+	static const struct {
+		const char *name;
+		int (*run)(struct bench *bench);
+	} phases[] = {
+		{"open", open_measured},     {"steady", go_on},         {"health", ask},
+		{"scrub", go_on_with_scrub}, {"drain", start_to_drain}, {"reap", drop_groups},
+		{"close", close_all},
+	};
+	uint64_t longest_ns = 0;
+
+	bench_turns_start(&bench->turns);
+	printf("{");
+	for (size_t i = 0; i < ARRAY_SIZE(phases); i++) {
+		int r = phases[i].run(bench);
+		uint64_t ns = bench_turns_lap(&bench->turns);
+
+		if (r < 0)
+			bench_fail(phases[i].name, r);
+		printf("\"%s_seconds\": %.6f, ", phases[i].name, (double)ns / 1e9);
+		longest_ns = MAX(longest_ns, ns);
+	}
+	bench_turns_stop(&bench->turns);
+	printf("\"groups\": %" PRIu64 ", \"blocked_turns\": %" PRIu64
+	       ", \"longest_seconds\": %.6f}\n",
+	       bench->groups, bench->turns.blocked, (double)longest_ns / 1e9);
 }
 
 static int run(void *arg)
@@ -194,16 +291,15 @@ static int run(void *arg)
 	snprintf(path, sizeof(path), "%s/catalog.db", bench->directory);
 	if (stat(path, &found) < 0)
 		r = make(bench, path);
+	if (r == 0 && strcmp(bench->what, "turns") == 0) {
+		measure_turns(bench);
+		return 0;
+	}
 	if (r == 0)
 		r = open_all(bench, path);
 	if (r < 0)
 		bench_fail("bench_groups", r);
-	printf("{\"groups\": %" PRIu64 ", \"seconds\": %.4f, \"catalog_seconds\": %.4f, "
-	       "\"pool_seconds\": %.4f, \"vdisk_seconds\": %.4f, \"bytes_a_group\": %.1f}\n",
-	       bench->groups, (double)(bench->catalog_ns + bench->pool_ns + bench->vdisk_ns) / 1e9,
-	       (double)bench->catalog_ns / 1e9, (double)bench->pool_ns / 1e9,
-	       (double)bench->vdisk_ns / 1e9,
-	       (double)bench->memory_bytes / (double)MAX(bench->groups, UINT64_C(1)));
+	print_open(bench);
 	(void)fflush(stdout); /* whoever reads it notices */
 	_exit(0);
 }
@@ -212,10 +308,14 @@ int main(int argc, char **argv)
 {
 	struct bench bench = {.groups = bench_option(argc, argv, "groups", 100000)};
 	struct bench_rig rig;
+	int r;
 
-	if (argc < 2 || argv[1][0] == '-')
-		bench_fail("usage: bench_groups DIR [--groups=N]", -EINVAL);
-	bench.directory = argv[1];
+	if (argc < 3 || (strcmp(argv[1], "open") != 0 && strcmp(argv[1], "turns") != 0))
+		bench_fail("usage: bench_groups open|turns DIR [--groups=N]", -EINVAL);
+	bench.what = argv[1];
+	bench.directory = argv[2];
 	bench_rig_init(&rig);
-	return bench_rig_run(&rig, run, &bench);
+	r = bench_rig_run(&rig, run, &bench);
+	bench_rig_done(&rig);
+	return r < 0 ? 1 : 0;
 }

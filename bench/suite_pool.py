@@ -13,6 +13,7 @@ import two_devices
 
 CHOICES_GOAL = 1e5  # per second of processor time: 10 us each
 SIZE_MIB, QUICK_MIB = 4096, 512
+PHASES = ("open", "steady", "health", "scrub", "drain", "reap", "close")  # of bench_groups
 
 
 def placement(bench):
@@ -23,18 +24,27 @@ def placement(bench):
                         absolute=True)
 
 
-def start(bench):
-    """Opening catalog, pool and one vDisk with that many extent groups."""
+def many_groups(bench):
+    """Opening catalog, pool and one vDisk with that many extent groups; then how much processor
+    time the longest turn of its reactor took, in what a daemon does with them."""
     groups = 10000 if bench.quick else 100000
-    command = ("bench_groups", bench.path("groups"), f"--groups={groups}")
-    bench.program(*command, timeout=300)  # makes them
-    results = [bench.program(*command, timeout=60) for _ in range(bench.pair_count)]
+    command = (bench.path("groups"), f"--groups={groups}")
+    bench.program("bench_groups", "open", *command, timeout=300)  # makes them
+    results = [bench.program("bench_groups", "open", *command, timeout=60)
+               for _ in range(bench.pair_count)]
     memory = max(result["bytes_a_group"] for result in results)
     if min(result["groups"] for result in results) < groups * 0.9:
         raise lib.BenchError(f"groups are gone: {results}")
-    return lib.make_row(f"pool start, {groups:,} groups", "s",
-                        [result["seconds"] for result in results], goal=1, absolute=True,
-                        lower_is_better=True, note=f"{memory:.0f} bytes of memory a group")
+    turns = bench.program("bench_groups", "turns", *command, timeout=120)
+    phases = ", ".join(f"{name} {turns[name + '_seconds'] * 1e3:.2f}" for name in PHASES)
+    return [
+        lib.make_row(f"pool start, {groups:,} groups", "s",
+                     [result["seconds"] for result in results], goal=1, absolute=True,
+                     lower_is_better=True, note=f"{memory:.0f} bytes of memory a group"),
+        lib.make_row(f"pool longest turn, {groups:,} groups", "ms",
+                     [turns["longest_seconds"] * 1e3], goal=1, absolute=True,
+                     lower_is_better=True, note=f"milliseconds by phase: {phases}"),
+    ]
 
 
 class Pool:
@@ -132,4 +142,4 @@ def run(bench):
     ]
     rows += [pool.beside_repair(what, depth)
              for what in ("randread-repair", "randwrite-repair") for depth in (1, 8)]
-    return rows + two_devices.rows(bench) + [start(bench), placement(bench)]
+    return rows + two_devices.rows(bench) + many_groups(bench) + [placement(bench)]

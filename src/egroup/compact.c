@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/reached.h"
 #include "codec/crc32c.h"
+#include "egroup/cursor.h"
 #include "egroup/index.h"
 #include "egroup/store_priv.h"
 #include "pool/pool_disk.h"
@@ -97,24 +98,49 @@ unsigned compact_file_use(const struct egroup_file *file)
 			     UINT64_C(100));
 }
 
-static struct egroup_file *emptiest(struct egroup_store *store, unsigned max_use,
-				    const struct compact_choice *choice)
-{
-	struct egroup_file *file, *best = NULL;
-	unsigned best_use = max_use + 1;
+#define CANDIDATES ARRAY_SIZE(((struct compact_choice *)NULL)->files)
 
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
-		bool chosen = false;
+struct candidates { /* the emptiest so far, in order; referenced */
+	struct egroup_file *files[CANDIDATES];
+	unsigned uses[CANDIDATES];
+	uint32_t count;
+};
+
+static void add_candidate(struct candidates *candidates, struct egroup_file *file, unsigned use)
+{
+	uint32_t at = candidates->count;
+
+	if (at == CANDIDATES) {
+		if (use >= candidates->uses[--at])
+			return;
+		egroup_file_unref(candidates->files[at]);
+		candidates->count--;
+	}
+	for (; at > 0 && candidates->uses[at - 1] > use; at--) {
+		candidates->files[at] = candidates->files[at - 1];
+		candidates->uses[at] = candidates->uses[at - 1];
+	}
+	egroup_file_hold(file);
+	candidates->files[at] = file;
+	candidates->uses[at] = use;
+	candidates->count++;
+}
+
+static void find_candidates(struct egroup_store *store, unsigned max_use,
+			    struct candidates *candidates)
+{
+	struct egroup_cursor cursor;
+	struct egroup_file *file;
+
+	candidates->count = 0;
+	egroup_cursor_init(&cursor, store, 0);
+	while ((file = egroup_cursor_step(&cursor))) {
 		unsigned use = compact_file_use(file);
 
-		for (uint32_t i = 0; i < choice->count; i++)
-			chosen |= choice->files[i] == file;
-		if (!chosen && use < best_use) {
-			best = file;
-			best_use = use;
-		}
+		if (use <= max_use)
+			add_candidate(candidates, file, use);
 	}
-	return best;
+	egroup_cursor_done(&cursor);
 }
 
 static uint64_t target_bytes(uint32_t groups, uint32_t slots)
@@ -122,32 +148,45 @@ static uint64_t target_bytes(uint32_t groups, uint32_t slots)
 	return ((uint64_t)index_blocks(MAX(groups, 1u), slots) + slots) << BLOCK_SHIFT;
 }
 
-bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact_choice *ret_choice)
+/* Of the candidates those that still are some, as many as fit into one target. */
+static void fill_choice(const struct egroup_store *store, unsigned max_use,
+			const struct candidates *candidates, struct compact_choice *choice,
+			uint32_t *ret_groups)
 {
-	struct compact_choice choice = {0};
 	uint32_t groups = 0;
 
-	if (!store->liveness_known)
-		return false;
-	while (choice.count < ARRAY_SIZE(choice.files)) {
-		struct egroup_file *file = emptiest(store, max_use, &choice);
-		uint32_t live, more;
+	for (uint32_t i = 0; i < candidates->count; i++) {
+		struct egroup_file *file = candidates->files[i];
+		uint32_t live = live_slots(file), more = live_groups(file);
 
-		if (!file)
-			break;
-		live = live_slots(file);
-		more = live_groups(file);
+		if (compact_file_use(file) > max_use)
+			continue;
 		if (groups + more > INDEX_GROUPS_MAX ||
-		    target_bytes(groups + more, choice.live_slots + live) >
+		    target_bytes(groups + more, choice->live_slots + live) >
 			    pool_group_bytes(store->pool))
 			break;
-		choice.files[choice.count++] = file;
-		choice.live_slots += live;
-		choice.allocated_bytes += file->allocated_bytes;
+		choice->files[choice->count++] = file;
+		choice->live_slots += live;
+		choice->allocated_bytes += file->allocated_bytes;
 		groups += more;
 	}
+	*ret_groups = groups;
+}
+
+bool compact_choose(struct egroup_store *store, unsigned max_use, struct compact_choice *ret_choice)
+{
+	_cleanup_free_ struct candidates *candidates = malloc(sizeof(*candidates));
+	struct compact_choice choice = {0};
+	uint32_t groups;
+
+	if (!candidates || !store->liveness_known)
+		return false;
+	find_candidates(store, max_use, candidates);
+	fill_choice(store, max_use, candidates, &choice, &groups);
+	for (uint32_t i = 0; i < candidates->count; i++)
+		egroup_file_unref(candidates->files[i]);
 	/* Worth it when at least an eighth of what is moved comes back. */
-	if (choice.count == 0 ||
+	if (!store->liveness_known || choice.count == 0 ||
 	    target_bytes(groups, choice.live_slots) + choice.allocated_bytes / 8 >
 		    choice.allocated_bytes)
 		return false;

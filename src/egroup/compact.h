@@ -16,8 +16,8 @@ struct compact_choice {
 
 /* Live share of what the file takes, in percent; 101 when it may not be compacted. */
 unsigned compact_file_use(const struct egroup_file *file);
-/* Chooses files with at most `max_use` percent live, the emptiest first, to fill one target. False
- * when compacting would gain nothing. */
+/* Chooses files with at most `max_use` percent live, the emptiest first, to fill one target. Goes
+ * through all of them, in turns. False when compacting would gain nothing. Fiber. */
 bool compact_choose(struct egroup_store *store, unsigned max_use,
 		    struct compact_choice *ret_choice);
 /* Fiber. `pause` is called between steps of 1 MiB at most with the bytes that the step read or

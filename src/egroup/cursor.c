@@ -5,15 +5,23 @@
 
 #include "egroup/store_priv.h"
 
+static void take_turns(struct egroup_cursor *cursor)
+{
+	if (++cursor->steps % EGROUP_FILES_A_TURN == 0)
+		fiber_yield();
+}
+
 void egroup_cursor_init(struct egroup_cursor *cursor, struct egroup_store *store, uint64_t after)
 {
-	struct list_node *at = &store->files.head;
+	const struct list_node *end = &store->files.head;
 
-	while (at->next != &store->files.head &&
-	       LIST_ENTRY(at->next, struct egroup_file, link)->id <= after)
-		at = at->next;
-	*cursor = (struct egroup_cursor){.store = store, .at = at};
+	*cursor = (struct egroup_cursor){.store = store, .at = &store->files.head};
 	list_push_back(&store->cursors, &cursor->link);
+	while (cursor->at->next != end &&
+	       LIST_ENTRY(cursor->at->next, struct egroup_file, link)->id <= after) {
+		cursor->at = cursor->at->next;
+		take_turns(cursor);
+	}
 }
 
 void egroup_cursor_done(struct egroup_cursor *cursor)
@@ -34,6 +42,12 @@ struct egroup_file *egroup_cursor_next(struct egroup_cursor *cursor)
 			return file;
 	}
 	return NULL;
+}
+
+struct egroup_file *egroup_cursor_step(struct egroup_cursor *cursor)
+{
+	take_turns(cursor);
+	return egroup_cursor_next(cursor);
 }
 
 void egroup_cursor_back(struct egroup_cursor *cursor)

@@ -12,12 +12,18 @@ struct egroup_cursor {
 	struct egroup_store *store;
 	struct list_node *at;  /* the file that was met last, or the list's head */
 	struct list_node link; /* of store->cursors */
+	unsigned steps;        /* since others had a turn */
 };
 
-/* Begins with the first file whose id is greater than `after`. */
+#define EGROUP_FILES_A_TURN 512u /* that little is done about */
+
+/* Begins with the first file whose id is greater than `after`. Gives others turns on the way there:
+ * a fiber. */
 void egroup_cursor_init(struct egroup_cursor *cursor, struct egroup_store *store, uint64_t after);
 void egroup_cursor_done(struct egroup_cursor *cursor);
 /* The next file that is not being removed, or NULL; a later call may find one again. */
 struct egroup_file *egroup_cursor_next(struct egroup_cursor *cursor);
+/* The same, for who does little about each: gives others a turn now and then. Fiber. */
+struct egroup_file *egroup_cursor_step(struct egroup_cursor *cursor);
 /* The file that was met last is met once more by the next step. */
 void egroup_cursor_back(struct egroup_cursor *cursor);

@@ -61,7 +61,7 @@ struct pool_file *egroup_file_handle(const struct egroup_file *file)
 	return file->file;
 }
 
-static void hold(struct egroup_file *file)
+void egroup_file_hold(struct egroup_file *file)
 {
 	if (file->references++ == 0)
 		list_remove(&file->lru_link);
@@ -70,7 +70,7 @@ static void hold(struct egroup_file *file)
 void egroup_file_ref(struct egroup_file *file)
 {
 	ASSERT(file->file);
-	hold(file);
+	egroup_file_hold(file);
 }
 
 /* Runs when the last user of a dying file is gone: pool_file_discard() suspends. */
@@ -212,7 +212,7 @@ int egroup_file_open(struct egroup_file *file)
 	int r;
 
 	/* Referenced while this waits: else it could be dropped, or closed, in the middle. */
-	hold(file);
+	egroup_file_hold(file);
 	while (file->opening)
 		fiber_queue_wait(&file->store->opened);
 	if (file->file && file->index_loaded)

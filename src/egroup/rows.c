@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -15,7 +16,7 @@
 #include "egroup/store_priv.h"
 #include "pool/pool_rows.h"
 
-#define ROWS_A_PAGE 2048u
+#define ROWS_A_PAGE 512u
 
 #define GROUP_ROW_VERSION 1
 
@@ -138,10 +139,25 @@ int egroup_group_row_decode(const struct catalog_row *row, struct egroup_group_r
 
 struct file_index { /* sorted by id, as the rows come */
 	struct egroup_file **files;
-	size_t count;
+	size_t count, room;
 };
 
-static int load_file_row(struct egroup_store *store, const struct file_index *index,
+static int index_add(struct file_index *index, struct egroup_file *file)
+{
+	if (index->count == index->room) {
+		size_t room = MAX(index->room * 2, (size_t)ROWS_A_PAGE);
+		struct egroup_file **grown = realloc(index->files, room * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		index->files = grown;
+		index->room = room;
+	}
+	index->files[index->count++] = file;
+	return 0;
+}
+
+static int load_file_row(struct egroup_store *store, struct file_index *index,
 			 const struct catalog_row *row)
 {
 	struct egroup_file_row from;
@@ -161,7 +177,7 @@ static int load_file_row(struct egroup_store *store, const struct file_index *in
 	file->index_blocks = from.index_blocks;
 	file->total_slots = from.total_slots;
 	file->sequential = from.sequential;
-	return 0;
+	return index_add(index, file);
 }
 
 static struct egroup_file *find_file(const struct file_index *index, uint64_t id)
@@ -189,7 +205,7 @@ static bool group_fits(const struct egroup *group)
 	       group->base <= file->total_slots - group->stored_count;
 }
 
-static int load_group_row(struct egroup_store *store, const struct file_index *index,
+static int load_group_row(struct egroup_store *store, struct file_index *index,
 			  const struct catalog_row *row)
 {
 	uint64_t id = catalog_key_number(&row->key, 2);
@@ -213,6 +229,10 @@ static int load_group_row(struct egroup_store *store, const struct file_index *i
 	group->last_lsn = from.last_lsn;
 	group->base = from.base;
 	group->stored_count = from.stored_count;
+	if (from.stream == RECORD_STREAM_LOG && id > store->newest_log_id) {
+		store->newest_log_id = id;
+		store->newest_log_sequential = file->sequential;
+	}
 	if (from.compacted != file->compacted || !group_fits(group))
 		return damaged(store, "group", id);
 	return 0;
@@ -221,9 +241,9 @@ static int load_group_row(struct egroup_store *store, const struct file_index *i
 /* A page of rows at a time, so that a vDisk with very many neither takes memory for all of them at
  * once nor keeps its reactor from everything else. */
 static int load_table(struct egroup_store *store, enum catalog_table table,
-		      int (*load)(struct egroup_store *store, const struct file_index *index,
+		      int (*load)(struct egroup_store *store, struct file_index *index,
 				  const struct catalog_row *row),
-		      const struct file_index *index)
+		      struct file_index *index)
 {
 	const struct catalog_key prefix = egroup_prefix(table, pool_id(store->pool), store->vdisk);
 	struct catalog_key after = {0};
@@ -246,19 +266,12 @@ static int load_table(struct egroup_store *store, enum catalog_table table,
 
 int egroup_rows_load(struct egroup_store *store)
 {
-	_cleanup_free_ struct egroup_file **files = NULL;
 	struct file_index index = {0};
-	struct egroup_file *file;
 	int r;
 
-	r = load_table(store, CATALOG_EGFILE, load_file_row, NULL);
-	if (r < 0)
-		return r;
-	files = calloc(store->file_count + 1, sizeof(*files));
-	if (!files)
-		return -ENOMEM;
-	index.files = files;
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
-		files[index.count++] = file;
-	return load_table(store, CATALOG_EGROUP, load_group_row, &index);
+	r = load_table(store, CATALOG_EGFILE, load_file_row, &index);
+	if (r == 0)
+		r = load_table(store, CATALOG_EGROUP, load_group_row, &index);
+	free(index.files);
+	return r;
 }

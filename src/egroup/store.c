@@ -14,38 +14,58 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "egroup/cursor.h"
 #include "egroup/store_priv.h"
 #include "reactor/io.h"
 
-#define REAP_FILES_MAX 32
+#define BUCKETS_MIN     16u  /* a power of two */
+#define REAP_FILES_MAX  32u  /* dropped by one transaction */
+#define REAP_FILES_LOOK 256u /* looked at in one turn */
 
+/*
+ * The table grows by one bucket for each group, which takes over from one other (linear hashing):
+ * no turn moves more than a chain. `bucket_mask` is that of the power of two above bucket_count.
+ */
 static uint32_t bucket_of(const struct egroup_store *store, uint64_t id)
 {
-	return (uint32_t)(id * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (store->bucket_count - 1);
+	uint32_t at = (uint32_t)(id * UINT64_C(0x9E3779B97F4A7C15) >> 32) & store->bucket_mask;
+
+	return at < store->bucket_count ? at : at & (store->bucket_mask >> 1);
 }
 
-/* Doubling at a load of 2. Without memory the chains grow longer, no more. */
-static void rehash(struct egroup_store *store)
+static bool double_room(struct egroup_store *store)
 {
-	uint32_t old_count = store->bucket_count;
-	struct egroup **old = store->buckets, **fresh;
+	size_t count = (size_t)store->bucket_mask * 2 + 2;
+	struct egroup **grown = realloc(store->buckets, count * sizeof(*grown));
 
-	if (store->group_count < old_count * 2)
-		return;
-	fresh = calloc((size_t)old_count * 2, sizeof(struct egroup *));
-	if (!fresh)
-		return;
-	store->buckets = fresh;
-	store->bucket_count = old_count * 2;
-	for (uint32_t i = 0; i < old_count; i++)
-		for (struct egroup *group = old[i], *next; group; group = next) {
-			uint32_t at = bucket_of(store, group->id);
+	if (!grown)
+		return false;
+	store->buckets = grown;
+	store->bucket_mask = (uint32_t)(count - 1);
+	return true;
+}
 
-			next = group->hash_next;
-			group->hash_next = fresh[at];
-			fresh[at] = group;
-		}
-	free(old);
+/* Without memory the chains grow longer, no more. */
+static void split_bucket(struct egroup_store *store)
+{
+	uint32_t last = store->bucket_count, from;
+	struct egroup *group, *next;
+
+	if (store->group_count < store->bucket_count)
+		return;
+	if (last > store->bucket_mask && !double_room(store))
+		return;
+	from = last & (store->bucket_mask >> 1);
+	group = store->buckets[from];
+	store->buckets[from] = store->buckets[last] = NULL;
+	store->bucket_count++;
+	for (; group; group = next) {
+		uint32_t at = bucket_of(store, group->id);
+
+		next = group->hash_next;
+		group->hash_next = store->buckets[at];
+		store->buckets[at] = group;
+	}
 }
 
 struct egroup *egroup_find(const struct egroup_store *store, uint64_t id)
@@ -66,12 +86,14 @@ struct egroup *egroup_new(struct egroup_store *store, uint64_t id, struct egroup
 		return NULL;
 	group->id = id;
 	group->slots = UINT32_MAX;
+	group->live_count_number = store->live_count_number;
 	slotset_init(&group->stored);
 	slotset_init(&group->live);
 	group->file = file;
 	list_push_back(&file->groups, &group->link);
 	file->group_count++;
-	rehash(store);
+	store->newest_id = MAX(store->newest_id, id);
+	split_bucket(store);
 	at = bucket_of(store, id);
 	group->hash_next = store->buckets[at];
 	store->buckets[at] = group;
@@ -87,7 +109,8 @@ void egroup_free(struct egroup_store *store, struct egroup *group)
 		at = &(*at)->hash_next;
 	*at = group->hash_next;
 	store->group_count--;
-	store->live_slots -= group->live.count;
+	if (group->live_count_number == store->live_count_number)
+		store->live_slots -= group->live.count;
 	list_remove(&group->link);
 	group->file->group_count--;
 	slotset_done(&group->stored);
@@ -110,7 +133,8 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk, unsigne
 
 	if (!store)
 		return NULL;
-	store->bucket_count = 16;
+	store->bucket_count = BUCKETS_MIN;
+	store->bucket_mask = BUCKETS_MIN - 1;
 	store->buckets = calloc(store->bucket_count, sizeof(struct egroup *));
 	if (!store->buckets) {
 		free(store);
@@ -157,11 +181,14 @@ void egroup_store_close(struct egroup_store *store)
 	while (store->discards > 0)
 		fiber_queue_wait(&store->released);
 	ASSERT(list_is_empty(&store->cursors));
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link) {
+	for (unsigned freed = 1; !list_is_empty(&store->files); freed++) {
+		file = LIST_ENTRY(list_front(&store->files), struct egroup_file, link);
 		ASSERT(file->references == 0);
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
 			egroup_free(store, group);
 		egroup_file_free(file);
+		if (freed % EGROUP_FILES_A_TURN == 0)
+			fiber_yield();
 	}
 	ASSERT(store->group_count == 0 && store->live_slots == 0);
 	free(store->buckets);
@@ -203,21 +230,6 @@ static int commit_new_group(struct egroup_store *store, const struct egroup *gro
 unsigned egroup_file_tiers(const struct egroup_file *file)
 {
 	return file->sequential ? file->store->tiers_sequential : file->store->tiers;
-}
-
-bool egroup_store_was_sequential(const struct egroup_store *store)
-{
-	struct list *files = (struct list *)&store->files;
-	const struct egroup *newest = NULL;
-	struct egroup_file *file;
-	struct egroup *group;
-
-	LIST_FOR_EACH (files, file, struct egroup_file, link)
-		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-			if (group->stream == RECORD_STREAM_LOG &&
-			    (!newest || group->id > newest->id))
-				newest = group;
-	return newest && newest->file->sequential;
 }
 
 static int adopt_new_file(struct egroup_store *store, struct pool_file *taken,
@@ -416,6 +428,15 @@ int egroup_trim(struct egroup_store *store, struct egroup *group)
 	return r;
 }
 
+/* What was live before the count that is under way is not. */
+static void forget_old_live(const struct egroup_store *store, struct egroup *group)
+{
+	if (LIKELY(group->live_count_number == store->live_count_number))
+		return;
+	slotset_done(&group->live);
+	group->live_count_number = store->live_count_number;
+}
+
 int egroup_set_live(struct egroup_store *store, uint64_t id, uint32_t slot)
 {
 	struct egroup *group = egroup_find(store, id);
@@ -423,6 +444,7 @@ int egroup_set_live(struct egroup_store *store, uint64_t id, uint32_t slot)
 
 	if (!group)
 		return -EUCLEAN;
+	forget_old_live(store, group);
 	r = slotset_add(&group->live, slot);
 	if (r > 0)
 		store->live_slots++;
@@ -433,31 +455,37 @@ void egroup_set_dead(struct egroup_store *store, uint64_t id, uint32_t slot)
 {
 	struct egroup *group = egroup_find(store, id);
 
-	if (group && slotset_remove(&group->live, slot))
+	if (!group)
+		return;
+	forget_old_live(store, group);
+	if (slotset_remove(&group->live, slot))
 		store->live_slots--;
 }
 
 void egroup_clear_live(struct egroup_store *store)
 {
-	struct egroup_file *file;
-	struct egroup *group;
-
 	ASSERT(!store->liveness_known);
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
-		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-			slotset_done(&group->live);
+	store->live_count_number++;
 	store->live_slots = 0;
 	store->kept_id = 0;
 }
 
-void egroup_keep_all(struct egroup_store *store)
+void egroup_live_counted(struct egroup_store *store)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	struct egroup *group;
 
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+	egroup_cursor_init(&cursor, store, 0);
+	while ((file = egroup_cursor_step(&cursor)))
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-			store->kept_id = MAX(store->kept_id, group->id);
+			forget_old_live(store, group);
+	egroup_cursor_done(&cursor);
+}
+
+void egroup_keep_all(struct egroup_store *store)
+{
+	store->kept_id = store->newest_id;
 }
 
 static bool file_is_garbage(const struct egroup_file *file)
@@ -517,26 +545,46 @@ static int remove_files(struct egroup_store *store, struct egroup_file *const *f
 	return r;
 }
 
+/* Of the next files those that are garbage: no more than fit, and not for longer than a turn. */
+static uint32_t find_garbage(struct egroup_cursor *cursor, struct egroup_file **files,
+			     bool *ret_end)
+{
+	uint32_t count = 0;
+
+	*ret_end = false;
+	for (unsigned i = 0; i < REAP_FILES_LOOK && count < REAP_FILES_MAX; i++) {
+		struct egroup_file *file = egroup_cursor_next(cursor);
+
+		*ret_end = !file;
+		if (!file)
+			break;
+		if (file_is_garbage(file))
+			files[count++] = file;
+	}
+	return count;
+}
+
 int egroup_reap(struct egroup_store *store)
 {
-	struct egroup_file *files[REAP_FILES_MAX], *file;
-	int total = 0, r;
+	struct egroup_file *files[REAP_FILES_MAX];
+	struct egroup_cursor cursor;
+	bool end = false;
+	int total = 0, r = 0;
 
-	if (!store->liveness_known)
-		return 0;
-	for (;;) {
-		uint32_t count = 0;
+	egroup_cursor_init(&cursor, store, 0);
+	/* It may be lost between turns. */
+	while (r == 0 && !end && store->liveness_known) {
+		uint32_t count = find_garbage(&cursor, files, &end);
 
-		LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
-			if (count < REAP_FILES_MAX && file_is_garbage(file))
-				files[count++] = file;
-		if (count == 0)
-			return total;
-		r = remove_files(store, files, count);
-		if (r < 0)
-			return r;
-		total += (int)count;
+		if (count > 0)
+			r = remove_files(store, files, count);
+		else if (!end)
+			fiber_yield();
+		if (r == 0)
+			total += (int)count;
 	}
+	egroup_cursor_done(&cursor);
+	return r < 0 ? r : total;
 }
 
 int egroup_drop(struct egroup_store *store, struct egroup *group)

@@ -50,10 +50,11 @@ struct egroup {
 	uint64_t id;
 	enum record_stream stream;
 	uint64_t epoch;
-	uint64_t last_lsn; /* sealed groups of the log */
-	uint32_t slots;    /* length, once sealed; else UINT32_MAX */
-	bool sealed;       /* the catalog says so: synced, and never written again */
-	bool pinned;       /* in use by its writer, or needed by recovery */
+	uint64_t last_lsn;          /* sealed groups of the log */
+	uint32_t slots;             /* length, once sealed; else UINT32_MAX */
+	bool sealed;                /* the catalog says so: synced, and never written again */
+	bool pinned;                /* in use by its writer, or needed by recovery */
+	uint32_t live_count_number; /* `live` is of that count */
 	struct egroup_file *file;
 	uint32_t base;
 	uint32_t stored_count;
@@ -86,14 +87,18 @@ struct egroup_store {
 	struct list files;   /* in order of file id */
 	struct list cursors; /* of struct egroup_cursor */
 	struct egroup **buckets;
-	uint32_t bucket_count;
+	uint32_t bucket_count, bucket_mask;
 	uint32_t group_count;
+	uint64_t newest_id;         /* the greatest of a group that there is or was */
+	uint64_t newest_log_id;     /* of the log, when it was opened, */
+	bool newest_log_sequential; /* and what it was for */
 	uint32_t file_count;
 	struct list idle; /* open files without references, least recently used first */
 	uint32_t open_count;
 	struct fiber_queue opened;   /* waiters for a file that another fiber opens */
 	struct fiber_queue released; /* a reference count fell to 0 */
 	uint64_t live_slots;
+	uint32_t live_count_number;         /* how often they were counted from nothing */
 	uint64_t read_bytes, written_bytes; /* by compaction, checked reads and index reads */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
 	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
@@ -108,8 +113,11 @@ int egroup_store_open(struct pool *pool, uint64_t vdisk, unsigned factor,
 /* No user of any file is left. Fiber. */
 void egroup_store_close(struct egroup_store *store);
 
-/* Whether its newest group of the log was for what is written in sequence. */
-bool egroup_store_was_sequential(const struct egroup_store *store);
+/* Whether its newest group of the log was for what is written in sequence, when it was opened. */
+static inline bool egroup_store_was_sequential(const struct egroup_store *store)
+{
+	return store->newest_log_sequential;
+}
 /* The order of tiers that the file follows. */
 unsigned egroup_file_tiers(const struct egroup_file *file);
 
@@ -191,6 +199,9 @@ int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);
 void egroup_set_dead(struct egroup_store *store, uint64_t group, uint32_t slot);
 /* No slot is live, no group is kept: before they are counted. Only while liveness is not known. */
 void egroup_clear_live(struct egroup_store *store);
+/* They were counted: before liveness may be called known. Until then groups that nothing was said
+ * about still look as before. In turns; a fiber. */
+void egroup_live_counted(struct egroup_store *store);
 /* What is live in the groups that there are now is not known for sure: all of them stay as they
  * are. */
 void egroup_keep_all(struct egroup_store *store);
@@ -200,7 +211,7 @@ static inline bool egroup_is_kept(const struct egroup_store *store, const struct
 }
 
 /* Drops files all of whose groups are sealed, not pinned and without live slots; returns how many,
- * or an error. Fiber. */
+ * or an error. Goes through all files once, in turns. Fiber. */
 int egroup_reap(struct egroup_store *store);
 /* Drops one group that never held anything (found by recovery). Fiber. */
 int egroup_drop(struct egroup_store *store, struct egroup *group);

@@ -12,6 +12,8 @@ void egroup_free(struct egroup_store *store, struct egroup *group);
 void egroup_move(struct egroup *group, struct egroup_file *to);
 struct catalog_key egroup_key(enum catalog_table table, const struct egroup_store *store,
 			      uint64_t id);
+/* A reference to a file that may be closed. */
+void egroup_file_hold(struct egroup_file *file);
 /* Marks as dying; the file goes to the pool's spare files once nobody uses it. */
 void egroup_file_discard(struct egroup_file *file);
 /* The same, but leaves the file where it is: whether a row names it is unknown until the next

@@ -274,11 +274,13 @@ void pool_get_info(struct pool *pool, struct pool_info *ret_info)
 static void check_disk(struct pool_disk *disk)
 {
 	uint64_t used = 0, spare_bytes = 0;
+	struct pool_table_walk walk = {0};
+	const struct pool_table_entry *entry;
 	struct pool_spare *spare;
 	unsigned count = 0;
 
-	for (size_t i = 0; i < disk->files.capacity; i++)
-		used += disk->files.entries[i].pages * POOL_PAGE_BYTES;
+	while ((entry = pool_table_next(&disk->files, &walk)))
+		used += entry->pages * POOL_PAGE_BYTES;
 	LIST_FOR_EACH (&disk->spares, spare, struct pool_spare, link) {
 		spare_bytes += spare->size_bytes;
 		count++;

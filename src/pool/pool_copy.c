@@ -177,7 +177,7 @@ static int enter(struct making *making)
 	struct pool_table_entry *entry;
 
 	making->handle = pool_handle_new(disk, making->file);
-	if (!making->handle || pool_table_reserve(&disk->files) != 0) {
+	if (!making->handle || pool_table_reserve(&disk->files, making->file_id) != 0) {
 		free(making->handle);
 		close_handle(disk, TAKE_PTR(making->file), making->file_id);
 		pool_space_release(disk, making->size_bytes);
@@ -598,9 +598,14 @@ int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 
 static uint64_t find_orphan(const struct pool_disk *disk)
 {
-	for (size_t i = 0; i < disk->files.capacity; i++)
-		if (disk->files.entries[i].state == POOL_TABLE_ORPHAN)
-			return disk->files.entries[i].id;
+	struct pool_table_walk walk = {0};
+	const struct pool_table_entry *entry;
+
+	if (disk->orphans == 0) /* nearly always */
+		return 0;
+	while ((entry = pool_table_next(&disk->files, &walk)))
+		if (entry->state == POOL_TABLE_ORPHAN)
+			return entry->id;
 	return 0;
 }
 

@@ -208,15 +208,15 @@ static int forget(struct pool *pool)
 /* Files that were taken and never named. */
 static void remove_files(struct pool_disk *disk)
 {
-	for (size_t i = 0; i < disk->files.capacity; i++) {
-		struct pool_table_entry *entry = &disk->files.entries[i];
-		uint64_t id = entry->id;
+	struct pool_table_walk walk = {0};
+	struct pool_table_entry *entry;
 
-		if (id == 0 || entry->state != POOL_TABLE_CLOSED)
+	while ((entry = pool_table_next(&disk->files, &walk))) {
+		if (entry->state != POOL_TABLE_CLOSED)
 			continue;
 		entry->state = POOL_TABLE_BUSY;
-		if (pool_copy_remove(disk, id) == 0)
-			i--; /* another may have moved into the slot */
+		if (pool_copy_remove(disk, entry->id) == 0)
+			pool_table_walk_removed(&walk);
 	}
 }
 

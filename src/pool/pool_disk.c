@@ -106,9 +106,11 @@ void pool_disk_take_out(struct pool_disk *disk)
 
 static void disk_free(struct pool_disk *disk)
 {
-	for (size_t i = 0; i < disk->files.capacity; i++)
-		ASSERT(disk->files.entries[i].state == POOL_TABLE_CLOSED ||
-		       disk->files.entries[i].state == POOL_TABLE_ORPHAN);
+	struct pool_table_walk walk = {0};
+	const struct pool_table_entry *entry;
+
+	while ((entry = pool_table_next(&disk->files, &walk)))
+		ASSERT(entry->state == POOL_TABLE_CLOSED || entry->state == POOL_TABLE_ORPHAN);
 	pool_spare_done(disk);
 	pool_table_done(&disk->files);
 	free(disk);

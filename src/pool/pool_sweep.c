@@ -25,8 +25,9 @@
 #include "pool/pool_tier.h"
 #include "reactor/io.h"
 
-#define SCAN_ROWS          4096
+#define SCAN_ROWS          512
 #define MISSING_LOGGED_MAX 16
+#define PARTS_A_TURN       8u /* of a disk's table */
 
 /* On one of its disks. A disk that is not the pool's any more has nothing that could be missed. */
 static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t size,
@@ -42,7 +43,7 @@ static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t s
 			  "pool=%s disk=%" PRIu64 " file=%016" PRIx64, pool->name, disk_id, id);
 		return 0;
 	}
-	r = pool_table_reserve(&disk->files);
+	r = pool_table_reserve(&disk->files, id);
 	if (r)
 		return r;
 	if (pool_table_find(&disk->files, id)) {
@@ -186,14 +187,33 @@ static int sweep_directory(struct pool_disk *disk, unsigned index, bool read_onl
 	return r;
 }
 
+/* Gives others a turn between parts of the table. While the disk is swept nothing is put there;
+ * what is removed meanwhile may hide another entry from this, which is no more than not reported.
+ */
+static struct pool_table_entry *next_entry(const struct pool_disk *disk,
+					   struct pool_table_walk *walk)
+{
+	unsigned part = walk->part;
+	struct pool_table_entry *entry = pool_table_next(&disk->files, walk);
+
+	if (walk->part / PARTS_A_TURN == part / PARTS_A_TURN)
+		return entry;
+	fiber_yield();
+	/* The entry may be another one by now. */
+	if (!entry)
+		return NULL;
+	pool_table_walk_removed(walk);
+	return pool_table_next(&disk->files, walk);
+}
+
 static void report_missing(struct pool_disk *disk)
 {
+	struct pool_table_walk walk = {0};
+	const struct pool_table_entry *entry;
 	size_t missing = 0;
 
-	for (size_t i = 0; i < disk->files.capacity; i++) {
-		const struct pool_table_entry *entry = &disk->files.entries[i];
-
-		if (entry->id == 0 || entry->seen)
+	while ((entry = next_entry(disk, &walk))) {
+		if (entry->seen)
 			continue;
 		if (missing++ < MISSING_LOGGED_MAX)
 			log_error("pool", "a group file is missing",
@@ -261,10 +281,12 @@ static int sweep_spares(struct pool_disk *disk)
 
 int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 {
+	struct pool_table_walk walk = {0};
+	struct pool_table_entry *entry;
 	int r = 0;
 
-	for (size_t i = 0; i < disk->files.capacity; i++)
-		disk->files.entries[i].seen = 0;
+	while ((entry = next_entry(disk, &walk)))
+		entry->seen = 0;
 	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++) {
 		r = pool_disk_steps(disk);
 		if (r == 0)

@@ -178,15 +178,17 @@ static bool was_counted(const struct pool_disk *disk, const struct pool_quota *q
 
 static uint64_t count_again(struct pool *pool, const struct pool_quota *quota, unsigned tier)
 {
+	const struct pool_table_entry *entry;
 	struct pool_disk *disk;
 	uint64_t bytes = 0;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	for (size_t i = 0; tier_of(disk) == tier && i < disk->files.capacity; i++) {
-		const struct pool_table_entry *entry = &disk->files.entries[i];
+	{
+		struct pool_table_walk walk = {0};
 
-		if (entry->id != 0 && entry->owner == quota && !was_counted(disk, quota, entry->id))
-			bytes += tier_bytes(pool, quota, tier, entry->id);
+		while (tier_of(disk) == tier && (entry = pool_table_next(&disk->files, &walk)))
+			if (entry->owner == quota && !was_counted(disk, quota, entry->id))
+				bytes += tier_bytes(pool, quota, tier, entry->id);
 	}
 	return bytes;
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/reached.h"
+#include "egroup/cursor.h"
 #include "vdisk/vdisk_priv.h"
 
 #define WALKS_MAX 3
@@ -72,16 +73,19 @@ static enum vdisk_use counted_use(const struct vdisk *vdisk, const struct vdisk_
 	return is_live(group, finding->slot, slots) ? VDISK_USE_LIVE : VDISK_USE_DEAD;
 }
 
-static enum vdisk_use index_use(const struct vdisk *vdisk, const struct vdisk_finding *finding)
+static enum vdisk_use index_use(struct vdisk *vdisk, const struct vdisk_finding *finding)
 {
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	struct egroup *group;
 	bool live = false;
 
-	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
-		if (file->id == finding->file)
-			LIST_FOR_EACH (&file->groups, group, struct egroup, link)
-				live |= group->live.count > 0;
+	egroup_cursor_init(&cursor, vdisk->store, finding->file - 1);
+	file = egroup_cursor_next(&cursor);
+	if (file && file->id == finding->file)
+		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
+			live |= group->live.count > 0;
+	egroup_cursor_done(&cursor);
 	if (!vdisk->store->liveness_known)
 		return VDISK_USE_UNKNOWN;
 	return live ? VDISK_USE_LIVE : VDISK_USE_DEAD;

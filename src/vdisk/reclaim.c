@@ -187,6 +187,7 @@ static int recount(struct vdisk *vdisk)
 	vdisk->count_spoilt = false;
 	vdisk->stats.damaged_pages = 0;
 	r = vdisk_walk(vdisk, &top, &walker);
+	egroup_live_counted(vdisk->store);
 	while (dead->count > 0) {
 		uint64_t address = dead->items[--dead->count];
 
@@ -313,7 +314,7 @@ static int trim_groups(struct vdisk *vdisk)
 	int r = 0;
 
 	egroup_cursor_init(&cursor, vdisk->store, 0);
-	while (r != -ESHUTDOWN && !vdisk->closing && (file = egroup_cursor_next(&cursor))) {
+	while (r != -ESHUTDOWN && !vdisk->closing && (file = egroup_cursor_step(&cursor))) {
 		if (!may_trim(file))
 			continue;
 		r = egroup_trim(vdisk->store,

@@ -23,6 +23,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/reached.h"
+#include "egroup/cursor.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 #include "vdisk/vdisk_priv.h"
@@ -63,6 +64,7 @@ static bool counts(const struct vdisk *vdisk, const struct egroup *group)
 static int collect_groups(struct recovery *recovery)
 {
 	struct vdisk *vdisk = recovery->vdisk;
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	struct egroup *group;
 	size_t most = vdisk->store->group_count + 1;
@@ -72,10 +74,12 @@ static int collect_groups(struct recovery *recovery)
 	recovery->last_lsns = calloc(most, sizeof(*recovery->last_lsns));
 	if (!recovery->groups || !recovery->ends || !recovery->last_lsns)
 		return -ENOMEM;
-	LIST_FOR_EACH (&vdisk->store->files, file, struct egroup_file, link)
+	egroup_cursor_init(&cursor, vdisk->store, 0);
+	while ((file = egroup_cursor_step(&cursor)))
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
 			if (counts(vdisk, group))
 				recovery->groups[recovery->count++] = group;
+	egroup_cursor_done(&cursor);
 	qsort(recovery->groups, recovery->count, sizeof(struct egroup *), compare_ids);
 	return 0;
 }
@@ -395,15 +399,17 @@ static int sync_found(struct recovery *recovery)
  * left by a failure to drop a group that was made ahead. */
 static size_t other_open_groups(struct vdisk *vdisk, struct egroup **ret_groups)
 {
-	struct egroup_store *store = vdisk->store;
+	struct egroup_cursor cursor;
 	struct egroup_file *file;
 	struct egroup *group;
 	size_t count = 0;
 
-	LIST_FOR_EACH (&store->files, file, struct egroup_file, link)
+	egroup_cursor_init(&cursor, vdisk->store, 0);
+	while ((file = egroup_cursor_step(&cursor)))
 		LIST_FOR_EACH (&file->groups, group, struct egroup, link)
 			if (is_unsealed(group) && !counts(vdisk, group))
 				ret_groups[count++] = group;
+	egroup_cursor_done(&cursor);
 	return count;
 }
 

@@ -44,7 +44,7 @@ static void agrees_with_an_array(void **state)
 			model[i] = 0;
 			count--;
 		} else if (random_below(1000) < (step < 50000 ? 900 : 300)) {
-			assert_int_equal(pool_table_reserve(&table), 0);
+			assert_int_equal(pool_table_reserve(&table, id_of(i)), 0);
 			entry = pool_table_insert(&table, id_of(i));
 			model[i] = entry->pages = (uint32_t)(1 + random_below(1000));
 			count++;
@@ -55,10 +55,53 @@ static void agrees_with_an_array(void **state)
 	assert_null(pool_table_find(&table, 1));
 }
 
+static void all_are_met_once(void **state)
+{
+	struct pool_table table = {0};
+	struct pool_table_walk walk = {0};
+	struct pool_table_entry *entry;
+	unsigned met = 0;
+
+	(void)state;
+	assert_null(pool_table_next(&table, &walk));
+	for (unsigned i = 0; i < IDS; i++) {
+		assert_int_equal(pool_table_reserve(&table, id_of(i)), 0);
+		pool_table_insert(&table, id_of(i))->seen = 0;
+	}
+	for (walk = (struct pool_table_walk){0}; (entry = pool_table_next(&table, &walk)); met++)
+		assert_int_equal(entry->seen++, 0);
+	assert_int_equal(met, IDS);
+	/* Also while those that were met are removed. */
+	walk = (struct pool_table_walk){0};
+	while ((entry = pool_table_next(&table, &walk))) {
+		pool_table_remove(&table, entry);
+		pool_table_walk_removed(&walk);
+	}
+	assert_int_equal(table.count, 0);
+	pool_table_done(&table);
+}
+
+/* No part has far more than its share, and so none that grows takes long. */
+static void parts_are_even(void **state)
+{
+	struct pool_table table = {0};
+
+	(void)state;
+	for (uint64_t id = 1; id <= 64000; id++) {
+		assert_int_equal(pool_table_reserve(&table, id), 0);
+		pool_table_insert(&table, id);
+	}
+	for (unsigned i = 0; i < POOL_TABLE_PARTS; i++)
+		assert_in_range(table.parts[i].count, 900, 1100);
+	pool_table_done(&table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(agrees_with_an_array),
+		cmocka_unit_test(all_are_met_once),
+		cmocka_unit_test(parts_are_even),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
