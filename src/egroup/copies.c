@@ -94,52 +94,106 @@ static int read_reopened(const struct egroup_read *read, unsigned copy, bool *re
 	return pool_file_reopen(read->file->file) >> copy & 1 ? read_copy(read, copy) : r;
 }
 
+struct reading {
+	const struct egroup_read *read;
+	struct pool_copies copies;
+	unsigned first;
+	unsigned failed; /* on disks that have failed: read when no other has it right */
+	unsigned wrong, known, away; /* known: what is there, right or not */
+	bool reopened;
+	int error;
+};
+
+/* 0: it is right; 1: it is not; or what ends all. */
+static int try_copy(struct reading *reading, unsigned copy)
+{
+	int r = read_reopened(reading->read, copy, &reading->reopened);
+
+	if (r == -ESHUTDOWN || r == -ENOMEM)
+		return r;
+	if (r == -ENXIO || r == -ETIMEDOUT) {
+		/* Its disk is gone, or hangs: that says nothing. */
+		reading->away |= 1u << copy;
+		return 1;
+	}
+	if (r == 0 || r == -ENODATA)
+		reading->known |= 1u << copy;
+	if (r == 0)
+		r = check_copy(reading->read, reading->copies.disks[copy]);
+	if (r == 0)
+		return 0;
+	reading->error = r;
+	reading->wrong |= 1u << copy;
+	return 1;
+}
+
+/* The same of several, bits; the one that is right goes by ret_copy. */
+static int try_copies(struct reading *reading, unsigned copies, unsigned *ret_copy)
+{
+	int r = 1;
+
+	for (unsigned i = 0; r == 1 && i < READ_ROUNDS * reading->copies.count; i++) {
+		*ret_copy = (reading->first + i) % reading->copies.count;
+		if (copies >> *ret_copy & 1)
+			r = try_copy(reading, *ret_copy);
+	}
+	return r;
+}
+
+static void reading_begins(struct reading *reading, const struct egroup_read *read)
+{
+	struct pool_copies *copies = &reading->copies;
+
+	*reading = (struct reading){.read = read, .error = -EIO};
+	/* Not as the row says: while a repair commits that, the copies are still the old ones. */
+	pool_file_get_copies(read->file->file, copies);
+	reading->known = copies->stale; /* or they are being made: these have no say */
+	reading->first =
+		read->first < copies->count ? read->first : pool_file_best_copy(read->file->file);
+	for (unsigned i = 0; i < copies->count; i++)
+		if (pool_disk_state(read->file->store->pool, copies->disks[i]) == POOL_DISK_FAILED)
+			reading->failed |= 1u << i;
+	reading->failed &= ~copies->stale;
+}
+
+static int read_any(struct reading *reading, unsigned *ret_copy)
+{
+	unsigned sound = ((1u << reading->copies.count) - 1) & ~reading->copies.stale;
+	int r = try_copies(reading, sound & ~reading->failed, ret_copy);
+
+	if (r != 1 || !reading->failed)
+		return r;
+	REACHED("egroup.last-resort");
+	pool_file_open_failed(reading->read->file->file);
+	return try_copies(reading, reading->failed, ret_copy);
+}
+
 int egroup_file_read(const struct egroup_read *read)
 {
-	struct pool_copies copies;
-	unsigned wrong = 0, known = 0, first; /* known: what is there, right or not */
-	unsigned away = 0;
-	bool reopened = false;
-	int error = -EIO;
+	struct reading reading;
+	unsigned copy = 0, all, wrong;
+	int r;
 
 	ASSERT(read->file->references > 0);
-	/* Not as the row says: while a repair commits that, the copies are still the old ones. */
-	pool_file_get_copies(read->file->file, &copies);
-	known = copies.stale; /* or they are being made: these have no say */
-	first = read->first < copies.count ? read->first : pool_file_best_copy(read->file->file);
-	for (unsigned i = 0; i < READ_ROUNDS * copies.count; i++) {
-		unsigned copy = (first + i) % copies.count;
-		int r;
-
-		if (copies.stale >> copy & 1)
-			continue;
-		r = read_reopened(read, copy, &reopened);
-		if (r == -ESHUTDOWN || r == -ENOMEM)
-			return r;
-		if (r == -ENXIO || r == -ETIMEDOUT) {
-			/* Its disk is gone, or hangs: that says nothing. */
-			away |= 1u << copy;
-			continue;
-		}
-		if (r == 0 || r == -ENODATA)
-			known |= 1u << copy;
-		if (r == 0)
-			r = check_copy(read, copies.disks[copy]);
-		if (r == 0) {
-			wrong = read->check ? wrong & ~(1u << copy) : 0;
-			put_others_right(read, wrong, wrong & ~known, away & ~known & ~wrong);
-			return 0;
-		}
-		error = r;
-		wrong |= 1u << copy;
+	reading_begins(&reading, read);
+	r = read_any(&reading, &copy);
+	if (r < 0)
+		return r;
+	if (r == 0) {
+		wrong = read->check ? reading.wrong & ~(1u << copy) : 0;
+		/* Nothing is written to what has failed. */
+		put_others_right(read, wrong & ~reading.failed, wrong & ~reading.known,
+				 reading.away & ~reading.known & ~wrong);
+		return 0;
 	}
+	all = (1u << reading.copies.count) - 1;
 	tell_tried(read, &(struct egroup_tried){
-				 .wrong = wrong & known,
-				 .away = away & ~known,
-				 .unread = ((1u << copies.count) - 1) & ~known & ~away,
+				 .wrong = reading.wrong & reading.known,
+				 .away = reading.away & ~reading.known,
+				 .unread = all & ~reading.known & ~reading.away,
 			 });
-	if (known == (1u << copies.count) - 1)
-		return error;
+	if (reading.known == all)
+		return reading.error;
 	REACHED("egroup.copy-unread");
 	return -EIO;
 }

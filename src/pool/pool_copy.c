@@ -11,6 +11,7 @@
  *  4. What changes names on a disk is a flow (pool_watch.c), and counted in names_busy: a sweep,
  *     which waits until nothing is, finds each file either in the table or unnamed. A flow that was
  *     given up, because the disk hangs, undoes what it did in the end.
+ *  5. On a disk that has failed a file is opened to be read, and nothing else.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -323,8 +324,31 @@ struct opening {
 	struct pool_path path;
 	struct pool_handle *handle;
 	uint64_t size_bytes;
-	bool read_only;
+	bool read_only, resort;
 };
+
+static int open_read_only(struct opening *opening, struct world_file **ret_file)
+{
+	opening->read_only = true;
+	return io_open(opening->path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, ret_file);
+}
+
+/* It was not attached, so its label was not looked at. One that cannot be read proves nothing: what
+ * is in the file is held against checksums. */
+static int open_resort(struct opening *opening, struct world_file **ret_file)
+{
+	REACHED("pool.last-resort");
+	if (pool_disk_check_label(opening->disk, true) == -ENODEV)
+		return -ENODEV;
+	return note(opening->disk, open_read_only(opening, ret_file));
+}
+
+static int open_in_order(struct opening *opening, struct world_file **ret_file)
+{
+	int r = note(opening->disk, io_open(opening->path.text, WORLD_FILE_DIRECT, ret_file));
+
+	return r == -EROFS ? open_read_only(opening, ret_file) : r;
+}
 
 static int open_file(void *arg)
 {
@@ -332,11 +356,8 @@ static int open_file(void *arg)
 	struct pool_disk *disk = opening->disk;
 	struct world_file *file = NULL;
 	struct world_stat stat;
-	int r = note(disk, io_open(opening->path.text, WORLD_FILE_DIRECT, &file));
+	int r = opening->resort ? open_resort(opening, &file) : open_in_order(opening, &file);
 
-	opening->read_only = r == -EROFS;
-	if (opening->read_only)
-		r = io_open(opening->path.text, WORLD_FILE_DIRECT | WORLD_FILE_READ_ONLY, &file);
 	if (r == 0)
 		r = io_file_stat(file, &stat);
 	if (r == 0 && stat.size_bytes > POOL_GROUP_BYTES)
@@ -370,10 +391,11 @@ int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
 	if (!opening)
 		return -ENOMEM;
 	opening->disk = disk;
+	opening->resort = pool_disk_is_failed(disk);
 	pool_path_group(disk, file_id, &opening->path);
 	r = pool_flow(disk, &ops, opening);
 	if (r) {
-		if (r != -ESHUTDOWN)
+		if (r != -ESHUTDOWN && r != -ENODEV)
 			log_error("pool", "cannot open a group file",
 				  "pool=%s disk=%" PRIu64 " file=%016" PRIx64 " error=%d",
 				  disk->pool->name, disk->id, file_id, r);
@@ -383,6 +405,7 @@ int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id)
 	}
 	copy->handle = opening->handle;
 	copy->read_only = opening->read_only;
+	copy->resort = opening->resort;
 	copy->size_bytes = ALIGN_UP(opening->size_bytes, POOL_PAGE_BYTES);
 	copy->generation = generation;
 	free(opening);

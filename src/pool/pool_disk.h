@@ -71,7 +71,7 @@ struct pool_disk_info {
 	uint64_t silent_ns;      /* it has not answered that long; 0 = it answers */
 	unsigned silences;       /* how often it fell silent, within the window */
 	bool draining;
-	bool paused; /* its draining is */
+	bool paused;                             /* its draining is */
 	uint64_t capacity, used, reserve, spare; /* bytes; 0 while it is missing */
 	uint64_t files;                          /* copies that the catalog places there */
 	struct pool_disk_health health;
@@ -146,3 +146,5 @@ void pool_file_set_copies(struct pool_file *file, const struct pool_copies *copi
 /* Opens copies that could not be reached when the file was opened. Returns bits of those that take
  * part now. */
 unsigned pool_file_reopen(struct pool_file *file);
+/* The same for those on disks that have failed, which can be read then, but take no part. */
+void pool_file_open_failed(struct pool_file *file);

@@ -51,7 +51,7 @@ static int trim_at_home(void *arg)
 		struct pool_file_copy *copy = file->copies[i];
 		int r;
 
-		if (!copy->handle || copy->stale)
+		if (!copy->handle || copy->stale || pool_disk_is_failed(copy->disk))
 			continue;
 		r = pool_copy_trim(copy, file->id, call->size_bytes);
 		if (r && is_excused(copy, r)) {
@@ -150,9 +150,13 @@ int pool_file_add_copy(struct pool_file *file, unsigned *ret_copy)
 
 /* Opening what could not be reached */
 
-static bool wants_handle(const struct pool_file_copy *copy)
+static bool wants_handle(const struct pool_file_copy *copy, bool failed_disks)
 {
-	if (!copy->disk || copy->stale || copy->leaving || pool_disk_is_gone(copy->disk))
+	if (!copy->disk || copy->stale || copy->leaving)
+		return false;
+	if (failed_disks)
+		return pool_disk_is_failed(copy->disk) && !copy->handle;
+	if (pool_disk_is_gone(copy->disk))
 		return false;
 	if (copy->read_only && pool_disk_state_of(copy->disk) < POOL_DISK_READ_ONLY)
 		return true;
@@ -190,10 +194,11 @@ static void install(struct pool_file_copy *slot, struct pool_file_copy *opened)
 	slot->size_bytes = opened->size_bytes;
 	slot->generation = opened->generation;
 	slot->read_only = opened->read_only;
+	slot->resort = opened->resort;
 	opened->handle = old;
 }
 
-static void reopen_locked(struct pool_file *file)
+static void reopen_locked(struct pool_file *file, bool failed_disks)
 {
 	struct change_call call = {.file = file};
 	unsigned wanted = 0;
@@ -201,7 +206,7 @@ static void reopen_locked(struct pool_file *file)
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
 		struct pool_file_copy *slot = &file->slots[i];
 
-		if (!slot->used || !wants_handle(slot))
+		if (!slot->used || !wants_handle(slot, failed_disks))
 			continue;
 		call.copies[i] = *slot;
 		call.copies[i].handle = NULL;
@@ -225,9 +230,16 @@ static void reopen_locked(struct pool_file *file)
 unsigned pool_file_reopen(struct pool_file *file)
 {
 	fiber_mutex_lock(&file->changing);
-	reopen_locked(file);
+	reopen_locked(file, false);
 	fiber_mutex_unlock(&file->changing);
 	return pool_file_taking_part(file);
+}
+
+void pool_file_open_failed(struct pool_file *file)
+{
+	fiber_mutex_lock(&file->changing);
+	reopen_locked(file, true);
+	fiber_mutex_unlock(&file->changing);
 }
 
 /* Following the row */
@@ -300,6 +312,6 @@ void pool_file_set_copies(struct pool_file *file, const struct pool_copies *copi
 	fiber_mutex_lock(&file->changing);
 	set_order(file, copies);
 	remove_leaving(file);
-	reopen_locked(file);
+	reopen_locked(file, false);
 	fiber_mutex_unlock(&file->changing);
 }

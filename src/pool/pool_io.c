@@ -38,9 +38,31 @@ unsigned pool_file_failed(const struct pool_file *file)
 	return bits;
 }
 
+unsigned pool_file_resorts(const struct pool_file *file)
+{
+	unsigned bits = 0;
+
+	for (unsigned i = 0; i < file->copy_count; i++) {
+		const struct pool_file_copy *copy = file->copies[i];
+
+		bits |= (unsigned)(copy->handle && copy->resort && !copy->stale) << i;
+	}
+	return bits;
+}
+
+bool pool_io_has_other(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i] != copy && pool_copy_takes_part(file->copies[i]))
+			return true;
+	return false;
+}
+
 bool pool_file_has_copies(const struct pool_file *file)
 {
-	return file->copy_count > 1;
+	const struct pool_disk *disk = file->copies[0]->disk;
+
+	return file->copy_count > 1 || (disk && pool_disk_is_failed(disk));
 }
 
 void pool_io_begins(struct pool_flight *flight, struct pool_file_copy *copy)
@@ -185,6 +207,8 @@ static void refuse_write(struct pool_write *write, int error)
 
 int pool_io_refuses(const struct pool_file_copy *copy)
 {
+	if (pool_disk_is_failed(copy->disk))
+		return -EIO;
 	if (copy->read_only)
 		return -EROFS;
 	return pool_disk_refuses(copy->disk) ? -EIO : 0;
@@ -296,6 +320,8 @@ static bool can_be_read(const struct pool_file_copy *copy)
 
 bool pool_io_can_do_without(const struct pool_file *file, const struct pool_handle *handle)
 {
+	if (pool_disk_is_failed(handle->disk)) /* nobody waits for it */
+		return true;
 	for (unsigned i = 0; i < file->copy_count; i++) {
 		const struct pool_file_copy *copy = file->copies[i];
 

@@ -118,3 +118,5 @@ unsigned pool_file_best_copy(struct pool_file *file);
 /* Bits of copies. */
 unsigned pool_file_taking_part(const struct pool_file *file);
 unsigned pool_file_failed(const struct pool_file *file);
+/* Those that were opened when their disks had failed: they can be read, and take no part. */
+unsigned pool_file_resorts(const struct pool_file *file);

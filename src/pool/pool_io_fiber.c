@@ -203,12 +203,24 @@ int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer
 	return r < 0 ? (int)r : 0;
 }
 
-/* A file's only copy is worth waiting for while its disk hangs; one that has gone is not. */
+/* A file's only copy is worth waiting for while its disk hangs; one that has gone is not. What a
+ * disk that has failed was given before is made durable where nobody else has it. */
 static bool refuses_sync(const struct pool_file *file, const struct pool_file_copy *copy)
 {
 	if (pool_disk_is_silent(copy->disk))
 		return pool_io_can_do_without(file, copy->handle);
+	if (pool_disk_is_failed(copy->disk))
+		return pool_io_has_other(file, copy);
 	return pool_disk_refuses(copy->disk);
+}
+
+/* Where none takes part, recovery read it from a last resort. */
+static bool is_synced(const struct pool_file *file, const struct pool_file_copy *copy)
+{
+	if (pool_copy_takes_part(copy))
+		return true;
+	return copy->resort && !copy->stale && !copy->failed && !copy->leaving &&
+	       pool_file_taking_part(file) == 0;
 }
 
 int pool_io_sync_copy(struct pool_file *file, unsigned copy)
@@ -331,7 +343,7 @@ static void sync_begin_all(struct pool_file *file, struct syncing *syncings)
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)
 		syncings[i].piece = piece_wait_for(file, POOL_DISK_SYNCS, 0);
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
-		if (i < file->copy_count && pool_copy_takes_part(file->copies[i]))
+		if (i < file->copy_count && is_synced(file, file->copies[i]))
 			sync_begins(file, &syncings[i], file->copies[i]);
 		else
 			piece_free(TAKE_PTR(syncings[i].piece));

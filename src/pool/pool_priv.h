@@ -181,6 +181,7 @@ struct pool_file_copy {
 	bool read_only;             /* the handle is: its file system was when it was opened */
 	bool stale;                 /* so says the row */
 	bool failed;                /* a sync failed since it was opened */
+	bool resort;                /* its disk had failed when it was opened: only read */
 	bool joining;               /* pool_file_add_copy() made it; no row names it yet */
 	bool leaving;               /* no row names it any more */
 };
@@ -366,7 +367,8 @@ struct pool_copy_want {
 /* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
 		   struct pool_file_copy *copy);
-/* Opens the handle; its entry is the caller's. -ETIMEDOUT: the disk hangs. */
+/* Opens the handle, on a disk that has failed as a last resort; its entry is the caller's.
+ * -ETIMEDOUT: the disk hangs; -ENODEV: it has failed, and another is in its place, or none. */
 int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id);
 /* What is late keeps the file open. */
 void pool_copy_close(struct pool_file_copy *copy);
@@ -411,7 +413,8 @@ int pool_carry(struct pool *pool, int (*fn)(void *arg), void *arg);
 /* Whether a copy is written, read and synced. */
 static inline bool pool_copy_takes_part(const struct pool_file_copy *copy)
 {
-	return copy->handle && !copy->stale && !copy->failed && !copy->joining && !copy->leaving;
+	return copy->handle && !copy->stale && !copy->failed && !copy->resort && !copy->joining &&
+	       !copy->leaving;
 }
 /* A copy leaves its disk's table; the caller closed it. Home, fiber. */
 int pool_file_remove_copy(struct pool_file_copy *copy, uint64_t file_id);

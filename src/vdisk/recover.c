@@ -13,7 +13,9 @@
  * Of a group with several copies the run is as long as on any of them; where another copy differs,
  * it is written again, so that all are equal where the group is sealed. Every acknowledged record
  * is on every copy that the row calls valid, so a copy that cannot be reached takes nothing away;
- * but it may lack what the run has more, so the transaction of the seals calls it stale.
+ * but it may lack what the run has more, so the transaction of the seals calls it stale. So it is
+ * with one on a disk that has failed, which is asked where the others have no record, unless there
+ * is no other: what is read there was there, so nothing has to be written to it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -174,12 +176,11 @@ static unsigned copies_of(const struct egroup *group)
 	return pool_file_taking_part(egroup_file_handle(group->file));
 }
 
-/* From any copy. -ENODATA: no copy has it, as far as they can be read; else an error, where none
- * can. */
-static int read_record(struct recovery *recovery, struct egroup *group, uint32_t slot,
-		       struct record_header_disk **ret_header, unsigned *ret_copy)
+/* From any of them, bits. -ENODATA: none has it, as far as they can be read; else an error, where
+ * none can. */
+static int read_record_of(struct recovery *recovery, struct egroup *group, unsigned copies,
+			  uint32_t slot, struct record_header_disk **ret_header, unsigned *ret_copy)
 {
-	unsigned copies = copies_of(group);
 	int error = copies ? 0 : -EIO;
 	bool missing = false;
 
@@ -197,6 +198,23 @@ static int read_record(struct recovery *recovery, struct egroup *group, uint32_t
 		recovery->windows[*ret_copy].group = NULL;
 	}
 	return missing ? -ENODATA : error;
+}
+
+/* Where the others have none, the log may end; or one on a disk that has failed alone has it. */
+static int read_record(struct recovery *recovery, struct egroup *group, uint32_t slot,
+		       struct record_header_disk **ret_header, unsigned *ret_copy)
+{
+	struct pool_file *file = egroup_file_handle(group->file);
+	int r = read_record_of(recovery, group, copies_of(group), slot, ret_header, ret_copy), last;
+
+	if (r == 0 || r == -ESHUTDOWN || r == -ENOMEM)
+		return r;
+	pool_file_open_failed(file);
+	if (pool_file_resorts(file) == 0)
+		return r;
+	REACHED("recover.last-resort");
+	last = read_record_of(recovery, group, pool_file_resorts(file), slot, ret_header, ret_copy);
+	return r == -ENODATA && last < 0 && last != -ESHUTDOWN && last != -ENOMEM ? r : last;
 }
 
 /* The record that copy `from` has is made to be on the others, too. */
@@ -346,6 +364,8 @@ static int look_behind(struct recovery *recovery, size_t at)
 	if (r < 0)
 		return r;
 	copies = copies_of(group);
+	if (!copies)
+		copies = pool_file_resorts(egroup_file_handle(group->file));
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++) {
 		if (!(copies >> copy & 1))
 			continue;
@@ -369,9 +389,12 @@ static bool is_unsealed(const struct egroup *group)
 /* Valid, says the row, but they take no part: what recovery made of the group is not there. */
 static unsigned unreachable_copies(const struct egroup_file *file)
 {
-	unsigned all = (1u << file->copies.count) - 1;
+	const struct pool_file *handle = egroup_file_handle(file);
+	unsigned all = (1u << file->copies.count) - 1, there = pool_file_taking_part(handle);
 
-	return all & ~file->copies.stale & ~pool_file_taking_part(egroup_file_handle(file));
+	if (!there) /* it was read from a last resort */
+		there = pool_file_resorts(handle);
+	return all & ~file->copies.stale & ~there;
 }
 
 static int sync_found(struct recovery *recovery)

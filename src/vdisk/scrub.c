@@ -272,6 +272,18 @@ static int unopened(struct run *run, struct egroup_file *file, int r)
 	return 0;
 }
 
+/* These are not read for their own sake. */
+static unsigned failed_copies(const struct run *run)
+{
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < run->file->copies.count; i++)
+		if (pool_disk_state(run->vdisk->pool, run->file->copies.disks[i]) ==
+		    POOL_DISK_FAILED)
+			failed |= 1u << i;
+	return failed;
+}
+
 static int scan_copies(struct run *run, struct egroup_file *file)
 {
 	const struct egroup_scan scan = {
@@ -289,6 +301,7 @@ static int scan_copies(struct run *run, struct egroup_file *file)
 	run->unseen = 0;
 	(void)pool_file_reopen(egroup_file_handle(file)); /* what can be reached again */
 	copies = pool_file_taking_part(egroup_file_handle(file));
+	copies &= ~failed_copies(run);
 	for (unsigned copy = 0; r == 0 && copy < POOL_COPIES_MAX; copy++)
 		if (copies >> copy & 1)
 			r = egroup_scan(file, copy, &scan);

@@ -246,6 +246,7 @@ static int the_source_goes_away(struct engine_rig *rig)
 
 	begin(rig);
 	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
 	assert_int_equal(vdisk_repair(rig->vdisk, &first), -EIO);
 	copied_before += first.copied_bytes;
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);

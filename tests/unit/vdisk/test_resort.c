@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies on disks that were declared failed are the last resort: read when no other copy can serve,
+ * not for ever, never written, and copied from before anything else.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/reached.h"
+#include "egroup/store_priv.h"
+#include "engine_rig.h"
+#include "pool/pool_disk.h"
+#include "reactor/io.h"
+#include "vdisk/vdisk_priv.h"
+
+#define POOL_BYTES  (512 * MIB)
+#define DISK_BYTES  (8 * MIB)
+#define PIECE_BYTES MIB
+#define BYTE        0x5a
+
+static struct engine_rig rig_memory;
+
+static uint64_t disk_id(struct engine_rig *rig, unsigned number)
+{
+	uint64_t id = 0;
+
+	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
+	return id;
+}
+
+static int write_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
+{
+	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
+	int r;
+
+	assert_non_null(piece);
+	memset(piece, byte, PIECE_BYTES);
+	r = block_io(rig->volume, BLOCK_WRITE, 0, piece, PIECE_BYTES, at);
+	return r < 0 ? r : block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+}
+
+/* All of it, on the disks with these numbers; all is sealed. */
+static void make(struct engine_rig *rig, unsigned on)
+{
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	for (unsigned i = 0; i < rig->disks; i++)
+		if (!(on >> i & 1))
+			assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), true),
+					 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
+		assert_int_equal(write_piece(rig, BYTE, at), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (unsigned i = 0; i < rig->disks; i++)
+		assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), false), 0);
+}
+
+static void open_again(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	assert_int_equal(engine_rig_open_again(rig), 0);
+}
+
+static int end(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static int read_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
+{
+	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
+	int r;
+
+	assert_non_null(piece);
+	r = block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at);
+	if (r < 0)
+		return r;
+	assert_int_equal((uint8_t)piece[0], byte);
+	assert_memory_equal(piece, piece + 1, PIECE_BYTES - 1);
+	return 0;
+}
+
+static void verify(struct engine_rig *rig)
+{
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
+		assert_int_equal(read_piece(rig, BYTE, at), 0);
+}
+
+/* All files of a disk have a bit flipped in every MiB. */
+static unsigned flip_all(struct engine_rig *rig, unsigned number)
+{
+	unsigned flips = 0;
+	char path[300];
+
+	for (unsigned folder = 0; folder < 256; folder++) {
+		struct world_names names;
+		size_t length = (size_t)snprintf(path, sizeof(path), "%s/groups/%02x",
+						 engine_rig_directory(number, 0), folder);
+
+		if (io_directory_list(path, &names) < 0)
+			continue;
+		for (size_t i = 0; i < names.count; i++) {
+			snprintf(path + length, sizeof(path) - length, "/%s", names.names[i]);
+			for (uint64_t at = 99; at < 2 * DISK_BYTES; at += MIB)
+				flips += sim_disk_flip(rig->sim.sim, path, at, 3) == 0;
+		}
+		world_names_free(&names);
+	}
+	return flips;
+}
+
+static void run(unsigned disks, unsigned factor, int (*fn)(struct engine_rig *rig))
+{
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, disks, factor);
+	engine_rig_call(&rig_memory, fn);
+	engine_rig_done(&rig_memory);
+}
+
+/* The other copy is opened, so the failed disk's is not; then it turns out to be wrong. */
+static int damaged_afterwards(struct engine_rig *rig)
+{
+	uint64_t resorts = reached_count("egroup.last-resort"), id;
+
+	make(rig, 3);
+	id = disk_id(rig, 1);
+	assert_int_equal(pool_disk_fail(rig->pool, id), 0);
+	open_again(rig);
+	verify(rig);
+	assert_int_equal(reached_count("egroup.last-resort"), resorts);
+	assert_true(flip_all(rig, 0) > DISK_BYTES / MIB);
+	verify(rig);
+	assert_true(reached_count("egroup.last-resort") > resorts);
+	assert_int_equal(pool_disk_state(rig->pool, id), POOL_DISK_FAILED);
+	/* What was wrong has been put right from there. */
+	resorts = reached_count("egroup.last-resort");
+	verify(rig);
+	assert_int_equal(reached_count("egroup.last-resort"), resorts);
+	return end(rig);
+}
+
+static void what_is_damaged_elsewhere(void **state)
+{
+	(void)state;
+	run(2, 2, damaged_afterwards);
+}
+
+static int lost_afterwards(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	verify(rig);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	verify(rig);
+	return end(rig);
+}
+
+static void what_is_lost_elsewhere(void **state)
+{
+	(void)state;
+	run(3, 2, lost_afterwards);
+}
+
+/* The log is still to be read when it starts. */
+static int write_and_fail(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(write_piece(rig, 0x77, 0), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	return 0;
+}
+
+static int open_without_the_other(struct engine_rig *rig)
+{
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	assert_int_equal(engine_rig_open_again(rig), 0);
+	assert_int_equal(read_piece(rig, 0x77, 0), 0);
+	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), 0);
+	assert_int_equal(write_piece(rig, 0x66, PIECE_BYTES), 0);
+	assert_int_equal(read_piece(rig, 0x66, PIECE_BYTES), 0);
+	return end(rig);
+}
+
+static void a_log_that_only_a_failed_disk_has(void **state)
+{
+	uint64_t resorts = reached_count("recover.last-resort");
+
+	(void)state;
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, 3, 2);
+	engine_rig_call(&rig_memory, write_and_fail);
+	engine_rig_crash(&rig_memory, SIM_CRASH_POWER);
+	engine_rig_call(&rig_memory, open_without_the_other);
+	engine_rig_done(&rig_memory);
+	assert_true(reached_count("recover.last-resort") > resorts);
+}
+
+static int open_with_a_damaged_one(struct engine_rig *rig)
+{
+	assert_true(flip_all(rig, 0) > 0);
+	assert_int_equal(engine_rig_open_again(rig), 0);
+	assert_int_equal(read_piece(rig, 0x77, 0), 0);
+	return end(rig);
+}
+
+static void a_log_that_is_right_on_a_failed_disk(void **state)
+{
+	(void)state;
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, 3, 2);
+	engine_rig_call(&rig_memory, write_and_fail);
+	engine_rig_crash(&rig_memory, SIM_CRASH_POWER);
+	engine_rig_call(&rig_memory, open_with_a_damaged_one);
+	engine_rig_done(&rig_memory);
+}
+
+/* What a copy missed that its disk failed for stays missing: no read gives the older. */
+static int stale_copy(struct engine_rig *rig)
+{
+	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
+
+	assert_non_null(piece);
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
+		assert_int_equal(write_piece(rig, 0x77, at), 0);
+	open_again(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(2), true);
+	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
+		assert_true(block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at) < 0);
+	return end(rig);
+}
+
+static void what_a_failed_disk_missed(void **state)
+{
+	(void)state;
+	run(3, 2, stale_copy);
+}
+
+/* It hangs, and no other can serve: an error within the time that a disk may take. */
+static int hanging(struct engine_rig *rig)
+{
+	uint64_t begun_ns, took_ns;
+
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	assert_true(flip_all(rig, 0) > 0);
+	assert_int_equal(read_piece(rig, BYTE, 2 * PIECE_BYTES), 0); /* opens its file there */
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
+	begun_ns = reactor_now_ns(reactor_current());
+	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), -EIO);
+	took_ns = reactor_now_ns(reactor_current()) - begun_ns;
+	assert_true(took_ns >= POOL_DISK_TIMEOUT_NS && took_ns < 2 * POOL_DISK_TIMEOUT_NS);
+	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 1)), POOL_DISK_FAILED);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS);
+	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), 0);
+	return end(rig);
+}
+
+static void a_failed_disk_that_hangs(void **state)
+{
+	(void)state;
+	run(3, 2, hanging);
+}
+
+/* The same where it has the only copy, which was read in the guest's memory before. */
+static int hanging_alone(struct engine_rig *rig)
+{
+	make(rig, 2);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	verify(rig);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
+	assert_int_equal(read_piece(rig, BYTE, 0), -EIO);
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS);
+	verify(rig);
+	return end(rig);
+}
+
+static void the_only_copy_hangs(void **state)
+{
+	(void)state;
+	run(2, 1, hanging_alone);
+}
+
+/* A disk in its place that is not this one is not read. */
+static int swapped(struct engine_rig *rig)
+{
+	char from[200], to[200];
+
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	assert_true(flip_all(rig, 0) > 0);
+	snprintf(from, sizeof(from), "%s/label", engine_rig_directory(1, 0));
+	snprintf(to, sizeof(to), "%s/label.away", engine_rig_directory(1, 0));
+	assert_int_equal(io_rename(from, to), 0);
+	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), -EIO);
+	assert_int_equal(io_rename(to, from), 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void another_in_its_place(void **state)
+{
+	(void)state;
+	run(2, 2, swapped);
+}
+
+/* Scrub reads it where it must, and its state stays what it is, whatever it does. */
+static int scrubbed(struct engine_rig *rig)
+{
+	struct vdisk_scrub scrub = {0}, again = {0}, third = {0};
+	struct pool_disk_info info;
+	uint64_t id;
+
+	make(rig, 3);
+	id = disk_id(rig, 1);
+	assert_int_equal(pool_disk_fail(rig->pool, id), 0);
+	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
+	assert_int_equal(pool_disk_get(rig->pool, id, &info), 0);
+	assert_int_equal(scrub.put_right + scrub.damaged + scrub.pending + scrub.left, 0);
+	assert_true(scrub.bytes > DISK_BYTES && scrub.bytes < 2 * DISK_BYTES);
+	open_again(rig);
+	assert_true(flip_all(rig, 0) > 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
+			    &(struct sim_faults){.read_error_ppm = 1000000});
+	assert_int_equal(vdisk_scrub(rig->vdisk, &again), 0);
+	assert_true(again.pending > 0);
+	assert_int_equal(again.put_right + again.damaged, 0);
+	assert_int_equal(pool_disk_state(rig->pool, id), POOL_DISK_FAILED);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &(struct sim_faults){0});
+	assert_int_equal(vdisk_scrub(rig->vdisk, &third), 0);
+	assert_true(third.put_right > 0);
+	assert_int_equal(third.damaged + third.pending + third.left, 0);
+	assert_int_equal(pool_disk_state(rig->pool, id), POOL_DISK_FAILED);
+	return end(rig);
+}
+
+static void scrub_asks_it_last(void **state)
+{
+	(void)state;
+	run(2, 2, scrubbed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_damaged_elsewhere),
+		cmocka_unit_test(what_is_lost_elsewhere),
+		cmocka_unit_test(a_log_that_only_a_failed_disk_has),
+		cmocka_unit_test(a_log_that_is_right_on_a_failed_disk),
+		cmocka_unit_test(what_a_failed_disk_missed),
+		cmocka_unit_test(a_failed_disk_that_hangs),
+		cmocka_unit_test(the_only_copy_hangs),
+		cmocka_unit_test(another_in_its_place),
+		cmocka_unit_test(scrub_asks_it_last),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
