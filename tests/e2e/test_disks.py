@@ -180,6 +180,50 @@ def a_disk_vanishes_and_comes_back(daemon, systems, load, before):
     check(bad == 0, f"vdisk check: {report}")
 
 
+def copied(daemon):
+    """Bytes that repair has copied so far."""
+    return sum(job["result"]["copied_bytes"] for job in daemon.json("job", "list")
+               if job["kind"] == "pool.repair" and job.get("result"))
+
+
+class Pulled:
+    """The directory of a disk is not where it was, with all that is in it."""
+
+    def __init__(self, system):
+        self.directory = os.path.join(system.mount_point, "pool")
+        self.away = self.directory + ".away"
+
+    def pull(self):
+        os.rename(self.directory, self.away)
+
+    def put_back(self):
+        os.rename(self.away, self.directory)
+
+
+@with_disks
+def a_disk_is_pulled_and_put_back(daemon, systems, load, before):
+    """It counts again at once, without a restart, and what is on it is not copied again."""
+    wait_healthy(daemon)
+    used, already = disks(daemon)["mnt1"]["used_bytes"], copied(daemon)
+    for name in ("mnt1", "mnt0", "mnt2"):
+        # The second and third time the copies that just came back are the only ones for many.
+        disk = Pulled(systems[int(name[-1])])
+        before = under_load(daemon, load, before, disk.pull)
+        wait_for_disk(daemon, name, ("missing",))
+        before = not_noticed(daemon, load, under_load(daemon, load, before))
+        check(copies(daemon)["degraded_bytes"] > 0, f"nothing is missing: {copies(daemon)}")
+        disk.put_back()
+        wait_for_disk(daemon, name, ("online",))
+        wait_healthy(daemon)
+    more = copied(daemon) - already
+    check(used > DISK_MIB * MIB // 4, f"too little is on it: {used}")
+    check(more < used // 2, f"{more} bytes were copied, {used} are on a disk")
+    daemon.cli("iscsi", "unexport", "default/d")
+    report = daemon.json("vdisk", "check", "default/d", "--data")["result"]
+    bad = report["bad_pages"] + report["bad_blocks"] + report["missing_live_blocks"]
+    check(bad == 0, f"vdisk check: {report}")
+
+
 @with_disks
 def others_fill_a_disk(daemon, systems, load, before):
     under_load(daemon, load, before, systems[0].fill)
@@ -261,4 +305,4 @@ if __name__ == "__main__":
     sys.exit(rig.main(refusals, a_disk_is_drained_and_removed,
                       a_disk_becomes_read_only_and_is_replaced,
                       a_disk_is_replaced_and_leaves, a_disk_vanishes_and_comes_back,
-                      others_fill_a_disk))
+                      a_disk_is_pulled_and_put_back, others_fill_a_disk))
