@@ -2,40 +2,22 @@
 /*
  * Data I/O from fibers, or on one copy of several. What has one copy is read and written in the
  * caller's memory. Where another copy could do, the caller must be able to go on while the disk
- * hangs: the operation and its memory are a piece of their own then, which belongs to the last of
- * both, caller and kernel.
+ * hangs: the operation and its memory are a piece of their own then (pool_piece.h).
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/macros.h"
 #include "base/reached.h"
 #include "pool/pool_io_priv.h"
+#include "pool/pool_piece.h"
 #include "reactor/io.h"
 
 #define MEMORY_PAUSE_NS (10 * NSEC_PER_MSEC)
 
-struct piece {
-	struct pool_flight flight;
-	struct world_op op;
-	struct pool_file *file; /* while it is waited for */
-	struct fiber *waiter;   /* NULL: nobody waits for it any more */
-	enum pool_disk_io kind;
-	struct iovec iov;
-	int64_t result;
-	bool ended, overdue;
-};
-
-static void piece_free(struct piece *piece)
-{
-	free(piece->iov.iov_base);
-	free(piece);
-}
-
 static void piece_ends(struct world_op *op, int64_t result)
 {
-	struct piece *piece = CONTAINER_OF(op, struct piece, op);
+	struct pool_piece *piece = CONTAINER_OF(op, struct pool_piece, op);
 
 	pool_io_ends(&piece->flight, piece->kind, result);
 	piece->result = result;
@@ -43,51 +25,37 @@ static void piece_ends(struct world_op *op, int64_t result)
 	if (piece->waiter)
 		fiber_wake(piece->waiter);
 	else
-		piece_free(piece);
+		pool_piece_put(piece);
 }
 
 static void piece_overdue(struct pool_flight *flight)
 {
-	struct piece *piece = CONTAINER_OF(flight, struct piece, flight);
+	struct pool_piece *piece = CONTAINER_OF(flight, struct pool_piece, flight);
 
 	piece->overdue = true;
 	if (piece->waiter)
 		fiber_wake(piece->waiter);
 }
 
-static struct piece *piece_new(struct pool_file *file, enum pool_disk_io kind, size_t length)
+/* A shortage of memory says nothing about a copy: it is waited for. */
+static struct pool_piece *piece_wait_for(struct pool_file *file, enum pool_disk_io kind,
+					 size_t length)
 {
-	struct piece *piece = calloc(1, sizeof(*piece));
+	struct pool_piece *piece;
 
-	if (!piece)
-		return NULL;
+	while (!(piece = pool_piece_take(file->pool, length))) {
+		REACHED("pool.piece-waits");
+		fiber_sleep(MEMORY_PAUSE_NS);
+	}
 	piece->file = file;
 	piece->kind = kind;
 	piece->flight.overdue = piece_overdue;
 	piece->op.done = piece_ends;
 	piece->waiter = fiber_current();
-	if (length == 0)
-		return piece;
-	piece->iov = (struct iovec){aligned_alloc(POOL_PAGE_BYTES, length), length};
-	if (piece->iov.iov_base)
-		return piece;
-	free(piece);
-	return NULL;
-}
-
-/* A shortage of memory says nothing about a copy: it is waited for. */
-static struct piece *piece_wait_for(struct pool_file *file, enum pool_disk_io kind, size_t length)
-{
-	struct piece *piece;
-
-	while (!(piece = piece_new(file, kind, length))) {
-		REACHED("pool.piece-waits");
-		fiber_sleep(MEMORY_PAUSE_NS);
-	}
 	return piece;
 }
 
-static void piece_submit(struct piece *piece, struct pool_file_copy *copy, uint64_t offset)
+static void piece_submit(struct pool_piece *piece, struct pool_file_copy *copy, uint64_t offset)
 {
 	const struct world_ops *ops = copy->disk->pool->world->ops;
 	struct world_port *port = reactor_port(reactor_current());
@@ -103,7 +71,7 @@ static void piece_submit(struct piece *piece, struct pool_file_copy *copy, uint6
 }
 
 /* False: it is left alone. */
-static bool piece_wait(struct piece *piece)
+static bool piece_wait(struct pool_piece *piece)
 {
 	while (!piece->ended) {
 		if (piece->overdue && pool_io_can_do_without(piece->file, piece->flight.handle)) {
@@ -121,11 +89,11 @@ static bool piece_wait(struct piece *piece)
 static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
 		     const struct iovec *iov, uint64_t offset)
 {
-	struct piece *piece = piece_wait_for(file, kind, iov->iov_len);
+	struct pool_piece *piece = piece_wait_for(file, kind, iov->iov_len);
 	int64_t result;
 
 	if (pool_io_is_hopeless(file, copy)) { /* meanwhile */
-		piece_free(piece);
+		pool_piece_put(piece);
 		return -ETIMEDOUT;
 	}
 	if (kind == POOL_DISK_WRITES)
@@ -136,7 +104,7 @@ static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum p
 	result = piece->result;
 	if (kind == POOL_DISK_READS && result > 0)
 		memcpy(iov->iov_base, piece->iov.iov_base, (size_t)result);
-	piece_free(piece);
+	pool_piece_put(piece);
 	return result;
 }
 
@@ -237,79 +205,57 @@ int pool_io_sync_copy(struct pool_file *file, unsigned copy)
 
 /* All copies that take part */
 
-struct whole_write {
-	struct pool_write write;
-	struct iovec iov;
-	struct fiber *waiter;
-	int result;
-	bool ended;
-	bool left; /* by the fiber: it belongs to the kernel alone */
-};
-
-static void whole_write_free(struct whole_write *whole)
+static void whole_done(struct pool_write *write, int result)
 {
-	free(whole->iov.iov_base);
-	free(whole);
+	struct pool_piece *piece = CONTAINER_OF(write, struct pool_piece, write);
+
+	piece->result = result;
+	piece->ended = true;
+	fiber_wake(piece->waiter);
 }
 
-static void whole_write_done(struct pool_write *write, int result)
+static void whole_released(struct pool_write *write)
 {
-	struct whole_write *whole = CONTAINER_OF(write, struct whole_write, write);
+	struct pool_piece *piece = CONTAINER_OF(write, struct pool_piece, write);
 
-	whole->result = result;
-	whole->ended = true;
-	fiber_wake(whole->waiter);
+	if (!piece->waiter)
+		pool_piece_put(piece);
 }
 
-static void whole_write_released(struct pool_write *write)
+static int whole_run(struct pool_piece *piece, struct pool_file *file, uint64_t offset)
 {
-	struct whole_write *whole = CONTAINER_OF(write, struct whole_write, write);
-
-	if (whole->left)
-		whole_write_free(whole);
-}
-
-static int whole_write_run(struct whole_write *whole, struct pool_file *file,
-			   const struct iovec *iov, uint64_t offset)
-{
-	whole->waiter = fiber_current();
-	whole->write.done = whole_write_done;
-	pool_file_write(file, iov, 1, offset, &whole->write);
-	while (!whole->ended)
+	piece->waiter = fiber_current();
+	piece->write.done = whole_done;
+	pool_file_write(file, &piece->iov, 1, offset, &piece->write);
+	while (!piece->ended)
 		fiber_suspend();
-	return whole->result;
+	return (int)piece->result;
 }
 
-static int whole_write_apart(struct pool_file *file, const void *buffer, size_t length,
-			     uint64_t offset)
+static int whole_apart(struct pool_file *file, const struct iovec *iov, uint64_t offset)
 {
-	struct whole_write *whole = calloc(1, sizeof(*whole));
+	struct pool_piece *piece = pool_piece_take(file->pool, iov->iov_len);
 	int r;
 
-	if (!whole)
+	if (!piece)
 		return -ENOMEM;
-	whole->iov = (struct iovec){aligned_alloc(POOL_PAGE_BYTES, length), length};
-	if (!whole->iov.iov_base) {
-		free(whole);
-		return -ENOMEM;
-	}
-	memcpy(whole->iov.iov_base, buffer, length);
-	whole->write.released = whole_write_released;
-	r = whole_write_run(whole, file, &whole->iov, offset);
-	whole->left = pool_write_is_held(&whole->write);
-	if (!whole->left)
-		whole_write_free(whole);
+	memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
+	piece->write.released = whole_released;
+	r = whole_run(piece, file, offset);
+	if (pool_write_is_held(&piece->write))
+		piece->waiter = NULL;
+	else
+		pool_piece_put(piece);
 	return r;
 }
 
 int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uint64_t offset)
 {
-	struct whole_write whole = {0};
-	const struct iovec iov = {(void *)buffer, length};
+	struct pool_piece piece = {.iov = {(void *)buffer, length}};
 
 	if (pool_file_has_copies(file))
-		return whole_write_apart(file, buffer, length, offset);
-	return whole_write_run(&whole, file, &iov, offset);
+		return whole_apart(file, &piece.iov, offset);
+	return whole_run(&piece, file, offset);
 }
 
 /* Syncing. One copy that is synced is enough to leave those alone whose disks hang. */
@@ -317,20 +263,20 @@ int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uin
 struct syncing {
 	struct pool_file_copy *copy; /* NULL: none */
 	uint64_t disk_id;            /* its slot may be another's in the end */
-	struct piece *piece;         /* NULL: it ended, or was not begun */
+	struct pool_piece *piece;    /* NULL: it ended, or was not begun */
 	int result;
 };
 
 static void sync_begins(struct pool_file *file, struct syncing *syncing,
 			struct pool_file_copy *copy)
 {
-	struct piece *piece = TAKE_PTR(syncing->piece);
+	struct pool_piece *piece = TAKE_PTR(syncing->piece);
 
 	syncing->copy = copy;
 	syncing->disk_id = copy->disk_id;
 	syncing->result = -EIO;
 	if (refuses_sync(file, copy)) {
-		piece_free(piece);
+		pool_piece_put(piece);
 		return;
 	}
 	syncing->piece = piece;
@@ -346,7 +292,7 @@ static void sync_begin_all(struct pool_file *file, struct syncing *syncings)
 		if (i < file->copy_count && is_synced(file, file->copies[i]))
 			sync_begins(file, &syncings[i], file->copies[i]);
 		else
-			piece_free(TAKE_PTR(syncings[i].piece));
+			pool_piece_put(TAKE_PTR(syncings[i].piece));
 	}
 }
 
@@ -357,13 +303,13 @@ static unsigned sync_collect(struct syncing *syncings, bool leave)
 	unsigned left = 0;
 
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++) {
-		struct piece *piece = syncings[i].piece;
+		struct pool_piece *piece = syncings[i].piece;
 
 		if (!piece)
 			continue;
 		if (piece->ended) {
 			syncings[i].result = (int)piece->result;
-			piece_free(piece);
+			pool_piece_put(piece);
 			syncings[i].piece = NULL;
 		} else if (leave && piece->flight.late) {
 			REACHED("pool.sync-given-up");

@@ -22,6 +22,7 @@ _Static_assert(PLACEMENT_COPIES_MAX == POOL_FACTOR_MAX, "one number");
 _Static_assert(PLACEMENT_AVOID_MAX == POOL_COPIES_MAX, "one number");
 
 struct pool_flight;
+struct pool_piece;
 
 struct pool_spare {
 	struct list_node link;
@@ -102,6 +103,10 @@ struct pool_watch {
 	struct list flights;
 	struct reactor_timer timer;
 	uint64_t look_ns; /* when it is to look next */
+	/* Kept for what comes next: pool_piece.c. */
+	struct pool_piece *pieces;
+	unsigned piece_count;
+	bool stopped;
 };
 
 struct pool {

@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_piece.h"
 #include "reactor/io.h"
 
 #define LOOKS          10u /* within the time that a disk may take */
@@ -124,8 +125,10 @@ static void watch_looks(struct reactor_timer *timer)
 	uint64_t lost_ns = stood_still(watch, now_ns);
 	struct pool_flight *flight;
 
-	if (list_is_empty(&watch->flights))
+	if (list_is_empty(&watch->flights)) {
+		pool_pieces_trim(watch);
 		return;
+	}
 	/* What is told may end no operation: that is the kernel's to do. */
 	LIST_FOR_EACH (&watch->flights, flight, struct pool_flight, link) {
 		flight->due_ns += lost_ns;
@@ -134,7 +137,7 @@ static void watch_looks(struct reactor_timer *timer)
 	arm(watch);
 }
 
-static struct pool_watch *watch_of(struct pool *pool)
+struct pool_watch *pool_watch_of(struct pool *pool)
 {
 	struct reactor *reactor = reactor_current();
 	struct pool_watch *watch = &pool->watches[reactor_index(reactor)];
@@ -151,7 +154,7 @@ static struct pool_watch *watch_of(struct pool *pool)
 void pool_flight_begins(struct pool_flight *flight, struct pool_disk *disk,
 			struct pool_handle *handle)
 {
-	struct pool_watch *watch = watch_of(disk->pool);
+	struct pool_watch *watch = pool_watch_of(disk->pool);
 
 	list_node_init(&flight->link);
 	flight->disk = disk;
@@ -379,6 +382,7 @@ static int stop_here(void *arg)
 	struct pool_watch *watch = arg;
 
 	reactor_timer_cancel(reactor_current(), &watch->timer);
+	pool_pieces_done(watch);
 	return 0;
 }
 

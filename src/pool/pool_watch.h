@@ -7,6 +7,8 @@
 #include "pool/pool_io.h"
 #include "pool/pool_priv.h"
 
+/* The current reactor's. */
+struct pool_watch *pool_watch_of(struct pool *pool);
 /* On the current reactor; `overdue` is set, `handle` may be NULL. The flight and all that it uses
  * stay until it ends. */
 void pool_flight_begins(struct pool_flight *flight, struct pool_disk *disk,
