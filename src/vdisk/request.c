@@ -141,15 +141,24 @@ void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *he
 	}
 }
 
-/* Bytes by which a write may make live data grow: blocks that are absent, or not known. */
-static uint64_t growth(struct vdisk *vdisk, const struct vdisk_request *state)
+/* Bytes by which a write may make live data grow: blocks that are absent, or not known. While some
+ * are not, what was known last counts. */
+static uint64_t growth(struct vdisk *vdisk, struct vdisk_request *state)
 {
 	struct map_entry entry;
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, unknown = 0;
 
-	for (uint64_t block = state->first; block < state->end; block++)
-		if (map_lookup(&vdisk->map, block, &entry) < 0 || !address_is_stored(entry.address))
+	for (uint64_t block = state->first; block < state->end; block++) {
+		int r = map_lookup(&vdisk->map, block, &entry);
+
+		unknown += r < 0;
+		if (r < 0 || !address_is_stored(entry.address))
 			bytes += BLOCK_BYTES;
+	}
+	if (unknown > 0)
+		return state->growth_known ? state->growth : bytes;
+	state->growth = bytes;
+	state->growth_known = true;
 	return bytes;
 }
 
@@ -158,8 +167,9 @@ static bool needs_space(const struct block_request *request)
 	return request->op == BLOCK_WRITE || request->op == BLOCK_COMPARE_AND_WRITE;
 }
 
-/* 0, -ENOSPC: may be admitted later, or an error that waiting does not cure. */
-static int admit(struct vdisk *vdisk, struct block_request *request)
+/* 0, -ENOSPC: may be admitted later, -EAGAIN: perhaps when it is known what it overwrites, or an
+ * error that waiting does not cure. What makes nothing grow passes those that `wait`. */
+static int admit(struct vdisk *vdisk, struct block_request *request, bool wait)
 {
 	struct vdisk_request *state = vdisk_request(request);
 	uint64_t bytes;
@@ -170,10 +180,10 @@ static int admit(struct vdisk *vdisk, struct block_request *request)
 	if (!needs_space(request))
 		return 0;
 	bytes = growth(vdisk, state);
-	r = vdisk_admit(vdisk, bytes);
+	r = bytes > 0 && wait ? -ENOSPC : vdisk_admit(vdisk, bytes);
 	if (r == 0)
 		state->admitted = bytes;
-	return r;
+	return r == -ENOSPC && !state->growth_known ? -EAGAIN : r;
 }
 
 void vdisk_space_changed(struct vdisk *vdisk)
@@ -182,8 +192,9 @@ void vdisk_space_changed(struct vdisk *vdisk)
 	struct block_request *request;
 
 	LIST_FOR_EACH (&vdisk->space_waiters, request, struct block_request, link) {
-		int r = admit(vdisk, request);
+		int r = admit(vdisk, request, false);
 
+		ASSERT(r != -EAGAIN); /* or it would not wait */
 		if (r == -ENOSPC && now < vdisk_request(request)->deadline_ns &&
 		    vdisk->checkpoint_error != -ESHUTDOWN)
 			return;
@@ -207,20 +218,43 @@ static void wait_for_space(struct vdisk *vdisk, struct block_request *request)
 	vdisk_tick_soon(vdisk);
 }
 
-/* Has its claim: on to the log, in order of arrival. Unmapping makes room: it must not wait for it.
- */
+static void write_claimed(struct vdisk *vdisk, struct block_request *request);
+
+/* The pages of the map that tell what it overwrites are read first. What cannot be read is taken
+ * for absent; the write itself may still succeed. */
+static void learn_growth(struct fiber_task *task)
+{
+	struct vdisk_request *state = CONTAINER_OF(task, struct vdisk_request, task);
+	struct vdisk *vdisk = state->vdisk;
+	struct map_entry entry;
+	uint64_t bytes = 0;
+
+	for (uint64_t block = state->first; block < state->end; block++)
+		if (vdisk_lookup(vdisk, block, &entry) < 0 || !address_is_stored(entry.address))
+			bytes += BLOCK_BYTES;
+	state->growth = bytes;
+	state->growth_known = true;
+	write_claimed(vdisk, block_request_of(state));
+	vdisk_fiber_ends(vdisk);
+}
+
+/* Has its claim: on to the log, in order of arrival. Unmapping makes room, and overwriting takes
+ * none: they must not wait for it. */
 static void write_claimed(struct vdisk *vdisk, struct block_request *request)
 {
-	int r = -ENOSPC;
+	struct vdisk_request *state = vdisk_request(request);
+	int r = admit(vdisk, request, !list_is_empty(&vdisk->space_waiters));
 
-	if (!needs_space(request) || list_is_empty(&vdisk->space_waiters))
-		r = admit(vdisk, request);
-	if (LIKELY(r == 0))
+	if (LIKELY(r == 0)) {
 		log_add(&vdisk->log, request);
-	else if (r == -ENOSPC)
+	} else if (r == -EAGAIN) {
+		REACHED("request.learn-growth");
+		vdisk_spawn(vdisk, &state->task, learn_growth);
+	} else if (r == -ENOSPC) {
 		wait_for_space(vdisk, request);
-	else
+	} else {
 		vdisk_finish_later(vdisk, request, r);
+	}
 }
 
 static void write_granted(struct range_claim *claim)

@@ -118,6 +118,8 @@ struct vdisk_request {
 	int error;
 	uint64_t lsn;
 	uint64_t admitted; /* bytes not yet given to a layer of the map */
+	uint64_t growth;   /* by which live data grow at most, when it was looked up */
+	bool growth_known;
 	uint64_t deadline_ns;
 	bool working; /* its loop is on the stack: the last part must not complete it */
 	struct fiber_task task;

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vDisks where no room is left: in the pool, in their container, or on the only tier. What they
+ * have can be read, overwritten and unmapped, also when nothing of the map is in memory; new data
+ * is refused, and comes again when something was unmapped. Others' containers are not touched.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/reached.h"
+#include "engine_rig.h"
+#include "pool/container.h"
+#include "pool/pool_quota.h"
+
+#define SIZE   (768 * MIB)
+#define VDISKS 3u
+
+static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
+{
+	struct policy_set set = {0};
+	struct container_policy policy;
+
+	assert_int_equal(policy_set_put(&set, property, value), 0);
+	assert_int_equal(container_put_policy(rig->catalog, rig->container_id, &set), 0);
+	policy_merge(&set, NULL, &policy);
+	assert_int_equal(pool_quota_set(rig->pool, rig->container_id, &policy), 0);
+}
+
+static struct pool_quota_info quota(struct engine_rig *rig)
+{
+	struct pool_quota_info info;
+
+	assert_int_equal(pool_quota_get(rig->pool, rig->container_id, &info), 0);
+	return info;
+}
+
+static int put(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
+{
+	void *buffer = aligned_alloc(4096, MIB);
+	int r;
+
+	assert_non_null(buffer);
+	memset(buffer, fill, MIB);
+	r = block_io(vdisk_volume(vdisk), BLOCK_WRITE, 0, buffer, MIB, mib * MIB);
+	free(buffer);
+	return r;
+}
+
+static void expect(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
+{
+	unsigned char *buffer = aligned_alloc(4096, MIB);
+
+	assert_non_null(buffer);
+	assert_int_equal(block_io(vdisk_volume(vdisk), BLOCK_READ, 0, buffer, MIB, mib * MIB), 0);
+	for (size_t i = 0; i < MIB; i++)
+		if (buffer[i] != fill)
+			fail_msg("MiB %u, byte %zu: %#x, not %#x", (unsigned)mib, i, buffer[i],
+				 fill);
+	free(buffer);
+}
+
+static unsigned fill_up(struct vdisk *vdisk)
+{
+	unsigned written = 0;
+
+	while (written < SIZE / MIB && put(vdisk, written, 1) == 0)
+		written++;
+	assert_in_range(written, 40, SIZE / MIB - 2);
+	return written;
+}
+
+static struct late {
+	struct block_request request;
+	struct iovec iov;
+	bool finished;
+	int result;
+	struct fiber *fiber;
+} late;
+
+static void late_done(struct block_request *request, int result)
+{
+	(void)request;
+	late.finished = true;
+	late.result = result;
+	if (late.fiber)
+		fiber_wake(late.fiber);
+}
+
+/* While new data waits for room. */
+static void overwrite_beside_waiting(struct vdisk *vdisk)
+{
+	uint64_t began;
+
+	late = (struct late){.iov = {aligned_alloc(4096, MIB), MIB}};
+	assert_non_null(late.iov.iov_base);
+	memset(late.iov.iov_base, 1, MIB);
+	late.request.op = BLOCK_WRITE;
+	late.request.offset = SIZE - MIB;
+	late.request.length = MIB;
+	late.request.iov = &late.iov;
+	late.request.iov_count = 1;
+	late.request.done = late_done;
+	block_submit(vdisk_volume(vdisk), &late.request);
+	fiber_sleep(NSEC_PER_SEC);
+	began = reactor_now_ns(reactor_current());
+	assert_int_equal(put(vdisk, 0, 8), 0);
+	assert_true(reactor_now_ns(reactor_current()) < began + 2 * NSEC_PER_SEC);
+	assert_false(late.finished);
+	late.fiber = fiber_current();
+	while (!late.finished)
+		fiber_suspend();
+	assert_int_equal(late.result, -ENOSPC);
+	expect(vdisk, 0, 8);
+	free(late.iov.iov_base);
+}
+
+/* Of the map, nothing is in memory after an open. */
+static void overwrite_cold(struct engine_rig *rig)
+{
+	unsigned written, learned = (unsigned)reached_count("request.learn-growth");
+
+	written = fill_up(rig->vdisk);
+	for (unsigned round = 2; round < 5; round++) {
+		assert_int_equal(engine_rig_close_vdisk(rig), 0);
+		assert_int_equal(engine_rig_open_vdisk(rig), 0);
+		for (unsigned i = 0; i < written; i++)
+			if (put(rig->vdisk, i * 257 % written, (unsigned char)round) < 0)
+				fail_msg("round %u: MiB %u of %u", round, i * 257 % written,
+					 written);
+		assert_int_equal(put(rig->vdisk, SIZE / MIB - 1, 9), -ENOSPC);
+		expect(rig->vdisk, written / 2, (unsigned char)round);
+	}
+	overwrite_beside_waiting(rig->vdisk);
+	assert_true(reached_count("request.learn-growth") > learned);
+}
+
+static int overwrite_in_full_tier(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	overwrite_cold(rig);
+	assert_true(quota(rig).tiers[POLICY_SSD].used < 72 * MIB);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static int overwrite_in_full_container(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY, 64 * MIB);
+	overwrite_cold(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static int overwrite_in_full_pool(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	overwrite_cold(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void open_more(struct engine_rig *rig, uint64_t container, const char *name,
+		      struct vdisk **ret_vdisk)
+{
+	const struct vdisk_spec spec = {
+		.name = name, .container_id = container, .size_bytes = SIZE, .block_bytes = 512};
+	uint64_t id;
+
+	assert_int_equal(vdisk_create(rig->pool, &spec, &id), 0);
+	assert_int_equal(vdisk_open(rig->pool, rig->cache, id, ret_vdisk), 0);
+}
+
+/* Turn about, until none gets any more. */
+static void fill_all(struct vdisk *const vdisks[VDISKS], unsigned written[VDISKS])
+{
+	unsigned full = 0;
+
+	while (full != (1u << VDISKS) - 1)
+		for (unsigned i = 0; i < VDISKS; i++) {
+			int r = full >> i & 1 ? 0 : put(vdisks[i], written[i], 1);
+
+			assert_true(r == 0 || r == -ENOSPC);
+			if (r == -ENOSPC)
+				full |= 1u << i;
+			else if (!(full >> i & 1))
+				written[i]++;
+		}
+}
+
+static int share_full_tier(struct engine_rig *rig)
+{
+	struct vdisk *vdisks[VDISKS], *other;
+	unsigned written[VDISKS] = {0}, sum = 0, more = 0;
+	uint64_t container;
+
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 96 * MIB);
+	assert_int_equal(container_create(rig->catalog, sim_world(rig->sim.sim), rig->pool_id, "d",
+					  &container),
+			 0);
+	vdisks[0] = rig->vdisk;
+	open_more(rig, rig->container_id, "two", &vdisks[1]);
+	open_more(rig, rig->container_id, "three", &vdisks[2]);
+	open_more(rig, container, "other", &other);
+	fill_all(vdisks, written);
+	for (unsigned i = 0; i < VDISKS; i++)
+		sum += written[i];
+	assert_in_range(sum, 60, 90);
+	for (unsigned i = 0; i < VDISKS; i++) {
+		assert_int_equal(put(vdisks[i], SIZE / MIB - 1, 9), -ENOSPC);
+		assert_int_equal(put(other, i, 5), 0);
+		expect(vdisks[i], 0, 1);
+		for (unsigned j = 0; j < written[i]; j++)
+			assert_int_equal(put(vdisks[i], j, 2), 0);
+		expect(vdisks[i], written[i] - 1, 2);
+	}
+	/* What the first gives back, the last gets. */
+	assert_int_equal(block_io(vdisk_volume(vdisks[0]), BLOCK_UNMAP, 0, NULL, 16 * MIB, 0), 0);
+	assert_int_equal(vdisk_checkpoint(vdisks[0]), 0);
+	while (more < 100 && put(vdisks[2], written[2] + more, 3) == 0)
+		more++;
+	assert_in_range(more, 13, 17);
+	expect(vdisks[2], written[2], 3);
+	expect(vdisks[0], 0, 0);
+	expect(other, 2, 5);
+	assert_true(quota(rig).tiers[POLICY_SSD].used < 112 * MIB);
+	assert_int_equal(vdisk_close(other), 0);
+	for (unsigned i = 1; i < VDISKS; i++)
+		assert_int_equal(vdisk_close(vdisks[i]), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	pool_check(rig->pool);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void run(int (*fn)(struct engine_rig *rig), uint64_t capacity_bytes)
+{
+	struct engine_rig rig;
+
+	engine_rig_init(&rig, 1, false, capacity_bytes);
+	rig.vdisk_bytes = SIZE;
+	engine_rig_call(&rig, fn);
+	engine_rig_done(&rig);
+}
+
+static void overwrites_in_a_full_tier_without_the_map(void **state)
+{
+	(void)state;
+	run(overwrite_in_full_tier, 512 * MIB);
+}
+
+static void overwrites_in_a_full_container_without_the_map(void **state)
+{
+	(void)state;
+	run(overwrite_in_full_container, 512 * MIB);
+}
+
+static void overwrites_in_a_full_pool_without_the_map(void **state)
+{
+	(void)state;
+	run(overwrite_in_full_pool, 512 * MIB);
+}
+
+static void vdisks_share_a_full_tier(void **state)
+{
+	(void)state;
+	run(share_full_tier, 512 * MIB);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(overwrites_in_a_full_tier_without_the_map),
+		cmocka_unit_test(overwrites_in_a_full_container_without_the_map),
+		cmocka_unit_test(overwrites_in_a_full_pool_without_the_map),
+		cmocka_unit_test(vdisks_share_a_full_tier),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
