@@ -78,6 +78,7 @@ int pool_disk_insert(struct pool *pool, uint64_t id, const struct pool_disk_row 
 	disk->pool = pool;
 	disk->id = id;
 	disk->row = *row;
+	disk->tier = pool_tier_number(row->tier);
 	list_init(&disk->spares);
 	fiber_queue_init(&disk->flow_queue);
 	atomic_store(&disk->state, row->failed ? POOL_DISK_FAILED : POOL_DISK_MISSING);
@@ -193,7 +194,7 @@ unsigned pool_disk_ids(const struct pool *pool, uint64_t ret_ids[POOL_DISKS_MAX]
 			ret_tiers[at] = ret_tiers[at - 1];
 		}
 		ret_ids[at] = disk->id;
-		ret_tiers[at] = pool_tier_number(disk->row.tier);
+		ret_tiers[at] = disk->tier;
 	}
 	return count;
 }

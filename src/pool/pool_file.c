@@ -121,8 +121,7 @@ static unsigned choose_tight(struct taking *taking, struct pool_disk *disks[POOL
 	       pool_place_choose(file->pool, place, first && count == 0, &disks[count]) > 0) {
 		struct pool_disk *disk = disks[count];
 
-		pool_tier_claim(file->pool, &taking->claim, pool_tier_number(disk->row.tier),
-				place->bytes);
+		pool_tier_claim(file->pool, &taking->claim, disk->tier, place->bytes);
 		disk->claimed += place->bytes;
 		place->avoid[count++] = disk->id;
 	}

@@ -53,7 +53,7 @@ static bool was_tried(const struct pool_place *place, uint64_t id)
 /* Whether the tier's rules let the disk have it; the first reason why not is remembered. */
 static bool is_allowed(struct pool_disk *disk, const struct pool_place *place, struct view *view)
 {
-	unsigned tier = pool_tier_number(disk->row.tier);
+	unsigned tier = disk->tier;
 	enum pool_tier_verdict verdict;
 
 	if (!place->claim || pool_space_free(disk, place->use) < place->bytes)
@@ -81,7 +81,7 @@ static void look(struct pool *pool, const struct pool_place *place, bool any, st
 			.free_bytes = pool_space_free(disk, place->use),
 			.domain = domain_of(disk),
 			.busy = atomic_load(&disk->health.busy),
-			.tier = pool_tier_number(disk->row.tier),
+			.tier = disk->tier,
 			.usable = is_usable(disk, any) && !was_tried(place, disk->id) &&
 				  is_allowed(disk, place, ret_view),
 		};

@@ -50,7 +50,9 @@ struct pool_health {
 
 struct pool_disk {
 	struct pool *pool;
-	struct pool_disk_row row; /* as in the catalog; changes on the home reactor */
+	struct pool_disk_row row;
+	unsigned tier; /* of the row: enum policy_tier */ /* as in the catalog; changes on the home
+							     reactor */
 	uint64_t id;
 	uint64_t file_system; /* its identity; 0 = not known */
 
@@ -141,6 +143,8 @@ struct pool {
 	/* Home reactor. */
 	struct list quotas;      /* pool_quota.c */
 	struct list tier_claims; /* pool_tier.c */
+	unsigned tiers_reserved; /* quotas that have something reserved on a tier */
+	bool tiers_refused;      /* some quota's data found no place since room became free */
 	unsigned spares_ahead;
 	uint64_t last_take_ns;
 	uint64_t takes; /* counts them: what is drawn at random follows from it */

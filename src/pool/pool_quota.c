@@ -150,24 +150,15 @@ static struct pool_quota *add(struct pool *pool, uint64_t container)
 
 static void drop(struct pool_quota *quota)
 {
+	quota->pool->tiers_reserved -= quota->reserves;
 	list_remove(&quota->link);
 	free(quota);
 }
 
-/* Bits of the tiers that disks have. */
-static unsigned tiers_of(struct pool *pool)
+static void apply_policy(struct pool_quota *quota, const struct container_policy *policy,
+			 const struct pool_tier_shape *shape)
 {
-	struct pool_disk *disk;
-	unsigned tiers = 0;
-
-	POOL_FOR_EACH_DISK(pool, disk)
-	tiers |= 1u << pool_tier_number(disk->row.tier);
-	return tiers;
-}
-
-static void apply_policy(struct pool_quota *quota, const struct container_policy *policy)
-{
-	uint64_t capacity = pool_tier_capacity(quota->pool, policy);
+	uint64_t capacity = pool_tier_capacity(shape, policy);
 	uint64_t reserved = MIN(policy_reserved(policy), (uint64_t)UNLIMITED);
 
 	apply(quota, (int64_t)MIN(capacity, (uint64_t)UNLIMITED), (int64_t)reserved,
@@ -176,6 +167,8 @@ static void apply_policy(struct pool_quota *quota, const struct container_policy
 
 static void remember(struct pool_quota *quota, const struct container_policy *policy)
 {
+	struct pool_tier_shape shape;
+
 	quota->percents[0] = (unsigned)policy->space_notice;
 	quota->percents[1] = (unsigned)policy->space_low;
 	quota->percents[2] = (unsigned)policy->space_critical;
@@ -183,18 +176,21 @@ static void remember(struct pool_quota *quota, const struct container_policy *po
 	quota->has_policy = true;
 	quota->forgotten = false;
 	quota->refused_ns = 0;
-	pool_tier_set(quota, policy);
-	apply_policy(quota, policy);
+	pool_tier_shape_get(quota->pool, &shape);
+	pool_tier_set(quota, policy, shape.tiers);
+	apply_policy(quota, policy, &shape);
 }
 
 void pool_quotas_follow_tiers(struct pool *pool)
 {
+	struct pool_tier_shape shape;
 	struct pool_quota *quota;
 
+	pool_tier_shape_get(pool, &shape);
 	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
 		if (quota->has_policy) {
-			pool_tier_set(quota, &quota->policy);
-			apply_policy(quota, &quota->policy);
+			pool_tier_set(quota, &quota->policy, shape.tiers);
+			apply_policy(quota, &quota->policy, &shape);
 		}
 }
 
@@ -324,7 +320,7 @@ static int forget_at_home(void *arg)
 	if (!quota)
 		return 0;
 	policy_merge(&none, NULL, &policy);
-	pool_tier_set(quota, &policy);
+	pool_tier_set(quota, &policy, 0);
 	quota->has_policy = false;
 	quota->forgotten = true;
 	apply(quota, UNLIMITED, 0, 1);
@@ -433,21 +429,22 @@ static uint64_t tier_capacity(struct pool *pool, unsigned tier)
 	uint64_t bytes = 0;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	if (pool_tier_number(disk->row.tier) == tier && pool_space_counts(disk))
+	if (disk->tier == tier && pool_space_counts(disk))
 		bytes += atomic_load(&disk->capacity);
 	return bytes;
 }
 
 static enum pool_quota_problem check_tiers(struct pool *pool, const struct container_policy *policy)
 {
-	unsigned tiers = tiers_of(pool);
+	struct pool_tier_shape shape;
 
+	pool_tier_shape_get(pool, &shape);
 	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++) {
 		uint64_t bytes = policy->values[POLICY_MIN_RESERVED_SSD + tier];
 
 		if (bytes == 0)
 			continue;
-		if (!(tiers >> tier & 1))
+		if (!(shape.tiers >> tier & 1))
 			return POOL_QUOTA_NO_TIER;
 		if (bytes > tier_capacity(pool, tier) / policy->replication_factor)
 			return POOL_QUOTA_TIER_FULL;
@@ -472,12 +469,14 @@ static bool has_room(struct pool *pool, struct pool_quota *quota,
 {
 	int64_t capacity = quota->capacity, reserved = quota->reserved;
 	unsigned factor = quota->factor;
+	struct pool_tier_shape shape;
 	bool fits;
 
 	/* To reserve no more than now is fine even in a pool that is too full. */
 	if ((int64_t)policy_reserved(policy) <= reserved && policy->replication_factor <= factor)
 		return true;
-	apply_policy(quota, policy);
+	pool_tier_shape_get(pool, &shape);
+	apply_policy(quota, policy, &shape);
 	fits = policy_reserved(policy) == 0 || pool_admit_fits(pool, true);
 	apply(quota, capacity, reserved, factor);
 	return fits;
@@ -520,9 +519,11 @@ int pool_quota_check(struct pool *pool, uint64_t container, const struct contain
 
 static int hold_at_home(void *arg)
 {
+	struct pool_tier_shape shape;
 	struct call *call = arg;
 
-	call->fits = pool_tier_fits(call->pool, call->policy, call->bytes);
+	pool_tier_shape_get(call->pool, &shape);
+	call->fits = pool_tier_fits(&shape, call->policy, call->bytes);
 	return 0;
 }
 

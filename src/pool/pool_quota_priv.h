@@ -22,6 +22,7 @@ struct pool_quota {
 	unsigned factor;
 	unsigned percents[3], told;
 	bool has_policy, forgotten;
+	bool reserves;  /* something, on a tier */
 	uint64_t holds; /* entries of disks' tables, and others, that name it */
 	uint64_t tier_least[POLICY_TIER_COUNT];
 	uint64_t logged_ns;  /* last, that a tier is full */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/macros.h"
@@ -22,19 +23,12 @@
 #include "pool/pool_quota_priv.h"
 
 #define FACTORS          POOL_FACTOR_MAX
-#define LIMIT_GROUPS     4u /* of a limit that are not for live data: what is open, and lent */
-#define LIMIT_PERCENT    91u
 #define PRESSURE_GROUPS  4u
 #define PRESSURE_PERCENT 10u
 #define PRESSURE_SPILL   49u /* of a tier that is full while others are not */
 #define LOG_PAUSE_NS     (60 * NSEC_PER_SEC)
 
 /* The account */
-
-static unsigned tier_of(const struct pool_disk *disk)
-{
-	return pool_tier_number(disk->row.tier);
-}
 
 static uint64_t tier_bytes(struct pool *pool, const struct pool_quota *quota, unsigned tier,
 			   uint64_t file_id)
@@ -47,7 +41,7 @@ static uint64_t tier_bytes(struct pool *pool, const struct pool_quota *quota, un
 	{
 		const struct pool_table_entry *entry;
 
-		if (tier_of(disk) != tier)
+		if (disk->tier != tier)
 			continue;
 		entry = pool_table_find(&disk->files, file_id);
 		if (entry && entry->owner == quota)
@@ -74,7 +68,7 @@ static struct pool_tier_change change_begin(struct pool *pool, struct pool_quota
 struct pool_tier_change pool_tier_change_begin(struct pool_disk *disk, struct pool_quota *owner,
 					       uint64_t file_id)
 {
-	return change_begin(disk->pool, owner, tier_of(disk), file_id);
+	return change_begin(disk->pool, owner, disk->tier, file_id);
 }
 
 void pool_tier_change_end(const struct pool_tier_change *change)
@@ -170,7 +164,7 @@ static bool was_counted(const struct pool_disk *disk, const struct pool_quota *q
 
 		if (before == disk)
 			return false;
-		if (tier_of(before) == tier_of(disk) && entry && entry->owner == quota)
+		if (before->tier == disk->tier && entry && entry->owner == quota)
 			return true;
 	}
 	return false;
@@ -186,7 +180,7 @@ static uint64_t count_again(struct pool *pool, const struct pool_quota *quota, u
 	{
 		struct pool_table_walk walk = {0};
 
-		while (tier_of(disk) == tier && (entry = pool_table_next(&disk->files, &walk)))
+		while (disk->tier == tier && (entry = pool_table_next(&disk->files, &walk)))
 			if (entry->owner == quota && !was_counted(disk, quota, entry->id))
 				bytes += tier_bytes(pool, quota, tier, entry->id);
 	}
@@ -207,32 +201,44 @@ void pool_tier_check(struct pool *pool)
 
 /* What is kept */
 
-static unsigned disks_of(struct pool *pool, unsigned tier)
+static void count_disks(struct pool *pool, unsigned ret_counts[POLICY_TIER_COUNT])
 {
 	struct pool_disk *disk;
-	unsigned count = 0;
 
+	memset(ret_counts, 0, POLICY_TIER_COUNT * sizeof(*ret_counts));
 	POOL_FOR_EACH_DISK(pool, disk)
-	count += tier_of(disk) == tier && pool_space_counts(disk);
-	return count;
+	ret_counts[disk->tier] += pool_space_counts(disk);
 }
 
 void pool_tier_look(struct pool *pool, const struct pool_quota *quota,
 		    struct pool_tier_view *ret_view)
 {
+	unsigned counts[POLICY_TIER_COUNT];
 	struct pool_quota *other;
 
 	*ret_view = (struct pool_tier_view){0};
+	if (pool->tiers_reserved == 0)
+		return;
+	count_disks(pool, counts);
 	LIST_FOR_EACH (&pool->quotas, other, struct pool_quota, link)
-		for (unsigned tier = 0; other != quota && tier < POLICY_TIER_COUNT; tier++) {
+		for (unsigned tier = 0;
+		     other != quota && other->reserves && tier < POLICY_TIER_COUNT; tier++) {
 			uint64_t used = atomic_load(&other->tier_used[tier]);
-			unsigned copies = MAX(MIN(other->factor, disks_of(pool, tier)), 1u);
+			unsigned copies = MAX(MIN(other->factor, counts[tier]), 1u);
 
 			if (other->tier_least[tier] <= used)
 				continue;
 			ret_view->kept = true;
 			ret_view->demand[tier][copies] += other->tier_least[tier] - used;
 		}
+}
+
+/* One that has nothing reserved is not looked at. */
+static void set_reserves(struct pool_quota *quota, bool reserves)
+{
+	quota->pool->tiers_reserved += reserves;
+	quota->pool->tiers_reserved -= quota->reserves;
+	quota->reserves = reserves;
 }
 
 /* Free for data, when there will be `bytes` more on that disk. */
@@ -257,7 +263,7 @@ static bool set_is_kept(struct pool *pool, const uint64_t demand[FACTORS + 1], u
 		copies += set >> f & 1 ? f * demand[f] : 0;
 	}
 	POOL_FOR_EACH_DISK(pool, disk)
-	if (tier_of(disk) == tier && pool_space_counts(disk) && !pool_disk_is_gone(disk))
+	if (disk->tier == tier && pool_space_counts(disk) && !pool_disk_is_gone(disk))
 		room += MIN(free_after(disk, taken, bytes), sum);
 	return room >= copies;
 }
@@ -279,8 +285,9 @@ static bool is_kept(struct pool *pool, const struct pool_tier_view *view,
 bool pool_tier_can_keep(struct pool_quota *quota, const struct container_policy *policy)
 {
 	unsigned factor = quota->factor;
-	bool fine = true;
+	bool fine = true, reserves = quota->reserves;
 
+	set_reserves(quota, true);
 	for (unsigned tier = 0; fine && tier < POLICY_TIER_COUNT; tier++) {
 		uint64_t before = quota->tier_least[tier];
 		uint64_t least = policy->values[POLICY_MIN_RESERVED_SSD + tier];
@@ -296,6 +303,7 @@ bool pool_tier_can_keep(struct pool_quota *quota, const struct container_policy 
 		quota->tier_least[tier] = before;
 		quota->factor = factor;
 	}
+	set_reserves(quota, reserves);
 	return fine;
 }
 
@@ -306,7 +314,7 @@ enum pool_tier_verdict pool_tier_judge(const struct pool_tier_view *view,
 				       uint64_t bytes)
 {
 	struct pool_quota *quota = claim->quota;
-	unsigned tier = tier_of(disk);
+	unsigned tier = disk->tier;
 
 	if (quota) {
 		uint64_t used = atomic_load(&quota->tier_used[tier]);
@@ -355,6 +363,7 @@ void pool_tier_refused(struct pool_quota *quota,
 	bool tell = quota->logged_ns == 0 || now_ns > quota->logged_ns + LOG_PAUSE_NS;
 
 	REACHED("pool.tier-refused");
+	quota->pool->tiers_refused = true;
 	if (!pool_tier_was_refused(quota))
 		quota->refused_at_max = quota->refused_kept = 0;
 	quota->refused_ns = now_ns;
@@ -382,147 +391,30 @@ void pool_tier_room(struct pool *pool)
 {
 	struct pool_quota *quota;
 
+	if (!pool->tiers_refused)
+		return;
+	pool->tiers_refused = false;
 	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
 		pool_tier_placed(quota);
 }
 
 /* Limits */
 
-void pool_tier_set(struct pool_quota *quota, const struct container_policy *policy)
+void pool_tier_set(struct pool_quota *quota, const struct container_policy *policy, unsigned tiers)
 {
-	struct pool_disk *disk;
-	unsigned tiers = 0;
+	bool reserves = false;
 
-	POOL_FOR_EACH_DISK(quota->pool, disk)
-	tiers |= 1u << tier_of(disk);
 	atomic_store(&quota->tiers, tiers);
 	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++) {
+		uint64_t least = policy->values[POLICY_MIN_RESERVED_SSD + tier];
+
 		atomic_store(&quota->tier_most[tier],
 			     policy->values[POLICY_MAX_CAPACITY_SSD + tier]);
-		quota->tier_least[tier] = policy->values[POLICY_MIN_RESERVED_SSD + tier];
+		quota->tier_least[tier] = least;
+		reserves = reserves || least > 0;
 	}
+	set_reserves(quota, reserves);
 	pool_tier_placed(quota);
-}
-
-/* What may be live of it: the rest is for groups that are open, and for what was overwritten and
- * not compacted yet; as in a pool (pool.h). */
-static uint64_t live_of_limit(uint64_t limit)
-{
-	uint64_t open = LIMIT_GROUPS * pool_space_group_bytes(limit);
-
-	return limit > open ? (limit - open) / 100 * LIMIT_PERCENT : 0;
-}
-
-/* For copies, at most `most` of each, of `bytes` of data. */
-static uint64_t tier_room(struct pool *pool, const struct container_policy *policy, unsigned tier,
-			  uint64_t bytes, unsigned most)
-{
-	uint64_t limit = policy->values[POLICY_MAX_CAPACITY_SSD + tier], room = 0;
-	struct pool_disk *disk;
-
-	POOL_FOR_EACH_DISK(pool, disk)
-	if (tier_of(disk) == tier && pool_space_counts(disk))
-		room += MIN(pool_space_share(disk), bytes);
-	if (limit == POLICY_NONE)
-		return room;
-	return MIN(room, MIN(disks_of(pool, tier), most) * MIN(live_of_limit(limit), bytes));
-}
-
-/* Where the disks of all tiers but some are fewer than the copies, each byte has one of them on
- * those, which must allow it. */
-static bool must_fits(struct pool *pool, const struct container_policy *policy, uint64_t bytes,
-		      unsigned least)
-{
-	for (unsigned tiers = 1; tiers < 1u << POLICY_TIER_COUNT; tiers++) {
-		unsigned elsewhere = 0;
-		uint64_t room = 0;
-
-		for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++) {
-			if (tiers >> tier & 1)
-				room += tier_room(pool, policy, tier, bytes, 1);
-			else
-				elsewhere += disks_of(pool, tier);
-		}
-		if (elsewhere < least && room < bytes)
-			return false;
-	}
-	return true;
-}
-
-static bool set_fits(struct pool *pool, const struct container_policy *policy,
-		     const uint64_t bytes[FACTORS + 1], unsigned set)
-{
-	uint64_t sum = 0, copies = 0, room = 0;
-	unsigned most = 0, least = 0;
-
-	for (unsigned f = 1; f <= FACTORS; f++) {
-		if (!(set >> f & 1))
-			continue;
-		sum += bytes[f];
-		copies += f * bytes[f];
-		most = f;
-		least = least ? least : f;
-	}
-	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
-		room += tier_room(pool, policy, tier, sum, most);
-	return room >= copies && must_fits(pool, policy, sum, least);
-}
-
-static unsigned disks_that_count(struct pool *pool)
-{
-	unsigned count = 0;
-
-	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
-		count += disks_of(pool, tier);
-	return count;
-}
-
-static bool is_limited(struct pool *pool, const struct container_policy *policy)
-{
-	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
-		if (policy->values[POLICY_MAX_CAPACITY_SSD + tier] != POLICY_NONE &&
-		    disks_of(pool, tier) > 0)
-			return true;
-	return false;
-}
-
-bool pool_tier_fits(struct pool *pool, const struct container_policy *policy,
-		    const uint64_t bytes[FACTORS + 1])
-{
-	uint64_t there[FACTORS + 1] = {0};
-	unsigned disks = disks_that_count(pool), all = 0;
-
-	if (disks == 0 || !is_limited(pool, policy))
-		return true;
-	for (unsigned f = 1; f <= FACTORS; f++)
-		there[MIN(f, disks)] += bytes[f];
-	for (unsigned f = 1; f <= FACTORS; f++)
-		all |= (unsigned)(there[f] > 0) << f;
-	for (unsigned set = all; set > 0; set = (set - 1) & all)
-		if (!set_fits(pool, policy, there, set))
-			return false;
-	return true;
-}
-
-uint64_t pool_tier_capacity(struct pool *pool, const struct container_policy *policy)
-{
-	uint64_t low = 0, high = 0;
-
-	if (disks_that_count(pool) == 0 || !is_limited(pool, policy))
-		return policy->max_capacity;
-	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
-		high += tier_room(pool, policy, tier, UINT64_MAX, FACTORS);
-	high = MIN(high, policy->max_capacity);
-	while (low < high) {
-		uint64_t middle = high - (high - low) / 2, bytes[FACTORS + 1] = {0};
-
-		bytes[policy->replication_factor] = middle;
-		if (pool_tier_fits(pool, policy, bytes))
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	return low;
 }
 
 uint64_t pool_quota_group_bytes(const struct pool_quota *quota)

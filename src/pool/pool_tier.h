@@ -73,12 +73,25 @@ void pool_tier_placed(struct pool_quota *quota);
 /* Something has become free. */
 void pool_tier_room(struct pool *pool);
 
-/* Limits of the policy, and what follows from them and the disks: the most that may be live. */
-void pool_tier_set(struct pool_quota *quota, const struct container_policy *policy);
-uint64_t pool_tier_capacity(struct pool *pool, const struct container_policy *policy);
+/* Limits of the policy; tiers: bits of those that disks have. */
+void pool_tier_set(struct pool_quota *quota, const struct container_policy *policy, unsigned tiers);
+
+/* What the disks that count can hold, by tier (pool_tier_limit.c). */
+struct pool_tier_shape {
+	unsigned tiers; /* bits, also of disks that do not count */
+	unsigned first[POLICY_TIER_COUNT + 1];
+	uint64_t shares[POOL_DISKS_MAX]; /* of a tier's disks, the smallest first */
+	uint64_t below[POOL_DISKS_MAX];  /* the sum of those before */
+	uint64_t sums[POLICY_TIER_COUNT];
+};
+void pool_tier_shape_get(struct pool *pool, struct pool_tier_shape *ret_shape);
+/* What follows from limits and disks: the most that may be live. */
+uint64_t pool_tier_capacity(const struct pool_tier_shape *shape,
+			    const struct container_policy *policy);
 /* Whether, with those limits, bytes[f] with f copies can be had on the disks that there are. */
-bool pool_tier_fits(struct pool *pool, const struct container_policy *policy,
+bool pool_tier_fits(const struct pool_tier_shape *shape, const struct container_policy *policy,
 		    const uint64_t bytes[POOL_FACTOR_MAX + 1]);
+
 /* Whether what the policy reserves on tiers is there, beside what is used and kept for others. */
 bool pool_tier_can_keep(struct pool_quota *quota, const struct container_policy *policy);
 void pool_tier_check(struct pool *pool); /* aborts when the account is wrong */

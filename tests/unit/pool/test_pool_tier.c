@@ -558,6 +558,10 @@ static void capacity_run(void *arg)
 	ASSERT(capacity(rig) == of_100);
 	add_disk(rig, 2, "hdd", &id);
 	ASSERT(capacity(rig) == of_100 + of_disk);
+	/* Twice what may be live is a few bytes more than 64 bits hold. */
+	set(rig, 0, POLICY_MAX_CAPACITY_HDD, 0);
+	set(rig, 0, POLICY_MAX_CAPACITY_SSD, ((UINT64_C(1) << 63) / 91 + 1) * 100 + 256 * MIB);
+	ASSERT(capacity(rig) == of_disk);
 	end(rig);
 }
 
