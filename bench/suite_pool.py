@@ -7,12 +7,14 @@ Reads of two devices: two_devices.py.
 """
 import concurrent.futures
 import os
+import shutil
 
 import lib
 import two_devices
 
 CHOICES_GOAL = 1e5  # per second of processor time: 10 us each
 SIZE_MIB, QUICK_MIB = 4096, 512
+TURN_RUNS = 3
 PHASES = ("open", "steady", "health", "scrub", "drain", "reap", "close")  # of bench_groups
 
 
@@ -28,23 +30,33 @@ def many_groups(bench):
     """Opening catalog, pool and one vDisk with that many extent groups; then how much processor
     time the longest turn of its reactor took, in what a daemon does with them."""
     groups = 10000 if bench.quick else 100000
-    command = (bench.path("groups"), f"--groups={groups}")
-    bench.program("bench_groups", "open", *command, timeout=300)  # makes them
-    results = [bench.program("bench_groups", "open", *command, timeout=60)
-               for _ in range(bench.pair_count)]
+    command = ("bench_groups", "open", bench.path("groups"), f"--groups={groups}")
+    bench.program(*command, timeout=300)  # makes them
+    results = [bench.program(*command, timeout=60) for _ in range(bench.pair_count)]
     memory = max(result["bytes_a_group"] for result in results)
     if min(result["groups"] for result in results) < groups * 0.9:
         raise lib.BenchError(f"groups are gone: {results}")
-    turns = bench.program("bench_groups", "turns", *command, timeout=120)
-    phases = ", ".join(f"{name} {turns[name + '_seconds'] * 1e3:.2f}" for name in PHASES)
     return [
         lib.make_row(f"pool start, {groups:,} groups", "s",
                      [result["seconds"] for result in results], goal=1, absolute=True,
                      lower_is_better=True, note=f"{memory:.0f} bytes of memory a group"),
-        lib.make_row(f"pool longest turn, {groups:,} groups", "ms",
-                     [turns["longest_seconds"] * 1e3], goal=1, absolute=True,
-                     lower_is_better=True, note=f"milliseconds by phase: {phases}"),
-    ]
+        longest_turn(bench, groups)]
+
+
+def longest_turn(bench, groups):
+    """Of each phase the run in which its longest turn took least: what other processes do to the
+    caches, and a hypervisor to the processor, is in the others. Each run uses its groups up."""
+    runs = []
+    for number in range(1 if bench.quick else TURN_RUNS):
+        path = bench.path("groups" if number == 0 else f"groups{number}")
+        runs.append(bench.program("bench_groups", "turns", path, f"--groups={groups}",
+                                  timeout=300))
+        shutil.rmtree(path)
+    phases = {phase: min(result[phase + "_seconds"] for result in runs) * 1e3 for phase in PHASES}
+    return lib.make_row(
+        f"pool longest turn, {groups:,} groups", "ms", [max(phases.values())], goal=1,
+        absolute=True, lower_is_better=True, note="milliseconds of processor time: " +
+        ", ".join(f"{phase} {longest:.2f}" for phase, longest in phases.items()))
 
 
 class Pool:

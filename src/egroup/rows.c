@@ -16,7 +16,7 @@
 #include "egroup/store_priv.h"
 #include "pool/pool_rows.h"
 
-#define ROWS_A_PAGE 512u
+#define ROWS_A_PAGE 256u
 
 #define GROUP_ROW_VERSION 1
 

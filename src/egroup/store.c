@@ -20,6 +20,7 @@
 
 #define BUCKETS_MIN     16u  /* a power of two */
 #define REAP_FILES_MAX  32u  /* dropped by one transaction */
+#define REAP_GROUPS_MAX 256u /* or more, of one compacted file */
 #define REAP_FILES_LOOK 256u /* looked at in one turn */
 
 /*
@@ -549,17 +550,20 @@ static int remove_files(struct egroup_store *store, struct egroup_file *const *f
 static uint32_t find_garbage(struct egroup_cursor *cursor, struct egroup_file **files,
 			     bool *ret_end)
 {
-	uint32_t count = 0;
+	uint32_t count = 0, groups = 0;
 
 	*ret_end = false;
-	for (unsigned i = 0; i < REAP_FILES_LOOK && count < REAP_FILES_MAX; i++) {
+	for (unsigned i = 0;
+	     i < REAP_FILES_LOOK && count < REAP_FILES_MAX && groups < REAP_GROUPS_MAX; i++) {
 		struct egroup_file *file = egroup_cursor_next(cursor);
 
 		*ret_end = !file;
 		if (!file)
 			break;
-		if (file_is_garbage(file))
-			files[count++] = file;
+		if (!file_is_garbage(file))
+			continue;
+		files[count++] = file;
+		groups += file->group_count;
 	}
 	return count;
 }

@@ -34,13 +34,19 @@ static int find(struct pool_disk *disk, struct world_fs_stat *ret_fs)
 
 static void warn_shared(const struct pool_disk *disk)
 {
+	const struct pool_disk *first = NULL;
 	struct pool_disk *other;
+	unsigned others = 0;
 
 	POOL_FOR_EACH_DISK(disk->pool, other)
-	if (other != disk && other->file_system != 0 && other->file_system == disk->file_system)
+	if (other != disk && other->file_system != 0 && other->file_system == disk->file_system) {
+		first = first ? first : other;
+		others++;
+	}
+	if (first)
 		log_warning("pool", "two disks of a pool are on one file system",
-			    "pool=%s directory=\"%s\" other=\"%s\"", disk->pool->name,
-			    disk->row.directory, other->row.directory);
+			    "pool=%s directory=\"%s\" other=\"%s\" others=%u", disk->pool->name,
+			    disk->row.directory, first->row.directory, others);
 }
 
 /* A catalog that was set back must not sweep away what it does not know. */

@@ -25,7 +25,7 @@
 #include "pool/pool_tier.h"
 #include "reactor/io.h"
 
-#define SCAN_ROWS          512
+#define SCAN_ROWS          256
 #define MISSING_LOGGED_MAX 16
 #define PARTS_A_TURN       8u /* of a disk's table */
 
