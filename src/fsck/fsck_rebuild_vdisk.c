@@ -103,15 +103,18 @@ static bool is_behind(const struct rebuild_root *root, uint64_t group, uint32_t 
 }
 
 /* Where pages were written after it that are bad now, one may have been a newer root, all of whose
- * log is gone already. As long as the log goes on behind the root, none of it can be gone. */
+ * log is gone already. Of single bad pages that is not believed while the log goes on behind the
+ * root: a crash in the next checkpoint leaves such. A file of pages that cannot be used at all is
+ * another matter: it may be of any time, and log groups in between may be gone while an earlier one
+ * still has something live. */
 static bool may_be_older(const struct rebuild_vdisk *vdisk, const struct rebuild_root *root)
 {
 	uint64_t at = address_group(root->address);
 
+	if (vdisk->lost_pages > at) /* when they were written is not known */
+		return true;
 	if (log_end(vdisk, root->lsn + 1) > root->lsn)
 		return false;
-	if (vdisk->lost_pages > at)
-		return true;
 	for (size_t i = 0; i < vdisk->group_count; i++) {
 		const struct rebuild_group *group = &vdisk->groups[i];
 
@@ -166,6 +169,22 @@ static int choose_whole(struct rebuild *rebuild, const struct rebuild_vdisk *vdi
 	return 0;
 }
 
+/* By force: the newest map that there is, or as far as the log goes alone. */
+static void choose_older(struct rebuild *rebuild, struct rebuild_vdisk *vdisk, uint64_t alone,
+			 struct choice *choice)
+{
+	uint64_t lsn = choice->root ? choice->root->lsn : alone;
+
+	if (lsn == 0)
+		return;
+	choice->is_settled = true;
+	rebuild_doubt(rebuild, vdisk, "restore it from a backup",
+		      "it is as it was at record %" PRIu64
+		      " of its log, or a little after: a newer "
+		      "checkpoint, at record %" PRIu64 " or after, cannot be used",
+		      lsn, MAX(vdisk->newest_lsn, lsn));
+}
+
 static int choose(struct rebuild *rebuild, struct rebuild_vdisk *vdisk, struct choice *choice)
 {
 	uint64_t alone = log_end(vdisk, 1);
@@ -173,21 +192,13 @@ static int choose(struct rebuild *rebuild, struct rebuild_vdisk *vdisk, struct c
 
 	if (r < 0 || choice->is_settled)
 		return r;
-	if (alone >= 1 && alone >= vdisk->newest_lsn) {
+	if (alone >= 1 && alone >= vdisk->newest_lsn && !vdisk->lost_pages) {
 		*choice = (struct choice){.is_settled = true};
 		return 0;
 	}
-	if (!choice->root)
-		return 0;
-	choice->is_settled = is_newest(vdisk, choice->root);
-	if (choice->is_settled || !rebuild->options->force)
-		return 0;
-	choice->is_settled = true;
-	rebuild_doubt(rebuild, vdisk, "restore it from a backup",
-		      "it is as it was at record %" PRIu64
-		      " of its log, or a little after: a newer "
-		      "checkpoint, at record %" PRIu64 " or after, cannot be used",
-		      choice->root->lsn, vdisk->newest_lsn);
+	choice->is_settled = choice->root && is_newest(vdisk, choice->root);
+	if (!choice->is_settled && rebuild->options->force)
+		choose_older(rebuild, vdisk, alone, choice);
 	return 0;
 }
 

@@ -81,6 +81,8 @@ bool sim_fault_hit(const struct sim *sim);
  * worker's job: it fails with -ESHUTDOWN, a write may land in part. 0 disarms.
  */
 void sim_crash_nth(struct sim *sim, uint64_t n, enum sim_crash kind);
+/* How many operations are left until that; 0 when it is disarmed or has happened. */
+uint64_t sim_crash_left(const struct sim *sim);
 
 /*
  * Runs events until `done(arg)` is true (checked after each event; true at once returns at

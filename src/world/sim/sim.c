@@ -305,6 +305,11 @@ void sim_crash_nth(struct sim *sim, uint64_t n, enum sim_crash kind)
 	sim->crash_next = kind;
 }
 
+uint64_t sim_crash_left(const struct sim *sim)
+{
+	return sim->crash_countdown;
+}
+
 int sim_gate(struct sim *sim, uint32_t error_ppm)
 {
 	if (sim->dead)

@@ -55,6 +55,7 @@ static struct {
 } test;
 
 static unsigned char *buffer;
+static uint64_t test_offset; /* of the crashes that are tried: each is, by one of 61 */
 
 static void note(void *arg, const struct fsck_rebuild_note *note)
 {
@@ -684,6 +685,84 @@ static int test_pages_left(struct engine_rig *rig)
 	return 0;
 }
 
+static int empty_scratch(struct engine_rig *rig)
+{
+	struct world_names names;
+	char path[128];
+
+	(void)rig;
+	CHECK(io_directory_list(SCRATCH, &names) == 0);
+	for (size_t i = 0; i < names.count; i++) {
+		snprintf(path, sizeof(path), "%s/%s", SCRATCH, names.names[i]);
+		CHECK(io_unlink(path) == 0);
+	}
+	world_names_free(&names);
+	return 0;
+}
+
+/* Pages of which only the damaged header is left: whose they were is known, not of what time. */
+static void spoil_pages(struct engine_rig *rig, const struct found *pages)
+{
+	memset(buffer, 0, 4096);
+	for (uint32_t slot = 1; slot < pages->size / 4096; slot++)
+		write_blocks(pages->path, buffer, slot, 1);
+	CHECK(sim_disk_flip(rig->sim.sim, pages->path, 2500, 1) == 0);
+}
+
+static void write_session(struct engine_rig *rig, uint64_t from)
+{
+	CHECK(engine_rig_open_again(rig) == 0);
+	CHECK(write_from(rig, from) == 0);
+	CHECK(engine_rig_close_vdisk(rig) == 0);
+	engine_rig_stop(rig);
+}
+
+/* What the last session wrote was compacted, and its map is gone: nothing says when that was. */
+static void lose_last(struct engine_rig *rig)
+{
+	struct found pages = find_newest(false);
+
+	CHECK(lose_catalog(rig) == 0);
+	CHECK(io_unlink(find_newest(true).path) == 0);
+	spoil_pages(rig, &pages);
+}
+
+static void must_not_be_made(struct engine_rig *rig)
+{
+	CHECK(rebuild(rig) == 0 && test.made == 0 && test.doubts > 0);
+	CHECK(empty_scratch(rig) == 0);
+	test.force = true;
+	CHECK(rebuild(rig) == 0 && test.made == 1 && test.doubts > 0);
+	serve(rig);
+}
+
+/* The log from its beginning to the end of the first session is there. */
+static int test_old_log(struct engine_rig *rig)
+{
+	struct found old_pages = find_newest(false);
+
+	write_session(rig, 16 * MIB);
+	if (is_there(old_pages.path))
+		CHECK(io_unlink(old_pages.path) == 0);
+	lose_last(rig);
+	must_not_be_made(rig);
+	return 0;
+}
+
+/* And here the map of the first session, with the log of the second. */
+static int test_old_map(struct engine_rig *rig)
+{
+	struct found pages;
+
+	write_session(rig, 16 * MIB);
+	pages = find_newest(false);
+	write_session(rig, 32 * MIB);
+	CHECK(io_unlink(pages.path) == 0);
+	lose_last(rig);
+	must_not_be_made(rig);
+	return 0;
+}
+
 /* Changes each sound record of a plain file, from the first on. */
 static void change_records(const char *path, bool (*change)(struct record_header_disk *header))
 {
@@ -873,21 +952,6 @@ static int test_pools(struct engine_rig *rig)
 	return 0;
 }
 
-static int empty_scratch(struct engine_rig *rig)
-{
-	struct world_names names;
-	char path[128];
-
-	(void)rig;
-	CHECK(io_directory_list(SCRATCH, &names) == 0);
-	for (size_t i = 0; i < names.count; i++) {
-		snprintf(path, sizeof(path), "%s/%s", SCRATCH, names.names[i]);
-		CHECK(io_unlink(path) == 0);
-	}
-	world_names_free(&names);
-	return 0;
-}
-
 static int serve_again(struct engine_rig *rig)
 {
 	CHECK(is_there(CATALOG));
@@ -1018,6 +1082,8 @@ static int rebuild_again(struct engine_rig *rig)
 	return 0;
 }
 
+static uint64_t operations; /* of the last rebuild */
+
 /* A crash anywhere, a daemon that starts on what it left, and another run: all is there. */
 static bool crash_once(enum old_catalog old, uint64_t n)
 {
@@ -1031,6 +1097,7 @@ static bool crash_once(enum old_catalog old, uint64_t n)
 	sim_crash_nth(rig->sim.sim, n, n % 2 ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
 	(void)engine_rig_call(rig, rebuild); /* what it leaves is looked at */
 	is_dead = sim_is_dead(rig->sim.sim);
+	operations = n - sim_crash_left(rig->sim.sim);
 	sim_crash_nth(rig->sim.sim, 0, SIM_CRASH_POWER);
 	if (is_dead)
 		engine_rig_crashed(rig);
@@ -1046,37 +1113,34 @@ static bool crash_next(enum old_catalog old, uint64_t n)
 	return crash_once(old, n);
 }
 
-#define LAST 40u
-
-/* The last operations are those that change something. */
-static void crash_last(enum old_catalog old)
+/* What changes the state comes last: names of files, then the catalog. Before that all is read, and
+ * a new database is filled beside the old one, of which each operation is like the one before. */
+static void crash_each(enum old_catalog old, uint64_t last, uint64_t step)
 {
-	uint64_t low = 256, high = 4096;
+	uint64_t count;
 
-	while (low + 1 < high)
-		if (crash_next(old, (low + high) / 2))
-			low = (low + high) / 2;
-		else
-			high = (low + high) / 2;
-	for (uint64_t n = low - LAST; n < low; n += 2)
+	CHECK(!crash_next(old, UINT32_MAX));
+	count = operations;
+	CHECK(count > last);
+	for (uint64_t n = 1 + test_offset % step; n <= count - last; n += step)
+		CHECK(crash_next(old, n));
+	for (uint64_t n = count - last + 1; n <= count; n++)
 		CHECK(crash_next(old, n));
 }
 
 static int test_some_crashes(struct engine_rig *rig)
 {
 	crash_forced(rig, 61);
-	crash_last(OLD_MIRROR);
-	crash_last(OLD_ROW_DAMAGED);
+	crash_each(OLD_MIRROR, 24, 601);
+	crash_each(OLD_ROW_DAMAGED, 50, 601);
 	return 0;
 }
 
 static int test_each_crash(struct engine_rig *rig)
 {
-	crash_forced(rig, 2);
-	/* Each takes a pool of its own: a fifth of them, other ones for each kind. */
+	crash_forced(rig, 61);
 	for (enum old_catalog old = OLD_WHOLE; old <= OLD_ROW_DAMAGED; old++)
-		for (uint64_t n = 1 + (uint64_t)old; crash_next(old, n);)
-			n += 5;
+		crash_each(old, 100, 61);
 	return 0;
 }
 
@@ -1102,6 +1166,8 @@ static const struct test_case {
 	{"lost-tail", test_lost_tail, 1, false, true},
 	{"pages-lost", test_pages_lost, 1, false, false},
 	{"pages-left", test_pages_left, 1, false, false},
+	{"old-log", test_old_log, 1, false, false},
+	{"old-map", test_old_map, 1, false, false},
 	{"size", test_size, 1, false, false},
 	{"level", test_level, 1, false, false},
 	{"short-copy", test_short_copy, 2, false, false},
@@ -1127,6 +1193,8 @@ int main(int argc, char **argv)
 	buffer = aligned_alloc(4096, MIB);
 	if (!buffer)
 		return 1;
+	if (argc > 2)
+		test_offset = strtoull(argv[2], NULL, 10);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		if (argc < 2 ? !cases[i].is_slow : strcmp(argv[1], cases[i].name) == 0)
 			run_case(&cases[i]);
