@@ -97,12 +97,6 @@ int catalog_position_compare(const struct catalog_position *a, const struct cata
 	return 0;
 }
 
-bool catalog_position_equal(const struct catalog_position *a, const struct catalog_position *b)
-{
-	return memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0 &&
-	       catalog_position_compare(a, b) == 0 && a->chain == b->chain;
-}
-
 size_t mirror_entry_bytes(const struct mirror_entry *entry)
 {
 	return sizeof(struct entry_header) + entry->key.length + entry->length;

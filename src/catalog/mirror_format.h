@@ -29,8 +29,6 @@ struct catalog_position {
 
 /* <0, 0, >0: by generation, then by sequence. Of the same catalog. */
 int catalog_position_compare(const struct catalog_position *a, const struct catalog_position *b);
-/* The same state of the same catalog. */
-bool catalog_position_equal(const struct catalog_position *a, const struct catalog_position *b);
 
 struct mirror_entry {
 	enum catalog_change_kind kind; /* PUT, DELETE or DELETE_PREFIX */

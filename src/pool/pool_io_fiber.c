@@ -89,12 +89,18 @@ static bool piece_wait(struct pool_piece *piece)
 static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
 		     const struct iovec *iov, uint64_t offset)
 {
+	uint64_t disk_id = copy->disk_id;
 	struct pool_piece *piece = piece_wait_for(file, kind, iov->iov_len);
-	int64_t result;
+	int64_t result = 0;
 
-	if (pool_io_is_hopeless(file, copy)) { /* meanwhile */
+	/* Meanwhile it may have gone, and its slot be another's, or it lacks something now. */
+	if (!copy->handle || copy->disk_id != disk_id || copy->stale)
+		result = -ENXIO;
+	else if (pool_io_is_hopeless(file, copy))
+		result = -ETIMEDOUT;
+	if (result) {
 		pool_piece_put(piece);
-		return -ETIMEDOUT;
+		return result;
 	}
 	if (kind == POOL_DISK_WRITES)
 		memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);

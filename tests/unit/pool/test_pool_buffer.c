@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -282,6 +283,77 @@ static void waits_for_the_only_copy(void **state)
 	pool_rig_run(*state, only_run);
 }
 
+/* Memory is waited for; meanwhile the copy may have gone, or be called stale. */
+
+struct waiting {
+	struct fiber_task task;
+	struct pool_file *file;
+	unsigned copy;
+	size_t length; /* more than what is kept of earlier operations has */
+	bool write;
+	int result;
+	bool ended;
+};
+
+static void waiting_run(struct fiber_task *task)
+{
+	struct waiting *waiting = CONTAINER_OF(task, struct waiting, task);
+	void *memory = aligned_alloc(PAGE, waiting->length);
+
+	ASSERT(memory);
+	memset(memory, 'w', waiting->length);
+	fail_alloc_nth(1);
+	if (waiting->write)
+		waiting->result = pool_io_write_copy(waiting->file, waiting->copy, memory,
+						     waiting->length, 0);
+	else
+		waiting->result =
+			pool_io_read_copy(waiting->file, waiting->copy, memory, waiting->length, 0);
+	waiting->ended = true;
+	free(memory);
+}
+
+static void lose_copy(struct pool_file *file, struct waiting waiting, bool stale)
+{
+	uint64_t waits = reached_count("pool.piece-waits");
+	struct pool_copies copies;
+
+	pool_file_get_copies(file, &copies);
+	ASSERT(copies.count == 2);
+	waiting.task.run = waiting_run;
+	waiting.file = file;
+	waiting.copy = 1;
+	fiber_spawn(reactor_current(), FIBER_DATA, &waiting.task);
+	fiber_yield();
+	ASSERT(fail_alloc_disarm() && reached_count("pool.piece-waits") == waits + 1);
+	if (stale)
+		copies.stale = 2;
+	else
+		copies.count = 1;
+	pool_file_set_copies(file, &copies);
+	ASSERT(!waiting.ended);
+	fiber_sleep(NSEC_PER_SEC);
+	ASSERT(waiting.ended && waiting.result == -ENXIO);
+	pool_file_discard(file);
+}
+
+static void lose_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+
+	lose_copy(pool_rig_begin_two(rig), (struct waiting){.length = 2 * PAGE}, false);
+	lose_copy(pool_rig_take(rig, 2), (struct waiting){.length = 3 * PAGE}, true);
+	lose_copy(pool_rig_take(rig, 2), (struct waiting){.length = 4 * PAGE, .write = true},
+		  false);
+	pool_check(rig->pool);
+	pool_rig_close(rig);
+}
+
+static void a_copy_may_go_while_memory_is_waited_for(void **state)
+{
+	pool_rig_run(*state, lose_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 int main(void)
@@ -293,6 +365,7 @@ int main(void)
 		TEST(gives_out_nothing_that_a_disk_keeps),
 		TEST(stays_until_the_disk_has_ended),
 		TEST(waits_for_the_only_copy),
+		TEST(a_copy_may_go_while_memory_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

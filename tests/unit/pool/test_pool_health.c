@@ -160,6 +160,33 @@ static void fatal_run(void *arg)
 	pool_rig_close(rig);
 }
 
+/* That it has failed is in its row first; what cannot be written there is tried again. */
+static void no_row_run(void *arg)
+{
+	const struct sim_faults none = {0}, all = {.write_error_ppm = 1000000};
+	struct pool_rig *rig = arg;
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
+
+	sim_disk_set_faults(rig->sim.sim, POOL_RIG_STATE, &all);
+	set_faults(rig, 2, all);
+	for (unsigned i = 0; i < POOL_DISK_FATAL_ERRORS; i++)
+		ASSERT(write_copy(file, copy) == -EIO);
+	fiber_sleep(5 * NSEC_PER_SEC);
+	ASSERT(pool_disk_state(rig->pool, 2) != POOL_DISK_FAILED);
+	sim_disk_set_faults(rig->sim.sim, POOL_RIG_STATE, &none);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	ASSERT(pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED);
+	pool_file_discard(file);
+	pool_check(rig->pool);
+	pool_rig_close(rig);
+}
+
+static void gives_a_disk_up_when_the_catalog_can_say_so(void **state)
+{
+	pool_rig_run(*state, no_row_run);
+}
+
 static void gives_up_disks_that_only_err(void **state)
 {
 	pool_rig_run(*state, fatal_run);
@@ -418,6 +445,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(avoids_disks_that_err),
 		TEST(gives_up_disks_that_only_err),
+		TEST(gives_a_disk_up_when_the_catalog_can_say_so),
 		TEST(avoids_disks_that_are_slow),
 		TEST(searches_what_is_missing),
 		TEST(is_not_used_by_a_catalog_that_was_set_back),
