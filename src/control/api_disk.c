@@ -57,6 +57,11 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 	json_object_set_new(json, "silent_ns", json_integer((json_int_t)info->silent_ns));
 	json_object_set_new(json, "silences", json_integer((json_int_t)info->silences));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
+	json_object_set_new(
+		json, "only_here_groups",
+		json_integer(info->state == POOL_DISK_FAILED
+				     ? (json_int_t)node_disk_resort(node, pool->id, info->id)
+				     : 0));
 	json_object_set_new(json, "catalog_mirror",
 			    json_string(node_catalog_mirror_state(node, info->directory)));
 	json_object_set_new(json, "removed_when_empty",

@@ -177,10 +177,20 @@ static void check_copies(struct api_request *request, struct node_pool *pool)
 	struct vdisk_redundancy sum;
 
 	node_pool_redundancy(request->node, pool->id, &sum);
-	if (sum.lost)
+	if (sum.lost > sum.resort)
 		api_find(request, EVENT_ERROR, pool->name,
 			 "bring back a disk that has them: sarsen disk list, sarsen disk restore",
-			 "%" PRIu64 " MiB cannot be read from any disk", sum.lost / MIB);
+			 "%" PRIu64 " MiB cannot be read from any disk",
+			 (sum.lost - sum.resort) / MIB);
+	if (sum.resort)
+		api_find(request, EVENT_ERROR, pool->name,
+			 pool_disks_usable(pool->pool)
+				 ? "leave that disk where it is: copies are made from it before "
+				   "anything else, see sarsen job list"
+				 : "leave that disk where it is, and add one: sarsen disk add",
+			 "%" PRIu64 " groups (%" PRIu64
+			 " MiB) are on disks that have failed and on no other that can be read",
+			 sum.resort_groups, sum.resort / MIB);
 	if (sum.degraded)
 		api_find(request, sum.single ? EVENT_ERROR : EVENT_WARNING, pool->name,
 			 sum.to_copy ? "see the repair's progress: sarsen job list"

@@ -48,11 +48,12 @@ static json_t *copies_to_json(struct node *node, uint64_t pool_id)
 	struct vdisk_redundancy sum;
 
 	node_pool_redundancy(node, pool_id, &sum);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "whole_bytes",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "whole_bytes",
 			 (json_int_t)sum.whole, "degraded_bytes", (json_int_t)sum.degraded,
 			 "single_bytes", (json_int_t)sum.single, "lost_bytes", (json_int_t)sum.lost,
-			 "leaving_bytes", (json_int_t)sum.leaving, "to_copy_bytes",
-			 (json_int_t)sum.to_copy, "to_drop_bytes", (json_int_t)sum.to_drop);
+			 "resort_bytes", (json_int_t)sum.resort, "leaving_bytes",
+			 (json_int_t)sum.leaving, "to_copy_bytes", (json_int_t)sum.to_copy,
+			 "to_drop_bytes", (json_int_t)sum.to_drop);
 }
 
 static int create(struct api_request *request, const struct pool_spec *spec)

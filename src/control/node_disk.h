@@ -41,6 +41,8 @@ void node_factors_changed(struct node *node, uint64_t container);
 bool node_vdisk_redundancy(struct node *node, struct node_vdisk *vdisk,
 			   struct vdisk_redundancy *ret_redundancy);
 /* The sum over the open vDisks of a pool. */
+/* Groups of the pool that only disks that have failed have, this one among them. */
+uint64_t node_disk_resort(struct node *node, uint64_t pool_id, uint64_t disk);
 void node_pool_redundancy(struct node *node, uint64_t pool_id,
 			  struct vdisk_redundancy *ret_redundancy);
 /* Starts a job. -EALREADY: one runs. */

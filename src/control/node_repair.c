@@ -2,7 +2,8 @@
 /*
  * Repair as a service of the node: whenever files of a pool lack copies, or a disk of it is
  * draining, a job "pool.repair" makes them, the most urgent first: all vDisks are gone through for
- * what has one copy left before anything else is done. One job a pool; it ends when nothing that
+ * what only disks that have failed have, and for what has one copy left, before anything else is
+ * done. One job a pool; it ends when nothing that
  * can be done is left, and says what cannot.
  *
  * Whether there is work is looked up, never remembered: after a disk's state changed, when an
@@ -44,6 +45,8 @@ static void add(struct vdisk_redundancy *sum, const struct vdisk_redundancy *one
 	sum->degraded += one->degraded;
 	sum->single += one->single;
 	sum->lost += one->lost;
+	sum->resort += one->resort;
+	sum->resort_groups += one->resort_groups;
 	sum->leaving += one->leaving;
 	sum->to_copy += one->to_copy;
 	sum->to_drop += one->to_drop;
@@ -83,11 +86,42 @@ void node_pool_redundancy(struct node *node, uint64_t pool_id,
 	}
 }
 
+struct resort_call {
+	struct vdisk *vdisk;
+	uint64_t disk, groups;
+};
+
+static int count_resort(void *arg)
+{
+	struct resort_call *call = arg;
+
+	call->groups = vdisk_get_resort(call->vdisk, call->disk);
+	return 0;
+}
+
+uint64_t node_disk_resort(struct node *node, uint64_t pool_id, uint64_t disk)
+{
+	struct node_vdisk *vdisk;
+	uint64_t groups = 0;
+
+	for (uint64_t id = 0; (vdisk = node_vdisk_after(node, id));) {
+		struct resort_call call = {.vdisk = vdisk->vdisk, .disk = disk};
+
+		id = vdisk->info.id;
+		if (vdisk->info.pool_id != pool_id || !node_vdisk_use(vdisk))
+			continue;
+		(void)node_vdisk_call(vdisk, count_resort, &call); /* is 0 */
+		node_vdisk_unuse(node, vdisk);
+		groups += call.groups;
+	}
+	return groups;
+}
+
 struct repair {
 	struct node *node;
 	uint64_t pool_id;
 	struct job *job;
-	bool urgent;
+	enum vdisk_urgency urgent;
 	uint64_t done, total; /* bytes; both only grow */
 	uint64_t dropped, damaged;
 	uint64_t waiting; /* blocks, of the last pass */
@@ -145,7 +179,7 @@ static int repair_vdisk(struct repair *repair, struct node_vdisk *vdisk)
 	return job_is_cancelled(repair->job) || r == -ESHUTDOWN ? -ECANCELED : 0;
 }
 
-static int repair_all(struct repair *repair, bool urgent)
+static int repair_all(struct repair *repair, enum vdisk_urgency urgent)
 {
 	struct node_vdisk *vdisk;
 	int r = 0;
@@ -165,15 +199,18 @@ static int repair_passes(struct repair *repair)
 	struct vdisk_redundancy left;
 	unsigned idle = 0;
 
+	node_pool_redundancy(repair->node, repair->pool_id, &left);
 	for (;;) {
 		uint64_t done = repair->done + repair->dropped;
 		int r;
 
 		repair->error = 0;
 		repair->waiting = 0;
-		r = repair_all(repair, true);
+		r = left.resort ? repair_all(repair, VDISK_REPAIR_RESORT) : 0;
 		if (r == 0)
-			r = repair_all(repair, false);
+			r = repair_all(repair, VDISK_REPAIR_SINGLE);
+		if (r == 0)
+			r = repair_all(repair, VDISK_REPAIR_ALL);
 		if (r < 0)
 			return r;
 		node_pool_redundancy(repair->node, repair->pool_id, &left);
@@ -224,8 +261,10 @@ static int conclude(struct repair *repair, const char *name, struct error *ret_e
 	error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,
 		  repair->error == -ENOSPC ? "add a disk, or delete what is not needed"
 					   : "see sarsen disk list and the daemon's log",
-		  "%" PRIu64 " MiB still need a copy, %" PRIu64 " MiB cannot be read from any disk",
-		  left.to_copy / MIB, left.lost / MIB);
+		  "%" PRIu64 " MiB still need a copy, %" PRIu64
+		  " MiB only disks that have failed may have, %" PRIu64
+		  " MiB cannot be read from any disk",
+		  left.to_copy / MIB, left.resort / MIB, (left.lost - left.resort) / MIB);
 	return repair->error ? repair->error : -EIO;
 }
 
@@ -316,12 +355,12 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 	if (!pool || pool->repairing || !is_work(&sum))
 		return;
 	/* Else disks are drained, or a factor was lowered. */
-	if (!pool->told_degraded && sum.degraded > 0)
+	if (!pool->told_degraded && sum.degraded + sum.resort > 0)
 		event_emit(node->events, EVENT_POOL_DEGRADED, pool->name,
 			   "%" PRIu64 " MiB have fewer copies than they should, %" PRIu64
 			   " MiB of them one; repair begins",
-			   sum.degraded / MIB, sum.single / MIB);
-	pool->told_degraded |= sum.degraded > 0;
+			   (sum.degraded + sum.resort) / MIB, (sum.single + sum.resort) / MIB);
+	pool->told_degraded |= sum.degraded + sum.resort > 0;
 	r = node_repair_start(node, pool, &job);
 	if (r < 0 && r != -EALREADY)
 		log_warning("node", "a repair cannot be started", "pool=%" PRIu64 " error=%d", id,

@@ -27,6 +27,7 @@ struct ahead_piece {
 	uint32_t first, blocks; /* of the file */
 	/* Of reading it. -ENOMEM: there is no buffer, for disks that hang keep them. */
 	int result;
+	uint32_t unreadable; /* blocks that a scan could not read from its copy */
 	/* Private. */
 	enum ahead_state state;
 	struct ahead *ahead;

@@ -91,7 +91,8 @@ static void need_of(const struct egroup_file *file, struct sorted_copies sorted,
 		.good = good, .leaving = bit_count(sorted.leaving), .away = away};
 
 	need.lost = (sorted.good | sorted.leaving) == 0;
-	if (need.lost) {
+	need.resort = need.lost ? bit_count(sorted.failed) : 0;
+	if (need.lost && !need.resort) {
 		*ret_need = need;
 		return;
 	}
@@ -124,14 +125,14 @@ void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_ne
 
 static bool needs_work(const struct egroup_need *need)
 {
-	return need->make > 0 || need->drop != 0;
+	return (need->make > 0 || need->drop != 0) && !(need->lost && !need->resort);
 }
 
 /* Copies that make up for those that go must be there, or be made, first. */
 static bool can_work(const struct egroup_file *file, const struct egroup_need *need)
 {
-	return needs_work(need) && !need->lost && egroup_file_is_sealed(file) && !file->busy &&
-	       !file->dying && !egroup_file_is_avoided(file);
+	return needs_work(need) && egroup_file_is_sealed(file) && !file->busy && !file->dying &&
+	       !egroup_file_is_avoided(file);
 }
 
 static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
@@ -149,6 +150,8 @@ static void count_file(const struct egroup_file *file, struct egroup_redundancy 
 		sum->to_drop += bytes;
 	if (need.lost) {
 		sum->lost += bytes;
+		sum->resort += need.resort ? bytes : 0;
+		sum->resort_groups += need.resort ? file->group_count : 0;
 	} else if (readable >= file->store->factor) {
 		sum->whole += bytes;
 	} else {
@@ -179,7 +182,34 @@ void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundanc
 	egroup_cursor_done(&cursor);
 }
 
-struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent)
+static bool has_copy_on(const struct egroup_file *file, uint64_t disk)
+{
+	for (unsigned i = 0; i < file->copies.count; i++)
+		if (file->copies.disks[i] == disk && !(file->copies.stale >> i & 1))
+			return true;
+	return false;
+}
+
+uint64_t egroup_store_resort(struct egroup_store *store, uint64_t disk)
+{
+	struct egroup_cursor cursor;
+	struct egroup_file *file;
+	uint64_t groups = 0;
+
+	egroup_cursor_init(&cursor, store, 0);
+	for (unsigned looked_at = 0; (file = egroup_cursor_next(&cursor)); looked_at++) {
+		struct egroup_need need;
+
+		egroup_file_need(file, &need);
+		if (need.resort && has_copy_on(file, disk))
+			groups += file->group_count;
+		take_turns(looked_at);
+	}
+	egroup_cursor_done(&cursor);
+	return groups;
+}
+
+struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, unsigned most)
 {
 	struct egroup_file *file;
 
@@ -187,7 +217,7 @@ struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent
 		struct egroup_need need;
 
 		egroup_file_need(file, &need);
-		if (can_work(file, &need) && !(urgent && need.good + need.leaving > 1))
+		if (can_work(file, &need) && need.good + need.leaving <= most)
 			return file;
 		take_turns(looked_at);
 	}
@@ -201,7 +231,7 @@ static bool must_be_sealed(const struct egroup_file *file)
 	if (egroup_file_is_sealed(file)) /* nearly all */
 		return false;
 	egroup_file_need(file, &need);
-	return needs_work(&need) && !need.lost;
+	return needs_work(&need);
 }
 
 bool egroup_repair_waits_for_seal(struct egroup_store *store)
@@ -227,8 +257,9 @@ struct filling {
 	uint64_t unread;   /* and of them those that could not be read */
 	uint64_t doubtful; /* and those that copies in `away` may have right */
 	unsigned away;
-	int error;      /* the first of a write */
-	uint32_t *crcs; /* of each block that was written */
+	uint64_t silent; /* blocks that the copy it is read from did not give */
+	int error;       /* the first of a write */
+	uint32_t *crcs;  /* of each block that was written */
 	uint32_t blocks;
 };
 
@@ -261,6 +292,7 @@ static int fill_piece(void *arg, struct ahead_piece *piece)
 		ahead_put(piece);
 		return filling->error;
 	}
+	filling->silent += piece->unreadable;
 	for (uint32_t i = 0; i < piece->blocks; i++)
 		filling->crcs[piece->first + i] =
 			crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
@@ -333,7 +365,7 @@ static int fill(struct filling *filling)
 	int r = 0;
 
 	for (unsigned pass = 0; r == 0 && pass < FILL_PASSES; pass++) {
-		filling->damaged = filling->unread = filling->doubtful = 0;
+		filling->damaged = filling->unread = filling->doubtful = filling->silent = 0;
 		filling->away = 0;
 		r = egroup_scan(filling->file, EGROUP_ANY_COPY, &scan);
 		if (r == 0)
@@ -345,6 +377,9 @@ static int fill(struct filling *filling)
 		if (readable & ~readable_copies(filling->file))
 			r = -EIO;
 	}
+	/* Of a disk that has failed all that it still gives is taken; but nothing is no copy. */
+	if (r == 0 && !readable && filling->damaged && filling->silent == filling->blocks)
+		r = -EIO;
 	return r;
 }
 

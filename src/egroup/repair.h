@@ -14,15 +14,18 @@ struct egroup_need {   /* what a file lacks, as things are now */
 	unsigned away;    /* on a disk that is missing: they count again when it is back */
 	unsigned make;    /* copies to be made */
 	unsigned drop;    /* bits: copies that are to go once there are enough others */
-	bool lost;        /* no copy can be read */
+	bool lost;        /* no copy can be read, but for: */
+	unsigned resort;  /* copies on disks that have failed, when there are no others */
 };
 void egroup_file_need(const struct egroup_file *file, struct egroup_need *ret_need);
 
 struct egroup_redundancy { /* bytes of files, each counted once */
 	uint64_t whole;
-	uint64_t degraded; /* fewer copies that can be read than the factor; of those: */
-	uint64_t single;   /* one copy left where there were to be more */
-	uint64_t lost;     /* no copy can be read */
+	uint64_t degraded;      /* fewer copies that can be read than the factor; of those: */
+	uint64_t single;        /* one copy left where there were to be more */
+	uint64_t lost;          /* no copy can be read; of those: */
+	uint64_t resort;        /* a disk that has failed has one, which may still give it */
+	uint64_t resort_groups; /* the same, in groups */
 	uint64_t leaving; /* have copies on disks that are draining; they count until they are moved
 			   */
 	uint64_t to_copy; /* what repair has to write, copies counted */
@@ -30,6 +33,8 @@ struct egroup_redundancy { /* bytes of files, each counted once */
 };
 /* Fiber: others get a turn when there are many files; what changes meanwhile is met or not. */
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
+/* Groups that only disks that have failed have, this one among them. Fiber, in the same way. */
+uint64_t egroup_store_resort(struct egroup_store *store, uint64_t disk);
 
 struct egroup_repair {
 	struct ahead *ahead;
@@ -44,10 +49,11 @@ struct egroup_repair {
 	uint64_t mismatches;     /* new copies that did not give back what was written ... */
 	uint64_t mismatch_disk;  /* ... the last of them there */
 };
-/* The next file that can be repaired now: with `urgent` only those with one readable copy left.
- * NULL: none is left of this pass. Files that a repair failed on are left alone for a while. Fiber:
- * others get a turn when there are many files that need nothing. */
-struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, bool urgent);
+/* The next file that can be repaired now, of those with at most so many readable copies on disks
+ * that have not failed: 0: with some on disks that have. NULL: none is left of this pass. Files
+ * that a repair failed on are left alone for a while. Fiber: others get a turn when there are many
+ * files that need nothing. */
+struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, unsigned most);
 /* One file: new copies are filled from whichever copy is right, block by block, synced, read
  * back, and only then named by the row; then what is to go goes. -ENOSPC: no disk can take a copy.
  */

@@ -145,11 +145,12 @@ static void begin_reading(struct scan *scan, uint32_t first, uint32_t end)
 }
 
 /* What could not be read in one piece is read block by block. */
-static int open_piece(struct scan *scan, const struct ahead_piece *piece)
+static int open_piece(struct scan *scan, struct ahead_piece *piece)
 {
 	struct pool_file *file = egroup_file_handle(scan->file);
 	int r = piece->result;
 
+	piece->unreadable = 0;
 	scan->buffer = piece->buffer;
 	scan->file->store->read_bytes += (uint64_t)piece->blocks * BLOCK_BYTES;
 	memset(scan->unreadable, 0, sizeof(scan->unreadable));
@@ -162,6 +163,7 @@ static int open_piece(struct scan *scan, const struct ahead_piece *piece)
 			return one;
 		if (one < 0) {
 			memset(block, 0, BLOCK_BYTES);
+			piece->unreadable++;
 			scan->unreadable[i / 64] |= UINT64_C(1) << (i % 64);
 		}
 	}

@@ -17,6 +17,7 @@
 #include "base/reached.h"
 #include "egroup/compact.h"
 #include "egroup/cursor.h"
+#include "egroup/repair.h"
 #include "vdisk/vdisk_priv.h"
 
 #define DEAD_SLICE 1024u       /* taken out in one turn */
@@ -296,14 +297,19 @@ static int compact_once(struct vdisk *vdisk)
 	return r == -EAGAIN ? 0 : r;
 }
 
+/* One that no disk in order has is not cut, nor left alone for it: repair wants it. */
 static bool may_trim(struct egroup_file *file)
 {
+	struct egroup_need need;
 	struct egroup *group;
 
 	if (file->compacted || file->busy || file->group_count != 1 || egroup_file_is_avoided(file))
 		return false;
 	group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
-	return group->sealed && !group->pinned && egroup_wants_trim(group, TRIM_SLACK);
+	if (!group->sealed || group->pinned || !egroup_wants_trim(group, TRIM_SLACK))
+		return false;
+	egroup_file_need(file, &need);
+	return !need.lost;
 }
 
 /* What a sealed group's file has beyond its length goes back. */

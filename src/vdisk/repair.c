@@ -51,10 +51,23 @@ void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret)
 		.degraded = sum.degraded,
 		.single = sum.single,
 		.lost = sum.lost,
+		.resort = sum.resort,
+		.resort_groups = sum.resort_groups,
 		.leaving = sum.leaving,
 		.to_copy = sum.to_copy,
 		.to_drop = sum.to_drop,
 	};
+}
+
+uint64_t vdisk_get_resort(struct vdisk *vdisk, uint64_t disk)
+{
+	uint64_t groups;
+
+	reactor_assert_home(vdisk->reactor);
+	vdisk->fibers++;
+	groups = egroup_store_resort(vdisk->store, disk);
+	vdisk_fiber_ends(vdisk);
+	return groups;
 }
 
 void vdisk_set_factor(struct vdisk *vdisk, unsigned factor)
@@ -142,13 +155,25 @@ static bool is_wanted(const struct run *run, const struct worker *worker)
 	       !pool_guest_is_active(vdisk->pool, reactor_now_ns(vdisk->reactor));
 }
 
+static unsigned most_copies(const struct vdisk_repair *wanted)
+{
+	switch (wanted->urgent) {
+	case VDISK_REPAIR_RESORT:
+		return 0;
+	case VDISK_REPAIR_SINGLE:
+		return 1;
+	default:
+		return POOL_COPIES_MAX;
+	}
+}
+
 static void repair_files(struct worker *worker)
 {
 	struct run *run = worker->run;
 	struct egroup_file *file;
 
 	while (!run->stopped && is_wanted(run, worker) &&
-	       (file = egroup_repair_next(&run->cursor, run->wanted->urgent))) {
+	       (file = egroup_repair_next(&run->cursor, most_copies(run->wanted)))) {
 		int r = egroup_repair_file(file, &worker->repair);
 
 		if (r < 0)
@@ -212,7 +237,7 @@ static struct run *run_new(struct vdisk *vdisk, struct vdisk_repair *wanted)
 	run->vdisk = vdisk;
 	run->wanted = wanted;
 	fiber_queue_init(&run->ended);
-	pace_init(&run->pace, vdisk, wanted->urgent);
+	pace_init(&run->pace, vdisk, wanted->urgent != VDISK_REPAIR_ALL);
 	for (unsigned i = 0; i < WORKERS; i++) {
 		struct worker *worker = &run->workers[i];
 

@@ -94,25 +94,35 @@ int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, vo
 
 /* How many copies of its data there are; bytes of files, each file counted once. */
 struct vdisk_redundancy {
-	unsigned factor;   /* copies that there should be */
-	uint64_t whole;    /* have them */
-	uint64_t degraded; /* have fewer; of these: */
-	uint64_t single;   /* one copy is left where there should be more */
-	uint64_t lost;     /* no copy can be read */
-	uint64_t leaving;  /* have copies on disks that are draining */
-	uint64_t to_copy;  /* bytes that repair has to write, as things are now */
-	uint64_t to_drop;  /* have copies that repair is to remove */
+	unsigned factor;        /* copies that there should be */
+	uint64_t whole;         /* have them */
+	uint64_t degraded;      /* have fewer; of these: */
+	uint64_t single;        /* one copy is left where there should be more */
+	uint64_t lost;          /* no copy can be read; of these: */
+	uint64_t resort;        /* a disk that has failed has one, which may still give it */
+	uint64_t resort_groups; /* the same, in groups */
+	uint64_t leaving;       /* have copies on disks that are draining */
+	uint64_t to_copy;       /* bytes that repair has to write, as things are now */
+	uint64_t to_drop;       /* have copies that repair is to remove */
 };
 /* Gives others a turn now and then: what changes meanwhile is counted as before or as after. */
 void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);
+/* Groups that only disks that have failed have, this one among them. In the same way. */
+uint64_t vdisk_get_resort(struct vdisk *vdisk, uint64_t disk);
 /* For files made from now on; repair adds to the others, or removes, as there is room.
  * 1 .. POOL_FACTOR_MAX */
 void vdisk_set_factor(struct vdisk *vdisk, unsigned factor);
 /* The same for all of the policy that says where files go; what is there stays there. Fiber. */
 void vdisk_set_policy(struct vdisk *vdisk, const struct container_policy *policy);
 
+enum vdisk_urgency {
+	VDISK_REPAIR_ALL,
+	VDISK_REPAIR_SINGLE, /* only what has one copy left where there should be more, or: */
+	VDISK_REPAIR_RESORT, /* only what is on disks that have failed, and nowhere else */
+};
+
 struct vdisk_repair {
-	bool urgent; /* only what has one copy left where there should be more */
+	enum vdisk_urgency urgent;
 	/* After each piece, on this fiber; false: stop. May be NULL. */
 	bool (*progress)(void *arg, uint64_t copied_bytes);
 	void *arg;

@@ -101,6 +101,19 @@ static void verify(struct engine_rig *rig)
 		assert_int_equal(read_piece(rig, BYTE, at), 0);
 }
 
+static struct vdisk_redundancy redundancy(struct engine_rig *rig)
+{
+	struct vdisk_redundancy sum;
+
+	vdisk_get_redundancy(rig->vdisk, &sum);
+	return sum;
+}
+
+static int restore(struct engine_rig *rig, unsigned number)
+{
+	return pool_disk_restore(rig->pool, disk_id(rig, number));
+}
+
 /* All files of a disk have a bit flipped in every MiB. */
 static unsigned flip_all(struct engine_rig *rig, unsigned number)
 {
@@ -365,6 +378,170 @@ static void scrub_asks_it_last(void **state)
 	run(2, 2, scrubbed);
 }
 
+static void fail_both(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(redundancy(rig).resort, 0);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(redundancy(rig).resort, 0);
+	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 1)), 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	open_again(rig);
+	assert_true(redundancy(rig).resort > DISK_BYTES);
+	assert_int_equal(redundancy(rig).resort, redundancy(rig).lost);
+	assert_true(redundancy(rig).resort_groups > 0);
+	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 1)),
+			 redundancy(rig).resort_groups);
+	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 2)), 0);
+}
+
+/* Copies are made from it, and then it can go. */
+static int repaired(struct engine_rig *rig)
+{
+	struct vdisk_repair first = {.urgent = VDISK_REPAIR_RESORT}, rest = {0};
+	uint64_t failed;
+
+	fail_both(rig);
+	failed = disk_id(rig, 1);
+	assert_int_equal(pool_disk_remove(rig->pool, failed), -EBUSY);
+	assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
+	assert_true(first.copied_bytes > DISK_BYTES);
+	assert_int_equal(first.damaged_blocks, 0);
+	assert_int_equal(redundancy(rig).resort + redundancy(rig).lost, 0);
+	verify(rig);
+	assert_int_equal(pool_disk_state(rig->pool, failed), POOL_DISK_FAILED);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);
+	fiber_sleep(120 * NSEC_PER_SEC); /* it is found, and not suspect */
+	assert_int_equal(vdisk_repair(rig->vdisk, &rest), 0);
+	assert_int_equal(redundancy(rig).to_copy + redundancy(rig).degraded, 0);
+	assert_int_equal(pool_disk_remove(rig->pool, failed), 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void repair_copies_from_it(void **state)
+{
+	(void)state;
+	run(4, 2, repaired);
+}
+
+/* With a file that has one copy left beside those that have none: they come first. */
+static int repaired_first(struct engine_rig *rig)
+{
+	struct vdisk_repair first = {.urgent = VDISK_REPAIR_RESORT}, single = {.urgent = true};
+	uint64_t only;
+
+	fail_both(rig);
+	for (uint64_t at = 0; at < DISK_BYTES / 2; at += PIECE_BYTES)
+		assert_int_equal(write_piece(rig, BYTE, at), 0);
+	open_again(rig);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 2)), 0);
+	assert_true(redundancy(rig).degraded > 0);
+	only = redundancy(rig).resort;
+	assert_true(only > 0 && redundancy(rig).single > 0);
+	for (unsigned i = 0; i < 5 && redundancy(rig).resort > 0; i++) {
+		/* What is being compacted is there for the next pass. */
+		assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
+		assert_true(first.copied_bytes <= 2 * only);
+		fiber_sleep(NSEC_PER_SEC);
+	}
+	assert_int_equal(redundancy(rig).resort, 0);
+	assert_true(redundancy(rig).to_copy > 0);
+	for (unsigned i = 0; i < 5 && redundancy(rig).to_copy > 0; i++) {
+		assert_int_equal(vdisk_repair(rig->vdisk, &single), 0);
+		fiber_sleep(NSEC_PER_SEC);
+	}
+	assert_int_equal(redundancy(rig).to_copy, 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void repair_takes_those_first(void **state)
+{
+	(void)state;
+	run(5, 2, repaired_first);
+}
+
+/* It can be opened, and gives nothing: that is no copy, and nothing is lost by trying. */
+static int nothing_to_repair_from(struct engine_rig *rig)
+{
+	struct vdisk_repair none = {0}, then = {0};
+
+	fail_both(rig);
+	verify(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
+			    &(struct sim_faults){.read_error_ppm = 1000000});
+	assert_int_equal(vdisk_repair(rig->vdisk, &none), -EIO);
+	assert_true(none.copied_bytes > 0);               /* it had been begun */
+	assert_true(redundancy(rig).resort > DISK_BYTES); /* what was empty is whole */
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &(struct sim_faults){0});
+	fiber_sleep(120 * NSEC_PER_SEC); /* files are no more left alone */
+	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
+	assert_int_equal(redundancy(rig).resort, 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void nothing_is_no_copy(void **state)
+{
+	(void)state;
+	run(4, 2, nothing_to_repair_from);
+}
+
+/* What was begun on two disks does not go on there when one has failed, and the other takes no new
+ * files either. */
+static int written_no_more(struct engine_rig *rig)
+{
+	struct egroup *group;
+
+	make(rig, 3);
+	assert_int_equal(write_piece(rig, 0x77, 0), 0);
+	group = rig->vdisk->log.current->group;
+	assert_int_equal(group->file->copies.count, 2);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	for (unsigned i = 0; i < 3; i++) /* suspect */
+		pool_disk_report_mismatch(rig->pool, disk_id(rig, 0));
+	fiber_sleep(NSEC_PER_SEC);
+	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 0)), POOL_DISK_SUSPECT);
+	assert_int_equal(write_piece(rig, 0x66, 0), 0);
+	assert_ptr_not_equal(rig->vdisk->log.current->group, group);
+	assert_int_equal(read_piece(rig, 0x66, 0), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	assert_int_equal(restore(rig, 1), 0);
+	return end(rig);
+}
+
+static void nothing_is_written_there(void **state)
+{
+	(void)state;
+	run(3, 2, written_no_more);
+}
+
+/* Taken back, it takes part again. */
+static int taken_back(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+
+	fail_both(rig);
+	verify(rig);
+	assert_int_equal(restore(rig, 1), 0);
+	assert_int_equal(redundancy(rig).resort + redundancy(rig).lost, 0);
+	verify(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);
+	fiber_sleep(120 * NSEC_PER_SEC);
+	verify(rig);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0); /* what was written without 0 */
+	assert_int_equal(redundancy(rig).degraded, 0);
+	return end(rig);
+}
+
+static void it_is_taken_back(void **state)
+{
+	(void)state;
+	run(3, 2, taken_back);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -377,6 +554,11 @@ int main(void)
 		cmocka_unit_test(the_only_copy_hangs),
 		cmocka_unit_test(another_in_its_place),
 		cmocka_unit_test(scrub_asks_it_last),
+		cmocka_unit_test(repair_copies_from_it),
+		cmocka_unit_test(repair_takes_those_first),
+		cmocka_unit_test(nothing_is_no_copy),
+		cmocka_unit_test(nothing_is_written_there),
+		cmocka_unit_test(it_is_taken_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
