@@ -29,19 +29,22 @@ void egroup_cursor_done(struct egroup_cursor *cursor)
 	list_remove(&cursor->link);
 }
 
+struct egroup_file *egroup_cursor_any(struct egroup_cursor *cursor)
+{
+	if (cursor->at->next == &cursor->store->files.head)
+		return NULL;
+	cursor->at = cursor->at->next;
+	return LIST_ENTRY(cursor->at, struct egroup_file, link);
+}
+
+/* Of those that are being removed there may be very many. */
 struct egroup_file *egroup_cursor_next(struct egroup_cursor *cursor)
 {
-	const struct list_node *end = &cursor->store->files.head;
+	struct egroup_file *file;
 
-	while (cursor->at->next != end) {
-		struct egroup_file *file;
-
-		cursor->at = cursor->at->next;
-		file = LIST_ENTRY(cursor->at, struct egroup_file, link);
-		if (!file->dying)
-			return file;
-	}
-	return NULL;
+	while ((file = egroup_cursor_any(cursor)) && file->dying)
+		take_turns(cursor);
+	return file;
 }
 
 struct egroup_file *egroup_cursor_step(struct egroup_cursor *cursor)

@@ -21,8 +21,10 @@ struct egroup_cursor {
  * a fiber. */
 void egroup_cursor_init(struct egroup_cursor *cursor, struct egroup_store *store, uint64_t after);
 void egroup_cursor_done(struct egroup_cursor *cursor);
-/* The next file that is not being removed, or NULL; a later call may find one again. */
+/* The next file that is not being removed, or NULL; a later call may find one again. Fiber. */
 struct egroup_file *egroup_cursor_next(struct egroup_cursor *cursor);
+/* The next file, also one that is being removed. Does not suspend. */
+struct egroup_file *egroup_cursor_any(struct egroup_cursor *cursor);
 /* The same, for who does little about each: gives others a turn now and then. Fiber. */
 struct egroup_file *egroup_cursor_step(struct egroup_cursor *cursor);
 /* The file that was met last is met once more by the next step. */

@@ -555,7 +555,7 @@ static uint32_t find_garbage(struct egroup_cursor *cursor, struct egroup_file **
 	*ret_end = false;
 	for (unsigned i = 0;
 	     i < REAP_FILES_LOOK && count < REAP_FILES_MAX && groups < REAP_GROUPS_MAX; i++) {
-		struct egroup_file *file = egroup_cursor_next(cursor);
+		struct egroup_file *file = egroup_cursor_any(cursor);
 
 		*ret_end = !file;
 		if (!file)

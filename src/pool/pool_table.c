@@ -43,12 +43,21 @@ static void place(struct pool_table_part *part, const struct pool_table_entry *e
 	part->count++;
 }
 
+/* How full a part becomes before it grows: from three eighths of its slots for the first to nearly
+ * three quarters for the last. All have about as many entries; so they grow one after the other. */
+static uint32_t room_of(const struct pool_table_part *part, unsigned number)
+{
+	uint64_t eighths = (uint64_t)part->capacity * 3 / 8;
+
+	return (uint32_t)(eighths + eighths * number / POOL_TABLE_PARTS);
+}
+
 int pool_table_reserve(struct pool_table *table, uint64_t id)
 {
 	struct pool_table_part *part = part_of(table, id);
 	struct pool_table_part grown = {.capacity = MAX(part->capacity * 2, PART_CAPACITY_MIN)};
 
-	if (part->count < part->capacity / 4 * 3)
+	if (part->count < room_of(part, (unsigned)(part - table->parts)))
 		return 0;
 	grown.entries = calloc(grown.capacity, sizeof(*grown.entries));
 	if (!grown.entries)

@@ -173,6 +173,13 @@ static void expect_turns(void)
 	turns = 0;
 }
 
+/* All but the last. */
+static void mark_dying(bool dying)
+{
+	for (uint64_t id = 1; id < FILES; id++)
+		egroup_find(store, id)->file->dying = dying;
+}
+
 static void walk_all(void *arg)
 {
 	struct compact_choice choice;
@@ -187,6 +194,12 @@ static void walk_all(void *arg)
 			ASSERT(egroup_set_live(store, id, slot) == 0);
 	}
 	start_other(&task);
+	mark_dying(true);
+	egroup_cursor_init(&cursor, store, 0);
+	ASSERT(egroup_cursor_next(&cursor)->id == FILES);
+	expect_turns();
+	egroup_cursor_done(&cursor);
+	mark_dying(false);
 	egroup_cursor_init(&cursor, store, FILES - 1);
 	expect_turns();
 	ASSERT(egroup_cursor_next(&cursor)->id == FILES);

@@ -81,18 +81,36 @@ static void all_are_met_once(void **state)
 	pool_table_done(&table);
 }
 
-/* No part has far more than its share, and so none that grows takes long. */
-static void parts_are_even(void **state)
+static size_t capacity_of(const struct pool_table *table)
+{
+	size_t capacity = 0;
+
+	for (unsigned i = 0; i < POOL_TABLE_PARTS; i++)
+		capacity += table->parts[i].capacity;
+	return capacity;
+}
+
+/* No part has far more than its share, and few grow at about the same time. */
+static void parts_grow_in_turn(void **state)
 {
 	struct pool_table table = {0};
+	size_t before = 0, most = 0;
 
 	(void)state;
 	for (uint64_t id = 1; id <= 64000; id++) {
 		assert_int_equal(pool_table_reserve(&table, id), 0);
 		pool_table_insert(&table, id);
+		if (id % 256 || id < 4096)
+			continue;
+		if (before)
+			most = MAX(most, (capacity_of(&table) - before) * 100 / before);
+		before = capacity_of(&table);
 	}
-	for (unsigned i = 0; i < POOL_TABLE_PARTS; i++)
+	assert_in_range(most, 1, 20); /* percent */
+	for (unsigned i = 0; i < POOL_TABLE_PARTS; i++) {
 		assert_in_range(table.parts[i].count, 900, 1100);
+		assert_true(table.parts[i].count * 4 <= table.parts[i].capacity * 3);
+	}
 	pool_table_done(&table);
 }
 
@@ -101,7 +119,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(agrees_with_an_array),
 		cmocka_unit_test(all_are_met_once),
-		cmocka_unit_test(parts_are_even),
+		cmocka_unit_test(parts_grow_in_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
