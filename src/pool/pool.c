@@ -174,7 +174,6 @@ int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, 
 	pool->timeout_ns = timeout_ns;
 	pool->opened_ns = reactor_now_ns(pool->home);
 	fiber_mutex_init(&pool->disks_lock);
-	pool_wait_init(pool);
 	pool_keeper_init(pool);
 	list_init(&pool->quotas);
 	list_init(&pool->tier_claims);
@@ -200,7 +199,6 @@ void pool_close(struct pool *pool)
 		return;
 	reactor_assert_home(pool->home);
 	pool_keeper_stop(pool);
-	pool_wait_done(pool);
 	if (!pool_watch_stop(pool)) {
 		/* What ends some day looks at it. */
 		log_warning("pool", "closed while a disk does not answer", "pool=%s", pool->name);

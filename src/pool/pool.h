@@ -187,13 +187,8 @@ void pool_admit_return(struct pool *pool, unsigned factor, uint64_t bytes);
  * opens. */
 void pool_account_live(struct pool *pool, unsigned factor, int64_t bytes);
 
-/* Called (on the home reactor) when used space passes the level at which reclaim should run, and
- * again as long as it does. One callback a pool. */
-void pool_set_pressure_hook(struct pool *pool, void (*hook)(void *arg), void *arg);
 /* 0 = plenty .. 100 = nothing but the reserve left; any reactor. */
 unsigned pool_pressure(const struct pool *pool);
-/* Waits (fiber, any reactor) until a file was discarded or the deadline passes. */
-bool pool_wait_space(struct pool *pool, uint64_t deadline_ns);
 
 /* How many spare files of POOL_GROUP_BYTES are written ahead while the pool is idle; 0 at first.
  * On each disk, only in pools whose groups are that large; they pay for streams that take such a

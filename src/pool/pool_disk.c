@@ -154,7 +154,6 @@ void pool_disk_set_state(struct pool_disk *disk, enum pool_disk_state state, int
 	atomic_store(&disk->state_since_ns, disk->tried_ns);
 	atomic_store(&disk->state, state);
 	pool_space_recount(pool);
-	pool_wait_wake(pool);
 	pool_keeper_wake(pool);
 }
 

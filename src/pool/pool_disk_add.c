@@ -161,7 +161,6 @@ static int add_at_home(void *arg)
 	fiber_mutex_lock(&call->pool->disks_lock);
 	r = add_locked(call);
 	fiber_mutex_unlock(&call->pool->disks_lock);
-	pool_wait_wake(call->pool); /* there is room again */
 	return r;
 }
 

@@ -448,7 +448,6 @@ static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 	pool_space_set_capacity(disk, capacity);
 	if (capacity > before) {
 		REACHED("pool.disk-grew");
-		pool_wait_wake(disk->pool);
 		return;
 	}
 	REACHED("pool.disk-shrank");
@@ -457,7 +456,6 @@ static void adapt(struct pool_disk *disk, const struct world_fs_stat *fs)
 	pool_spare_make_room(disk);
 	pool_flight_ends(&flight);
 	disk->names_busy--;
-	pool_space_press(disk->pool);
 }
 
 /* What is there now may be the file system above, or another that was put there: the label tells.

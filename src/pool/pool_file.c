@@ -216,7 +216,6 @@ static int take_at_home(void *arg)
 	file->owner = call->want->quota;
 	pool->last_take_ns = reactor_now_ns(pool->home);
 	r = pool_tier_is_tight(pool, file->owner) ? take_tightly(&taking) : take_copies(&taking);
-	pool_space_press(pool);
 	if (r)
 		return r;
 	call->file = TAKE_PTR(file);

@@ -148,11 +148,6 @@ struct pool {
 	unsigned spares_ahead;
 	uint64_t last_take_ns;
 	uint64_t takes; /* counts them: what is drawn at random follows from it */
-	void (*pressure_hook)(void *arg);
-	void *pressure_arg;
-
-	struct list waiters; /* pool_wait.c */
-	struct reactor_timer wait_timer;
 
 	/* The keeper, one fiber: pool_keeper.c. */
 	struct fiber_task keeper_task;
@@ -241,7 +236,7 @@ static inline enum pool_disk_state pool_disk_state_of(const struct pool_disk *di
 {
 	return (enum pool_disk_state)atomic_load(&((struct pool_disk *)disk)->state);
 }
-/* Logs it, counts shares anew, tells the hook and who waits. */
+/* Logs it, counts shares anew, wakes the keeper. */
 void pool_disk_set_state(struct pool_disk *disk, enum pool_disk_state state, int error);
 /* Fibers: the row as it is in memory. */
 int pool_disk_commit_row(struct pool_disk *disk);
@@ -308,12 +303,10 @@ void pool_space_set_capacity(struct pool_disk *disk, uint64_t capacity_bytes);
 void pool_space_recount(struct pool *pool);
 /* -ENOSPC when `use` may not have it. */
 int pool_space_charge(struct pool_disk *disk, enum pool_use use, uint64_t bytes);
-/* Less used; wakes who waits for room. */
+/* Less used. */
 void pool_space_release(struct pool_disk *disk, uint64_t bytes);
 /* What `use` may still have there. Any reactor. */
 uint64_t pool_space_free(const struct pool_disk *disk, enum pool_use use);
-/* Calls the pressure hook if there is pressure. */
-void pool_space_press(struct pool *pool);
 /* What a pool with that configuration can use of a file system. */
 uint64_t pool_space_capacity(uint64_t configured_bytes, const struct world_fs_stat *fs);
 /* Whether live data are counted on it. Any reactor. */
@@ -330,11 +323,6 @@ void pool_admit_get(struct pool *pool, struct pool_space *space); /* live, admit
 
 /* 0, or -EROFS while no disk can be written. Any reactor. */
 int pool_state_writable(const struct pool *pool);
-
-/* Waiters for room (pool_wait.c). */
-void pool_wait_init(struct pool *pool);
-void pool_wait_wake(struct pool *pool);
-void pool_wait_done(struct pool *pool); /* nobody waits any more */
 
 /* Spare files (pool_spare.c). */
 /* Takes over the file spare/ID.sp. False when memory is short: the file is then forgotten. */

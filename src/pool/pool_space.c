@@ -141,10 +141,8 @@ void pool_space_release(struct pool_disk *disk, uint64_t bytes)
 	reactor_assert_home(disk->pool->home);
 	ASSERT(bytes <= atomic_load(&disk->used));
 	atomic_fetch_sub(&disk->used, bytes);
-	if (bytes > 0) {
+	if (bytes > 0)
 		pool_tier_room(disk->pool);
-		pool_wait_wake(disk->pool);
-	}
 	pool_keeper_wake(disk->pool);
 }
 
@@ -186,19 +184,6 @@ unsigned pool_pressure(const struct pool *pool)
 	}
 	factor = MIN(pool_admit_largest_factor(pool), count);
 	return factor > 0 ? least[factor - 1] : 0;
-}
-
-void pool_set_pressure_hook(struct pool *pool, void (*hook)(void *arg), void *arg)
-{
-	reactor_assert_home(pool->home);
-	pool->pressure_hook = hook;
-	pool->pressure_arg = arg;
-}
-
-void pool_space_press(struct pool *pool)
-{
-	if (pool->pressure_hook && pool_pressure(pool) > 0)
-		pool->pressure_hook(pool->pressure_arg);
 }
 
 int pool_state_writable(const struct pool *pool)

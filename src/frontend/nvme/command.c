@@ -128,16 +128,6 @@ void nvme_command_end(struct nvme_command *command, uint16_t status)
 	nvme_command_end_with(command, status, 0);
 }
 
-void nvme_command_drop(struct nvme_command *command)
-{
-	struct nvme_controller *controller = command->controller;
-	struct nvme_sq *sq = command->sq;
-
-	command_release(command);
-	nvme_command_free(command);
-	command_tell(controller, sq);
-}
-
 void nvme_command_park(struct nvme_command *command)
 {
 	command_leave_guest(command);

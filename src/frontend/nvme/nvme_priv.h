@@ -259,8 +259,6 @@ bool nvme_command_answer(struct nvme_command *command, const void *data, uint64_
 			 uint64_t limit);
 /* Takes `length` bytes of parameters from the guest. False: the command was ended. */
 bool nvme_command_take_data(struct nvme_command *command, void *to, uint64_t length);
-/* Frees the slot of a command that is not begun any more and gets no completion. */
-void nvme_command_drop(struct nvme_command *command);
 /* It waits for something of the guest, perhaps for ever: nothing waits for it meanwhile. */
 void nvme_command_park(struct nvme_command *command);
 void nvme_command_unpark(struct nvme_command *command);

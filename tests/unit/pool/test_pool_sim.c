@@ -56,7 +56,7 @@ struct model {
 	struct pool *pool;
 	uint64_t pool_id;
 	struct slot slots[WORKERS][SLOTS];
-	uint64_t tags, files, discarded, pressed;
+	uint64_t tags, files, discarded;
 	uint64_t seed;
 	unsigned life;
 };
@@ -261,8 +261,7 @@ static void worker_run(void *arg)
 	for (int i = 0; i < OPERATIONS && !is_dead(m); i++) {
 		slot_operate(m, w, &m->slots[w->index][random_below(m, SLOTS)]);
 		if (random_below(m, 8) == 0)
-			(void)pool_wait_space(m->pool,
-					      reactor_now_ns(reactor_current()) + NSEC_PER_MSEC);
+			fiber_sleep(NSEC_PER_MSEC);
 	}
 }
 
@@ -295,14 +294,6 @@ static void slot_settle(struct model *m, struct worker *w, struct slot *slot)
 	slot_read(m, w, slot);
 	if (!is_dead(m)) /* what survived of several writes may be mixed */
 		tag_write(m, slot, w->page);
-}
-
-static void on_pressure(void *arg)
-{
-	struct model *m = arg;
-
-	ASSERT(pool_pressure(m->pool) > 0);
-	m->pressed++;
 }
 
 static void account_check(struct model *m)
@@ -361,10 +352,8 @@ static void settle_run(void *arg)
 		for (unsigned i = 0; i < SLOTS; i++)
 			if (m->slots[w.index][i].id && !is_dead(m))
 				slot_settle(m, &w, &m->slots[w.index][i]);
-	if (!is_dead(m)) {
+	if (!is_dead(m))
 		account_check(m);
-		pool_set_pressure_hook(m->pool, on_pressure, m);
-	}
 	free(w.page);
 }
 
@@ -478,7 +467,6 @@ static uint64_t run_seed(uint64_t seed, void *arg)
 	hash = sim_trace_hash(m->rig.sim);
 	counts[0] += m->files;
 	counts[1] += m->discarded;
-	counts[2] += m->pressed;
 	sim_rig_done(&m->rig);
 	free(m);
 	return hash;
@@ -488,7 +476,7 @@ static const char *seeds; /* "FIRST:COUNT", or NULL for the few of the fast suit
 
 static void keeps_files_and_account(void **state)
 {
-	uint64_t counts[3] = {0}, count;
+	uint64_t counts[2] = {0}, count;
 
 	(void)state;
 	count = sim_rig_seeds(seeds, 40, run_seed, counts);
@@ -500,7 +488,7 @@ static void keeps_files_and_account(void **state)
 
 static void replays_a_seed_exactly(void **state)
 {
-	uint64_t counts[3] = {0};
+	uint64_t counts[2] = {0};
 
 	(void)state;
 	assert_true(sim_rig_replays(3, run_seed, counts));

@@ -49,28 +49,22 @@ static void admits_up_to_the_limit(void **state)
 	pool_rig_run(*state, admission_run);
 }
 
-static void on_pressure(void *arg)
-{
-	++*(unsigned *)arg;
-}
-
 static void fill_run(void *arg)
 {
 	struct pool_rig *rig = arg;
 	struct pool_file *files[600];
 	struct pool_space s;
-	unsigned count = 0, pressed = 0, last = 0;
+	unsigned count = 0, last = 0;
 	int r;
 
 	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
-	pool_set_pressure_hook(rig->pool, on_pressure, &pressed);
 	ASSERT(pool_pressure(rig->pool) == 0);
 	while ((r = take_file(rig->pool, POOL_USE_DATA, MIB, &files[count])) == 0) {
 		ASSERT(pool_pressure(rig->pool) >= last);
 		last = pool_pressure(rig->pool);
 		count++;
 	}
-	ASSERT(r == -ENOSPC && pool_pressure(rig->pool) == 100 && pressed > 10);
+	ASSERT(r == -ENOSPC && pool_pressure(rig->pool) == 100);
 	s = pool_rig_space(rig);
 	ASSERT(s.used == s.capacity - s.reserve && s.used == count * MIB);
 	/* The reserve is for others. */
@@ -215,67 +209,6 @@ static void writes_spare_files_ahead(void **state)
 	(void)state;
 	pool_rig_run(rig, ahead_run);
 	pool_rig_free(rig);
-}
-
-struct waiting {
-	struct pool_rig *rig;
-	uint64_t duration_ns;
-	bool woken;
-	struct sim_rig_task task;
-};
-
-static void wait_run(void *arg)
-{
-	struct waiting *waiting = arg;
-
-	waiting->woken = pool_wait_space(waiting->rig->pool,
-					 reactor_now_ns(reactor_current()) + waiting->duration_ns);
-}
-
-static void wait_driver(void *arg)
-{
-	struct pool_rig *rig = arg;
-	struct pool_file *file = take(rig, MIB);
-
-	fiber_sleep(20 * NSEC_PER_MSEC);
-	pool_file_discard(file);
-}
-
-static void open_run(void *arg)
-{
-	ASSERT(pool_rig_open(arg, POOL_MIN_BYTES) == 0);
-}
-
-static void close_run(void *arg)
-{
-	pool_rig_close(arg);
-}
-
-static void wakes_those_who_wait(void **state)
-{
-	struct pool_rig *rig = *state;
-	struct waiting waiting[4] = {
-		{.rig = rig, .duration_ns = 10 * NSEC_PER_MSEC},
-		{.rig = rig, .duration_ns = NSEC_PER_SEC},
-		{.rig = rig, .duration_ns = 10 * NSEC_PER_MSEC},
-		{.rig = rig, .duration_ns = NSEC_PER_SEC},
-	};
-	uint64_t start;
-
-	pool_rig_run(rig, open_run);
-	start = world_now_ns(sim_world(rig->sim.sim));
-	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
-		waiting[i].task.run = wait_run;
-		waiting[i].task.arg = &waiting[i];
-		sim_rig_start(&rig->sim, i / 2, &waiting[i].task);
-	}
-	pool_rig_run(rig, wait_driver);
-	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
-		assert_int_equal(sim_rig_wait(&rig->sim, &waiting[i].task, 1, 5 * NSEC_PER_SEC), 0);
-		assert_int_equal(waiting[i].woken, i % 2);
-	}
-	assert_true(world_now_ns(sim_world(rig->sim.sim)) - start < 500 * NSEC_PER_MSEC);
-	pool_rig_run(rig, close_run);
 }
 
 static void read_only_run(void *arg)
@@ -425,7 +358,6 @@ int main(void)
 		TEST(uses_removed_files_again),
 		TEST(spare_files_make_room),
 		cmocka_unit_test(writes_spare_files_ahead),
-		TEST(wakes_those_who_wait),
 		TEST(reads_on_a_read_only_disk),
 		TEST(reports_a_full_file_system),
 		TEST(follows_the_size_of_the_file_system),
