@@ -264,10 +264,9 @@ int catalog_get(struct catalog *catalog, const struct catalog_key *key, struct c
 int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows)
 {
-	struct call call = {.request = {.kind = STORE_SCAN,
-					.scan = {.prefix = prefix,
-						 .after = after,
-						 .limit = limit}}};
+	struct call call = {
+		.request = {.kind = STORE_SCAN,
+			    .scan = {.prefix = prefix, .after = after, .limit = limit}}};
 	int r;
 
 	ASSERT(prefix->length > 0);
@@ -279,8 +278,8 @@ int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 
 int catalog_commit(struct catalog *catalog, const struct catalog_change *changes, size_t count)
 {
-	struct call call = {.request = {.kind = STORE_COMMIT,
-					.commit = {.changes = changes, .count = count}}};
+	struct call call = {
+		.request = {.kind = STORE_COMMIT, .commit = {.changes = changes, .count = count}}};
 
 	for (size_t i = 0; i < count; i++) {
 		ASSERT(changes[i].key.length > 0 && changes[i].key.length <= CATALOG_KEY_MAX);
@@ -293,8 +292,8 @@ int catalog_commit(struct catalog *catalog, const struct catalog_change *changes
 int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t count,
 			uint64_t *ret_first)
 {
-	struct call call = {.request = {.kind = STORE_IDS,
-					.ids = {.counter = counter, .count = count}}};
+	struct call call = {
+		.request = {.kind = STORE_IDS, .ids = {.counter = counter, .count = count}}};
 	int r;
 
 	ASSERT(count > 0);
@@ -477,7 +476,7 @@ static int open_parts(struct world *world, const struct catalog_options *options
 	fiber_queue_init(&catalog->idle);
 	reactor_hook_init(&catalog->hook, start_hook);
 	mirrors_init(&catalog->mirrors);
-	r = mirrors_open(catalog, options->path, report);
+	r = mirrors_open(catalog, options, report);
 	if (r) {
 		catalog_close(catalog);
 		return r;

@@ -17,36 +17,36 @@ struct catalog;
 
 /* Tables: the first byte of a key. Numbers are part of the format and never reused. */
 enum catalog_table {
-	CATALOG_META = 1,      /* format version, id counters */
+	CATALOG_META = 1, /* format version, id counters */
 	CATALOG_POOL = 2,
 	CATALOG_DISK = 3,
 	CATALOG_CONTAINER = 4,
 	CATALOG_VDISK = 5,
-	CATALOG_EGROUP = 6,    /* (pool, vdisk, egroup): a logical extent group */
-	CATALOG_EGFILE = 7,    /* (pool, vdisk, file): a file that stores one or more groups; its
-				  value starts with the 64-bit size of the file, which the pool
-				  reads when it opens */
-	CATALOG_NAME = 8,      /* (kind, parent, name) to le64 id: enum catalog_name_kind */
+	CATALOG_EGROUP = 6, /* (pool, vdisk, egroup): a logical extent group */
+	CATALOG_EGFILE = 7, /* (pool, vdisk, file): a file that stores one or more groups; its
+			       value starts with the 64-bit size of the file, which the pool
+			       reads when it opens */
+	CATALOG_NAME = 8,   /* (kind, parent, name) to le64 id: enum catalog_name_kind */
 	CATALOG_ISCSI = 9,
 	CATALOG_JOB = 10,
-	CATALOG_NVME = 11,           /* (controller); 0: the identity of all namespaces */
-	CATALOG_NVME_NAMESPACE = 12, /* (controller, nsid) */
+	CATALOG_NVME = 11,             /* (controller); 0: the identity of all namespaces */
+	CATALOG_NVME_NAMESPACE = 12,   /* (controller, nsid) */
 	CATALOG_NVME_RESERVATION = 13, /* (vDisk) */
-	CATALOG_EVENT = 20,          /* (slot) */
-	CATALOG_POLICY = 21,         /* (vDisk): what is set for it alone */
-	CATALOG_SCRUB = 22,          /* (pool); (pool, number) */
-	CATALOG_PLACE = 23,          /* (pool, disk): where it was found last */
-	CATALOG_RETIRE = 24,         /* (pool, disk): is removed when it is empty */
-	CATALOG_DRAIN = 25,          /* (pool, disk): its draining is paused */
+	CATALOG_EVENT = 20,            /* (slot) */
+	CATALOG_POLICY = 21,           /* (vDisk): what is set for it alone */
+	CATALOG_SCRUB = 22,            /* (pool); (pool, number) */
+	CATALOG_PLACE = 23,            /* (pool, disk): where it was found last */
+	CATALOG_RETIRE = 24,           /* (pool, disk): is removed when it is empty */
+	CATALOG_DRAIN = 25,            /* (pool, disk): its draining is paused */
 };
 
 enum catalog_name_kind { /* the parent is 0, or the container of a vDisk */
-	CATALOG_NAME_POOL = 1,
-	CATALOG_NAME_CONTAINER = 2,
-	CATALOG_NAME_VDISK = 3,
+			 CATALOG_NAME_POOL = 1,
+			 CATALOG_NAME_CONTAINER = 2,
+			 CATALOG_NAME_VDISK = 3,
 };
 
-#define CATALOG_KEY_MAX 120
+#define CATALOG_KEY_MAX   120
 #define CATALOG_VALUE_MAX (1u << 20)
 
 struct catalog_key {
@@ -97,11 +97,12 @@ struct catalog_change {
 struct catalog_report;
 
 struct catalog_options {
-	const char *path;     /* of the database file */
-	const char *vfs;      /* NULL = SQLite's own for the system */
-	bool create;          /* make it when missing; else -ENOENT */
+	const char *path;         /* of the database file */
+	const char *vfs;          /* NULL = SQLite's own for the system */
+	bool create;              /* make it when missing; else -ENOENT */
 	const char *restore_from; /* NULL, or a directory whose mirror takes its place; what was
 				     there is kept under another name */
+	bool renew_mirrors;       /* none is appended to: a dead process may still write there */
 	struct catalog_report *report; /* NULL, or filled with what was found: catalog/mirror.h */
 };
 
@@ -143,7 +144,6 @@ int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t c
 void catalog_touch(const struct catalog_row *row, struct catalog_change changes[2]);
 
 /* Names: the row (kind, parent, name), whose value is the id. */
-struct catalog_key catalog_name_key(enum catalog_name_kind kind, uint64_t parent,
-				    const char *name);
+struct catalog_key catalog_name_key(enum catalog_name_kind kind, uint64_t parent, const char *name);
 int catalog_name_find(struct catalog *catalog, enum catalog_name_kind kind, uint64_t parent,
 		      const char *name, uint64_t *ret_id); /* -ENOENT */

@@ -18,6 +18,8 @@ struct mirror {
 	bool refused;
 	bool was_lost;
 	bool building;
+	struct mirror_probe *probe; /* its disk is being asked */
+	bool answers;               /* its disk took a write a moment ago */
 	int error;
 	uint64_t sequence, bytes, made_wall_ns;
 	uint64_t number;    /* of its newest log */
@@ -73,6 +75,7 @@ struct mirrors {
 	/* The builder. */
 	struct fiber_task task;
 	bool builder_runs, stopping;
+	unsigned asking;            /* fibers of mirror_ask.c */
 	struct fiber_mutex work;    /* held by whoever builds, adds, removes or verifies */
 	struct fiber_queue changed; /* anything of the above */
 };
@@ -117,7 +120,8 @@ void catalog_write_end(struct catalog *catalog, int error);
 /* mirror.c */
 void mirrors_init(struct mirrors *mirrors);
 /* At open: reads which mirrors there are, and compares. */
-int mirrors_open(struct catalog *catalog, const char *path, struct catalog_report *report);
+int mirrors_open(struct catalog *catalog, const struct catalog_options *options,
+		 struct catalog_report *report);
 /* In a fiber: ends the builder. Then, when nothing is under way, frees all. */
 void mirrors_stop(struct catalog *catalog);
 void mirrors_close(struct catalog *catalog);
@@ -144,7 +148,17 @@ void mirror_free(struct mirror *mirror);   /* its files are closed */
  * -ETIMEDOUT: the file stays the caller's, for an append is under way that nobody waits for. */
 int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number);
 
+/* mirror_ask.c, in a fiber */
+/* mirror_look(); -ETIMEDOUT when the disk does not answer. */
+int mirror_look_within(struct catalog *catalog, const char *directory,
+		       struct mirror_look *ret_look);
+/* Finds out whether the disk takes writes: sets `answers`, or the mirror is lost. */
+void mirror_probe_start(struct mirror *mirror);
+void mirror_probe_forget(struct mirror *mirror);
+
 /* mirror_build.c */
+/* -ENOENT when there is no pool's label: the disk is not mounted. */
+int mirror_directory_prepare(const char *directory);
 void mirror_builder_start(struct catalog *catalog);
 /* In a fiber; waits for an append. */
 void mirror_close_files(struct mirror *mirror);

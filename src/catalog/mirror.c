@@ -440,6 +440,7 @@ static struct mirror *mirror_new(struct catalog *catalog, const char *directory)
 void mirror_free(struct mirror *mirror)
 {
 	ASSERT(!mirror->in_flight && !mirror->file && !mirror->old_file && !mirror->next_file);
+	mirror_probe_forget(mirror);
 	list_remove(&mirror->link);
 	mirror->catalog->mirrors.count--;
 	free(mirror->directory);
@@ -499,14 +500,16 @@ static int settle_files(struct mirror *mirror, const struct mirror_look *look)
 }
 
 /* Takes its standing again when it is equal. -ESTALE: it is newer. Other errors are its own. */
-static int mirror_adopt(struct mirror *mirror, struct catalog_report *report)
+static int mirror_adopt(struct mirror *mirror, bool renew, struct catalog_report *report)
 {
 	struct mirror_look look;
 	struct mirror_path path;
-	int r = mirror_look(mirror->directory, &look);
+	int r = mirror_look_within(mirror->catalog, mirror->directory, &look);
 
 	if (r == 0)
 		r = mirror_compare(&mirror->catalog->mirrors, &look);
+	if (r == 0 && renew)
+		r = -EAGAIN;
 	if (r == 0) {
 		mirror_path_of(mirror->directory, "log", look.log_number, &path);
 		r = mirror_file_open(path.text, 0, &mirror->file);
@@ -586,8 +589,10 @@ static int row_read(struct catalog *catalog, struct mirror_standings *ret_standi
 	return r == -ENOENT ? 0 : r;
 }
 
-int mirrors_open(struct catalog *catalog, const char *path, struct catalog_report *report)
+int mirrors_open(struct catalog *catalog, const struct catalog_options *options,
+		 struct catalog_report *report)
 {
+	const char *path = options->path;
 	_cleanup_(mirror_standings_done) struct mirror_standings row = {0};
 	struct mirrors *mirrors = &catalog->mirrors;
 	int r;
@@ -599,7 +604,7 @@ int mirrors_open(struct catalog *catalog, const char *path, struct catalog_repor
 	for (unsigned i = 0; r == 0 && i < row.count; i++) {
 		struct mirror *mirror = mirror_new(catalog, row.mirrors[i].directory);
 
-		r = mirror ? mirror_adopt(mirror, report) : -ENOMEM;
+		r = mirror ? mirror_adopt(mirror, options->renew_mirrors, report) : -ENOMEM;
 	}
 	if (r == 0 && row.count > 0)
 		r = standings_compare(catalog, path, &row);
@@ -614,7 +619,7 @@ void mirrors_stop(struct catalog *catalog)
 
 	mirrors->stopping = true;
 	mirror_kick(catalog);
-	while (mirrors->builder_runs)
+	while (mirrors->builder_runs || mirrors->asking > 0)
 		fiber_queue_wait(&mirrors->changed);
 }
 
@@ -640,7 +645,7 @@ void mirrors_close(struct catalog *catalog)
 static int add_check(struct mirror *mirror)
 {
 	struct mirror_look look;
-	int r = mirror_look(mirror->directory, &look);
+	int r = mirror_look_within(mirror->catalog, mirror->directory, &look);
 
 	if (r == 0)
 		r = mirror_compare(&mirror->catalog->mirrors, &look);

@@ -51,11 +51,13 @@ static int label_check(const char *directory)
 	return io_stat(path, &stat);
 }
 
-static int directory_prepare(const char *directory)
+int mirror_directory_prepare(const char *directory)
 {
 	struct mirror_path path;
-	int r;
+	int r = label_check(directory);
 
+	if (r)
+		return r;
 	mirror_path_of(directory, NULL, 0, &path);
 	r = io_directory_make(path.text);
 	if (r == -EEXIST)
@@ -258,9 +260,7 @@ static int build_begin(struct build *build)
 
 	mirror_close_files(mirror);
 	if (!mirror->standing)
-		r = label_check(mirror->directory);
-	if (r == 0)
-		r = directory_prepare(mirror->directory);
+		r = mirror_directory_prepare(mirror->directory);
 	if (r == 0 && !mirror->standing)
 		r = replace_check(mirror);
 	if (r == 0)
@@ -332,7 +332,7 @@ static void build(struct mirror *mirror)
 
 static bool is_due(const struct mirror *mirror, uint64_t now_ns)
 {
-	if (mirror->removed || mirror->abandoned || now_ns < mirror->next_try_ns)
+	if (mirror->removed || mirror->abandoned || mirror->probe || now_ns < mirror->next_try_ns)
 		return false;
 	return !mirror->standing || mirror->log_bytes > log_limit(mirror);
 }
@@ -355,7 +355,8 @@ static uint64_t next_time_ns(struct catalog *catalog)
 	const struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
-		if (!mirror->removed && !mirror->standing && mirror->next_try_ns > now_ns)
+		if (!mirror->removed && !mirror->standing && !mirror->probe &&
+		    mirror->next_try_ns > now_ns)
 			next_ns = MIN(next_ns, mirror->next_try_ns);
 	return next_ns;
 }
@@ -373,6 +374,17 @@ static void free_removed(struct catalog *catalog)
 	}
 }
 
+/* One without standing is built when its disk is known to answer: `work` is held meanwhile. */
+static void serve(struct mirror *mirror)
+{
+	if (!mirror->standing && !mirror->answers) {
+		mirror_probe_start(mirror);
+		return;
+	}
+	mirror->answers = false;
+	build(mirror);
+}
+
 static void builder_run(struct fiber_task *task)
 {
 	struct mirrors *mirrors = CONTAINER_OF(task, struct mirrors, task);
@@ -384,7 +396,7 @@ static void builder_run(struct fiber_task *task)
 		free_removed(catalog);
 		mirror = mirrors->stopping ? NULL : next_due(catalog);
 		if (mirror)
-			build(mirror);
+			serve(mirror);
 		fiber_mutex_unlock(&mirrors->work);
 		if (!mirror && !mirrors->stopping)
 			(void)fiber_queue_wait_until(&mirrors->changed, next_time_ns(catalog));
@@ -426,7 +438,7 @@ static bool is_settled(struct catalog *catalog)
 	const struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
-		if (mirror->building || is_due(mirror, now_ns))
+		if (mirror->building || mirror->probe || is_due(mirror, now_ns))
 			return false;
 	return true;
 }

@@ -109,15 +109,46 @@ static int lock_read_only(const struct fsck_args *args)
 	return r;
 }
 
+/* A daemon whose lock was taken over may still write, to files that a check repairs. */
+static int wait_for_dead(const struct fsck_args *args, int fd)
+{
+	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+	static struct lock_dead dead; /* large for a stack */
+	int r = lock_dead_open(args->state, fd, &dead);
+
+	if (r < 0)
+		return r;
+	for (unsigned waited = 0; lock_dead_poll(&dead) > 0; waited += POLL_MS) {
+		if (waited >= LOCK_TIMEOUT_MS) {
+			fprintf(stderr,
+				"sarsen-fsck: %s: what is left of a dead sarsend (process %d) may "
+				"still write: let the disk answer that hangs, or take its device "
+				"from "
+				"the kernel\n",
+				args->state, (int)dead.all[0].holder.pid);
+			lock_dead_close(&dead);
+			return -EBUSY;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 static int take_lock(const struct fsck_args *args)
 {
-	struct lock_owner owner = {0};
-	int r;
+	struct holder owner = {0};
+	int r, r2;
 
 	if (args->show_only)
 		return lock_read_only(args);
 	r = lock_take(args->state, LOCK_TIMEOUT_MS, NULL, NULL, &owner);
-	return r == -EBUSY ? in_use(args, (int)owner.pid) : r;
+	if (r < 0)
+		return r == -EBUSY ? in_use(args, (int)owner.pid) : r;
+	r2 = wait_for_dead(args, r);
+	if (r2 == 0)
+		return r;
+	lock_release(r);
+	return r2;
 }
 
 static void print_finding(void *arg, const struct fsck_finding *finding)

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,13 @@
 #include "base/log.h"
 #include "cmd/daemon_args.h"
 #include "cmd/daemon_upgrade.h"
+#include "control/http.h"
 #include "control/keeper_real.h"
 #include "control/lock.h"
 #include "control/node.h"
 #include "control/notify.h"
 #include "control/place_real.h"
+#include "control/renew.h"
 #include "control/service.h"
 #include "control/version.h"
 #include "pool/pool_disk.h"
@@ -33,13 +36,19 @@
 #include "world/real.h"
 
 #define LOCK_TIMEOUT_MS 60000
-#define STOP_MARGIN_MS  5000 /* for the rest, when what hangs was given up */
+#define LOCK_AGAIN_MS   500   /* between attempts to take over from a dead daemon */
+#define LOCK_MARGIN_MS  1000  /* beyond the time that a disk may take, before the first */
+#define STATE_SLOW_MS   10000 /* when it is told that the state directory does not answer */
+#define STOP_MARGIN_MS  5000  /* for the rest, when what hangs was given up */
 /* API calls, jobs and log-ins at once; each is a fiber, and costs memory only when it was used. */
 #define CONTROL_FIBERS 512
 
 struct daemon {
 	struct config config;
 	int lock_fd;
+	struct lock_dead dead;  /* daemons before this one; the watch of the node looks at them */
+	_Atomic unsigned steps; /* of taking the lock: whether they go on is watched */
+	atomic_bool has_lock;
 	int fence_pipe[2]; /* for keepers; the write end lives in the rings alone */
 	char nvme_directory[CONFIG_SOCKET_MAX];
 	char keeper[CONFIG_PATH_MAX]; /* program */
@@ -72,49 +81,156 @@ static int fail(const char *what, const char *object, int error, const char *rem
 	return error;
 }
 
+struct waiting {
+	struct daemon *daemon;
+	bool told;
+};
+
 /* The signals that end the daemon are blocked: one that has come is pending. */
-static bool waiting_for_lock(const struct lock_owner *owner, void *arg)
+static bool waiting_for_lock(const struct holder *owner, void *arg)
 {
-	bool *told = arg;
+	struct waiting *waiting = arg;
 	sigset_t pending;
 
-	if (!*told)
+	atomic_fetch_add(&waiting->daemon->steps, 1);
+	if (!waiting->told) {
 		log_info("sarsend",
 			 "waiting until the kernel has finished the I/O of the last daemon",
 			 "pid=%d", (int)owner->pid);
-	*told = true;
+		http_clear_stale(waiting->daemon->config.socket); /* nobody shall wait there */
+	}
+	waiting->told = true;
 	sigpending(&pending);
 	return !sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM);
 }
 
-static int take_lock(struct daemon *daemon)
+/* The state directory can be on what hangs: then nothing can be done but say so. */
+static void *watch_lock(void *arg)
+{
+	static const struct timespec pause = {.tv_sec = STATE_SLOW_MS / 1000};
+	struct daemon *daemon = arg;
+	unsigned before = atomic_load(&daemon->steps), now;
+
+	for (;;) {
+		(void)nanosleep(&pause, NULL); /* signals are blocked */
+		if (atomic_load(&daemon->has_lock))
+			return NULL;
+		now = atomic_load(&daemon->steps);
+		if (now == before)
+			log_error(
+				"sarsend", "the file system of the state directory does not answer",
+				"directory=\"%s\" remedy=\"check its disk; without it nothing can "
+				"be served\"",
+				daemon->config.state);
+		before = now;
+	}
+}
+
+static void start_watch_lock(struct daemon *daemon)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, watch_lock, daemon);
+
+	if (error)
+		log_warning("sarsend", "a state directory that hangs will not be told", "error=%d",
+			    error);
+	else
+		(void)pthread_detach(thread); /* is ours */
+}
+
+/* The lock, or that of a dead daemon whose I/O does not end. `ret_why` tells why not. */
+static int wait_for_lock(struct daemon *daemon, struct holder *ret_owner, const char **ret_why)
 {
 	const char *state = daemon->config.state;
-	struct lock_owner owner = {0};
-	char text[CONFIG_PATH_MAX + 64];
-	bool told = false;
+	struct waiting waiting = {.daemon = daemon};
+	unsigned wait_ms = (unsigned)MIN(daemon->config.disk_timeout_ms + LOCK_MARGIN_MS,
+					 (uint64_t)LOCK_TIMEOUT_MS);
+	unsigned waited_ms = 0;
 	int r;
 
+	for (;;) {
+		r = lock_take(state, wait_ms, waiting_for_lock, &waiting, ret_owner);
+		if (r != -ETIMEDOUT)
+			return r;
+		waited_ms += wait_ms;
+		wait_ms = LOCK_AGAIN_MS;
+		r = lock_take_over(state, ret_why);
+		atomic_fetch_add(&daemon->steps, 1);
+		if (r >= 0)
+			return r;
+		if (waited_ms >= LOCK_TIMEOUT_MS)
+			return -ETIMEDOUT;
+	}
+}
+
+static int fail_lock(const char *state, int error, const struct holder *owner, const char *why)
+{
+	char text[CONFIG_PATH_MAX + 64], remedy[400];
+
+	if (error == -ECANCELED)
+		return error;
+	snprintf(text, sizeof(text), "%s pid=%d", state, (int)owner->pid);
+	if (error == -EBUSY)
+		return fail("another sarsend uses this state directory", text, error,
+			    "stop that one first, or choose another with --state");
+	snprintf(remedy, sizeof(remedy),
+		 "a disk does not answer: let it, or take its device from the kernel; then start "
+		 "again"
+		 "%s%s",
+		 why ? ". The lock is not taken from the dead daemon because " : "",
+		 why ? why : "");
+	if (error == -ETIMEDOUT)
+		return fail("I/O of a dead daemon does not end", text, error, remedy);
+	return fail("cannot lock the state directory", state, error,
+		    "it must be a writable directory");
+}
+
+/* Those before us of which something is left: what they have locked must not be ours. */
+static int find_dead(struct daemon *daemon)
+{
+	const char *state = daemon->config.state;
+	int r = lock_dead_open(state, daemon->lock_fd, &daemon->dead);
+
+	if (r < 0)
+		return fail("cannot look for locks of dead daemons", state, r,
+			    "it must be a writable directory");
+	if (lock_dead_poll(&daemon->dead) == 0)
+		return 0;
+	log_warning("sarsend",
+		    "what is left of the last daemon cannot end: a disk does not answer; serving "
+		    "the others",
+		    "pid=%d daemons=%u", (int)daemon->dead.all[0].holder.pid, daemon->dead.count);
+	r = renew_catalog(state);
+	return r < 0 ? fail("cannot copy the catalog", state, r, "make room; see sarsend(8)") : 0;
+}
+
+static int take_lock(struct daemon *daemon)
+{
+	const char *state = daemon->config.state, *why = NULL;
+	struct holder owner = {0};
+	int r;
+
+	start_watch_lock(daemon);
 	if (mkdir(state, 0750) < 0 && errno != EEXIST)
 		return fail("cannot make the state directory", state, -errno,
 			    "make the directory above it, or choose another with --state");
-	r = lock_take(state, LOCK_TIMEOUT_MS, waiting_for_lock, &told, &owner);
-	if (r >= 0) {
-		daemon->lock_fd = r;
-		return 0;
-	}
-	if (r == -ECANCELED)
-		return r;
-	snprintf(text, sizeof(text), "%s pid=%d", state, (int)owner.pid);
-	if (r == -EBUSY)
-		return fail("another sarsend uses this state directory", text, r,
-			    "stop that one first, or choose another with --state");
-	if (r == -ETIMEDOUT)
-		return fail(
-			"I/O of a dead daemon does not end", text, r,
-			"a disk does not answer: let it, or take its device from the kernel; then "
-			"start again");
-	return fail("cannot lock the state directory", state, r, "it must be a writable directory");
+	r = wait_for_lock(daemon, &owner, &why);
+	if (r < 0)
+		return fail_lock(state, r, &owner, why);
+	daemon->lock_fd = r;
+	r = find_dead(daemon);
+	atomic_store(&daemon->has_lock, true);
+	return r;
+}
+
+/* On a worker. */
+static unsigned poll_dead(void *arg, bool *ret_may_name)
+{
+	struct daemon *daemon = arg;
+	unsigned left = lock_dead_poll(&daemon->dead);
+
+	*ret_may_name = lock_dead_may_name(&daemon->dead);
+	return left;
 }
 
 static unsigned choose_reactor_count(const struct config *config)
@@ -158,7 +274,8 @@ static int start_reactors(struct daemon *daemon)
 static int start_world(struct daemon *daemon)
 {
 	struct world_real_options options = {.workers = (unsigned)daemon->config.workers,
-					     .fence_fd = daemon->lock_fd};
+					     .fence_fd = daemon->lock_fd,
+					     .dead_listeners = daemon->dead.count};
 	int r;
 
 	if (pipe2(daemon->fence_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -254,6 +371,10 @@ static int start_node(void *arg)
 			 .max_queues = (unsigned)config->nvme_max_queues,
 			 .max_namespaces = (unsigned)config->nvme_max_namespaces,
 			 .in_flight_bytes = config->nvme_in_flight_bytes},
+		.dead = {.count = daemon->dead.count,
+			 .pid = daemon->dead.count ? (int)daemon->dead.all[0].holder.pid : 0,
+			 .poll = poll_dead,
+			 .arg = daemon},
 		.places = &place_real_ops,
 		.places_context = (void *)"",
 		.space_percents = {(unsigned)config->space_notice, (unsigned)config->space_low,
@@ -379,6 +500,7 @@ static void stop(struct daemon *daemon)
 		world_real_free(daemon->world);
 	keeper_real_free(daemon->keepers);
 	close_fd(&daemon->fence_pipe[0]);
+	lock_dead_close(&daemon->dead);
 	if (daemon->lock_fd >= 0)
 		lock_release(daemon->lock_fd);
 }

@@ -14,6 +14,7 @@
 #include "control/node_overcommit.h"
 #include "control/node_scrub.h"
 #include "control/size.h"
+#include "pool/pool_fence.h"
 
 #define CLOCK_MIN_NS   (UINT64_C(1704067200) * NSEC_PER_SEC) /* 2024: before this code existed */
 #define FORECAST_MIN   (60 * NSEC_PER_SEC)                   /* of growth, before it is a trend */
@@ -106,6 +107,12 @@ static void disk_remedy(const struct pool_disk_info *info, char ret_text[static 
 	};
 	const char *format = formats[info->state];
 
+	if (info->state == POOL_DISK_MISSING && pool_fence_get() != POOL_FENCE_NONE)
+		format = "if it hangs: let it answer, or take its device from the kernel; it comes "
+			 "back "
+			 "when nothing is left of the daemon before. Or replace it: sarsen disk "
+			 "replace "
+			 "%1$" PRIu64 " DIRECTORY";
 	snprintf(ret_text, ERROR_TEXT_MAX, format ? format : "", info->id);
 }
 
@@ -498,11 +505,27 @@ static int check_catalog(struct api_request *request)
 	return 0;
 }
 
+static void check_dead(struct api_request *request)
+{
+	const struct node *node = request->node;
+
+	if (node->dead_left > 0)
+		api_find(request, EVENT_WARNING, "node",
+			 "let the disk answer that hangs, or take its device from the kernel (echo "
+			 "1 > "
+			 "/sys/block/NAME/device/delete); its disks come back by themselves then",
+			 "what is left of the daemon before (process id %d) cannot end: a disk "
+			 "does not "
+			 "answer",
+			 node->options.dead.pid);
+}
+
 int api_health_show(struct api_request *request)
 {
 	int r;
 
 	request->result = json_array();
+	check_dead(request);
 	r = check_pools(request);
 	if (r < 0)
 		return api_fail_errno(request, r, "check", "pools");

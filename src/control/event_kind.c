@@ -11,6 +11,14 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				  "The last run ended without a clean stop: find out why it was "
 				  "killed. Logs were replayed, nothing acknowledged is lost."},
 	[EVENT_NODE_STOPPED] = {"node-stopped", EVENT_INFO, "The daemon was stopped cleanly."},
+	[EVENT_NODE_TOOK_OVER] =
+		{"node-took-over", EVENT_WARNING,
+		 "What is left of the last daemon cannot end, because a disk does not answer. This "
+		 "one "
+		 "serves the others: let that disk answer, or take its device from the kernel."},
+	[EVENT_NODE_ALONE] = {"node-alone", EVENT_INFO,
+			      "Nothing is left of the daemon before: disks that were left out come "
+			      "back by themselves."},
 	[EVENT_POOL_ONLINE] = {"pool-online", EVENT_INFO, "The pool takes writes again."},
 	[EVENT_POOL_FAILED] = {"pool-failed", EVENT_ERROR,
 			       "The pool cannot be opened and its vDisks are not served: mount its "

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "control/holder.h"
 
 #define IDLE_SECONDS 60
 /* Of a body that is refused, this much is still read, so that the client sees the answer. */
@@ -137,6 +138,16 @@ static int make_directory_of(const char *path)
 	return mkdir(dirname(copy), 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+/* What is left of a dead daemon in the kernel takes connections, but answers none. */
+static bool is_dead(int fd)
+{
+	struct ucred peer = {0};
+	socklen_t length = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+	       holder_is_dead("/proc", peer.pid);
+}
+
 /* Removes a socket that nobody listens on. 0 when the path is free afterwards. */
 static int clear_stale(const struct sockaddr_un *address)
 {
@@ -151,11 +162,23 @@ static int clear_stale(const struct sockaddr_un *address)
 	if (fd < 0)
 		return -errno;
 	r = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	if (r == 0 && is_dead(fd))
+		r = -ECONNREFUSED;
 	close(fd);
 	if (r != -ECONNREFUSED)
 		return r == 0 || r == -EAGAIN ? -EADDRINUSE : r;
 	log_info("http", "replacing a socket that nobody listens on", "path=%s", address->sun_path);
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+void http_clear_stale(const char *socket_path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (strlen(socket_path) >= sizeof(address.sun_path))
+		return;
+	memcpy(address.sun_path, socket_path, strlen(socket_path) + 1);
+	(void)clear_stale(&address); /* http_start() tells */
 }
 
 static int bind_and_listen(struct http *http, int fd)

@@ -38,5 +38,8 @@ typedef void http_handler_fn(const struct http_request *request, struct http_ans
  */
 int http_start(const char *socket_path, http_handler_fn *handler, void *arg,
 	       struct http **ret_http);
+/* Removes the socket when nobody will ever answer there, so that who comes before http_start() is
+ * refused at once. */
+void http_clear_stale(const char *socket_path);
 /* Waits for requests under way, removes the socket. NULL is fine. */
 void http_stop(struct http *http);

@@ -1,87 +1,91 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking over, step by step; a crash between any two leaves what the next daemon deals with:
+ *
+ *   lock.new is made, locked, filled and synced     it is made anew by the next who takes over
+ *   lock gets a second name, lock.dead-PID-START    both names are one file: the second one goes
+ *   lock.new is renamed to lock                     done; the dead file tells that I/O may land
+ *
+ * All under an flock() on lock.guard, so that one at a time does so. Who waits for the file that
+ * was `lock` before gets its lock in the end, sees that the name means another file, and begins
+ * again.
+ */
 #include "control/lock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/macros.h"
 
+#define PROC    "/proc"
 #define POLL_MS 20
 /* A killed process looks alive for an instant, so an owner counts as alive when it was so this
  * often. */
 #define ALIVE_POLLS 5
-#define PF_EXITING  0x4u /* include/linux/sched.h: the process is on its way out */
+#define PATH_BYTES  4300
+#define DEAD_PREFIX "lock.dead-"
 
-struct process {
-	char state;
-	unsigned flags;
-	uint64_t start_ticks;
-};
-
-/* From /proc/PID/stat, see proc(5); false when there is no such process. */
-static bool process_stat(pid_t pid, struct process *ret_process)
+static void closep(int *fd)
 {
-	char path[64], text[1024];
-	const char *after_name;
-	FILE *file;
-	size_t length;
+	if (*fd >= 0)
+		(void)close(*fd); /* lets go of its lock, else nothing depends on it */
+}
+#define _cleanup_close_ _cleanup_(closep)
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	file = fopen(path, "re");
-	if (!file)
+static int path_of(const char *directory, const char *name, char path[PATH_BYTES])
+{
+	int length = snprintf(path, PATH_BYTES, "%s/%s", directory, name);
+
+	return length < PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
+static bool owner_is_alive(const struct holder *owner)
+{
+	struct holder_report report;
+
+	if (owner->pid <= 0)
 		return false;
-	length = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[length] = '\0';
-	/* The name, field 2, may contain anything, but ends at the last parenthesis. */
-	after_name = strrchr(text, ')');
-	return after_name &&
-	       sscanf(after_name + 1,
-		      " %c %*s %*s %*s %*s %*s %u %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-		      "%" SCNu64,
-		      &ret_process->state, &ret_process->flags, &ret_process->start_ticks) == 3;
+	holder_judge(PROC, owner, &report);
+	return report.state == HOLDER_ALIVE;
 }
 
-static bool owner_is_alive(const struct lock_owner *owner)
+static void read_owner(int fd, struct holder *ret_owner)
 {
-	struct process process;
-
-	return owner->pid > 0 && process_stat(owner->pid, &process) &&
-	       !strchr("ZX", process.state) && !(process.flags & PF_EXITING) &&
-	       process.start_ticks == owner->start_ticks;
-}
-
-static void read_owner(int fd, struct lock_owner *ret_owner)
-{
-	char text[64];
+	char text[160];
 	ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
-	int pid;
+	int pid, fields;
 
-	*ret_owner = (struct lock_owner){0};
+	*ret_owner = (struct holder){0};
 	if (length <= 0)
 		return;
 	text[length] = '\0';
-	if (sscanf(text, "%d %" SCNu64, &pid, &ret_owner->start_ticks) == 2)
+	fields = sscanf(text, "%d %" SCNu64 " %39[0-9a-f-] %" SCNu64, &pid, &ret_owner->start_ticks,
+			ret_owner->boot_id, &ret_owner->pid_namespace);
+	if (fields < 2 || pid <= 0)
+		*ret_owner = (struct holder){0};
+	else
 		ret_owner->pid = pid;
 }
 
 static int write_owner(int fd)
 {
-	struct process process;
-	char text[64];
+	struct holder self;
+	char text[160];
 	int length;
 
-	if (!process_stat(getpid(), &process))
+	if (holder_self(PROC, &self) < 0)
 		return -ENOSYS;
-	length = snprintf(text, sizeof(text), "%d %" PRIu64 "\n", (int)getpid(),
-			  process.start_ticks);
+	length = snprintf(text, sizeof(text), "%d %" PRIu64 " %s %" PRIu64 "\n", (int)self.pid,
+			  self.start_ticks, self.boot_id[0] ? self.boot_id : "-",
+			  self.pid_namespace);
 	errno = 0;
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)length, 0) != length)
 		return errno ? -errno : -EIO;
@@ -89,7 +93,7 @@ static int write_owner(int fd)
 }
 
 static int wait_for_lock(int fd, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
-			 struct lock_owner *ret_owner)
+			 struct holder *ret_owner)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
 	unsigned alive_polls = 0;
@@ -111,25 +115,48 @@ static int wait_for_lock(int fd, unsigned timeout_ms, lock_waiting_fn *waiting, 
 	}
 }
 
-int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
-	      struct lock_owner *ret_owner)
+/* Whether the name still means the file that is open. */
+static bool is_named(int fd, const char *path)
 {
-	char path[4200];
-	int fd, r;
+	struct stat open_one, named;
 
-	if (snprintf(path, sizeof(path), "%s/lock", state_directory) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	return fstat(fd, &open_one) == 0 && stat(path, &named) == 0 &&
+	       open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+}
+
+/* 1: another daemon took over meanwhile, the name means another file. */
+static int take(const char *path, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
+		struct holder *ret_owner, int *ret_fd)
+{
+	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	int r;
+
 	if (fd < 0)
 		return -errno;
 	r = wait_for_lock(fd, timeout_ms, waiting, arg, ret_owner);
+	if (r == 0 && !is_named(fd, path))
+		return 1;
 	if (r == 0)
 		r = write_owner(fd);
-	if (r < 0) {
-		close(fd);
+	if (r < 0)
 		return r;
-	}
-	return fd;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
+	      struct holder *ret_owner)
+{
+	char path[PATH_BYTES];
+	int fd = -1, r = path_of(state_directory, "lock", path);
+
+	if (r < 0)
+		return r;
+	do
+		r = take(path, timeout_ms, waiting, arg, ret_owner, &fd);
+	while (r == 1);
+	return r < 0 ? r : fd;
 }
 
 void lock_release(int fd)
@@ -137,4 +164,199 @@ void lock_release(int fd)
 	/* Only tidiness: an owner that is gone is recognised as such. */
 	(void)!ftruncate(fd, 0);
 	close(fd);
+}
+
+/* Taking over */
+
+/* That it never acts again, and that nobody else holds the lock. */
+static int verify_dead(int fd, const struct holder *owner, const char **ret_why)
+{
+	struct holder_report report;
+	struct stat stat;
+
+	*ret_why = "the lock file does not say who holds it, or of which boot and machine it is";
+	if (owner->pid <= 0 || !holder_is_of_here(PROC, owner))
+		return -EPERM;
+	holder_judge(PROC, owner, &report);
+	*ret_why = report.why;
+	if (report.state == HOLDER_ENDING)
+		return -EAGAIN;
+	if (report.state != HOLDER_STUCK && report.state != HOLDER_GONE)
+		return -EPERM;
+	*ret_why = "the kernel does not tell that it alone holds the lock";
+	if (fstat(fd, &stat) < 0 || !holder_has_lock(PROC, owner->pid, stat.st_dev, stat.st_ino))
+		return -EPERM;
+	*ret_why = NULL;
+	return 0;
+}
+
+static int make_new(const char *path, int *ret_fd)
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	r = write_owner(fd);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r < 0)
+		return r;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+static int sync_directory(const char *directory)
+{
+	_cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static int replace(const char *directory, const char *path, const struct holder *owner, int *ret_fd)
+{
+	char new_path[PATH_BYTES], dead_path[PATH_BYTES], name[80];
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	snprintf(name, sizeof(name), DEAD_PREFIX "%d-%" PRIu64, (int)owner->pid,
+		 owner->start_ticks);
+	r = path_of(directory, "lock.new", new_path);
+	if (r == 0)
+		r = path_of(directory, name, dead_path);
+	if (r == 0)
+		r = make_new(new_path, &fd);
+	if (r < 0)
+		return r;
+	if (link(path, dead_path) < 0 && errno != EEXIST)
+		return -errno;
+	r = sync_directory(directory);
+	if (r == 0 && rename(new_path, path) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_directory(directory);
+	if (r < 0)
+		return r;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int lock_take_over(const char *state_directory, const char **ret_why)
+{
+	char path[PATH_BYTES], guard_path[PATH_BYTES];
+	_cleanup_close_ int guard = -1, old = -1;
+	struct holder owner;
+	int fd = -1, r = path_of(state_directory, "lock", path);
+
+	*ret_why = "the state directory cannot be used";
+	if (r == 0)
+		r = path_of(state_directory, "lock.guard", guard_path);
+	if (r < 0)
+		return r;
+	guard = open(guard_path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (guard < 0)
+		return -errno;
+	if (flock(guard, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	old = open(path, O_RDWR | O_CLOEXEC);
+	if (old < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	if (flock(old, LOCK_EX | LOCK_NB) == 0)
+		return -EAGAIN; /* it is free after all */
+	read_owner(old, &owner);
+	r = verify_dead(old, &owner, ret_why);
+	if (r == 0)
+		r = replace(state_directory, path, &owner, &fd);
+	return r < 0 ? r : fd;
+}
+
+/* The dead */
+
+static int dead_add(const char *path, const char *name, int own_fd, struct lock_dead *dead)
+{
+	struct lock_dead_one *one = &dead->all[dead->count];
+	uint64_t start_ticks;
+	int pid;
+
+	if (sscanf(name, DEAD_PREFIX "%d-%" SCNu64, &pid, &start_ticks) != 2)
+		return 0; /* not ours */
+	/* A second name of our own lock: a takeover ended before it was one. */
+	if (is_named(own_fd, path))
+		return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	if (dead->count == LOCK_DEAD_MAX)
+		return -E2BIG;
+	*one = (struct lock_dead_one){.holder = {.pid = pid, .start_ticks = start_ticks}};
+	snprintf(one->path, sizeof(one->path), "%s", path);
+	one->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (one->fd < 0)
+		return -errno;
+	dead->count++;
+	return 0;
+}
+
+int lock_dead_open(const char *state_directory, int fd, struct lock_dead *dead)
+{
+	char path[PATH_BYTES];
+	DIR *directory = opendir(state_directory);
+	struct dirent *entry;
+	int r = 0;
+
+	*dead = (struct lock_dead){0};
+	if (!directory)
+		return -errno;
+	while (r == 0 && (entry = readdir(directory)) != NULL) {
+		if (strncmp(entry->d_name, DEAD_PREFIX, strlen(DEAD_PREFIX)) != 0)
+			continue;
+		r = path_of(state_directory, entry->d_name, path);
+		if (r == 0)
+			r = dead_add(path, entry->d_name, fd, dead);
+	}
+	closedir(directory);
+	if (r < 0)
+		lock_dead_close(dead);
+	return r;
+}
+
+unsigned lock_dead_poll(struct lock_dead *dead)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < dead->count; i++) {
+		struct lock_dead_one *one = &dead->all[i];
+
+		if (flock(one->fd, LOCK_EX | LOCK_NB) < 0) {
+			if (kept != i)
+				dead->all[kept] = *one;
+			kept++;
+			continue;
+		}
+		(void)unlink(one->path); /* else the next daemon finds its lock free */
+		close(one->fd);
+	}
+	dead->count = kept;
+	return kept;
+}
+
+bool lock_dead_may_name(const struct lock_dead *dead)
+{
+	struct holder_report report;
+
+	for (unsigned i = 0; i < dead->count; i++) {
+		holder_judge(PROC, &dead->all[i].holder, &report);
+		if (report.may_name)
+			return true;
+	}
+	return false;
+}
+
+void lock_dead_close(struct lock_dead *dead)
+{
+	for (unsigned i = 0; i < dead->count; i++)
+		close(dead->all[i].fd);
+	dead->count = 0;
 }

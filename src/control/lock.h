@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * One daemon a state directory: an flock() on STATE/lock, which also holds the owner's pid and
- * start time.
+ * One daemon a state directory: an flock() on STATE/lock, which also says who its owner is.
  *
  * The file is registered with every ring (struct world_real_options.fence_fd), so the kernel keeps
  * the lock after a daemon was killed until no I/O of it can land any more. A successor waits for
  * that when the owner that the file names is dead, and refuses when it lives.
+ *
+ * While a disk hangs the kernel may never let go. Then the successor can put a lock file of its own
+ * in the place of the dead one (lock_take_over()), whose file stays, as STATE/lock.dead-PID-START,
+ * until its lock is free: as long as there is such a file, I/O of that daemon may still land, and
+ * who works on the state must work such that it does no harm (pool/pool_fence.h), or not at all.
  */
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/types.h>
-
-struct lock_owner {
-	pid_t pid;
-	uint64_t start_ticks; /* field 22 of /proc/PID/stat: tells a reused pid */
-};
+#include "control/holder.h"
 
 /* False ends the waiting. */
-typedef bool lock_waiting_fn(const struct lock_owner *owner, void *arg);
+typedef bool lock_waiting_fn(const struct holder *owner, void *arg);
 
 /*
  * The locked descriptor, or -EBUSY: the daemon in `ret_owner` is alive; -ETIMEDOUT: its owner is
@@ -26,6 +23,33 @@ typedef bool lock_waiting_fn(const struct lock_owner *owner, void *arg);
  * file. `waiting` (may be NULL) is called some times a second while it waits.
  */
 int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
-	      struct lock_owner *ret_owner);
+	      struct holder *ret_owner);
+/*
+ * In place of a dead owner whose lock the kernel keeps. -EPERM: it cannot be proved that it never
+ * acts again; `ret_why` says so. -EAGAIN: it is still on its way out, or another daemon is taking
+ * over. The locked descriptor of the new lock file.
+ */
+int lock_take_over(const char *state_directory, const char **ret_why);
 /* Forgets the owner and closes the descriptor. */
 void lock_release(int fd);
+
+/* Daemons whose I/O may still land. */
+#define LOCK_DEAD_MAX 16
+
+struct lock_dead {
+	unsigned count;
+	struct lock_dead_one {
+		int fd;
+		struct holder holder;
+		char path[4300];
+	} all[LOCK_DEAD_MAX];
+};
+
+/* With the lock in `fd` held. -E2BIG: there are too many. */
+int lock_dead_open(const char *state_directory, int fd, struct lock_dead *dead);
+/* Forgets those that have ended, and their files. How many are left. */
+unsigned lock_dead_poll(struct lock_dead *dead);
+/* Whether a thread of any of them may be in a call that changes names. */
+bool lock_dead_may_name(const struct lock_dead *dead);
+/* Files stay. */
+void lock_dead_close(struct lock_dead *dead);

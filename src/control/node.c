@@ -128,8 +128,10 @@ static int open_objects(struct node *node)
 
 static int open_all(struct node *node, struct error *error)
 {
-	int r = node_catalog_open(node, error);
+	int r;
 
+	node_dead_begin(node);
+	r = node_catalog_open(node, error);
 	if (r == 0)
 		r = node_catalog_start(node, error);
 	if (r == 0)

@@ -24,6 +24,15 @@ struct node_nvme_options {
 	uint64_t in_flight_bytes;                             /* of a controller */
 };
 
+/* Daemons before this one whose I/O may still land (pool/pool_fence.h). */
+struct node_dead_options {
+	unsigned count; /* at start */
+	int pid;        /* of one of them */
+	/* How many are left; on a worker. */
+	unsigned (*poll)(void *arg, bool *ret_may_name);
+	void *arg;
+};
+
 struct node_options {
 	struct world *world;
 	struct reactor **reactors;
@@ -40,6 +49,7 @@ struct node_options {
 	struct iscsi_server_options iscsi;
 	const char *iscsi_announce; /* host in URLs; NULL or "" = the address */
 	struct node_nvme_options nvme;
+	struct node_dead_options dead;
 	const struct place_ops *places; /* NULL = nothing is known of where disks are */
 	void *places_context;
 	uint64_t process_id; /* shown */

@@ -110,6 +110,7 @@ int node_catalog_open(struct node *node, struct error *error)
 					  .vfs = node->options.catalog_vfs,
 					  .create = true,
 					  .restore_from = node->options.restore_catalog,
+					  .renew_mirrors = node->dead_left > 0,
 					  .report = &node->catalog_watch.report};
 	int r = 0;
 

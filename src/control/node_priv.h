@@ -130,7 +130,8 @@ struct node {
 	bool space_busy;
 	struct list controllers; /* struct node_controller, in order of id */
 	struct fiber_mutex reservations_lock;
-	uint64_t identity; /* of the node, for identifiers of namespaces and LUNs; never changes */
+	unsigned dead_left; /* of options.dead.count */
+	uint64_t identity;  /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
 	struct node_service watch, repair, scrub, places;
 	uint64_t blinking[NODE_BLINKS_MAX]; /* node_blink.c: disks; 0 = none */
@@ -159,6 +160,11 @@ int node_catalog_start(struct node *node, struct error *error);
 /* Makes a mirror on each disk of each pool, and no other. */
 int node_catalog_sync(struct node *node);
 void node_catalog_watch(struct node *node);
+/* What is left of daemons before this one: node_dead.c. Before anything is opened; when events are
+ * open; each turn of the watch. */
+void node_dead_begin(struct node *node);
+void node_dead_tell(struct node *node);
+void node_dead_watch(struct node *node);
 /* As the watch has seen it last: a state of mirrors, or "none". */
 const char *node_catalog_mirror_state(const struct node *node, const char *directory);
 /* catalog_verify(), and tells what it found. */

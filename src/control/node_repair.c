@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "pool/policy.h"
 #include "pool/pool_disk.h"
+#include "pool/pool_fence.h"
 
 #define PASS_NS      (500 * NSEC_PER_MSEC)
 #define IDLE_PASSES  3u /* in which nothing could be done, before a job gives up */
@@ -348,7 +349,8 @@ static void look_at_pool(struct node *node, struct node_pool *pool)
 	struct vdisk_redundancy sum;
 	int r;
 
-	if (!pool->pool || pool->repairing || now < pool->repair_again_ns)
+	if (!pool->pool || pool->repairing || now < pool->repair_again_ns ||
+	    pool_fence_get() == POOL_FENCE_NAMES)
 		return;
 	node_pool_redundancy(node, id, &sum);
 	pool = node_pool_by_id(node, id);

@@ -208,6 +208,7 @@ static void watch_vdisks(struct node *node)
 
 static void look(struct node *node)
 {
+	node_dead_watch(node);
 	node_catalog_watch(node);
 	watch_pools(node);
 	watch_vdisks(node);
@@ -261,6 +262,7 @@ void node_watch_start(struct node *node)
 	bool clean = was_clean(node);
 
 	event_emit(node->events, EVENT_NODE_STARTED, "node", "the daemon serves");
+	node_dead_tell(node);
 	if (!clean)
 		tell_recovered(node);
 	tell_failed(node);

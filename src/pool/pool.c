@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_fence.h"
 #include "pool/pool_tier.h"
 #include "pool/pool_watch.h"
 
@@ -107,8 +108,10 @@ static uint64_t attach_deadline(struct pool *pool)
 		if (disk->attached == ATTACHING)
 			deadline_ns = MAX(deadline_ns, disk->stepped_ns + pool->timeout_ns);
 	}
-	/* Without any disk there is no pool: one that hangs is worth waiting for. */
-	return deadline_ns && !found ? UINT64_MAX : deadline_ns;
+	/* Without any disk there is no pool: one that hangs is worth waiting for, unless that is
+	 * known to take long, and there may be other pools. */
+	return deadline_ns && !found && pool_fence_get() == POOL_FENCE_NONE ? UINT64_MAX
+									    : deadline_ns;
 }
 
 static void attach_wait(struct pool *pool)

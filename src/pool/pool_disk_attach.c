@@ -17,6 +17,7 @@
 #include "base/macros.h"
 #include "base/reached.h"
 #include "catalog/mirror.h"
+#include "pool/pool_fence.h"
 #include "pool/pool_watch.h"
 #include "reactor/io.h"
 
@@ -81,6 +82,22 @@ static int still_wanted(const struct pool_disk *disk)
 	return pool_disk_is_failed(disk) || disk->leaving ? -ECANCELED : 0;
 }
 
+/* A file system that is frozen can be read: whether it takes writes is found out before anything is
+ * built upon it. One that takes too long comes when the dead daemon has left. */
+static int check_writable(struct pool_disk *disk)
+{
+	uint64_t began_ns = reactor_now_ns(disk->pool->home);
+	int r;
+
+	if (pool_fence_get() == POOL_FENCE_NONE)
+		return 0;
+	r = pool_directory_probe(disk->row.directory);
+	if (r)
+		return r;
+	return reactor_now_ns(disk->pool->home) - began_ns > disk->pool->timeout_ns ? -ETIMEDOUT
+										    : 0;
+}
+
 static int attach(struct pool_disk *disk)
 {
 	struct world_fs_stat fs;
@@ -92,6 +109,8 @@ static int attach(struct pool_disk *disk)
 		r = pool_disk_steps(disk);
 	if (r == 0)
 		r = check_history(disk);
+	if (r == 0 && !fs.read_only)
+		r = check_writable(disk);
 	if (r == 0)
 		r = still_wanted(disk);
 	if (r)
@@ -147,7 +166,7 @@ int pool_disk_search(struct pool_disk *disk)
 	int r = settle(disk);
 
 	disk->tried_ns = reactor_now_ns(pool->home);
-	if (r || pool_disk_is_silent(disk))
+	if (r || pool_disk_is_silent(disk) || pool_fence_get() != POOL_FENCE_NONE)
 		return -EBUSY;
 	if (pool_disk_state_of(disk) != POOL_DISK_MISSING || disk->leaving)
 		return 0;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/reached.h"
+#include "pool/pool_fence.h"
 #include "pool/pool_io_priv.h"
 #include "pool/pool_tier.h"
 
@@ -95,6 +96,9 @@ static int add_at_home(void *arg)
 	struct pool_disk *disks[POOL_FACTOR_MAX];
 	int r = -ENOSPC;
 
+	/* A dead daemon may be removing a file of this name, or making one. */
+	if (pool_fence_get() == POOL_FENCE_NAMES)
+		return -EBUSY;
 	if (pool_tier_is_tight(pool, file->owner))
 		place.claim = &claim; /* rather within limits, but a copy in any case */
 	for (unsigned i = 0; i < POOL_COPIES_MAX; i++)

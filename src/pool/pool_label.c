@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "codec/crc32c.h"
+#include "pool/pool_fence.h"
 #include "reactor/io.h"
 
 #define LABEL_BYTES   4096u
@@ -124,8 +125,15 @@ int pool_label_resembles(const char *path, const struct pool_label *label)
 static int write_file(const char *path, const struct label_disk *disk)
 {
 	struct world_file *file;
-	int r = io_open(path, WORLD_FILE_CREATE, &file), r2;
+	int r, r2;
 
+	/* What is there may be being written by a dead daemon. */
+	if (pool_fence_get() != POOL_FENCE_NONE) {
+		r = io_unlink(path);
+		if (r && r != -ENOENT)
+			return r;
+	}
+	r = io_open(path, WORLD_FILE_CREATE, &file);
 	if (r)
 		return r;
 	r = io_resize(file, 0, WORLD_RESIZE_TRUNCATE);

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "pool/pool_fence.h"
 #include "reactor/io.h"
 
 #define SPARE_BYTES_MAX (2 * GIB)
@@ -31,7 +32,9 @@ static uint64_t bytes_max(const struct pool_disk *disk)
 
 bool pool_spare_wants(const struct pool_disk *disk, uint64_t size_bytes)
 {
-	return size_bytes >= POOL_GROUP_BYTES_MIN && disk->spare_count < POOL_SPARES_MAX &&
+	/* A dead daemon may still write into what is removed: no other file becomes of it. */
+	return pool_fence_get() == POOL_FENCE_NONE && size_bytes >= POOL_GROUP_BYTES_MIN &&
+	       disk->spare_count < POOL_SPARES_MAX &&
 	       atomic_load(&((struct pool_disk *)disk)->spare) + size_bytes <= bytes_max(disk);
 }
 

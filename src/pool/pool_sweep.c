@@ -9,7 +9,8 @@
  *   there, not named     a crash came before its row, or after the row's removal: to spare/
  *   anything else        is not ours: left alone, logged
  *
- * On a read-only file system nothing is moved.
+ * On a read-only file system nothing is moved. While a dead daemon's I/O may land, all that would
+ * go to spare/, and what is there, is removed (pool_fence.h); it may do the same at the same time.
  */
 #include "pool/pool_priv.h"
 
@@ -20,6 +21,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "pool/pool_fence.h"
 #include "pool/pool_rows.h"
 #include "pool/pool_quota_priv.h"
 #include "pool/pool_tier.h"
@@ -142,9 +144,16 @@ static int move_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
 		return r;
 	pool_path_spare(disk->row.directory, id, ".sp", &to);
 	/* Whether it is kept is decided when spare/ is looked at. */
-	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES)
+	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES ||
+	    pool_fence_get() != POOL_FENCE_NONE)
 		return io_unlink(path);
 	return io_rename(path, to.text);
+}
+
+/* A dead daemon may change names, too. */
+static int unless_gone(int r)
+{
+	return r == -ENOENT && pool_fence_get() == POOL_FENCE_NAMES ? 0 : r;
 }
 
 static int sweep_name(struct pool_disk *disk, const char *directory, unsigned index,
@@ -166,7 +175,7 @@ static int sweep_name(struct pool_disk *disk, const char *directory, unsigned in
 	if (read_only)
 		return 0;
 	pool_path_group(disk, id, &path);
-	return move_unnamed(disk, path.text, id);
+	return unless_gone(move_unnamed(disk, path.text, id));
 }
 
 static int sweep_directory(struct pool_disk *disk, unsigned index, bool read_only)
@@ -246,7 +255,7 @@ static int sweep_spare(struct pool_disk *disk, const char *directory, const char
 		return r;
 	if (pool_path_parse(name, ".new", &id)) { /* was being written ahead */
 		pool_path_spare(disk->row.directory, id, ".new", &path);
-		return io_unlink(path.text);
+		return unless_gone(io_unlink(path.text));
 	}
 	if (!pool_path_parse(name, ".sp", &id)) {
 		warn_foreign(disk, directory, name);
@@ -255,10 +264,10 @@ static int sweep_spare(struct pool_disk *disk, const char *directory, const char
 	pool_path_spare(disk->row.directory, id, ".sp", &path);
 	r = io_stat(path.text, &stat);
 	if (r)
-		return r;
+		return unless_gone(r);
 	if (spare_is_good(disk, &stat) && pool_spare_add(disk, id, stat.size_bytes))
 		return 0;
-	return io_unlink(path.text);
+	return unless_gone(io_unlink(path.text));
 }
 
 static int sweep_spares(struct pool_disk *disk)

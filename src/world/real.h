@@ -19,6 +19,12 @@ struct world_real_options {
 	 * closes it when all ports are open, so that it lives in the rings alone.
 	 */
 	int fence_pipe_fd;
+	/*
+	 * So many daemons of our user before this one are dead, but what is left of them in the
+	 * kernel keeps their sockets open: their TCP ports can be listened on beside them, and
+	 * connections come to us. Needs that they listened as this version does.
+	 */
+	unsigned dead_listeners;
 };
 
 /* -ENOSYS or -EPERM when io_uring is missing or disabled. */

@@ -3,7 +3,7 @@
 """A pool of two disks with two copies of everything, under a verified load; one of the two is a
 file system that is frozen: what is asked of it neither fails nor ends, as with a dead controller.
 The load must not notice more than a pause; it is told; the disk comes back by itself; and the
-daemon can be stopped and started meanwhile. Needs root and loop devices."""
+daemon can be stopped, killed and started meanwhile. Needs root and loop devices."""
 import atexit
 import os
 import re
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import rig
@@ -22,6 +23,54 @@ from test_disks import disks, not_noticed, reasons, url, wait_for_disk, wait_hea
 DISK_MIB = 48
 TIMEOUT_S = 2
 CONFIG = f"[iscsi]\nport = 0\n[node]\ndisk_timeout_ms = {TIMEOUT_S * 1000}\n"
+
+
+class Proxy:
+    """What is left of a dead daemon keeps its connections open. An initiator gives up after some
+    time; this one is told to."""
+
+    def __init__(self, place):
+        self.place = place
+        self.connections = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def url(self, url):
+        host, port = self.listener.getsockname()
+        return url.replace("%s:%d" % self.place, f"{host}:{port}")
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(self.place, rig.SECONDS)
+            except OSError:  # closed, or nobody is there
+                return
+            server.settimeout(None)
+            self.connections += [client, server]
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self.forward, args=ends, daemon=True).start()
+
+    @staticmethod
+    def forward(source, target):
+        try:
+            while data := source.recv(1 << 18):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:  # it was cut
+            pass
+
+    def cut(self):
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # the other end was faster
+                pass
+        self.connections.clear()
+
+    def close(self):
+        self.cut()
+        self.listener.close()
 
 
 class Hanging(FileSystem):
@@ -192,8 +241,114 @@ def the_daemon_is_stopped_when_no_disk_answers(daemon, systems, load, before):
     whole(daemon)
 
 
+def start_beside_the_dead(daemon, place):
+    """The next daemon, on the same port. In a bounded time: it waits as long as a disk may take,
+    looks at the disks as long, and may wait for a mirror of the catalog."""
+    begun = daemon.log().count(" ready ")
+    dead = daemon.process
+    with open(daemon.path("conf"), encoding="utf-8") as file:
+        config = re.sub(r"^port = .*$", f"port = {place[1]}", file.read(), flags=re.M)
+    daemon.write_config(config)
+    daemon.launch()
+    rig.wait_for(lambda: daemon.log().count(" ready ") > begun or daemon.process.poll() is not None,
+                 "it serves", 30)
+    check(daemon.process.poll() is None, f"it ended:\n{daemon.log()[-2000:]}")
+    check(dead.poll() is None, "nothing of the dead one is left")
+    check(portal(daemon) == place, f"it listens elsewhere: {portal(daemon)}")
+    health = daemon.cli("health", expect=None).stdout
+    check(f"process id {dead.pid}) cannot end" in health, f"health: {health}")
+    check("node-took-over" in reasons(daemon), "no event")
+    return dead
+
+
+def times_alone(daemon):
+    return sum(event["reason"] == "node-alone" for event in daemon.json("event", "list"))
+
+
+def alone_again(daemon, dead, events):
+    check(dead.wait(20) == -signal.SIGKILL, f"the end of the dead: {dead.returncode}")
+    rig.wait_for(lambda: times_alone(daemon) == events, "it is alone", 20)
+    left = [name for name in os.listdir(daemon.path("state")) if name.startswith("lock.dead")]
+    check(not left, f"locks of the dead: {left}")
+
+
+def reads_all(load, url_of):
+    """While it writes on."""
+    load.begin("load", url_of)
+    time.sleep(0.7)
+    load.begin("check", url_of)
+    load.end()
+    load.end()
+
+
+@with_disks
+def a_daemon_is_killed_while_a_disk_hangs(daemon, systems, load, before):
+    """Nothing can end it. The next one serves what has another copy, and takes the disk back when
+    that has let go of the dead one."""
+    place = portal(daemon)
+    for number, system in enumerate(systems):
+        name = os.path.basename(system.mount_point)
+        proxy = Proxy(place)
+        hang(daemon, system, load)
+        load.begin("load", proxy.url(url(daemon)))
+        time.sleep(0.7)
+        daemon.process.kill()
+        dead = start_beside_the_dead(daemon, place)
+        proxy.cut()
+        load.end("lost")
+        load.run("check", url(daemon))
+        reads_all(load, url(daemon))
+        check(disks(daemon)[name]["state"] == "missing", f"{disks(daemon)[name]}")
+        fsck = rig.run([os.path.join(rig.BUILD, "sarsen-fsck"), "--state", daemon.path("state")],
+                       expect=None)
+        check(fsck.returncode != 0 and "stop it first" in fsck.stderr, f"fsck: {fsck.stderr}")
+        system.thaw()
+        alone_again(daemon, dead, number + 1)
+        wait_for_disk(daemon, name, ("online",), 90)
+        wait_healthy(daemon)
+        load.run("check", url(daemon))
+        proxy.close()
+    whole(daemon)
+
+
+@with_disks
+def daemons_are_killed_one_after_the_other(daemon, systems, load, before):
+    """Each waits for nothing but what the one before has left on a disk that hangs."""
+    place = portal(daemon)
+    load.begin("load", url(daemon))
+    time.sleep(0.7)
+    systems[0].freeze()
+    told(daemon, "mnt0")
+    load.begin("check", url(daemon))
+    load.end()
+    load.end()
+    first = daemon.process
+    first.kill()
+    start_beside_the_dead(daemon, place)
+    load.run("check", url(daemon))
+    reads_all(load, url(daemon))
+    second = daemon.process
+    second.kill()
+    begun = daemon.log().count(" ready ")
+    daemon.launch()
+    rig.wait_for(lambda: daemon.log().count(" ready ") > begun, "the third serves", 30)
+    check(portal(daemon) == place, "it listens elsewhere")
+    load.run("check", url(daemon))
+    reads_all(load, url(daemon))
+    check(first.poll() is None, "nothing of the first is left")
+    systems[0].thaw()
+    check(first.wait(20) == -signal.SIGKILL and second.wait(20) == -signal.SIGKILL, "they end")
+    rig.wait_for(lambda: times_alone(daemon) == 1, "it is alone", 20)
+    wait_for_disk(daemon, "mnt0", ("online",), 90)
+    wait_healthy(daemon)
+    load.run("check", url(daemon))
+    whole(daemon)
+
+
 if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
     rig.require("fsfreeze")
     sys.exit(rig.main(a_disk_hangs_and_comes_back, the_daemon_is_stopped_and_started_meanwhile,
-                      the_daemon_is_stopped_when_no_disk_answers))
+                      the_daemon_is_stopped_when_no_disk_answers,
+                      a_daemon_is_killed_while_a_disk_hangs,
+                      daemons_are_killed_one_after_the_other))

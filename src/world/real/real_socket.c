@@ -10,8 +10,10 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "world/real/real_memory.h"
@@ -73,21 +75,106 @@ static void set_no_delay(struct world_socket *socket)
 		(void)set_on(socket->fd, IPPROTO_TCP, TCP_NODELAY);
 }
 
+/*
+ * Ports of dead daemons. Each listens with SO_REUSEPORT, which is set after its bind(), so that
+ * between living ones a port that is in use is an error as ever. Among listeners of one port the
+ * kernel chooses by a hash, half of the connections would go to the dead; a filter chooses for it,
+ * by a number: ours is at most that of the dead. Which it is, a connection tells; upwards, because
+ * a number that nobody has leaves it to the hash. When the dead have gone there is no listener of
+ * that number, and the kernel chooses among those that there are: us.
+ */
+
+#define REACH_MS 200 /* of a connection to ourselves */
+
+static int choose(int fd, unsigned number)
+{
+	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, number);
+	struct sock_fprog program = {.len = 1, .filter = &code};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Where it listens on all addresses, that is an address of this machine, too. */
+static bool connects_to(const struct world_socket *listener, const struct sockaddr *address,
+			socklen_t length)
+{
+	int fd = socket(listener->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), accepted;
+	struct pollfd poll_fd = {.fd = listener->fd, .events = POLLIN};
+	bool reached;
+
+	if (fd < 0)
+		return false;
+	reached = (connect(fd, address, length) == 0 || errno == EINPROGRESS) &&
+		  poll(&poll_fd, 1, REACH_MS) == 1;
+	accepted = reached ? accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+	if (accepted >= 0)
+		(void)close(accepted); /* is ours at both ends */
+	(void)close(fd);
+	return reached;
+}
+
+static int choose_us(const struct world_socket *listener, const struct sockaddr *address,
+		     socklen_t length, unsigned dead)
+{
+	for (unsigned number = 0; number <= dead; number++) {
+		int error = choose(listener->fd, number);
+
+		if (error)
+			return error;
+		if (connects_to(listener, address, length))
+			return 0;
+	}
+	return -EADDRINUSE;
+}
+
+static int listen_on(struct world_socket *made, const struct sockaddr *address, socklen_t length,
+		     int backlog)
+{
+	int error = set_on(made->fd, SOL_SOCKET, SO_REUSEADDR);
+
+	if (error)
+		return error;
+	if (bind(made->fd, address, length) < 0)
+		return -errno;
+	error = set_on(made->fd, SOL_SOCKET, SO_REUSEPORT);
+	if (error)
+		return error;
+	return listen(made->fd, backlog) < 0 ? -errno : 0;
+}
+
+static int listen_beside(struct world_socket *made, const struct sockaddr *address,
+			 socklen_t length, int backlog, unsigned dead)
+{
+	int error = set_on(made->fd, SOL_SOCKET, SO_REUSEPORT);
+
+	if (error)
+		return error;
+	if (bind(made->fd, address, length) < 0 || listen(made->fd, backlog) < 0)
+		return -errno;
+	return choose_us(made, address, length, dead);
+}
+
 int real_socket_listen(struct world_port *port, const struct sockaddr *address, socklen_t length,
 		       int backlog, struct world_socket **ret_socket)
 {
 	_cleanup_(socket_freep) struct world_socket *made = NULL;
+	unsigned dead = port->real->options.dead_listeners;
 	int error = socket_make(address, &made);
 
 	if (error)
 		return error;
-	if (made->family != AF_UNIX) {
-		error = set_on(made->fd, SOL_SOCKET, SO_REUSEADDR);
-		if (error)
-			return error;
-	}
-	if (bind(made->fd, address, length) < 0 || listen(made->fd, backlog) < 0)
-		return -errno;
+	if (made->family == AF_UNIX)
+		error = bind(made->fd, address, length) < 0 || listen(made->fd, backlog) < 0
+				? -errno
+				: 0;
+	else
+		error = listen_on(made, address, length, backlog);
+	if (error == -EADDRINUSE && made->family != AF_UNIX && dead > 0)
+		error = listen_beside(made, address, length, backlog, dead);
+	if (error)
+		return error;
 	*ret_socket = TAKE_PTR(made);
 	return 0;
 }
@@ -230,8 +317,8 @@ static void prepare_receive(struct world_op *op, struct io_uring_sqe *sqe)
 	int fd = state->socket->fd;
 
 	if (state->message.msg_iovlen == 1)
-		io_uring_prep_recv(sqe, fd, state->message.msg_iov->iov_base,
-				   single_length(state), 0);
+		io_uring_prep_recv(sqe, fd, state->message.msg_iov->iov_base, single_length(state),
+				   0);
 	else
 		io_uring_prep_recvmsg(sqe, fd, &state->message, 0);
 }
@@ -242,8 +329,8 @@ static void prepare_send(struct world_op *op, struct io_uring_sqe *sqe)
 	int fd = state->socket->fd;
 
 	if (state->message.msg_iovlen == 1)
-		io_uring_prep_send(sqe, fd, state->message.msg_iov->iov_base,
-				   single_length(state), MSG_NOSIGNAL);
+		io_uring_prep_send(sqe, fd, state->message.msg_iov->iov_base, single_length(state),
+				   MSG_NOSIGNAL);
 	else
 		io_uring_prep_sendmsg(sqe, fd, &state->message, MSG_NOSIGNAL);
 }
@@ -302,8 +389,8 @@ void real_socket_receive(struct world_port *port, struct world_socket *socket,
 	transfer(port, socket, iov, iov_count, op);
 }
 
-void real_socket_send(struct world_port *port, struct world_socket *socket,
-		      const struct iovec *iov, int iov_count, struct world_op *op)
+void real_socket_send(struct world_port *port, struct world_socket *socket, const struct iovec *iov,
+		      int iov_count, struct world_op *op)
 {
 	(void)real_op_begin(port, op, &send_kind);
 	real_memory_check_source(iov, iov_count);

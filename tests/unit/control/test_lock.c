@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,16 +33,18 @@ static int remove_directory(void **state)
 
 	snprintf(path, sizeof(path), "%s/lock", directory);
 	unlink(path);
+	snprintf(path, sizeof(path), "%s/lock.guard", directory);
+	unlink(path);
 	return rmdir(directory);
 }
 
-static bool count(const struct lock_owner *owner, void *arg)
+static bool count(const struct holder *owner, void *arg)
 {
 	++*(int *)arg;
 	return true;
 }
 
-static bool give_up(const struct lock_owner *owner, void *arg)
+static bool give_up(const struct holder *owner, void *arg)
 {
 	return --*(int *)arg > 0;
 }
@@ -57,7 +60,7 @@ static pid_t start_owner(void)
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
-		struct lock_owner owner;
+		struct holder owner;
 
 		if (lock_take(directory, 0, NULL, NULL, &owner) < 0 || write(ready[1], "x", 1) != 1)
 			_exit(1);
@@ -72,7 +75,7 @@ static pid_t start_owner(void)
 
 static void takes_and_releases(void **state)
 {
-	struct lock_owner owner;
+	struct holder owner;
 	int fd = lock_take(directory, 0, NULL, NULL, &owner);
 
 	assert_true(fd >= 0);
@@ -88,7 +91,7 @@ static void takes_and_releases(void **state)
 static void refuses_beside_a_living_owner(void **state)
 {
 	pid_t child = start_owner();
-	struct lock_owner owner;
+	struct holder owner;
 	int waits = 0, fd;
 
 	assert_int_equal(lock_take(directory, 5000, count, &waits, &owner), -EBUSY);
@@ -106,7 +109,7 @@ static void refuses_beside_a_living_owner(void **state)
 static void waits_for_a_dead_owner(void **state)
 {
 	char path[128];
-	struct lock_owner owner;
+	struct holder owner;
 	int waits = 0, fd;
 	pid_t child;
 
@@ -143,7 +146,7 @@ static void waits_for_a_dead_owner(void **state)
 static void a_zombie_does_not_own(void **state)
 {
 	pid_t child = start_owner();
-	struct lock_owner owner;
+	struct holder owner;
 	int fd;
 
 	assert_int_equal(kill(child, SIGKILL), 0);
@@ -157,7 +160,7 @@ static void a_zombie_does_not_own(void **state)
 static void survives_rubbish_in_the_file(void **state)
 {
 	char path[128];
-	struct lock_owner owner;
+	struct holder owner;
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/lock", directory);
@@ -174,13 +177,214 @@ static void survives_rubbish_in_the_file(void **state)
 
 static void names_a_missing_directory(void **state)
 {
-	struct lock_owner owner;
+	struct holder owner;
 	char path[5000];
 
 	assert_int_equal(lock_take("/nonexistent", 0, NULL, NULL, &owner), -ENOENT);
 	memset(path, 'x', sizeof(path));
 	path[sizeof(path) - 1] = '\0';
 	assert_int_equal(lock_take(path, 0, NULL, NULL, &owner), -ENAMETOOLONG);
+}
+
+/* The lock of an owner that is gone, kept by a process that does nothing: as the kernel keeps it
+ * while I/O does not end. Ends when the pipe is closed. */
+struct kept {
+	pid_t owner, keeper;
+	int release;
+};
+
+static struct kept start_kept(void)
+{
+	int ready[2], release[2];
+	struct kept kept;
+
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(release), 0);
+	kept.owner = fork();
+	assert_true(kept.owner >= 0);
+	if (kept.owner == 0) {
+		struct holder owner;
+		char byte;
+		pid_t keeper;
+
+		close(release[1]);
+		if (lock_take(directory, 0, NULL, NULL, &owner) < 0)
+			_exit(1);
+		keeper = fork();
+		if (keeper == 0)
+			_exit((int)read(release[0], &byte, 1));
+		if (write(ready[1], &keeper, sizeof(keeper)) != sizeof(keeper))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(release[0]);
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &kept.keeper, sizeof(kept.keeper)), sizeof(kept.keeper));
+	close(ready[0]);
+	kept.release = release[1];
+	return kept;
+}
+
+static void kill_owner(const struct kept *kept)
+{
+	assert_int_equal(kill(kept->owner, SIGKILL), 0);
+	assert_int_equal(waitpid(kept->owner, NULL, 0), kept->owner);
+}
+
+/* Its parent is gone, so nobody here can wait for it. */
+static void release_kept(const struct kept *kept)
+{
+	close(kept->release);
+	while (kill(kept->keeper, 0) == 0)
+		usleep(1000);
+}
+
+static unsigned count_dead(struct lock_dead *dead)
+{
+	unsigned left = 1;
+
+	for (unsigned i = 0; left > 0 && i < 500; i++) {
+		left = lock_dead_poll(dead);
+		usleep(10000);
+	}
+	return left;
+}
+
+static bool kernel_tells(void)
+{
+	struct holder owner;
+	struct stat stat;
+	int fd = lock_take(directory, 0, NULL, NULL, &owner);
+	bool tells;
+
+	assert_true(fd >= 0 && fstat(fd, &stat) == 0);
+	tells = holder_has_lock("/proc", getpid(), stat.st_dev, stat.st_ino);
+	lock_release(fd);
+	return tells;
+}
+
+static void takes_over_from_the_dead(void **state)
+{
+	struct lock_dead *dead;
+	struct holder owner;
+	struct kept kept;
+	const char *why;
+	pid_t waiter;
+	int fd, status;
+
+	if (!kernel_tells()) {
+		print_message("the file system of /tmp hides who holds a lock\n");
+		skip();
+	}
+	kept = start_kept();
+	dead = calloc(1, sizeof(*dead));
+	assert_non_null(dead);
+	kill_owner(&kept);
+	assert_int_equal(lock_take(directory, 0, NULL, NULL, &owner), -ETIMEDOUT);
+	/* Who waits for the old file must not take it for the new one. */
+	waiter = fork();
+	assert_true(waiter >= 0);
+	if (waiter == 0) {
+		close(kept.release);
+		_exit(-lock_take(directory, 60000, NULL, NULL, &owner));
+	}
+	fd = lock_take_over(directory, &why);
+	assert_true(fd >= 0);
+	assert_int_equal(lock_take(directory, 0, NULL, NULL, &owner), -EBUSY);
+	assert_int_equal(owner.pid, getpid());
+	assert_int_equal(lock_dead_open(directory, fd, dead), 0);
+	assert_int_equal(lock_dead_poll(dead), 1);
+	assert_int_equal(dead->all[0].holder.pid, kept.owner);
+	assert_false(lock_dead_may_name(dead));
+	lock_dead_close(dead);
+	/* The next daemon, after a clean stop, finds it too. */
+	lock_release(fd);
+	fd = lock_take(directory, 5000, NULL, NULL, &owner);
+	assert_true(fd >= 0);
+	assert_int_equal(lock_dead_open(directory, fd, dead), 0);
+	assert_int_equal(lock_dead_poll(dead), 1);
+	release_kept(&kept);
+	assert_int_equal(count_dead(dead), 0);
+	assert_int_equal(access(dead->all[0].path, F_OK), -1);
+	assert_int_equal(waitpid(waiter, &status, 0), waiter);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EBUSY);
+	lock_dead_close(dead);
+	lock_release(fd);
+	free(dead);
+}
+
+static void expect_refused(void)
+{
+	const char *why = NULL;
+
+	assert_int_equal(lock_take_over(directory, &why), -EPERM);
+	assert_non_null(why);
+}
+
+static void write_lock(int fd, const char *text)
+{
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(pwrite(fd, text, strlen(text), 0), (ssize_t)strlen(text));
+}
+
+static void takes_nothing_from_the_living(void **state)
+{
+	pid_t child = start_owner();
+	const char *why;
+	char path[128], text[200];
+	struct holder self;
+	int fd, shared;
+
+	expect_refused();
+	assert_int_equal(kill(child, SIGSTOP), 0);
+	assert_int_equal(waitpid(child, NULL, WUNTRACED), child);
+	expect_refused();
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(lock_take_over(directory, &why), -EAGAIN); /* it is free */
+
+	/* A check without changes shares the lock; the file names one that is gone. */
+	snprintf(path, sizeof(path), "%s/lock", directory);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(holder_self("/proc", &self), 0);
+	snprintf(text, sizeof(text), "999999999 5 %s %llu\n", self.boot_id,
+		 (unsigned long long)self.pid_namespace);
+	write_lock(fd, text);
+	shared = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(shared, LOCK_SH), 0);
+	expect_refused();
+	close(shared);
+	/* Another holder than the file says; another machine; an older version; rubbish. */
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	expect_refused();
+	write_lock(fd, "999999999 5 00000000-0000-0000-0000-000000000000 1\n");
+	expect_refused();
+	write_lock(fd, "999999999 5\n");
+	expect_refused();
+	write_lock(fd, "");
+	expect_refused();
+	close(fd);
+}
+
+/* The second name was given, but not yet the new file. */
+static void goes_on_after_half_a_takeover(void **state)
+{
+	struct lock_dead *dead = calloc(1, sizeof(*dead));
+	char path[128], second[128];
+	struct holder owner;
+	int fd = lock_take(directory, 0, NULL, NULL, &owner);
+
+	assert_true(fd >= 0);
+	snprintf(path, sizeof(path), "%s/lock", directory);
+	snprintf(second, sizeof(second), "%s/lock.dead-5-6", directory);
+	assert_int_equal(link(path, second), 0);
+	assert_int_equal(lock_dead_open(directory, fd, dead), 0);
+	assert_int_equal(dead->count, 0);
+	assert_int_equal(access(second, F_OK), -1);
+	assert_int_equal(access(path, F_OK), 0);
+	lock_release(fd);
+	free(dead);
 }
 
 int main(void)
@@ -192,6 +396,9 @@ int main(void)
 		cmocka_unit_test(a_zombie_does_not_own),
 		cmocka_unit_test(survives_rubbish_in_the_file),
 		cmocka_unit_test(names_a_missing_directory),
+		cmocka_unit_test(takes_over_from_the_dead),
+		cmocka_unit_test(takes_nothing_from_the_living),
+		cmocka_unit_test(goes_on_after_half_a_takeover),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);

@@ -164,6 +164,48 @@ static void transfers_over_a_unix_socket(void **state)
 	close_pair(f, &pair);
 }
 
+/* The daemon that has the port is dead, but its socket is open: connections come to the next. */
+static void listens_beside_the_dead(void **state)
+{
+	enum { DEAD = 3, CONNECTIONS = 20 };
+	struct real_fixture *dead = *state;
+	struct world_real_options options = {.workers = 1, .fence_fd = -1};
+	int families[] = {AF_INET, AF_INET6};
+
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		struct address address = loopback(families[i]);
+		struct world_socket *first = listen_at(dead, &address), *second, *client, *server;
+		struct real_fixture us = {.ops = dead->ops};
+		struct waited_op accepting, connecting;
+
+		options.dead_listeners = 0;
+		assert_int_equal(world_real_new(&options, &us.world), 0);
+		assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
+		assert_int_equal(us.ops->socket_listen(us.port, &address.any, address.length, 8,
+						       &second), -EADDRINUSE);
+		us.ops->port_close(us.port);
+		world_real_free(us.world);
+		options.dead_listeners = DEAD; /* more than have the port */
+		assert_int_equal(world_real_new(&options, &us.world), 0);
+		assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
+		second = listen_at(&us, &address);
+		for (unsigned n = 0; n < 2 * CONNECTIONS; n++) {
+			if (n == CONNECTIONS) /* the dead one ends */
+				dead->ops->socket_close(first);
+			us.ops->socket_accept(us.port, second, &server, waited_init(&accepting));
+			us.ops->socket_connect(us.port, &address.any, address.length, &client,
+					       waited_init(&connecting));
+			assert_int_equal(waited_finish(us.port, us.world, &connecting), 0);
+			assert_int_equal(waited_finish(us.port, us.world, &accepting), 0);
+			us.ops->socket_close(client);
+			us.ops->socket_close(server);
+		}
+		us.ops->socket_close(second);
+		us.ops->port_close(us.port);
+		world_real_free(us.world);
+	}
+}
+
 static void tells_that_the_peer_closed(void **state)
 {
 	struct real_fixture *f = *state;
@@ -340,6 +382,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		REAL_TEST(transfers_over_tcp),
 		REAL_TEST(transfers_over_a_unix_socket),
+		REAL_TEST(listens_beside_the_dead),
 		REAL_TEST(tells_that_the_peer_closed),
 		REAL_TEST(shutdown_ends_what_is_pending),
 		REAL_TEST(cancels_what_is_pending),
