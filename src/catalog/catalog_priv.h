@@ -157,8 +157,6 @@ void mirror_probe_start(struct mirror *mirror);
 void mirror_probe_forget(struct mirror *mirror);
 
 /* mirror_build.c */
-/* -ENOENT when there is no pool's label: the disk is not mounted. */
-int mirror_directory_prepare(const char *directory);
 void mirror_builder_start(struct catalog *catalog);
 /* In a fiber; waits for an append. */
 void mirror_close_files(struct mirror *mirror);

@@ -37,7 +37,8 @@
 
 #define APPEND_LIMIT_NS (10 * NSEC_PER_SEC)
 #define TRY_AGAIN_NS    (5 * NSEC_PER_SEC)
-#define TRIES_MAX       5 /* the pause doubles so many times at most */
+#define ROLL_PAUSE_NS   (1 * NSEC_PER_SEC) /* since the start, until a long log is left behind */
+#define TRIES_MAX       5                  /* the pause doubles so many times at most */
 
 static void written_done(struct catalog *catalog);
 
@@ -534,6 +535,8 @@ static int mirror_adopt(struct mirror *mirror, bool renew, struct catalog_report
 		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
 	}
 	mirror->standing = mirror->joined = true;
+	/* Each attempt leaves a log behind: not one with every start. */
+	mirror->next_try_ns = reactor_now_ns(mirror->catalog->home) + ROLL_PAUSE_NS;
 	mirror->offset = look.log_bytes;
 	mirror->number = look.log_number;
 	mirror->log_bytes = look.frame_bytes;

@@ -73,7 +73,7 @@ int mirror_look_within(struct catalog *catalog, const char *directory, struct mi
 	return r;
 }
 
-/* Writing */
+/* Before writing */
 
 struct mirror_probe {
 	struct fiber_task task;
@@ -82,38 +82,25 @@ struct mirror_probe {
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1];
 };
 
-static int write_block(const char *path)
+/* The label of its pool, for writing: a file system that is frozen does not even open it so. Read
+ * from the device and synced, but not changed. Without it the disk is not mounted. */
+static int probe(const char *directory)
 {
 	_cleanup_free_ void *block = aligned_alloc(MIRROR_BLOCK, MIRROR_BLOCK);
+	char path[MIRROR_PATH_BYTES];
 	struct world_file *file;
+	int64_t n;
 	int r, r2;
 
 	if (!block)
 		return -ENOMEM;
-	memset(block, 0, MIRROR_BLOCK);
-	r = mirror_file_open(path, WORLD_FILE_CREATE, &file);
+	snprintf(path, sizeof(path), "%s/label", directory);
+	r = mirror_file_open(path, 0, &file);
 	if (r)
 		return r;
-	r = io_write(file, block, MIRROR_BLOCK, 0);
-	if (r == 0)
-		r = io_sync(file);
+	n = io_read(file, block, MIRROR_BLOCK, 0);
+	r = n < 0 ? (int)n : io_sync(file);
 	r2 = io_close(file);
-	return r ? r : r2;
-}
-
-/* The number is that of no snapshot; whatever is left of it is swept as unfinished. */
-static int probe(const char *directory)
-{
-	char path[MIRROR_PATH_BYTES + 8];
-	struct mirror_path snapshot;
-	int r = mirror_directory_prepare(directory), r2;
-
-	if (r)
-		return r;
-	mirror_path_of(directory, "snapshot", 0, &snapshot);
-	snprintf(path, sizeof(path), "%s.new", snapshot.text);
-	r = write_block(path);
-	r2 = io_unlink(path);
 	return r ? r : r2;
 }
 

@@ -51,13 +51,11 @@ static int label_check(const char *directory)
 	return io_stat(path, &stat);
 }
 
-int mirror_directory_prepare(const char *directory)
+static int directory_prepare(const char *directory)
 {
 	struct mirror_path path;
-	int r = label_check(directory);
+	int r;
 
-	if (r)
-		return r;
 	mirror_path_of(directory, NULL, 0, &path);
 	r = io_directory_make(path.text);
 	if (r == -EEXIST)
@@ -260,7 +258,9 @@ static int build_begin(struct build *build)
 
 	mirror_close_files(mirror);
 	if (!mirror->standing)
-		r = mirror_directory_prepare(mirror->directory);
+		r = label_check(mirror->directory);
+	if (r == 0)
+		r = directory_prepare(mirror->directory);
 	if (r == 0 && !mirror->standing)
 		r = replace_check(mirror);
 	if (r == 0)
@@ -330,11 +330,16 @@ static void build(struct mirror *mirror)
 	fiber_queue_wake_all(&catalog->mirrors.changed);
 }
 
-static bool is_due(const struct mirror *mirror, uint64_t now_ns)
+static bool is_wanted(const struct mirror *mirror)
 {
-	if (mirror->removed || mirror->abandoned || mirror->probe || now_ns < mirror->next_try_ns)
+	if (mirror->removed || mirror->abandoned || mirror->probe)
 		return false;
 	return !mirror->standing || mirror->log_bytes > log_limit(mirror);
+}
+
+static bool is_due(const struct mirror *mirror, uint64_t now_ns)
+{
+	return is_wanted(mirror) && now_ns >= mirror->next_try_ns;
 }
 
 static struct mirror *next_due(struct catalog *catalog)
@@ -355,8 +360,7 @@ static uint64_t next_time_ns(struct catalog *catalog)
 	const struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
-		if (!mirror->removed && !mirror->standing && !mirror->probe &&
-		    mirror->next_try_ns > now_ns)
+		if (is_wanted(mirror) && mirror->next_try_ns > now_ns)
 			next_ns = MIN(next_ns, mirror->next_try_ns);
 	return next_ns;
 }

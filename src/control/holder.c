@@ -117,10 +117,11 @@ static void unknown(struct holder_report *report, const char *why)
 static void look_at_thread(const char *directory, struct holder_report *report)
 {
 	struct thread thread = {0};
-	int r = read_stat(directory, &thread);
+	int r = read_pending(directory, &thread.killed);
 
+	/* In this order: what is pending is taken back only to set a flag. */
 	if (r == 0)
-		r = read_pending(directory, &thread.killed);
+		r = read_stat(directory, &thread);
 	if (r == 0)
 		judge_thread(&thread, report);
 	else if (r != -ENOENT && r != -ESRCH)
