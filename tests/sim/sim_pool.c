@@ -6,7 +6,9 @@
  * flipped; the process dies or the power goes meanwhile. As long as that is so no client may see an
  * error, and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed
  * or given up and replaced, and the pool must be healthy again within bounded virtual time. With
- * one seed in four a disk then hangs and returns until it has failed by itself.
+ * one seed in four a disk then hangs and returns until it has failed by itself; with another one in
+ * four a disk is declared failed, the daemon starts again, and as many others as the factor allows
+ * vanish or give wrong bits: all must be readable, and be copied from the failed disk.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -28,6 +30,7 @@
 /* What a client may wait while disks hang; beyond the deadline it is what follows. */
 #define HANG_WAIT_NS(disks) ((disks)*POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC)
 #define FLIPS_MAX           40
+#define POOL_FOLDERS        256 /* of groups, on a disk */
 
 enum bad_day {
 	DAY_GOOD,
@@ -451,6 +454,131 @@ static void flap(struct simulation *simulation, uint64_t seed)
 	engine_load_verify(&simulation->load);
 }
 
+/* The last resort */
+
+static int fail_one(struct engine_rig *rig)
+{
+	struct pool_disk_info *info;
+
+	/* All is sealed: a copy there has what was written. */
+	SIM_RUN_CHECK(engine_rig_close_vdisk(rig) == 0 && engine_rig_open_vdisk(rig) == 0,
+		      "close and open");
+	info = flapping_disk(rig);
+	SIM_RUN_CHECK(pool_disk_fail(rig->pool, info->id) == 0, "fail disk %" PRIu64, info->id);
+	return 0;
+}
+
+static int restart(struct engine_rig *rig)
+{
+	engine_rig_stop(rig);
+	return engine_rig_open_again(rig);
+}
+
+static void start_again(struct simulation *simulation)
+{
+	struct engine_rig *rig = &simulation->rig;
+	int r;
+
+	if (chance_below(&simulation->chance, 2)) {
+		r = engine_rig_call(rig, engine_rig_close_vdisk);
+		SIM_RUN_CHECK(r == 0, "close: %d", r);
+		r = engine_rig_call(rig, restart);
+	} else {
+		engine_rig_crash(rig, SIM_CRASH_PROCESS);
+		r = engine_rig_call(rig, engine_rig_open_again);
+	}
+	SIM_RUN_CHECK(r == 0, "open with a failed disk: %d", r);
+}
+
+static unsigned damaged_disk;
+
+static int flip_everywhere(struct engine_rig *rig)
+{
+	char path[128];
+
+	for (unsigned folder = 0; folder < POOL_FOLDERS; folder++) {
+		struct world_names names;
+		size_t length = (size_t)snprintf(
+			path, sizeof(path), "%s/groups/%02x",
+			engine_rig_directory(damaged_disk, current->generation[damaged_disk]),
+			folder);
+
+		if (io_directory_list(path, &names) < 0)
+			continue;
+		for (size_t i = 0; i < names.count; i++) {
+			snprintf(path + length, sizeof(path) - length, "/%s", names.names[i]);
+			for (uint64_t at = 0; at < 8 * MIB; at += 64 * KIB)
+				(void)sim_disk_flip(rig->sim.sim, path, at + 99, 3);
+		}
+		world_names_free(&names);
+	}
+	return 0;
+}
+
+/* As many as may be lost beside none: with the failed disk's there still is a copy of all. */
+static void damage_others(struct simulation *simulation, bool flips)
+{
+	for (unsigned i = 1; i < simulation->factor; i++) {
+		damaged_disk = (simulation->flapping + i) % simulation->disks;
+		if (flips)
+			engine_rig_call(&simulation->rig, flip_everywhere);
+		else
+			set_day(simulation, damaged_disk, DAY_VANISHED);
+	}
+}
+
+static int repair_from_failed(struct engine_rig *rig)
+{
+	uint64_t end = reactor_now_ns(reactor_current()) + HEAL_NS;
+	struct vdisk_redundancy sum;
+
+	fiber_sleep(POOL_DISK_WINDOW_NS + NSEC_PER_SEC); /* it is known which have gone */
+	for (;;) {
+		struct vdisk_repair repair = {.urgent = VDISK_REPAIR_RESORT};
+
+		(void)vdisk_repair(rig->vdisk, &repair); /* what is left is looked at */
+		vdisk_get_redundancy(rig->vdisk, &sum);
+		if (sum.lost == 0)
+			break;
+		SIM_RUN_CHECK(reactor_now_ns(reactor_current()) < end,
+			      "not copied from a failed disk: %" PRIu64 " of %" PRIu64, sum.resort,
+			      sum.lost);
+		fiber_sleep(NSEC_PER_SEC);
+	}
+	SIM_RUN_CHECK(flapping_disk(rig)->state == POOL_DISK_FAILED,
+		      "reads changed the state of a failed disk");
+	return 0;
+}
+
+static void resort(struct simulation *simulation, uint64_t seed)
+{
+	struct engine_rig *rig = &simulation->rig;
+	bool flips = chance_below(&simulation->chance, 2);
+
+	if (simulation->factor == 1 || simulation->disks == simulation->factor)
+		return;
+	simulation->flapping = (unsigned)(seed / 4 % simulation->disks);
+	engine_rig_call(rig, heal);
+	engine_rig_call(rig, fail_one);
+	if (!flips && chance_below(&simulation->chance, 2))
+		damage_others(simulation, false);
+	start_again(simulation);
+	damage_others(simulation, flips);
+	engine_load_verify(&simulation->load);
+	REACHED("sim-pool.last-resort");
+	if (!flips) {
+		engine_rig_call(rig, repair_from_failed);
+		/* Now it is not missed. */
+		set_day(simulation, simulation->flapping, DAY_VANISHED);
+		engine_load_verify(&simulation->load);
+	}
+	end_bad_days(simulation);
+	engine_rig_call(rig, heal);
+	if (flips)
+		engine_rig_call(rig, scrub_twice);
+	engine_load_verify(&simulation->load);
+}
+
 static int delete_all(struct engine_rig *rig)
 {
 	struct pool_space space;
@@ -514,6 +642,8 @@ static uint64_t run(uint64_t seed, bool trace)
 		round_run(&simulation);
 	if (seed % 4 == 1)
 		flap(&simulation, seed);
+	if (seed % 4 == 2)
+		resort(&simulation, seed);
 	engine_load_check_clean(&simulation.load);
 	r = engine_rig_call(&simulation.rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0, "close: %d", r);
@@ -530,22 +660,15 @@ static uint64_t run(uint64_t seed, bool trace)
 }
 
 static const char *const must_reach[] = {
-	"egroup.copy-stale",
-	"egroup.put-right",
-	"log.record-replaced",
-	"log.reroute",
-	"pool.disk-silent",
-	"pool.silent-missing",
-	"pool.write-given-up",
-	"recover.make-equal",
-	"repair.copy-dropped",
-	"repair.copy-made",
-	"repair.seal",
-	"repair.two-files",
-	"sim-pool.disk-replaced",
-	"sim-pool.flapped",
-	"sim-pool.hang-waited",
-	NULL,
+	"egroup.copy-stale",    "egroup.last-resort",
+	"egroup.put-right",     "log.record-replaced",
+	"log.reroute",          "pool.disk-silent",
+	"pool.silent-missing",  "pool.write-given-up",
+	"recover.make-equal",   "repair.copy-dropped",
+	"repair.copy-made",     "repair.seal",
+	"repair.two-files",     "sim-pool.disk-replaced",
+	"sim-pool.flapped",     "sim-pool.hang-waited",
+	"sim-pool.last-resort", NULL,
 };
 
 int main(int argc, char **argv)
