@@ -92,7 +92,8 @@ static void need_of(const struct egroup_file *file, struct sorted_copies sorted,
 
 	need.lost = (sorted.good | sorted.leaving) == 0;
 	need.resort = need.lost ? bit_count(sorted.failed) : 0;
-	if (need.lost && !need.resort) {
+	/* A disk that has failed is not read for a copy that no other can take. */
+	if (need.lost && (!need.resort || pool_disks_usable(file->store->pool) == 0)) {
 		*ret_need = need;
 		return;
 	}

@@ -148,6 +148,50 @@ def tiers_change_while_it_is_in_use(daemon):
     daemon.stop()
 
 
+def a_failed_disk_is_the_last_resort(daemon):
+    """Its daemon is new and the other copies' disk is away: all is read from it, then copied."""
+    daemon.start()
+    daemon.make_pool("1G")
+    away = daemon.json("disk", "list")[0]["directory"]
+    for name in ("second", "third"):
+        daemon.cli("disk", "add", "local", daemon.path(name), "--capacity", "1G")
+    daemon.cli("disk", "drain", "3")  # takes nothing for now
+    daemon.cli("container", "set", "default", "replication_factor=2")
+    daemon.cli("vdisk", "create", "default/a", "64M")
+
+    def on_guest(*commands):
+        url = daemon.json("vdisk", "show", "default/a")["url"]
+        words = [word for command in commands for word in ("-c", command)]
+        check("failed" not in run(["qemu-io", "-f", "raw", *words, url]).stdout, "what was read")
+    daemon.cli("iscsi", "export", "default/a")
+    on_guest("write -P 8 0 48M", "flush")
+    daemon.stop()
+    daemon.start()
+    daemon.cli("disk", "fail", "2", "--yes")
+    check(daemon.json("disk", "show", "2")["only_here_groups"] == 0, "it is not missed yet")
+    daemon.stop()
+    os.rename(away, away + ".away")
+    daemon.start()
+    on_guest("read -P 8 0 48M")
+    shown = daemon.json("disk", "show", "2")
+    check(shown["state"] == "failed" and shown["only_here_groups"] > 0, f"{shown}")
+    check(daemon.json("pool", "show", "local")["copies"]["resort_bytes"] >= 48 * MIB, "pool show")
+    done = daemon.cli("health", expect=None)
+    check(done.returncode != 0 and "are on disks that have failed" in done.stdout and
+          "leave that disk where it is" in done.stdout, done.stdout)
+    check(daemon.cli("disk", "remove", "2", "--yes", expect=None).returncode != 0, "removed")
+    daemon.cli("disk", "drain", "3", "--stop")
+    rig.wait_for(lambda: daemon.json("disk", "show", "2")["only_here_groups"] == 0,
+                 "copies of what only it had", 60)
+    check("are on disks that have failed" not in daemon.cli("health", expect=None).stdout, "health")
+    on_guest("read -P 8 0 48M")
+    os.rename(away + ".away", away)
+    rig.wait_for(lambda: daemon.json("disk", "show", "2")["files"] == 0, "it is empty", 90)
+    daemon.cli("disk", "remove", "2", "--yes")
+    on_guest("read -P 8 0 48M")
+    daemon.stop()
+
+
 def overcommit_is_told(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -173,5 +217,6 @@ if __name__ == "__main__":
     skip_without_loop("ext4", "xfs")
     rig.require("resize2fs", "xfs_growfs")
     rig.require_qemu_iscsi()
-    sys.exit(rig.main(tiers_change_while_it_is_in_use, overcommit_is_told, a_disk_is_located,
-                      a_grown_xfs_is_seen, a_grown_ext4_is_seen))
+    sys.exit(rig.main(tiers_change_while_it_is_in_use, overcommit_is_told,
+                      a_failed_disk_is_the_last_resort, a_disk_is_located, a_grown_xfs_is_seen,
+                      a_grown_ext4_is_seen))

@@ -350,6 +350,7 @@ static int scrubbed(struct engine_rig *rig)
 	uint64_t id;
 
 	make(rig, 3);
+	verify(rig); /* opens what it has */
 	id = disk_id(rig, 1);
 	assert_int_equal(pool_disk_fail(rig->pool, id), 0);
 	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
