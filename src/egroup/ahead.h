@@ -28,6 +28,8 @@ struct ahead_piece {
 	/* Of reading it. -ENOMEM: there is no buffer, for disks that hang keep them. */
 	int result;
 	uint32_t unreadable; /* blocks that a scan could not read from its copy */
+	/* The CRC-32C of each block, where the piece's user has filled it in. */
+	uint32_t crcs[AHEAD_BLOCKS];
 	/* Private. */
 	enum ahead_state state;
 	struct ahead *ahead;

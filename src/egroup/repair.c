@@ -294,9 +294,7 @@ static int fill_piece(void *arg, struct ahead_piece *piece)
 		return filling->error;
 	}
 	filling->silent += piece->unreadable;
-	for (uint32_t i = 0; i < piece->blocks; i++)
-		filling->crcs[piece->first + i] =
-			crc32c(piece->buffer + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+	memcpy(filling->crcs + piece->first, piece->crcs, piece->blocks * sizeof(piece->crcs[0]));
 	ahead_write(piece, &target);
 	return 0;
 }

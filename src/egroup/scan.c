@@ -26,7 +26,8 @@ struct scan {
 	struct egroup_file *file;
 	unsigned copy;
 	struct ahead *ahead;
-	char *buffer;                           /* of the piece that is looked at */
+	struct ahead_piece *piece;              /* that is looked at */
+	char *buffer;                           /* of it */
 	uint64_t unreadable[AHEAD_BLOCKS / 64]; /* blocks of it that are not what the copy has */
 	/* The record that the scan is in, of a plain file. */
 	struct egroup *group;
@@ -151,6 +152,7 @@ static int open_piece(struct scan *scan, struct ahead_piece *piece)
 	int r = piece->result;
 
 	piece->unreadable = 0;
+	scan->piece = piece;
 	scan->buffer = piece->buffer;
 	scan->file->store->read_bytes += (uint64_t)piece->blocks * BLOCK_BYTES;
 	memset(scan->unreadable, 0, sizeof(scan->unreadable));
@@ -175,10 +177,16 @@ static bool is_unreadable(const struct scan *scan, uint32_t at)
 	return UNLIKELY(scan->unreadable[at / 64] >> (at % 64) & 1);
 }
 
+/* Of the block as it will be handed on. */
+static uint32_t take_crc(struct ahead_piece *piece, uint32_t at)
+{
+	piece->crcs[at] = crc32c(piece->buffer + (size_t)at * BLOCK_BYTES, BLOCK_BYTES);
+	return piece->crcs[at];
+}
+
 static bool is_intact(const struct scan *scan, uint32_t at, uint32_t crc)
 {
-	return LIKELY(crc32c(scan->buffer + (size_t)at * BLOCK_BYTES, BLOCK_BYTES) == crc) &&
-	       !is_unreadable(scan, at);
+	return LIKELY(take_crc(scan->piece, at) == crc) && !is_unreadable(scan, at);
 }
 
 /* A block of the buffer against its checksum; what another copy has right takes its place. */
@@ -197,6 +205,7 @@ static int settle(struct scan *scan, uint64_t place, uint32_t at, uint32_t crc, 
 	finding.error = read_again(scan, place, egroup_check_crc, &crc, block, &tried);
 	if (ends_scan(finding.error))
 		return finding.error;
+	(void)take_crc(scan->piece, at);
 	tell(scan, &finding, &tried);
 	return 0;
 }
@@ -250,6 +259,8 @@ static int enter_record(struct scan *scan, uint32_t slot, uint32_t at)
 		tell_header(scan, scan->doubtful_slot, scan->doubtful_error, &scan->doubtful_tried);
 		scan->doubts = false;
 	}
+	if (scan->hooks->content)
+		(void)take_crc(scan->piece, at);
 	scan->lost = r < 0;
 	scan->header_slot = slot;
 	scan->record_end = slot + 1;
@@ -362,7 +373,11 @@ static int hand_on_index(struct scan *scan, const void *memory)
 	if (!hooks->content)
 		return 0;
 	piece = ahead_make(scan->ahead, memory, 0, scan->file->index_blocks);
-	return piece ? hooks->content(hooks->arg, piece) : -ENOMEM;
+	if (!piece)
+		return -ENOMEM;
+	for (uint32_t at = 0; at < piece->blocks; at++)
+		(void)take_crc(piece, at);
+	return hooks->content(hooks->arg, piece);
 }
 
 static int scan_compacted(struct scan *scan)

@@ -35,9 +35,9 @@ struct egroup_finding {
 
 struct egroup_scan {
 	struct ahead *ahead; /* to be read with; all its pieces are back before and after */
-	/* What is stored, in order, as it should be. The piece is given away: whoever gets it puts
-	 * it back (ahead_put()) when its memory is not used any more, in any case; the scan does
-	 * not end before. May be NULL. An error ends the scan. */
+	/* What is stored, in order, as it should be, with its CRCs. The piece is given away:
+	 * whoever gets it puts it back (ahead_put()) when its memory is not used any more, in any
+	 * case; the scan does not end before. May be NULL. An error ends the scan. */
 	int (*content)(void *arg, struct ahead_piece *piece);
 	/* May be NULL. */
 	void (*finding)(void *arg, const struct egroup_finding *finding);
