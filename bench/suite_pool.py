@@ -132,8 +132,8 @@ def bytes_per_second(result):
 
 
 def repair_work(pool):
-    """Processor time, which tells of a repair that copies or allocates even where the device is what
-    holds it up, or others have the processors."""
+    """Processor time, which tells of a repair that copies or allocates even where the device holds
+    it up, or others have the processors."""
     results = [pool.ours("repair", "one") for _ in range(pool.bench.pair_count)]
     return lib.make_row("pool repair, processor time", "s/GiB",
                         [result["cpu_seconds"] * 2**30 / result["bytes"] for result in results],
