@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/log.h"
 
@@ -115,12 +116,24 @@ void sim_rig_silence_log(void)
 	log_set_sink(discard_line, NULL);
 }
 
+/* Who calls by hand is told what is wrong: it must not look as if the code had failed. */
+static void parse_seeds(const char *text, uint64_t *ret_first, uint64_t *ret_count)
+{
+	int end = 0;
+
+	if (sscanf(text, "%" SCNu64 ":%" SCNu64 "%n", ret_first, ret_count, &end) == 2 &&
+	    text[end] == '\0' && *ret_count > 0)
+		return;
+	fprintf(stderr, "seeds are FIRST:COUNT, as 1:40, not '%s'\n", text);
+	exit(2);
+}
+
 uint64_t sim_rig_seeds(const char *text, uint64_t few, sim_rig_seed_fn *run, void *totals)
 {
 	uint64_t first = 1, count = few;
 
-	if (text && sscanf(text, "%" SCNu64 ":%" SCNu64, &first, &count) != 2)
-		return 0;
+	if (text)
+		parse_seeds(text, &first, &count);
 	if (count > 1)
 		sim_rig_silence_log();
 	for (uint64_t seed = first; seed < first + count; seed++)

