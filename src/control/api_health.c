@@ -288,7 +288,7 @@ static void check_tiers(struct api_request *request, const struct pool_quota_inf
 		const struct pool_quota_tier *tier = &quota->tiers[i];
 		const char *name = policy_tier_name((enum policy_tier)i);
 
-		if ((!tier->at_max && !tier->kept) ||
+		if ((!tier->at_max && !tier->kept && !tier->beyond) ||
 		    container_get(request->node->catalog, quota->container, &info) < 0)
 			continue;
 		size_format(tier->used, used);
@@ -298,12 +298,19 @@ static void check_tiers(struct api_request *request, const struct pool_quota_inf
 				 "writes find no place: its files have %s of the %s that "
 				 "max_capacity_%s allows",
 				 used, size_format(tier->most, most), name);
-		else
+		else if (tier->kept)
 			api_find(request, EVENT_ERROR, info.name,
 				 "add such a disk: sarsen disk add; or reserve less for others",
 				 "writes find no place: its files have %s on %s, and what is free "
 				 "there is reserved for other containers",
 				 used, name);
+		else
+			api_find(request, EVENT_WARNING, info.name,
+				 "raise it: sarsen container set; or unmap what guests do not need",
+				 "its files have %s on %s, of which max_capacity_%s allows %s: "
+				 "repair found no other place, or the limit was lowered; no new "
+				 "data go there",
+				 used, name, name, size_format(tier->most, most));
 	}
 }
 

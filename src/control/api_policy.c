@@ -70,12 +70,13 @@ static int refuse_conflict(struct api_request *request, const char *object,
 	const char *than = policy_info(conflict->than)->name;
 	char remedy[256];
 
-	snprintf(remedy, sizeof(remedy), "lower %s, or raise %s", greater, than);
+	snprintf(remedy, sizeof(remedy), "lower %s, or raise %s",
+		 conflict->sum ? "what is reserved on tiers" : greater, than);
 	if (conflict->sum)
 		return api_fail(request, ERROR_INVALID_REQUEST, object, remedy,
-				"'%s': the sum of %s and the like of the other tiers would be "
-				"greater than %s",
-				object, greater, than);
+				"'%s': what is reserved on all tiers (min_reserved_ssd, _hdd, _san "
+				"and _cloud) would be greater than %s",
+				object, than);
 	return api_fail(request, ERROR_INVALID_REQUEST, object, remedy,
 			"'%s': %s would be greater than %s", object, greater, than);
 }

@@ -100,7 +100,8 @@ int api_pool_create(struct api_request *request)
 	const struct pool_spec spec = {
 		.name = params_text(request->params, "name"),
 		.directory = params_text(request->params, "directory"),
-		.capacity_bytes = (uint64_t)params_integer(request->params, "capacity", 0)};
+		.capacity_bytes = (uint64_t)params_integer(request->params, "capacity", 0),
+		.tier = params_text(request->params, "tier")};
 	int r;
 
 	r = api_directory_check(request, spec.directory);

@@ -451,7 +451,10 @@ static const struct method methods[METHOD_COUNT] = {
 				    .maximum = 4000),
 			      PARAM("capacity", PARAM_SIZE, 0,
 				    "room the pool may take (default: the file system's size less "
-				    "a margin)")),
+				    "a margin)"),
+			      PARAM("tier", PARAM_ENUM, 0,
+				    "what kind of disk the directory is on (default ssd)",
+				    .choices = tier_choices)),
 		       pool_columns, METHOD_PRINT_ROWS, .changes = true),
 	[METHOD_POOL_LIST] = METHOD("pool", "list", ROLE_READER, "list the pools and their space",
 				    NO_PARAMS, pool_columns, METHOD_PRINT_ROWS),

@@ -191,6 +191,8 @@ unsigned pool_place_choose(struct pool *pool, struct pool_place *place, bool any
 		return found;
 	}
 	REACHED("pool.tier-beyond");
+	if (place->use == POOL_USE_DATA && place->claim->quota)
+		pool_tier_goes_beyond(place->claim->quota, others[0]->tier);
 	memcpy(ret_disks, others, more * sizeof(*others));
 	return more;
 }

@@ -356,6 +356,7 @@ static void fill_info(struct pool_quota *quota, struct pool_quota_info *ret_info
 			.present = atomic_load(&quota->tiers) >> tier & 1,
 			.at_max = lately && (quota->refused_at_max >> tier & 1),
 			.kept = lately && (quota->refused_kept >> tier & 1),
+			.beyond = pool_tier_is_beyond(quota, tier),
 		};
 }
 

@@ -23,6 +23,7 @@ struct pool_quota_tier { /* by size of files, also of vDisks that are not open *
 	uint64_t reserved;
 	bool present;      /* the pool has disks of it */
 	bool at_max, kept; /* why data found no place, within POOL_QUOTA_REFUSED_NS */
+	bool beyond;       /* well above `most`: by repair or drain, or it was lowered */
 };
 
 struct pool_quota_info {

@@ -26,6 +26,7 @@ struct pool_quota {
 	uint64_t holds; /* entries of disks' tables, and others, that name it */
 	uint64_t tier_least[POLICY_TIER_COUNT];
 	uint64_t logged_ns;  /* last, that a tier is full */
+	uint64_t beyond_ns;  /* last told that a copy went beyond a limit */
 	uint64_t refused_ns; /* data last found no place, and why */
 	unsigned refused_at_max, refused_kept;
 	struct container_policy policy; /* what its capacity is depends on which tiers there are */

@@ -26,6 +26,7 @@
 #define PRESSURE_GROUPS  4u
 #define PRESSURE_PERCENT 10u
 #define PRESSURE_SPILL   49u /* of a tier that is full while others are not */
+#define BEYOND_PART      4u  /* of a limit: more than that above it is told */
 #define LOG_PAUSE_NS     (60 * NSEC_PER_SEC)
 
 /* The account */
@@ -385,6 +386,30 @@ void pool_tier_placed(struct pool_quota *quota)
 {
 	atomic_store(&quota->tiers_at_max, 0);
 	atomic_store(&quota->tiers_kept, 0);
+}
+
+void pool_tier_goes_beyond(struct pool_quota *quota, unsigned tier)
+{
+	uint64_t now_ns = reactor_now_ns(quota->pool->home);
+
+	if (quota->beyond_ns > 0 && now_ns <= quota->beyond_ns + LOG_PAUSE_NS)
+		return;
+	quota->beyond_ns = now_ns;
+	log_warning("pool",
+		    "repair puts data where a container has as much as it may, or where room is "
+		    "kept for others: no other disk can take it",
+		    "pool=%s container=%" PRIu64 " tier=%s used=%" PRIu64, quota->pool->name,
+		    quota->container, policy_tier_name((enum policy_tier)tier),
+		    atomic_load(&quota->tier_used[tier]));
+}
+
+bool pool_tier_is_beyond(const struct pool_quota *quota, unsigned tier)
+{
+	struct pool_quota *q = (struct pool_quota *)quota;
+	uint64_t used = atomic_load(&q->tier_used[tier]);
+	uint64_t most = atomic_load(&q->tier_most[tier]);
+
+	return most != POLICY_NONE && used > most && used - most > most / BEYOND_PART;
 }
 
 void pool_tier_room(struct pool *pool)

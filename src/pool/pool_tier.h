@@ -70,6 +70,10 @@ void pool_tier_refused(struct pool_quota *quota,
 /* ... within POOL_QUOTA_REFUSED_NS. */
 bool pool_tier_was_refused(const struct pool_quota *quota);
 void pool_tier_placed(struct pool_quota *quota);
+/* A copy of its data must go where it has as much as it may, or what is kept for others. */
+void pool_tier_goes_beyond(struct pool_quota *quota, unsigned tier);
+/* By more than map pages and compaction do. */
+bool pool_tier_is_beyond(const struct pool_quota *quota, unsigned tier);
 /* Something has become free. */
 void pool_tier_room(struct pool *pool);
 

@@ -770,6 +770,11 @@ static void tells_of_a_full_tier(void **state)
 	assert_int_equal(writing.result, 0);
 	GOOD("vdisk.flush", DISK("d"));
 	GOOD("container.set", SET("\"max_capacity_ssd\": 0"));
+	findings = result_of("health.show", "{}");
+	text = json_dumps(findings, 0);
+	assert_non_null(strstr(text, "on ssd, of which max_capacity_ssd allows 0: repair"));
+	free(text);
+	json_decref(findings);
 	/* It was there already, so nothing more is live, but it needs a place. */
 	for (unsigned i = 0; i < 4 && writing.result == 0; i++)
 		sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
@@ -784,6 +789,26 @@ static void tells_of_a_full_tier(void **state)
 	assert_non_null(strstr(text, "container-tier-full"));
 	free(text);
 	json_decref(findings);
+	node_rig_done(&rig);
+}
+
+/* Also the first disk of a pool may be of any tier. */
+static void a_pool_begins_on_any_tier(void **state)
+{
+	json_t *disks;
+
+	(void)state;
+	begin(46, 1);
+	assert_int_equal(sim_disk_add(rig.sim.sim, "/disk1", 2 * GIB), 0);
+	GOOD("pool.create", "{\"name\": \"h\", \"directory\": \"/disk1/p\", \"tier\": "
+			    "\"hdd\"}");
+	disks = result_of("disk.list", "{}");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(disks, 0), "tier")),
+			    "hdd");
+	json_decref(disks);
+	/* What is reserved on tiers is told as a whole. */
+	GOOD("container.create", "{\"name\": \"c\", \"set\": {\"max_capacity\": \"10M\"}}");
+	BAD(ERROR_INVALID_REQUEST, "container.set", SET("\"min_reserved_hdd\": \"20M\""));
 	node_rig_done(&rig);
 }
 
@@ -814,6 +839,7 @@ int main(void)
 		cmocka_unit_test(the_other_disk_counts),
 		cmocka_unit_test(refuses_copies_without_room),
 		cmocka_unit_test(tells_of_a_full_tier),
+		cmocka_unit_test(a_pool_begins_on_any_tier),
 		cmocka_unit_test(refuses_with_the_right_code),
 		cmocka_unit_test(warns_of_overcommit),
 		cmocka_unit_test(asks_for_the_role),

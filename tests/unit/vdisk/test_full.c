@@ -19,6 +19,7 @@
 #include "base/reached.h"
 #include "engine_rig.h"
 #include "pool/container.h"
+#include "pool/pool_disk.h"
 #include "pool/pool_quota.h"
 
 #define SIZE   (768 * MIB)
@@ -247,6 +248,53 @@ static int share_full_tier(struct engine_rig *rig)
 	return 0;
 }
 
+/* Where a disk shall be left, and only a tier remains on which the container may have nothing, what
+ * there is goes there all the same, which is told; nothing new comes. */
+static int drain_at_limit(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+	struct vdisk_redundancy redundancy;
+	struct pool_quota_info info;
+	uint64_t ssd, beyond = reached_count("pool.tier-beyond");
+
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY_HDD, 0);
+	for (unsigned i = 0; i < 24; i++)
+		assert_int_equal(put(rig->vdisk, i, 1), 0);
+	assert_int_equal(quota(rig).tiers[POLICY_HDD].used, 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(0, 0), &ssd), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, ssd, true), 0);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	vdisk_get_redundancy(rig->vdisk, &redundancy);
+	assert_int_equal(redundancy.leaving, 0);
+	info = quota(rig);
+	assert_true(info.tiers[POLICY_HDD].used >= 24 * MIB && info.tiers[POLICY_HDD].beyond);
+	assert_true(reached_count("pool.tier-beyond") > beyond);
+	assert_int_equal(put(rig->vdisk, 100, 9), -ENOSPC);
+	for (unsigned i = 0; i < 24; i++)
+		expect(rig->vdisk, i, 1);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 24 * MIB, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	pool_check(rig->pool);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void drains_beyond_a_limit(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	engine_rig_init(&rig, 1, false, 512 * MIB);
+	engine_rig_set_disks(&rig, 2, 1);
+	rig.tiers[1] = "hdd";
+	rig.vdisk_bytes = SIZE;
+	engine_rig_call(&rig, drain_at_limit);
+	engine_rig_done(&rig);
+}
+
 static void run(int (*fn)(struct engine_rig *rig), uint64_t capacity_bytes)
 {
 	struct engine_rig rig;
@@ -288,6 +336,7 @@ int main(void)
 		cmocka_unit_test(overwrites_in_a_full_container_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_pool_without_the_map),
 		cmocka_unit_test(vdisks_share_a_full_tier),
+		cmocka_unit_test(drains_beyond_a_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
