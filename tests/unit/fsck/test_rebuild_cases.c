@@ -15,24 +15,12 @@
 #include "catalog/mirror.h"
 #include "codec/crc32c.h"
 #include "egroup/index.h"
-#include "engine_rig.h"
 #include "fsck/fsck_rebuild.h"
 #include "pool/container.h"
 #include "reactor/io.h"
 #include "vdisk/page.h"
 
-#define CAPACITY (512 * MIB)
-#define SIZE     (64 * MIB)
-#define SCRATCH  ENGINE_RIG_DISK "/scratch"
-#define CATALOG  ENGINE_RIG_DISK "/catalog.db"
-
-#define CHECK(condition)                                                                       \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
-			fprintf(stderr, "%s: line %d: %s\n", test.name, __LINE__, #condition); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
+#include "fsck_cases.h"
 
 enum old_catalog { /* what is there when a rebuild begins */
 		   OLD_WHOLE,
@@ -41,7 +29,6 @@ enum old_catalog { /* what is there when a rebuild begins */
 };
 
 static struct {
-	const char *name;
 	enum old_catalog old;
 	struct engine_rig rig;
 	const char *scratch;
@@ -54,7 +41,6 @@ static struct {
 	unsigned told;
 } test;
 
-static unsigned char *buffer;
 static uint64_t test_offset; /* of the crashes that are tried: each is, by one of 61 */
 
 static void note(void *arg, const struct fsck_rebuild_note *note)
@@ -155,12 +141,11 @@ static int make_state(struct engine_rig *rig)
 	return io_directory_sync_above(SCRATCH);
 }
 
-static void start_case(const char *name, unsigned disks)
+static void start_case(unsigned disks)
 {
 	struct engine_rig *rig = &test.rig;
 
 	memset(&test, 0, sizeof(test));
-	test.name = name;
 	test.scratch = SCRATCH;
 	test.disks = disks;
 	engine_rig_init(rig, 1, false, CAPACITY);
@@ -1090,7 +1075,7 @@ static bool crash_once(enum old_catalog old, uint64_t n)
 	struct engine_rig *rig = &test.rig;
 	bool is_dead;
 
-	start_case("crash", 1);
+	start_case(1);
 	test.old = old;
 	test.force = old != OLD_ROW_DAMAGED;
 	CHECK(engine_rig_call(rig, make_old) == 0);
@@ -1115,7 +1100,7 @@ static bool crash_next(enum old_catalog old, uint64_t n)
 
 /* What changes the state comes last: names of files, then the catalog. Before that all is read, and
  * a new database is filled beside the old one, of which each operation is like the one before. */
-static void crash_each(enum old_catalog old, uint64_t last, uint64_t step)
+static void crash_each(enum old_catalog old, uint64_t last, uint64_t each, uint64_t step)
 {
 	uint64_t count;
 
@@ -1124,15 +1109,15 @@ static void crash_each(enum old_catalog old, uint64_t last, uint64_t step)
 	CHECK(count > last);
 	for (uint64_t n = 1 + test_offset % step; n <= count - last; n += step)
 		CHECK(crash_next(old, n));
-	for (uint64_t n = count - last + 1; n <= count; n++)
+	for (uint64_t n = count - last + 1; n <= count; n += each)
 		CHECK(crash_next(old, n));
 }
 
 static int test_some_crashes(struct engine_rig *rig)
 {
 	crash_forced(rig, 61);
-	crash_each(OLD_MIRROR, 24, 601);
-	crash_each(OLD_ROW_DAMAGED, 50, 601);
+	crash_each(OLD_MIRROR, 24, 2, 601);
+	crash_each(OLD_ROW_DAMAGED, 50, 2, 601);
 	return 0;
 }
 
@@ -1140,64 +1125,49 @@ static int test_each_crash(struct engine_rig *rig)
 {
 	crash_forced(rig, 61);
 	for (enum old_catalog old = OLD_WHOLE; old <= OLD_ROW_DAMAGED; old++)
-		crash_each(old, 100, 61);
+		crash_each(old, 100, 1, 61);
 	return 0;
 }
 
-static const struct test_case {
-	const char *name;
-	int (*run)(struct engine_rig *rig);
-	unsigned disks;
-	bool is_slow;  /* runs when it is named */
-	bool is_outer; /* not in a fiber */
-} cases[] = {
-	{"passing-errors", test_passing_errors, 1, false, false},
-	{"mirrors", test_mirrors, 1, false, false},
-	{"some-errors", test_some_errors, 1, false, false},
-	{"each-error", test_each_error, 1, true, false},
-	{"first-header", test_first_header, 1, false, false},
-	{"aside", test_aside, 1, false, false},
-	{"twice", test_twice, 1, false, false},
-	{"forged", test_forged, 1, false, false},
-	{"forged-first", test_forged_first, 1, false, false},
-	{"zeroed", test_zeroed, 1, false, false},
-	{"garbage", test_garbage, 1, false, false},
-	{"lost-write", test_lost_write, 1, false, false},
-	{"lost-tail", test_lost_tail, 1, false, true},
-	{"pages-lost", test_pages_lost, 1, false, false},
-	{"pages-left", test_pages_left, 1, false, false},
-	{"old-log", test_old_log, 1, false, false},
-	{"old-map", test_old_map, 1, false, false},
-	{"size", test_size, 1, false, false},
-	{"level", test_level, 1, false, false},
-	{"short-copy", test_short_copy, 2, false, false},
-	{"number-twice", test_number_twice, 2, false, false},
-	{"pools", test_pools, 1, false, false},
-	{"some-crashes", test_some_crashes, 1, false, true},
-	{"each-crash", test_each_crash, 1, true, true},
+static const struct fsck_case cases[] = {
+	{"passing-errors", 1, 1, .phases = {test_passing_errors}},
+	{"mirrors", 1, 1, .phases = {test_mirrors}},
+	{"some-errors", 1, 1, .phases = {test_some_errors}},
+	{"each-error", 1, 1, .phases = {test_each_error}, .is_slow = true},
+	{"first-header", 1, 1, .phases = {test_first_header}},
+	{"aside", 1, 1, .phases = {test_aside}},
+	{"twice", 1, 1, .phases = {test_twice}},
+	{"forged", 1, 1, .phases = {test_forged}},
+	{"forged-first", 1, 1, .phases = {test_forged_first}},
+	{"zeroed", 1, 1, .phases = {test_zeroed}},
+	{"garbage", 1, 1, .phases = {test_garbage}},
+	{"lost-write", 1, 1, .phases = {test_lost_write}},
+	{"lost-tail", 1, 1, .outer = test_lost_tail},
+	{"pages-lost", 1, 1, .phases = {test_pages_lost}},
+	{"pages-left", 1, 1, .phases = {test_pages_left}},
+	{"old-log", 1, 1, .phases = {test_old_log}},
+	{"old-map", 1, 1, .phases = {test_old_map}},
+	{"size", 1, 1, .phases = {test_size}},
+	{"level", 1, 1, .phases = {test_level}},
+	{"short-copy", 2, 2, .phases = {test_short_copy}},
+	{"number-twice", 2, 2, .phases = {test_number_twice}},
+	{"pools", 1, 1, .phases = {test_pools}},
+	{"some-crashes", 1, 1, .outer = test_some_crashes},
+	{"each-crash", 1, 1, .outer = test_each_crash, .is_slow = true},
 };
 
-static void run_case(const struct test_case *one)
+static void run_case(const struct fsck_case *one)
 {
 	struct engine_rig *rig = &test.rig;
 
-	start_case(one->name, one->disks);
-	CHECK((one->is_outer ? one->run(rig) : engine_rig_call(rig, one->run)) == 0);
+	start_case(one->disks);
+	CHECK((one->outer ? one->outer(rig) : engine_rig_call(rig, one->phases[0])) == 0);
 	engine_rig_done(rig);
 }
 
 int main(int argc, char **argv)
 {
-	if (!getenv("SHOW"))
-		sim_rig_silence_log();
-	buffer = aligned_alloc(4096, MIB);
-	if (!buffer)
-		return 1;
 	if (argc > 2)
 		test_offset = strtoull(argv[2], NULL, 10);
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		if (argc < 2 ? !cases[i].is_slow : strcmp(argv[1], cases[i].name) == 0)
-			run_case(&cases[i]);
-	free(buffer);
-	return 0;
+	return fsck_cases_run(argc, argv, cases, ARRAY_SIZE(cases), run_case);
 }

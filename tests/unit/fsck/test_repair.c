@@ -11,10 +11,12 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/macros.h"
 #include "base/reached.h"
 #include "engine_rig.h"
 #include "fsck/fsck.h"
@@ -41,13 +43,14 @@
 
 struct entry {
 	char path[96];
-	uint64_t size;
-	unsigned char *bytes;
+	uint64_t size, capacity;
+	unsigned char *bytes; /* kept from one taking to the next */
 };
 
 struct tree {
 	struct entry entries[FILES_MAX];
 	unsigned count;
+	bool is_current; /* nothing has run since it was taken */
 };
 
 static struct {
@@ -83,7 +86,11 @@ static void take_file(struct tree *tree, const char *path)
 	CHECK(io_stat(path, &stat) == 0);
 	snprintf(entry->path, sizeof(entry->path), "%s", path);
 	entry->size = stat.size_bytes;
-	entry->bytes = malloc(entry->size + 1);
+	if (entry->size >= entry->capacity) {
+		free(entry->bytes);
+		entry->capacity = ALIGN_UP(entry->size + 1, MIB);
+		entry->bytes = malloc(entry->capacity);
+	}
 	CHECK(entry->bytes && io_open(path, WORLD_FILE_READ_ONLY, &file) == 0);
 	CHECK(io_read(file, entry->bytes, entry->size, 0) == (int64_t)entry->size);
 	CHECK(io_close(file) == 0);
@@ -105,9 +112,9 @@ static void take_directory(struct tree *tree, const char *path)
 
 static void tree_free(struct tree *tree)
 {
-	for (unsigned i = 0; i < tree->count; i++)
+	for (unsigned i = 0; i < FILES_MAX; i++)
 		free(tree->entries[i].bytes);
-	tree->count = 0;
+	memset(tree, 0, sizeof(*tree));
 }
 
 /* Everything that a repair could change. */
@@ -115,7 +122,8 @@ static void tree_take(struct tree *tree)
 {
 	char path[128];
 
-	tree_free(tree);
+	tree->count = 0;
+	tree->is_current = true;
 	take_file(tree, CATALOG);
 	take_file(tree, CATALOG "-wal");
 	for (unsigned disk = 0; disk < DISKS; disk++) {
@@ -168,7 +176,9 @@ static void put_file(const struct entry *entry)
 /* Makes the disks as the tree says, durable. */
 static void tree_put(struct tree *tree)
 {
-	tree_take(&test.found);
+	if (!test.found.is_current)
+		tree_take(&test.found);
+	test.found.is_current = false;
 	for (unsigned i = 0; i < test.found.count; i++) {
 		const char *path = test.found.entries[i].path;
 
@@ -222,6 +232,7 @@ static int check(struct engine_rig *rig)
 					     .repair = test.repair,
 					     .finding = finding};
 
+	test.found.is_current = false;
 	memset(test.kinds, 0, sizeof(test.kinds));
 	test.undone = 0;
 	test.result = fsck_run(&options, &test.report);
@@ -330,10 +341,12 @@ static void drop_gone(struct tree *tree)
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < tree->count; i++) {
-		if (tree->entries[i].size == UINT64_MAX)
-			free(tree->entries[i].bytes);
-		else
-			tree->entries[kept++] = tree->entries[i];
+		struct entry entry = tree->entries[i];
+
+		if (entry.size == UINT64_MAX)
+			continue;
+		tree->entries[i] = tree->entries[kept]; /* its memory stays */
+		tree->entries[kept++] = entry;
 	}
 	tree->count = kept;
 }
@@ -375,21 +388,26 @@ static int put_right(struct engine_rig *rig)
 	return 0;
 }
 
+#define LOOK_EACH 4u /* of the runs that find nothing, whether they change a byte */
+
 /* Nothing is left, and a second run changes nothing. */
 static int is_right(struct engine_rig *rig)
 {
-	bool same;
+	bool looks = test.crash_at % LOOK_EACH == 0;
 
 	CHECK(test.result == 0 && test.undone == 0);
 	CHECK(test.report.corrected == test.report.errors + test.report.minors);
 	totals.mended += test.kinds[FSCK_COPY];
 	totals.stale += test.kinds[FSCK_COPY_OLD] + test.kinds[FSCK_FILE_MISSING];
-	tree_take(&test.sound);
+	if (looks)
+		tree_take(&test.sound);
 	check(rig);
 	CHECK(test.result == 0 && test.report.errors == 0 && test.report.minors == 0);
-	tree_take(&test.found);
-	same = same_trees(&test.found, &test.sound);
-	CHECK(same);
+	CHECK(test.report.corrected == 0);
+	if (looks) {
+		tree_take(&test.found);
+		CHECK(same_trees(&test.found, &test.sound));
+	}
 	return 0;
 }
 
@@ -504,6 +522,9 @@ int main(int argc, char **argv)
 		step = strtoull(argv[2], NULL, 10);
 	if (!getenv("SHOW"))
 		sim_rig_silence_log();
+	/* Large buffers come and go all the time: pages of the system are kept for them. */
+	(void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 512 << 20);
 	buffer = aligned_alloc(4096, 4096);
 	if (!buffer || step == 0)
 		return 2;

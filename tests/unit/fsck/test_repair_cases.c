@@ -18,27 +18,15 @@
 #include "codec/crc32c.h"
 #include "egroup/rows.h"
 #include "egroup/store.h"
-#include "engine_rig.h"
 #include "fsck/fsck.h"
 #include "reactor/io.h"
 #include "vdisk/rows.h"
 
-#define CAPACITY  (512 * MIB)
-#define SIZE      (64 * MIB)
-#define SCRATCH   ENGINE_RIG_DISK "/scratch"
-#define CATALOG   ENGINE_RIG_DISK "/catalog.db"
+#include "fsck_cases.h"
+
 #define ORPHAN_ID UINT64_C(0x777)
 
-#define CHECK(condition)                                                                       \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
-			fprintf(stderr, "%s: line %d: %s\n", test.name, __LINE__, #condition); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
-
 static struct {
-	const char *name;
 	struct engine_rig rig;
 	struct fsck_report report;
 	unsigned kinds[FSCK_KIND_COUNT], done[FSCK_KIND_COUNT];
@@ -49,8 +37,6 @@ static struct {
 	enum fsck_kind event_kind;
 	void (*event)(void);
 } test;
-
-static unsigned char *buffer;
 
 static void finding(void *arg, const struct fsck_finding *finding)
 {
@@ -682,56 +668,43 @@ static int test_contradiction(struct engine_rig *rig)
 	return 0;
 }
 
-static const struct test_case {
-	const char *name;
-	int (*run)(struct engine_rig *rig);
-} cases[] = {
-	{"unclaimed", test_unclaimed},
-	{"doubtful-rows", test_doubtful_rows},
-	{"left-empty", test_left_empty},
-	{"left-damaged", test_left_damaged},
-	{"counter", test_counter},
-	{"strangers", test_strangers},
-	{"live", test_live},
-	{"epoch", test_epoch},
-	{"size", test_size},
-	{"no-disk", test_no_disk},
-	{"flips", test_flips},
-	{"both", test_both},
-	{"read-only", test_read_only},
-	{"no-catalog", test_no_catalog},
-	{"other-record", test_other_record},
-	{"source", test_source},
-	{"restored", test_restored},
-	{"contradiction", test_contradiction},
-	{"names", test_names},
+static const struct fsck_case cases[] = {
+	{"unclaimed", 2, 2, .phases = {test_unclaimed}},
+	{"doubtful-rows", 2, 2, .phases = {test_doubtful_rows}},
+	{"left-empty", 2, 2, .phases = {test_left_empty}},
+	{"left-damaged", 2, 2, .phases = {test_left_damaged}},
+	{"counter", 2, 2, .phases = {test_counter}},
+	{"strangers", 2, 2, .phases = {test_strangers}},
+	{"live", 2, 2, .phases = {test_live}},
+	{"epoch", 2, 2, .phases = {test_epoch}},
+	{"size", 2, 2, .phases = {test_size}},
+	{"no-disk", 2, 2, .phases = {test_no_disk}},
+	{"flips", 2, 2, .phases = {test_flips}},
+	{"both", 2, 2, .phases = {test_both}},
+	{"read-only", 2, 2, .phases = {test_read_only}},
+	{"no-catalog", 2, 2, .phases = {test_no_catalog}},
+	{"other-record", 2, 2, .phases = {test_other_record}},
+	{"source", 2, 2, .phases = {test_source}},
+	{"restored", 2, 2, .phases = {test_restored}},
+	{"contradiction", 2, 2, .phases = {test_contradiction}},
+	{"names", 2, 2, .phases = {test_names}},
 };
 
-static void run_case(const struct test_case *one)
+static void run_case(const struct fsck_case *one)
 {
 	struct engine_rig *rig = &test.rig;
 
 	memset(&test, 0, sizeof(test));
-	test.name = one->name;
 	engine_rig_init(rig, 1, false, CAPACITY);
-	engine_rig_set_disks(rig, 2, 2);
+	engine_rig_set_disks(rig, one->disks, one->factor);
 	rig->vdisk_bytes = SIZE;
 	CHECK(engine_rig_call(rig, make_state) == 0);
-	CHECK(engine_rig_call(rig, one->run) == 0);
+	CHECK(engine_rig_call(rig, one->phases[0]) == 0);
 	catalog_rows_done(&test.rows);
 	engine_rig_done(rig);
 }
 
 int main(int argc, char **argv)
 {
-	if (!getenv("SHOW"))
-		sim_rig_silence_log();
-	buffer = aligned_alloc(4096, MIB);
-	if (!buffer)
-		return 1;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		if (argc < 2 || strcmp(argv[1], cases[i].name) == 0)
-			run_case(&cases[i]);
-	free(buffer);
-	return 0;
+	return fsck_cases_run(argc, argv, cases, ARRAY_SIZE(cases), run_case);
 }

@@ -14,7 +14,6 @@
 #include "egroup/record.h"
 #include "egroup/rows.h"
 #include "egroup/store_priv.h"
-#include "engine_rig.h"
 #include "fsck/fsck.h"
 #include "fsck/fsck_rebuild.h"
 #include "pool/container.h"
@@ -24,23 +23,12 @@
 #include "vdisk/page.h"
 #include "vdisk/vdisk_priv.h"
 
-#define CAPACITY (512 * MIB)
-#define SIZE     (64 * MIB)
-#define FILES    64u
-#define SCRATCH  ENGINE_RIG_DISK "/scratch"
-#define CATALOG  ENGINE_RIG_DISK "/catalog.db"
-#define BYTE     0x5a
+#include "fsck_cases.h"
 
-#define CHECK(condition)                                                                       \
-	do {                                                                                   \
-		if (!(condition)) {                                                            \
-			fprintf(stderr, "%s: line %d: %s\n", test.name, __LINE__, #condition); \
-			abort();                                                               \
-		}                                                                              \
-	} while (0)
+#define FILES 64u
+#define BYTE  0x5a
 
 static struct {
-	const char *name;
 	struct engine_rig rig;
 	bool force, repair;
 	unsigned refused, doubts, made;
@@ -48,8 +36,6 @@ static struct {
 	unsigned found[FSCK_KIND_COUNT], done[FSCK_KIND_COUNT];
 	struct fsck_report report;
 } test;
-
-static unsigned char *buffer;
 
 /* What the two programs do */
 
@@ -937,42 +923,37 @@ static int test_damaged_rows(struct engine_rig *rig)
 	return 0;
 }
 
-static const struct test_case {
-	const char *name;
-	unsigned disks, factor;
-	unsigned seeds; /* that it is run with, for what is left to chance; 0 = 1 */
-	int (*phases[4])(struct engine_rig *rig); /* between them the process dies */
-} cases[] = {
-	{"names", 1, 1, 0, {test_names}},
-	{"factor", 2, 2, 0, {test_factor}},
-	{"mirror", 2, 1, 0, {test_mirror}},
-	{"grown", 1, 1, 0, {test_grown, test_grown_lost}},
-	{"sizes", 2, 2, 0, {test_sizes}},
-	{"bad-copy", 2, 2, 0, {test_bad_copy}},
-	{"twice", 1, 1, 0, {test_twice}},
-	{"spares", 1, 1, 0, {test_spares}},
-	{"older", 1, 1, 0, {test_older}},
-	{"torn", 1, 1, 0, {test_torn}},
-	{"two-nodes", 1, 1, 0, {test_two_nodes}},
-	{"recovery", 2, 2, 8, {begin_writes, write_after, expect_written_after}},
-	{"checkpoint", 2, 2, 8, {begin_writes, unmap_after, expect_unmapped_after}},
-	{"second-copy", 2, 2, 0, {test_second_copy}},
-	{"torn-end", 1, 1, 0, {write_flushed, test_torn_end}},
-	{"missing-end", 2, 2, 0, {write_flushed, test_missing_end}},
-	{"each-lacks", 2, 2, 0, {test_each_lacks}},
-	{"short-file", 2, 2, 0, {test_short_file}},
-	{"left-file", 2, 2, 0, {test_left_file}},
-	{"label", 1, 1, 0, {test_label}},
-	{"damaged-rows", 1, 1, 0, {test_damaged_rows}},
+static const struct fsck_case cases[] = {
+	{"names", 1, 1, .phases = {test_names}},
+	{"factor", 2, 2, .phases = {test_factor}},
+	{"mirror", 2, 1, .phases = {test_mirror}},
+	{"grown", 1, 1, .phases = {test_grown, test_grown_lost}},
+	{"sizes", 2, 2, .phases = {test_sizes}},
+	{"bad-copy", 2, 2, .phases = {test_bad_copy}},
+	{"twice", 1, 1, .phases = {test_twice}},
+	{"spares", 1, 1, .phases = {test_spares}},
+	{"older", 1, 1, .phases = {test_older}},
+	{"torn", 1, 1, .phases = {test_torn}},
+	{"two-nodes", 1, 1, .phases = {test_two_nodes}},
+	{"recovery", 2, 2, .phases = {begin_writes, write_after, expect_written_after}, .seeds = 8},
+	{"checkpoint", 2, 2, .phases = {begin_writes, unmap_after, expect_unmapped_after},
+	 .seeds = 8},
+	{"second-copy", 2, 2, .phases = {test_second_copy}},
+	{"torn-end", 1, 1, .phases = {write_flushed, test_torn_end}},
+	{"missing-end", 2, 2, .phases = {write_flushed, test_missing_end}},
+	{"each-lacks", 2, 2, .phases = {test_each_lacks}},
+	{"short-file", 2, 2, .phases = {test_short_file}},
+	{"left-file", 2, 2, .phases = {test_left_file}},
+	{"label", 1, 1, .phases = {test_label}},
+	{"damaged-rows", 1, 1, .phases = {test_damaged_rows}},
 };
 
 /* Whether what the case is about came to pass. */
-static bool run_case(const struct test_case *one, uint64_t seed)
+static bool run_case(const struct fsck_case *one, uint64_t seed)
 {
 	struct engine_rig *rig = &test.rig;
 
 	memset(&test, 0, sizeof(test));
-	test.name = one->name;
 	first_has_them = false;
 	engine_rig_init(rig, seed, false, CAPACITY);
 	engine_rig_set_disks(rig, one->disks, one->factor);
@@ -992,7 +973,7 @@ static bool run_case(const struct test_case *one, uint64_t seed)
 	return !first_has_them;
 }
 
-static void run_seeds(const struct test_case *one)
+static void run_seeds(const struct fsck_case *one)
 {
 	unsigned count = 0;
 
@@ -1003,14 +984,5 @@ static void run_seeds(const struct test_case *one)
 
 int main(int argc, char **argv)
 {
-	if (!getenv("SHOW"))
-		sim_rig_silence_log();
-	buffer = aligned_alloc(4096, MIB);
-	if (!buffer)
-		return 1;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		if (argc < 2 || strcmp(argv[1], cases[i].name) == 0)
-			run_seeds(&cases[i]);
-	free(buffer);
-	return 0;
+	return fsck_cases_run(argc, argv, cases, ARRAY_SIZE(cases), run_seeds);
 }
