@@ -112,7 +112,7 @@ class Guest(Machine):
         self.host = host
         self.initiator = f"iqn.2026-11.org.example:guest{host}"
         command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max",
-                   "-m", memory, "-smp", "2", "-no-reboot",
+                   "-m", memory, "-smp", "1", "-no-reboot",
                    "-kernel", glob.glob(os.path.join(debian.tree("iscsi"), "boot/vmlinuz-*"))[0],
                    "-initrd", initramfs.make(os.path.join(debian.BASE, "initramfs-iscsi"), fill,
                                              __file__),
@@ -124,7 +124,7 @@ class Guest(Machine):
 
     def start(self):
         """Waits until it has booted, and starts its daemons."""
-        self.ready()
+        self.ready_without_disks()
         self.script(NETWORK.format(host=self.host))
         self.sh(f"echo InitiatorName={self.initiator} >/etc/iscsi/initiatorname.iscsi")
         self.script(START)

@@ -8,6 +8,8 @@ import time
 import rig
 
 SECONDS = 90 * max(1, rig.SECONDS / 60)
+# Where a kernel says why it ends; what follows may be longer than what a failure shows.
+PANIC = re.compile(r"BUG:|Oops|general protection|divide error|Kernel panic|watchdog:|rcu:.*stall")
 
 
 class Machine:
@@ -16,18 +18,26 @@ class Machine:
     def __init__(self, directory, name, command, environment=None):
         self.log_path = os.path.join(directory, name + ".console")
         self.errors_path = os.path.join(directory, name + ".errors")
+        self.command = [*command, "-display", "none", "-monitor", "none", "-nodefaults",
+                        "-serial", f"file:{self.log_path}", "-chardev", "stdio,id=shell,signal=off",
+                        "-serial", "chardev:shell"]
+        self.environment = environment
+        self.boot()
+
+    def boot(self):
         self.count = 0
-        command = [*command, "-display", "none", "-monitor", "none", "-nodefaults",
-                   "-serial", f"file:{self.log_path}", "-chardev", "stdio,id=shell,signal=off",
-                   "-serial", "chardev:shell"]
         with open(self.errors_path, "wb") as errors:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
-                                            stdout=subprocess.PIPE, stderr=errors)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stderr=errors,
+                                            stdout=subprocess.PIPE, env=self.environment)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.pending = self.line = b""
 
     def fail(self, text):
-        raise rig.Failure(f"{text}\n{self.console()[-3000:]}")
+        console = self.console()
+        cause = PANIC.search(console)
+        if cause and cause.start() < len(console) - 3000:
+            text += "\n" + console[cause.start():cause.start() + 3000] + "\n..."
+        raise rig.Failure(f"{text}\n{console[-3000:]}")
 
     def console(self):
         texts = []
@@ -61,6 +71,19 @@ class Machine:
     def ready(self):
         self.wait("ready")
         return self
+
+    def ready_without_disks(self):
+        """As ready(), for a machine that gets its disks later. A kernel that panics before that,
+        on a processor that is emulated, says nothing about us: it may boot once more."""
+        try:
+            return self.ready()
+        except rig.Failure as failure:
+            if self.process.poll() is None or not PANIC.search(self.console()):
+                raise
+            print(f"booting once more: {failure}", flush=True)
+        self.done()
+        self.boot()
+        return self.ready()
 
     def begin(self, line):
         self.count += 1
