@@ -185,6 +185,13 @@ static void tell_damage(void *arg, const struct catalog_raw_damage *damage)
 	check->damaged++;
 }
 
+static bool path_of(char ret_path[PATH_SIZE], const char *directory, const char *suffix)
+{
+	int length = snprintf(ret_path, PATH_SIZE, "%s/catalog.db%s", directory, suffix);
+
+	return length >= 0 && length < PATH_SIZE;
+}
+
 /* SQLite writes to what it opens, so it gets a copy. */
 static int read_copy(struct check *check, const char *state, const char *directory)
 {
@@ -195,8 +202,8 @@ static int read_copy(struct check *check, const char *state, const char *directo
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(suffixes); i++) {
-		snprintf(from, sizeof(from), "%s/catalog.db%s", state, suffixes[i]);
-		snprintf(to, sizeof(to), "%s/catalog.db%s", directory, suffixes[i]);
+		if (!path_of(from, state, suffixes[i]) || !path_of(to, directory, suffixes[i]))
+			return -ENAMETOOLONG;
 		r = copy_file(from, to);
 		if (r == -ENOENT && suffixes[i][0])
 			r = 0;
