@@ -73,20 +73,12 @@ void egroup_file_ref(struct egroup_file *file)
 	egroup_file_hold(file);
 }
 
-/* Runs when the last user of a dying file is gone: pool_file_discard() suspends. */
-struct discard_task {
-	struct fiber_task task;
-	struct egroup_file *file;
-};
-
-static void discard_run(struct fiber_task *task)
+/* When the last user of a dying file is gone. Suspends. */
+static void discard(struct egroup_file *file)
 {
-	struct discard_task *discard = CONTAINER_OF(task, struct discard_task, task);
-	struct egroup_file *file = discard->file;
 	struct egroup_store *store = file->store;
 	struct pool_file *pool_file = TAKE_PTR(file->file);
 
-	free(discard);
 	if (pool_file)
 		store->open_count--;
 	if (pool_file && file->forgotten) {
@@ -102,23 +94,39 @@ static void discard_run(struct fiber_task *task)
 	}
 	egroup_file_free(file);
 	store->discards--;
-	fiber_queue_wake_all(&store->released);
 }
 
+static void discard_run(struct fiber_task *task)
+{
+	struct egroup_discarder *discarder = CONTAINER_OF(task, struct egroup_discarder, task);
+	struct egroup_store *store = discarder->store;
+	struct list_node *node;
+
+	while ((node = list_pop_front(&store->doomed)))
+		discard(LIST_ENTRY(node, struct egroup_file, lru_link));
+	discarder->runs = false;
+	store->discarders--;
+	fiber_queue_wake_all(&store->released); /* nobody runs before this has returned */
+}
+
+/* There may be very many of them after a large unmap: few fibers, so that others get some, too. */
 static void discard_now(struct egroup_file *file)
 {
-	struct discard_task *discard = calloc(1, sizeof(*discard));
+	struct egroup_store *store = file->store;
 
-	/* Without memory the file stays on disk unnamed; opening the pool sweeps it away. */
-	if (!discard) {
-		log_warning("egroup", "file is left for the next start's sweep", "file=%" PRIx64,
-			    file->id);
+	store->discards++;
+	list_push_back(&store->doomed, &file->lru_link);
+	for (unsigned i = 0; i < EGROUP_DISCARDERS; i++) {
+		struct egroup_discarder *discarder = &store->discarder[i];
+
+		if (discarder->runs)
+			continue;
+		*discarder = (struct egroup_discarder){
+			.store = store, .runs = true, .task.run = discard_run};
+		store->discarders++;
+		fiber_spawn(store->reactor, FIBER_RECLAIM, &discarder->task);
 		return;
 	}
-	discard->task.run = discard_run;
-	discard->file = file;
-	file->store->discards++;
-	fiber_spawn(file->store->reactor, FIBER_RECLAIM, &discard->task);
 }
 
 void egroup_file_discard(struct egroup_file *file)

@@ -150,6 +150,7 @@ static struct egroup_store *store_new(struct pool *pool, uint64_t vdisk, unsigne
 	list_init(&store->files);
 	list_init(&store->cursors);
 	list_init(&store->idle);
+	list_init(&store->doomed);
 	fiber_queue_init(&store->opened);
 	fiber_queue_init(&store->released);
 	return store;
@@ -179,8 +180,9 @@ void egroup_store_close(struct egroup_store *store)
 
 	if (!store)
 		return;
-	while (store->discards > 0)
+	while (store->discarders > 0)
 		fiber_queue_wait(&store->released);
+	ASSERT(store->discards == 0);
 	ASSERT(list_is_empty(&store->cursors));
 	for (unsigned freed = 1; !list_is_empty(&store->files); freed++) {
 		file = LIST_ENTRY(list_front(&store->files), struct egroup_file, link);

@@ -42,7 +42,7 @@ struct egroup_file {
 	int open_error;            /* of the last attempt; for the log's sake */
 	uint64_t avoid_until_ns;   /* reclaim failed on it: not again before */
 	struct list_node link;     /* of store->files */
-	struct list_node lru_link; /* of store->idle, when open and without references */
+	struct list_node lru_link; /* of store->idle, when open and without references; or doomed */
 	struct egroup_store *store;
 };
 
@@ -62,6 +62,14 @@ struct egroup {
 	struct slotset live;
 	struct egroup *hash_next;
 	struct list_node link; /* of file->groups */
+};
+
+#define EGROUP_DISCARDERS 4u /* fibers that give files back, at most; they have a class of 16 */
+
+struct egroup_discarder {
+	struct egroup_store *store;
+	struct fiber_task task;
+	bool runs;
 };
 
 enum egroup_kind { /* of new files, each striped for itself */
@@ -102,8 +110,10 @@ struct egroup_store {
 	uint64_t read_bytes, written_bytes; /* by compaction, checked reads and index reads */
 	bool liveness_known; /* false until it was recounted or loaded after an open */
 	uint64_t kept_id;    /* groups up to this one are neither dropped nor compacted */
-	bool discarding;
-	uint32_t discards; /* running discard tasks */
+	uint32_t discards;   /* files that nobody uses any more, under way or in `doomed` */
+	struct list doomed;  /* ... by lru_link */
+	uint32_t discarders; /* that run */
+	struct egroup_discarder discarder[EGROUP_DISCARDERS];
 };
 
 /* Reads the rows of the vDisk, whose new files get `factor` copies. Fiber. -EUCLEAN where they

@@ -15,6 +15,7 @@
 #include "vdisk/rows.h"
 
 #define FILES_A_STEP 32
+#define ROWS_A_PAGE  256u
 
 static int mark(struct catalog *catalog, struct vdisk_row *row)
 {
@@ -58,13 +59,21 @@ static uint64_t row_bytes(const struct catalog_row *row)
 static int total_bytes(struct catalog *catalog, const struct catalog_key *prefix,
 		       uint64_t *ret_total)
 {
-	struct catalog_rows rows = {0};
-	int r = catalog_scan(catalog, prefix, NULL, 0, &rows);
+	struct catalog_key after = {0};
+	bool more = true;
+	int r = 0;
 
 	*ret_total = 0;
-	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		*ret_total += row_bytes(&rows.rows[i]);
-	catalog_rows_done(&rows);
+	while (r == 0 && more) {
+		_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+
+		r = catalog_scan(catalog, prefix, after.length ? &after : NULL, ROWS_A_PAGE, &rows);
+		for (size_t i = 0; r == 0 && i < rows.count; i++)
+			*ret_total += row_bytes(&rows.rows[i]);
+		more = r == 0 && rows.count == ROWS_A_PAGE;
+		if (more)
+			after = rows.rows[rows.count - 1].key;
+	}
 	return r;
 }
 

@@ -37,6 +37,7 @@ static void begin(void)
 	list_init(&store->files);
 	list_init(&store->cursors);
 	list_init(&store->idle);
+	list_init(&store->doomed);
 	fiber_queue_init(&store->opened);
 	fiber_queue_init(&store->released);
 }
@@ -235,12 +236,39 @@ static void others_get_turns(void **state)
 	sim_rig_run(&rig, 0, walk_all, NULL);
 }
 
+static void doom_all(void *arg)
+{
+	struct reactor_stats stats;
+
+	(void)arg;
+	begin();
+	for (uint64_t id = 1; id <= FILES; id++) {
+		struct egroup *group = add(id);
+		struct egroup_file *file = group->file;
+
+		egroup_free(store, group);
+		egroup_file_forget(file);
+	}
+	reactor_get_stats(reactor_current(), &stats);
+	ASSERT(stats.fibers_in_use[FIBER_RECLAIM] == EGROUP_DISCARDERS);
+	ASSERT(stats.fibers_queued[FIBER_RECLAIM] == 0);
+	ASSERT(store->discards == FILES && store->file_count == FILES);
+	egroup_store_close(store); /* waits for all */
+}
+
+static void few_fibers_give_back_many_files(void **state)
+{
+	(void)state;
+	sim_rig_run(&rig, 0, doom_all, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(groups_are_found),
 		cmocka_unit_test(liveness_is_counted_anew),
 		cmocka_unit_test(others_get_turns),
+		cmocka_unit_test(few_fibers_give_back_many_files),
 	};
 	int r;
 

@@ -180,6 +180,52 @@ static int delete_it(struct engine_rig *rig)
 	return 0;
 }
 
+#define MORE_FILES 600u
+
+/* Rows alone. */
+static void name_files(struct engine_rig *rig)
+{
+	const struct catalog_key prefix =
+		egroup_prefix(CATALOG_EGFILE, pool_id(rig->pool), rig->vdisk_id);
+
+	for (unsigned i = 0; i < MORE_FILES; i++) {
+		const struct egroup_file file = {.id = 1000000 + i,
+						 .allocated_bytes = 4096,
+						 .copies = {.count = 1, .disks = {1}}};
+		uint8_t value[EGROUP_ROW_BYTES];
+		struct catalog_change change = {.kind = CATALOG_PUT,
+						.key = prefix,
+						.value = value,
+						.length = sizeof(value)};
+
+		egroup_file_row(&file, value);
+		catalog_key_add(&change.key, file.id);
+		assert_int_equal(catalog_commit(rig->catalog, &change, 1), 0);
+	}
+}
+
+static bool note_progress(void *arg, uint64_t bytes_done, uint64_t bytes_total)
+{
+	uint64_t *progress = arg;
+
+	progress[0] = bytes_done;
+	progress[1] = bytes_total;
+	return true;
+}
+
+static int delete_many(struct engine_rig *rig)
+{
+	uint64_t progress[2];
+
+	bring_up(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	name_files(rig);
+	assert_int_equal(vdisk_delete(rig->pool, rig->vdisk_id, note_progress, progress), 0);
+	assert_true(progress[0] >= MORE_FILES * UINT64_C(4096) && progress[0] == progress[1]);
+	engine_rig_stop(rig);
+	return 0;
+}
+
 static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
 {
 	struct policy_set set = {0};
@@ -248,7 +294,7 @@ static int fill_tier(struct engine_rig *rig)
 	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
 	while (written < 100 && try_put(rig, written * MIB, MIB) == 0)
 		written++;
-	assert_in_range(written, 50, 54); /* 91 % of 60 MiB, less the map */
+	assert_in_range(written, 50, 54);      /* 91 % of 60 MiB, less the map */
 	for (unsigned i = 0; i < written; i++) /* with its map in memory it is known not to grow */
 		expect(rig, i * MIB, MIB, 7);
 	for (unsigned round = 0; round < 4; round++)
@@ -536,6 +582,12 @@ static void test_delete(void **state)
 	run(delete_it);
 }
 
+static void test_delete_many_files(void **state)
+{
+	(void)state;
+	run(delete_many);
+}
+
 static void test_many_at_once(void **state)
 {
 	(void)state;
@@ -585,11 +637,17 @@ static void test_crash(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_survives_restart),
-		cmocka_unit_test(test_crash),          cmocka_unit_test(test_overwrite),
-		cmocka_unit_test(test_delete),         cmocka_unit_test(test_little_memory),
-		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_shrink_under_load),
-		cmocka_unit_test(test_many_files),     cmocka_unit_test(test_damaged_headers),
+		cmocka_unit_test(test_write_and_read),
+		cmocka_unit_test(test_survives_restart),
+		cmocka_unit_test(test_crash),
+		cmocka_unit_test(test_overwrite),
+		cmocka_unit_test(test_delete),
+		cmocka_unit_test(test_delete_many_files),
+		cmocka_unit_test(test_little_memory),
+		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_shrink_under_load),
+		cmocka_unit_test(test_many_files),
+		cmocka_unit_test(test_damaged_headers),
 		cmocka_unit_test(test_full_container),
 		cmocka_unit_test(keeps_within_the_limit_of_a_tier),
 	};
