@@ -375,6 +375,42 @@ static void compaction_keeps_what_is_right_elsewhere(void **state)
 	run(2, 2, compaction_beside_a_missing_disk);
 }
 
+/* Each of two copies has another block wrong: whichever is read, the new one has both right, and is
+ * what was written. */
+static int repair_of_what_is_right_elsewhere(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *blocks = aligned_alloc(4096, 8192);
+	struct vdisk_repair repair = {0};
+
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0);
+	assert_int_equal(write_block(rig, 0xb6, MARK_AT + 4096), 0); /* in the same file */
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	flip_block(rig, 0, 0xa5);
+	flip_block(rig, 1, 0xb6);
+	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	vdisk_set_factor(rig->vdisk, 3);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(repair.copied_bytes > 0);
+	assert_int_equal(repair.damaged_blocks + repair.mismatches, 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, blocks, 8192, MARK_AT), 0);
+	assert_true(blocks[0] == 0xa5 && memcmp(blocks, blocks + 1, 4095) == 0);
+	assert_true(blocks[4096] == 0xb6 && memcmp(blocks + 4096, blocks + 4097, 4095) == 0);
+	return end(rig);
+}
+
+static void a_new_copy_has_what_is_right_elsewhere(void **state)
+{
+	(void)state;
+	run(3, 2, repair_of_what_is_right_elsewhere);
+}
+
 /* Of all files. */
 static unsigned copies_on(struct engine_rig *rig, unsigned number)
 {
@@ -1230,6 +1266,7 @@ int main(void)
 		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
+		cmocka_unit_test(a_new_copy_has_what_is_right_elsewhere),
 		cmocka_unit_test(repair_waits_for_what_may_be_right),
 		cmocka_unit_test(what_was_not_read_stands_for_nothing),
 		cmocka_unit_test(more_copies_and_fewer),
