@@ -516,10 +516,12 @@ static int flip_everywhere(struct engine_rig *rig)
 }
 
 /* As many as may be lost beside none: with the failed disk's there still is a copy of all. */
-static void damage_others(struct simulation *simulation, bool flips)
+static void damage_others(struct simulation *simulation, unsigned first, bool flips)
 {
-	for (unsigned i = 1; i < simulation->factor; i++) {
-		damaged_disk = (simulation->flapping + i) % simulation->disks;
+	for (unsigned i = 0; i < simulation->factor - 1; i++) {
+		/* Around the failed one. */
+		damaged_disk = (simulation->flapping + 1 + (first + i) % (simulation->disks - 1)) %
+			       simulation->disks;
 		if (flips)
 			engine_rig_call(&simulation->rig, flip_everywhere);
 		else
@@ -553,17 +555,22 @@ static int repair_from_failed(struct engine_rig *rig)
 static void resort(struct simulation *simulation, uint64_t seed)
 {
 	struct engine_rig *rig = &simulation->rig;
-	bool flips = chance_below(&simulation->chance, 2);
+	unsigned first = (unsigned)chance_below(&simulation->chance, simulation->disks);
+	uint64_t kind = chance_below(&simulation->chance, 4);
+	bool flips = kind >= 2;
 
 	if (simulation->factor == 1 || simulation->disks == simulation->factor)
 		return;
 	simulation->flapping = (unsigned)(seed / 4 % simulation->disks);
 	engine_rig_call(rig, heal);
 	engine_rig_call(rig, fail_one);
-	if (!flips && chance_below(&simulation->chance, 2))
-		damage_others(simulation, false);
+	if (kind == 0)
+		damage_others(simulation, first, false);
 	start_again(simulation);
-	damage_others(simulation, flips);
+	if (kind != 0) {
+		engine_load_verify(&simulation->load); /* files are open, but for what failed */
+		damage_others(simulation, first, flips);
+	}
 	engine_load_verify(&simulation->load);
 	REACHED("sim-pool.last-resort");
 	if (!flips) {
