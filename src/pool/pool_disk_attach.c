@@ -83,10 +83,10 @@ static int still_wanted(const struct pool_disk *disk)
 }
 
 /* A file system that is frozen can be read: whether it takes writes is found out before anything is
- * built upon it. One that takes too long comes when the dead daemon has left. */
-static int check_writable(struct pool_disk *disk)
+ * built upon it. One that takes too long, with this or before, comes when the dead daemon has left.
+ */
+static int check_writable(struct pool_disk *disk, uint64_t began_ns)
 {
-	uint64_t began_ns = reactor_now_ns(disk->pool->home);
 	int r;
 
 	if (pool_fence_get() == POOL_FENCE_NONE)
@@ -100,6 +100,7 @@ static int check_writable(struct pool_disk *disk)
 
 static int attach(struct pool_disk *disk)
 {
+	uint64_t began_ns = reactor_now_ns(disk->pool->home);
 	struct world_fs_stat fs;
 	int r = find(disk, &fs);
 
@@ -110,7 +111,7 @@ static int attach(struct pool_disk *disk)
 	if (r == 0)
 		r = check_history(disk);
 	if (r == 0 && !fs.read_only)
-		r = check_writable(disk);
+		r = check_writable(disk, began_ns);
 	if (r == 0)
 		r = still_wanted(disk);
 	if (r)
