@@ -9,8 +9,8 @@
  *   there, not named     a crash came before its row, or after the row's removal: to spare/
  *   anything else        is not ours: left alone, logged
  *
- * On a read-only file system nothing is moved. While a dead daemon's I/O may land, all that would
- * go to spare/, and what is there, is removed (pool_fence.h); it may do the same at the same time.
+ * On a read-only file system nothing is moved. While a dead daemon's I/O may land, nothing is kept
+ * in spare/ (pool_fence.h); that one may move files at the same time.
  */
 #include "pool/pool_priv.h"
 
@@ -144,8 +144,7 @@ static int move_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
 		return r;
 	pool_path_spare(disk->row.directory, id, ".sp", &to);
 	/* Whether it is kept is decided when spare/ is looked at. */
-	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES ||
-	    pool_fence_get() != POOL_FENCE_NONE)
+	if (stat.size_bytes < POOL_GROUP_BYTES_MIN || stat.size_bytes > POOL_GROUP_BYTES)
 		return io_unlink(path);
 	return io_rename(path, to.text);
 }
