@@ -493,8 +493,10 @@ static void work(struct model *m, unsigned ending)
 	workers_run(m);
 	set_faults(m, 0);
 	set_mirror_faults(m, false);
-	if (ending == 0 && !sim_is_dead(m->rig.sim))
+	if (ending == 0 && !sim_is_dead(m->rig.sim)) {
+		sim_crash_nth(m->rig.sim, 0, SIM_CRASH_POWER);
 		sim_rig_run(&m->rig, 0, settle_run, m);
+	}
 }
 
 static void life(struct model *m)
