@@ -187,6 +187,38 @@ static void labels_back(struct pool *pool)
 	}
 }
 
+/* Files that were dropped have left the groups for good. Nobody would take them away any more. */
+static int sync_groups(const char *directory)
+{
+	struct pool_path groups, path;
+	struct world_names names;
+	int r;
+
+	pool_path_of(directory, "groups", &groups);
+	r = io_directory_list(groups.text, &names);
+	if (r)
+		return r;
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		pool_path_of(groups.text, names.names[i], &path);
+		r = io_directory_sync(path.text);
+	}
+	world_names_free(&names);
+	return r;
+}
+
+static int settle_names(struct pool *pool)
+{
+	struct pool_disk *disk;
+	int r = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		if (r == 0 && !pool_disk_is_gone(disk))
+			r = sync_groups(disk->row.directory);
+	}
+	return r;
+}
+
 static int forget(struct pool *pool)
 {
 	_cleanup_(catalog_row_done) struct catalog_row raw = {0};
@@ -195,6 +227,8 @@ static int forget(struct pool *pool)
 
 	if (r == 0)
 		r = expect_unused(pool);
+	if (r == 0)
+		r = settle_names(pool);
 	if (r)
 		return r;
 	r = rename_labels(pool, "label", "label.new");

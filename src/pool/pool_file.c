@@ -309,7 +309,7 @@ static unsigned open_copies(struct pool_file *file, bool failed_disks, int *erro
 			continue;
 		r = pool_copy_open(copy, file->id);
 		if (r)
-			*error = r;
+			*error = r == -ENODEV ? -EIO : r; /* missing as well */
 		else
 			file->size_bytes = MAX(file->size_bytes, copy->size_bytes);
 		opened += r == 0;

@@ -48,7 +48,7 @@ static void set_faults(struct simulation *simulation, bool on)
 
 	if (on && simulation->scenario == SCENARIO_FAULTS) {
 		faults.read_error_ppm = 2000;
-		faults.bit_flip_ppm = 2000;
+		faults.bit_flip_ppm = 5000;
 		faults.write_error_ppm = simulation->write_error_ppm;
 		faults.metadata_error_ppm = 1000;
 		faults.slow_ppm = 5000;
