@@ -217,7 +217,9 @@ static int read_record(struct recovery *recovery, struct egroup *group, uint32_t
 	return r == -ENODATA && last < 0 && last != -ESHUTDOWN && last != -ENOMEM ? r : last;
 }
 
-/* The record that copy `from` has is made to be on the others, too. */
+/* The record that copy `from` has is made to be on the others, too. One that does not take it
+ * counts no more from here on: were it still synced and taken for what recovery made, all could be
+ * called stale in the end. */
 static void make_equal(struct recovery *recovery, struct egroup *group, unsigned from,
 		       uint32_t slot, const struct record_header_disk *header)
 {
@@ -238,8 +240,10 @@ static void make_equal(struct recovery *recovery, struct egroup *group, unsigned
 		REACHED("recover.make-equal");
 		r = pool_io_write_copy(file, copy, header, length, (uint64_t)slot * BLOCK_BYTES);
 		recovery->windows[copy].group = NULL;
-		if (r < 0)
-			group->file->copies.stale |= 1u << copy;
+		if (r == 0)
+			continue;
+		group->file->copies.stale |= 1u << copy;
+		pool_file_set_copies(file, &group->file->copies);
 	}
 }
 
@@ -397,6 +401,18 @@ static unsigned unreachable_copies(const struct egroup_file *file)
 	return all & ~file->copies.stale & ~there;
 }
 
+/* -EIO: none would be left, which no row may say. */
+static int drop_unreachable(struct egroup_file *file)
+{
+	unsigned all = (1u << file->copies.count) - 1;
+	unsigned stale = file->copies.stale | unreachable_copies(file);
+
+	if (stale == all)
+		return -EIO;
+	file->copies.stale = stale;
+	return 0;
+}
+
 static int sync_found(struct recovery *recovery)
 {
 	for (size_t i = 0; i < recovery->count; i++) {
@@ -410,7 +426,7 @@ static int sync_found(struct recovery *recovery)
 			return r;
 		r = egroup_file_sync(group->file);
 		if (r == 0)
-			group->file->copies.stale |= unreachable_copies(group->file);
+			r = drop_unreachable(group->file);
 		egroup_file_unref(group->file);
 		if (r < 0)
 			return r;

@@ -245,6 +245,39 @@ static void a_log_that_is_right_on_a_failed_disk(void **state)
 	engine_rig_done(&rig_memory);
 }
 
+/* What the failed disk has cannot be written to the other: only one of both can be called stale. */
+static int open_where_nothing_can_be_written(struct engine_rig *rig)
+{
+	struct sim_faults faults = {.write_error_ppm = 1000000};
+	int r;
+
+	assert_true(flip_all(rig, 0) > 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(0), &faults);
+	r = engine_rig_open_again(rig);
+	faults = (struct sim_faults){0};
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(0), &faults);
+	if (r == 0)
+		open_again(rig);
+	else
+		assert_int_equal(engine_rig_open_again(rig), 0);
+	assert_int_equal(read_piece(rig, 0x77, 0), 0);
+	return end(rig);
+}
+
+static void what_cannot_be_made_equal(void **state)
+{
+	uint64_t equal = reached_count("recover.make-equal");
+
+	(void)state;
+	engine_rig_init(&rig_memory, 1, false, POOL_BYTES);
+	engine_rig_set_disks(&rig_memory, 3, 2);
+	engine_rig_call(&rig_memory, write_and_fail);
+	engine_rig_crash(&rig_memory, SIM_CRASH_POWER);
+	engine_rig_call(&rig_memory, open_where_nothing_can_be_written);
+	engine_rig_done(&rig_memory);
+	assert_true(reached_count("recover.make-equal") > equal);
+}
+
 /* What a copy missed that its disk failed for stays missing: no read gives the older. */
 static int stale_copy(struct engine_rig *rig)
 {
@@ -550,6 +583,7 @@ int main(void)
 		cmocka_unit_test(what_is_lost_elsewhere),
 		cmocka_unit_test(a_log_that_only_a_failed_disk_has),
 		cmocka_unit_test(a_log_that_is_right_on_a_failed_disk),
+		cmocka_unit_test(what_cannot_be_made_equal),
 		cmocka_unit_test(what_a_failed_disk_missed),
 		cmocka_unit_test(a_failed_disk_that_hangs),
 		cmocka_unit_test(the_only_copy_hangs),
