@@ -206,8 +206,8 @@ static const struct method_column container_columns[] = {
 
 static const struct method_column policy_columns[] = {
 	{"property", "PROPERTY", COLUMN_TEXT}, {"value", "VALUE", COLUMN_SIZE},
-	{"used", "USED", COLUMN_SIZE},         {"source", "SOURCE", COLUMN_TEXT},
-	{"default", "DEFAULT", COLUMN_SIZE},   {"help", "MEANING", COLUMN_TEXT},
+	{"source", "SOURCE", COLUMN_TEXT},     {"default", "DEFAULT", COLUMN_SIZE},
+	{"used", "USED", COLUMN_SIZE},         {"help", "MEANING", COLUMN_TEXT},
 	{0},
 };
 

@@ -15,6 +15,7 @@
 
 #include "base/endian.h"
 #include "pool/pool_disk.h"
+#include "reactor/fiber.h"
 
 #define PAGE 4096
 
@@ -81,6 +82,33 @@ static int read_copy(struct pool_file *file, unsigned copy)
 	r = pool_io_read_copy(file, copy, page, PAGE, 0);
 	r = r ? r : page[0];
 	free(page);
+	return r;
+}
+
+struct reading {
+	struct pool_read read;
+	struct fiber_op op;
+};
+
+static void read_done(struct pool_read *read, int64_t result)
+{
+	struct reading *reading = CONTAINER_OF(read, struct reading, read);
+
+	reading->op.op.done(&reading->op.op, result);
+}
+
+/* As the data path does it: bytes, or the error. */
+static int64_t read_copy_begun(struct pool_file *file, unsigned copy)
+{
+	struct reading reading = {.read.done = read_done};
+	struct iovec iov = {aligned_alloc(PAGE, PAGE), PAGE};
+	int64_t r;
+
+	ASSERT(iov.iov_base);
+	fiber_op_init(&reading.op);
+	pool_file_read_copy(file, copy, &iov, 0, &reading.read);
+	r = fiber_op_wait(&reading.op);
+	free(iov.iov_base);
 	return r;
 }
 
@@ -239,6 +267,7 @@ static void repair_run(void *arg)
 	copies.stale = 1;
 	ASSERT(commit_copies(rig, file, &copies) == 0);
 	ASSERT(pool_file_taking_part(file) == 2 && read_copy(file, 0) == -ENXIO);
+	ASSERT(read_copy_begun(file, 0) == -ENXIO && read_copy_begun(file, 1) == PAGE);
 	pool_file_close(file);
 	ASSERT(pool_file_open(rig->pool, 1, &copies, &file) == 0);
 	ASSERT(pool_file_taking_part(file) == 2 && read_copy(file, 0) == -ENXIO);
