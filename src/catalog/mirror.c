@@ -15,6 +15,7 @@
  *     database's row, and, because that row is a change like any other, in the other mirrors.
  *  3. The hint is written before the row, and says that a mirror stands only when it has all that
  *     is acknowledged. So when the database is gone, any mirror that stands by the hint will do.
+ *     A start that finds it otherwise tells so before anything is read.
  *  4. The catalog stays busy from a write until its frame is through; frames never overlap.
  *  5. A sync is never retried: a mirror that failed gets new files (mirror_build.c).
  *
@@ -559,12 +560,41 @@ static bool standings_match(struct mirrors *mirrors, const struct mirror_standin
 	return match;
 }
 
+/* Whether a mirror stands by the hint, but lacks something or is not there. A database that was
+ * just restored has what the mirror has: its first change is made after it told its generation. */
+static bool hint_is_false(struct mirrors *mirrors, const struct mirror_standings *hint)
+{
+	if (hint->generation != mirrors->position.generation)
+		return false;
+	for (unsigned i = 0; i < hint->count; i++) {
+		const struct mirror *mirror = mirror_find(mirrors, hint->mirrors[i].directory);
+
+		if (hint->mirrors[i].standing && !(mirror && mirror->standing))
+			return true;
+	}
+	return false;
+}
+
+/* Before anything is read: the database may have a change that was cut off before the mirrors had
+ * it. Who reads it relies on it, so no mirror may stand that lacks it. */
+static int tell_before_reads(struct catalog *catalog)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	int r;
+
+	fiber_mutex_lock(&mirrors->work);
+	r = mirrors_tell_wait(catalog);
+	fiber_mutex_unlock(&mirrors->work);
+	return r == -ESHUTDOWN ? r : 0; /* with others it is still dirty, and commits end so, too */
+}
+
 /* Whether what was found is what the hint and the row say. */
 static int standings_compare(struct catalog *catalog, const char *path,
 			     const struct mirror_standings *row)
 {
 	struct mirrors *mirrors = &catalog->mirrors;
 	_cleanup_(mirror_standings_done) struct mirror_standings hint = {0};
+	bool is_false;
 	int r = mirror_hint_read(path, &hint);
 
 	if (r == -ENOMEM || r == -ESHUTDOWN)
@@ -576,7 +606,9 @@ static int standings_compare(struct catalog *catalog, const char *path,
 
 		mirrors->dirty |= mirror->standing != row->mirrors[i].standing;
 	}
-	return prepare(mirrors);
+	is_false = r == 0 && hint_is_false(mirrors, &hint);
+	r = prepare(mirrors);
+	return r == 0 && is_false ? tell_before_reads(catalog) : r;
 }
 
 static int row_read(struct catalog *catalog, struct mirror_standings *ret_standings)

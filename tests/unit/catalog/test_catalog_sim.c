@@ -4,7 +4,8 @@
  * the process and losses of power at any step of SQLite, against a model:
  *
  *  - what was acknowledged is there after a restart, as a whole;
- *  - what was refused is not; what was cut off by a crash is there as a whole or not at all;
+ *  - what was refused is not; what was cut off by a crash is there as a whole or not at all, and
+ *    stays so once it was read after a restart;
  *  - an id is given once.
  *
  * In half of the runs the catalog has mirrors on one to three disks that fail too; between two
@@ -389,6 +390,8 @@ static void open_run(void *arg)
 	for (unsigned i = 0; i < GROUPS; i++)
 		group_check(m, i, true);
 	shared_check(m);
+	if (m->mirrors > 0 && random_below(m, 8) == 0)
+		sim_crash(m->rig.sim, SIM_CRASH_POWER); /* what was seen must stay */
 	for (unsigned i = 0; i < m->mirrors; i++) {
 		r = catalog_mirror_add(m->catalog, mirror_disks[i]);
 		ASSERT(outcome_of_add(r));

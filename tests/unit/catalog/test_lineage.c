@@ -251,13 +251,19 @@ static void bring_back(void)
 	copy_state(STATE "/backup", PATH);
 }
 
+static uint64_t backup_sequence;
+
 static void begin(void)
 {
+	struct catalog_position position;
+
 	must_open();
 	for (size_t i = 0; i < DISKS; i++)
 		ASSERT(catalog_mirror_add(catalog, mirrored_disks[i]) == 0);
 	all_good();
 	ASSERT(mirrored_put(1, 1, 100) == 0);
+	catalog_get_position(catalog, &position);
+	backup_sequence = position.sequence;
 	mirrored_close();
 	backup();
 }
@@ -577,19 +583,10 @@ static void a_failed_commit_begins_none(void **state)
 /* The world ends at each operation around the beginning of an epoch. */
 
 static bool knows_lost[DISKS];
-static uint64_t backup_sequence;
 
 static void look_for_lost(void)
 {
-	struct catalog_position position;
-
 	bring_back();
-	all_away(true);
-	must_open();
-	catalog_get_position(catalog, &position);
-	backup_sequence = position.sequence;
-	mirrored_close();
-	all_away(false);
 	for (size_t i = 0; i < DISKS; i++) {
 		struct mirror_look look;
 
