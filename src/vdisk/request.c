@@ -167,8 +167,14 @@ static bool needs_space(const struct block_request *request)
 	return request->op == BLOCK_WRITE || request->op == BLOCK_COMPARE_AND_WRITE;
 }
 
-/* 0, -ENOSPC: may be admitted later, -EAGAIN: perhaps when it is known what it overwrites, or an
- * error that waiting does not cure. What makes nothing grow passes those that `wait`. */
+/* Of admit(). No error can be one of these: the log may have failed with any. */
+enum {
+	ADMIT_WAIT = 1,  /* may be admitted later */
+	ADMIT_LEARN = 2, /* perhaps when it is known what it overwrites */
+};
+
+/* 0, one of the above, or an error that waiting does not cure. What makes nothing grow passes those
+ * that `wait`. */
 static int admit(struct vdisk *vdisk, struct block_request *request, bool wait)
 {
 	struct vdisk_request *state = vdisk_request(request);
@@ -183,7 +189,9 @@ static int admit(struct vdisk *vdisk, struct block_request *request, bool wait)
 	r = bytes > 0 && wait ? -ENOSPC : vdisk_admit(vdisk, bytes);
 	if (r == 0)
 		state->admitted = bytes;
-	return r == -ENOSPC && !state->growth_known ? -EAGAIN : r;
+	if (r != -ENOSPC)
+		return r;
+	return state->growth_known ? ADMIT_WAIT : ADMIT_LEARN;
 }
 
 void vdisk_space_changed(struct vdisk *vdisk)
@@ -194,8 +202,8 @@ void vdisk_space_changed(struct vdisk *vdisk)
 	LIST_FOR_EACH (&vdisk->space_waiters, request, struct block_request, link) {
 		int r = admit(vdisk, request, false);
 
-		ASSERT(r != -EAGAIN); /* or it would not wait */
-		if (r == -ENOSPC && now < vdisk_request(request)->deadline_ns &&
+		ASSERT(r != ADMIT_LEARN); /* or it would not wait */
+		if (r == ADMIT_WAIT && now < vdisk_request(request)->deadline_ns &&
 		    vdisk->checkpoint_error != -ESHUTDOWN)
 			return;
 		list_remove(&request->link);
@@ -204,7 +212,7 @@ void vdisk_space_changed(struct vdisk *vdisk)
 			continue;
 		}
 		REACHED("request.no-space");
-		vdisk_finish(vdisk, request, r);
+		vdisk_finish(vdisk, request, r == ADMIT_WAIT ? -ENOSPC : r);
 	}
 }
 
@@ -247,10 +255,10 @@ static void write_claimed(struct vdisk *vdisk, struct block_request *request)
 
 	if (LIKELY(r == 0)) {
 		log_add(&vdisk->log, request);
-	} else if (r == -EAGAIN) {
+	} else if (r == ADMIT_LEARN) {
 		REACHED("request.learn-growth");
 		vdisk_spawn(vdisk, &state->task, learn_growth);
-	} else if (r == -ENOSPC) {
+	} else if (r == ADMIT_WAIT) {
 		wait_for_space(vdisk, request);
 	} else {
 		vdisk_finish_later(vdisk, request, r);

@@ -3,6 +3,7 @@
  * vDisks where no room is left: in the pool, in their container, or on the only tier. What they
  * have can be read, overwritten and unmapped, also when nothing of the map is in memory; new data
  * is refused, and comes again when something was unmapped. Others' containers are not touched.
+ * What waits for room hears of it when the log has failed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@
 #include "pool/container.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_quota.h"
+#include "vdisk/vdisk_priv.h"
 
 #define SIZE   (768 * MIB)
 #define VDISKS 3u
@@ -44,29 +46,39 @@ static struct pool_quota_info quota(struct engine_rig *rig)
 	return info;
 }
 
-static int put(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
+static int put_bytes(struct vdisk *vdisk, uint64_t offset, size_t bytes, unsigned char fill)
 {
-	void *buffer = aligned_alloc(4096, MIB);
+	void *buffer = aligned_alloc(4096, ALIGN_UP(bytes, (size_t)4096));
 	int r;
 
 	assert_non_null(buffer);
-	memset(buffer, fill, MIB);
-	r = block_io(vdisk_volume(vdisk), BLOCK_WRITE, 0, buffer, MIB, mib * MIB);
+	memset(buffer, fill, bytes);
+	r = block_io(vdisk_volume(vdisk), BLOCK_WRITE, 0, buffer, bytes, offset);
 	free(buffer);
 	return r;
 }
 
-static void expect(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
+static int put(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
 {
-	unsigned char *buffer = aligned_alloc(4096, MIB);
+	return put_bytes(vdisk, mib * MIB, MIB, fill);
+}
+
+static void expect_bytes(struct vdisk *vdisk, uint64_t offset, size_t bytes, unsigned char fill)
+{
+	unsigned char *buffer = aligned_alloc(4096, ALIGN_UP(bytes, (size_t)4096));
 
 	assert_non_null(buffer);
-	assert_int_equal(block_io(vdisk_volume(vdisk), BLOCK_READ, 0, buffer, MIB, mib * MIB), 0);
-	for (size_t i = 0; i < MIB; i++)
+	assert_int_equal(block_io(vdisk_volume(vdisk), BLOCK_READ, 0, buffer, bytes, offset), 0);
+	for (size_t i = 0; i < bytes; i++)
 		if (buffer[i] != fill)
-			fail_msg("MiB %u, byte %zu: %#x, not %#x", (unsigned)mib, i, buffer[i],
-				 fill);
+			fail_msg("byte %llu: %#x, not %#x", (unsigned long long)(offset + i),
+				 buffer[i], fill);
 	free(buffer);
+}
+
+static void expect(struct vdisk *vdisk, uint64_t mib, unsigned char fill)
+{
+	expect_bytes(vdisk, mib * MIB, MIB, fill);
 }
 
 static unsigned fill_up(struct vdisk *vdisk)
@@ -84,16 +96,39 @@ static struct late {
 	struct iovec iov;
 	bool finished;
 	int result;
-	struct fiber *fiber;
 } late;
 
 static void late_done(struct block_request *request, int result)
 {
-	(void)request;
-	late.finished = true;
-	late.result = result;
-	if (late.fiber)
-		fiber_wake(late.fiber);
+	struct late *of = CONTAINER_OF(request, struct late, request);
+
+	of->finished = true;
+	of->result = result;
+	free(of->iov.iov_base);
+}
+
+/* Without waiting for it. */
+static void submit(struct vdisk *vdisk, struct late *of, enum block_op op, uint64_t offset,
+		   size_t bytes)
+{
+	*of = (struct late){.iov = {aligned_alloc(4096, ALIGN_UP(bytes, (size_t)4096)), bytes}};
+	assert_non_null(of->iov.iov_base);
+	memset(of->iov.iov_base, 2, bytes);
+	of->request.op = op;
+	of->request.offset = offset;
+	of->request.length = bytes;
+	of->request.iov = &of->iov;
+	of->request.iov_count = 1;
+	of->request.done = late_done;
+	block_submit(vdisk_volume(vdisk), &of->request);
+}
+
+static void expect_end(const struct late *of, uint64_t until_ns, int result)
+{
+	while (!of->finished && reactor_now_ns(reactor_current()) < until_ns)
+		fiber_sleep(10 * NSEC_PER_MSEC);
+	assert_true(of->finished);
+	assert_int_equal(of->result, result);
 }
 
 /* While new data waits for room. */
@@ -101,27 +136,14 @@ static void overwrite_beside_waiting(struct vdisk *vdisk)
 {
 	uint64_t began;
 
-	late = (struct late){.iov = {aligned_alloc(4096, MIB), MIB}};
-	assert_non_null(late.iov.iov_base);
-	memset(late.iov.iov_base, 1, MIB);
-	late.request.op = BLOCK_WRITE;
-	late.request.offset = SIZE - MIB;
-	late.request.length = MIB;
-	late.request.iov = &late.iov;
-	late.request.iov_count = 1;
-	late.request.done = late_done;
-	block_submit(vdisk_volume(vdisk), &late.request);
+	submit(vdisk, &late, BLOCK_WRITE, SIZE - MIB, MIB);
 	fiber_sleep(NSEC_PER_SEC);
 	began = reactor_now_ns(reactor_current());
 	assert_int_equal(put(vdisk, 0, 8), 0);
 	assert_true(reactor_now_ns(reactor_current()) < began + 2 * NSEC_PER_SEC);
 	assert_false(late.finished);
-	late.fiber = fiber_current();
-	while (!late.finished)
-		fiber_suspend();
-	assert_int_equal(late.result, -ENOSPC);
+	expect_end(&late, began + 20 * NSEC_PER_SEC, -ENOSPC);
 	expect(vdisk, 0, 8);
-	free(late.iov.iov_base);
 }
 
 /* Of the map, nothing is in memory after an open. */
@@ -169,6 +191,42 @@ static int overwrite_in_full_pool(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_bring_up(rig), 0);
 	overwrite_cold(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+/* Whatever the error is: what waits for room hears of it soon, what comes later at once. */
+static void fail_log(struct engine_rig *rig, int error)
+{
+	uint64_t began;
+
+	submit(rig->vdisk, &late, BLOCK_WRITE, SIZE - MIB, MIB);
+	fiber_sleep(NSEC_PER_SEC);
+	assert_false(late.finished);
+	log_fail(&rig->vdisk->log, error);
+	began = reactor_now_ns(reactor_current());
+	expect_end(&late, began + 3 * NSEC_PER_SEC, error);
+	began = reactor_now_ns(reactor_current());
+	assert_int_equal(put(rig->vdisk, 1, 3), error);
+	assert_int_equal(put(rig->vdisk, SIZE / MIB - 1, 3), error);
+	assert_int_equal(put_bytes(rig->vdisk, 2 * MIB + 512, 512, 3), error);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, MIB, 0), error);
+	assert_true(reactor_now_ns(reactor_current()) < began + NSEC_PER_SEC);
+	assert_int_equal(engine_rig_close_vdisk(rig), error);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	for (unsigned i = 0; i < 3; i++)
+		expect(rig->vdisk, i, 1);
+}
+
+static int fail_log_when_full(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	(void)fill_up(rig->vdisk); /* how much it was does not matter */
+	fail_log(rig, -EIO);
+	fail_log(rig, -ENOSPC);
+	fail_log(rig, -EAGAIN);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	engine_rig_stop(rig);
 	return 0;
@@ -323,6 +381,12 @@ static void overwrites_in_a_full_pool_without_the_map(void **state)
 	run(overwrite_in_full_pool, 512 * MIB);
 }
 
+static void fails_with_its_log_whatever_the_error(void **state)
+{
+	(void)state;
+	run(fail_log_when_full, 512 * MIB);
+}
+
 static void vdisks_share_a_full_tier(void **state)
 {
 	(void)state;
@@ -335,6 +399,7 @@ int main(void)
 		cmocka_unit_test(overwrites_in_a_full_tier_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_container_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_pool_without_the_map),
+		cmocka_unit_test(fails_with_its_log_whatever_the_error),
 		cmocka_unit_test(vdisks_share_a_full_tier),
 		cmocka_unit_test(drains_beyond_a_limit),
 	};
