@@ -229,40 +229,49 @@ static void wait_for_space(struct vdisk *vdisk, struct block_request *request)
 static void write_claimed(struct vdisk *vdisk, struct block_request *request);
 
 /* The pages of the map that tell what it overwrites are read first. What cannot be read is taken
- * for absent; the write itself may still succeed. */
-static void learn_growth(struct fiber_task *task)
+ * for absent; the write itself may still succeed. Fiber. */
+static void learn_growth(struct vdisk *vdisk, struct vdisk_request *state)
 {
-	struct vdisk_request *state = CONTAINER_OF(task, struct vdisk_request, task);
-	struct vdisk *vdisk = state->vdisk;
 	struct map_entry entry;
 	uint64_t bytes = 0;
 
+	REACHED("request.learn-growth");
 	for (uint64_t block = state->first; block < state->end; block++)
 		if (vdisk_lookup(vdisk, block, &entry) < 0 || !address_is_stored(entry.address))
 			bytes += BLOCK_BYTES;
 	state->growth = bytes;
 	state->growth_known = true;
+}
+
+static void learn_fiber(struct fiber_task *task)
+{
+	struct vdisk_request *state = CONTAINER_OF(task, struct vdisk_request, task);
+	struct vdisk *vdisk = state->vdisk;
+
+	learn_growth(vdisk, state);
 	write_claimed(vdisk, block_request_of(state));
 	vdisk_fiber_ends(vdisk);
 }
 
 /* Has its claim: on to the log, in order of arrival. Unmapping makes room, and overwriting takes
- * none: they must not wait for it. */
+ * none: they must not wait for it. The vDisk's own come in fibers, for each of which a request
+ * waits: were they to wait for another fiber, they could use them up. */
 static void write_claimed(struct vdisk *vdisk, struct block_request *request)
 {
 	struct vdisk_request *state = vdisk_request(request);
-	int r = admit(vdisk, request, !list_is_empty(&vdisk->space_waiters));
+	int r;
 
-	if (LIKELY(r == 0)) {
+	while ((r = admit(vdisk, request, !list_is_empty(&vdisk->space_waiters))) == ADMIT_LEARN &&
+	       state->internal)
+		learn_growth(vdisk, state);
+	if (LIKELY(r == 0))
 		log_add(&vdisk->log, request);
-	} else if (r == ADMIT_LEARN) {
-		REACHED("request.learn-growth");
-		vdisk_spawn(vdisk, &state->task, learn_growth);
-	} else if (r == ADMIT_WAIT) {
+	else if (r == ADMIT_LEARN)
+		vdisk_spawn(vdisk, &state->task, learn_fiber);
+	else if (r == ADMIT_WAIT)
 		wait_for_space(vdisk, request);
-	} else {
+	else
 		vdisk_finish_later(vdisk, request, r);
-	}
 }
 
 static void write_granted(struct range_claim *claim)

@@ -3,7 +3,7 @@
  * vDisks where no room is left: in the pool, in their container, or on the only tier. What they
  * have can be read, overwritten and unmapped, also when nothing of the map is in memory; new data
  * is refused, and comes again when something was unmapped. Others' containers are not touched.
- * What waits for room hears of it when the log has failed.
+ * What waits for room or for the map holds nobody up for ever, also when the log has failed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,8 +24,9 @@
 #include "pool/pool_quota.h"
 #include "vdisk/vdisk_priv.h"
 
-#define SIZE   (768 * MIB)
-#define VDISKS 3u
+#define SIZE      (768 * MIB)
+#define VDISKS    3u
+#define CROSSINGS 80u /* more than there are fibers for them */
 
 static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
 {
@@ -96,7 +97,7 @@ static struct late {
 	struct iovec iov;
 	bool finished;
 	int result;
-} late;
+} late, crossings[CROSSINGS];
 
 static void late_done(struct block_request *request, int result)
 {
@@ -191,6 +192,55 @@ static int overwrite_in_full_pool(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_bring_up(rig), 0);
 	overwrite_cold(rig);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+/* From the last block of a leaf of the map into the first one of the next. */
+static uint64_t crossing_offset(unsigned index)
+{
+	return (2 * index + 1) * MIB - 4096;
+}
+
+/* The blocks at the crossings are there, and nothing more can be added. */
+static void fill_with_crossings(struct vdisk *vdisk)
+{
+	unsigned mib = 2 * CROSSINGS, block = 0;
+
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		assert_int_equal(put_bytes(vdisk, crossing_offset(i), 8192, 1), 0);
+	while (mib < SIZE / MIB - 8 && put(vdisk, mib, 1) == 0)
+		mib++;
+	assert_in_range(mib, 2 * CROSSINGS + 40, SIZE / MIB - 9);
+	while (block < 512 && put_bytes(vdisk, SIZE - 4 * MIB + block * 4096, 4096, 1) == 0)
+		block++;
+	assert_in_range(block, 0, 511);
+}
+
+/* Each reads the second of the leaves only, for the part of a block, and must learn of the first
+ * what it overwrites. */
+static int modify_across_leaves(struct engine_rig *rig)
+{
+	uint64_t until, learned = reached_count("request.learn-growth");
+
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	fill_with_crossings(rig->vdisk);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	until = reactor_now_ns(reactor_current()) + 20 * NSEC_PER_SEC;
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		submit(rig->vdisk, &crossings[i], BLOCK_WRITE, crossing_offset(i), 4608);
+	submit(rig->vdisk, &late, BLOCK_READ, (2 * CROSSINGS + 20) * MIB, 4096);
+	expect_end(&late, until, 0);
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		expect_end(&crossings[i], until, 0);
+	assert_true(reached_count("request.learn-growth") >= learned + CROSSINGS);
+	for (unsigned i = 0; i < CROSSINGS; i++) {
+		expect_bytes(rig->vdisk, crossing_offset(i), 4608, 2);
+		expect_bytes(rig->vdisk, crossing_offset(i) + 4608, 4096 - 512, 1);
+	}
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	engine_rig_stop(rig);
 	return 0;
@@ -381,6 +431,12 @@ static void overwrites_in_a_full_pool_without_the_map(void **state)
 	run(overwrite_in_full_pool, 512 * MIB);
 }
 
+static void modifies_in_a_full_tier_without_the_map(void **state)
+{
+	(void)state;
+	run(modify_across_leaves, 512 * MIB);
+}
+
 static void fails_with_its_log_whatever_the_error(void **state)
 {
 	(void)state;
@@ -399,6 +455,7 @@ int main(void)
 		cmocka_unit_test(overwrites_in_a_full_tier_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_container_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_pool_without_the_map),
+		cmocka_unit_test(modifies_in_a_full_tier_without_the_map),
 		cmocka_unit_test(fails_with_its_log_whatever_the_error),
 		cmocka_unit_test(vdisks_share_a_full_tier),
 		cmocka_unit_test(drains_beyond_a_limit),
