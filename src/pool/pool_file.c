@@ -105,22 +105,23 @@ static void unclaim(struct pool_disk *const *disks, unsigned count, uint64_t byt
 		disks[i]->claimed -= bytes;
 }
 
-/* One after the other, each claimed before the next is chosen. What cannot have all copies that
+/* One after the other, each claimed before the next is chosen; where the first must be on a disk
+ * that is not in order, the others may be, too, as in choose(). What cannot have all copies that
  * there is room for, because of limits, gets none: repair would make them beyond the limits. */
 static unsigned choose_tight(struct taking *taking, struct pool_disk *disks[POOL_FACTOR_MAX])
 {
 	struct pool_file *file = taking->file;
 	struct pool_place *place = &taking->place;
 	unsigned wanted = taking->want->copies - file->copy_count, count = 0;
-	bool first = file->copy_count == 0;
+	bool first = file->copy_count == 0, any = first;
 
 	place->copies = 1;
 	place->bytes = taking->copy_want.size_bytes;
 	place->refused = false;
-	while (count < wanted &&
-	       pool_place_choose(file->pool, place, first && count == 0, &disks[count]) > 0) {
+	while (count < wanted && pool_place_choose(file->pool, place, any, &disks[count]) > 0) {
 		struct pool_disk *disk = disks[count];
 
+		any = any && place->fell_back;
 		pool_tier_claim(file->pool, &taking->claim, disk->tier, place->bytes);
 		disk->claimed += place->bytes;
 		place->avoid[count++] = disk->id;

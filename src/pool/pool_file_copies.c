@@ -106,6 +106,8 @@ static int add_at_home(void *arg)
 			place.avoid[i] = file->slots[i].disk_id;
 	if (file->shunned)
 		place.tried[place.tried_count++] = file->shunned;
+	/* In order only: a suspect disk soon is so again, or has failed, and a draining one would
+	 * have to give the copy away. */
 	while (r != 0 && r != -ESHUTDOWN && place.tried_count < POOL_DISKS_MAX &&
 	       pool_place_choose(pool, &place, false, disks) > 0) {
 		place.tried[place.tried_count++] = disks[0]->id;

@@ -22,6 +22,7 @@ struct view {
 	struct placement_disk disks[POOL_DISKS_MAX];
 	struct pool_disk *pool_disks[POOL_DISKS_MAX];
 	unsigned count;
+	bool any; /* disks that are not in order, too */
 };
 
 static uint32_t domain_of(const struct pool_disk *disk)
@@ -69,6 +70,7 @@ static void look(struct pool *pool, const struct pool_place *place, bool any, st
 	struct pool_disk *disk;
 
 	ret_view->count = 0;
+	ret_view->any = any;
 	memset(ret_view->verdicts, 0, sizeof(ret_view->verdicts));
 	if (place->claim)
 		pool_tier_look(pool, place->claim->quota, &ret_view->tiers);
@@ -178,6 +180,7 @@ unsigned pool_place_choose(struct pool *pool, struct pool_place *place, bool any
 
 	reactor_assert_home(pool->home);
 	place->refused = false;
+	place->fell_back = view.any;
 	if (found == place->copies || !was_refused(&view))
 		return found;
 	freely.claim = NULL;
@@ -193,6 +196,7 @@ unsigned pool_place_choose(struct pool *pool, struct pool_place *place, bool any
 	REACHED("pool.tier-beyond");
 	if (place->use == POOL_USE_DATA && place->claim->quota)
 		pool_tier_goes_beyond(place->claim->quota, others[0]->tier);
+	place->fell_back = unbound.any;
 	memcpy(ret_disks, others, more * sizeof(*others));
 	return more;
 }

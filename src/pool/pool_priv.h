@@ -388,8 +388,9 @@ struct pool_place {
 	/* Of whom, and what is claimed: places that the owner may not have, or that are kept for
 	 * others, are passed over. */
 	const struct pool_tier_claim *claim;
-	bool strict;  /* ... also when there are no others; else then not */
-	bool refused; /* out: that is why there are too few */
+	bool strict;    /* ... also when there are no others; else then not */
+	bool refused;   /* out: that is why there are too few */
+	bool fell_back; /* out: no disk in order could have one, so others were asked */
 	uint64_t bytes;
 	unsigned copies;
 	unsigned tiers; /* as in pool_want ... */

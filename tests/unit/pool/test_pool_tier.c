@@ -340,6 +340,59 @@ static void counts_copies_once_a_tier(void **state)
 	pool_rig_run(*state, copies_run);
 }
 
+static void set_write_faults(struct pool_rig *rig, uint32_t ppm)
+{
+	const struct sim_faults faults = {.write_error_ppm = ppm};
+
+	sim_disk_set_faults(rig->sim.sim, POOL_RIG_DISK, &faults);
+	sim_disk_set_faults(rig->sim.sim, roots[0], &faults);
+}
+
+/* Both disks err, so that no file is put there as long as there are others. */
+static void make_suspect(struct pool_rig *rig)
+{
+	struct pool_file *file = pool_rig_take(rig, 2);
+
+	set_write_faults(rig, 1000000);
+	for (unsigned i = 0; i < POOL_DISK_ERRORS; i++)
+		ASSERT(pool_rig_write(file, 's') == -EIO);
+	fiber_sleep(NSEC_PER_SEC);
+	set_write_faults(rig, 0);
+	pool_file_discard(file);
+	for (uint64_t disk = 1; disk <= 2; disk++)
+		ASSERT(pool_disk_state(rig->pool, disk) == POOL_DISK_SUSPECT);
+}
+
+static void fallback_run(void *arg)
+{
+	const struct pool_want two = {.size_bytes = 8 * MIB, .copies = 2};
+	struct pool_rig *rig = arg;
+	struct pool_file *files[3] = {NULL}, *none;
+
+	begin(rig, true);
+	make_suspect(rig);
+	/* As without any limit: a limit that is far away is none, */
+	ASSERT(take_as(rig, 0, two, &files[0]) == 0 && copies_of(files[0]) == 2);
+	set(rig, 0, POLICY_MAX_CAPACITY_SSD, 100 * MIB);
+	ASSERT(take_as(rig, 0, two, &files[1]) == 0 && copies_of(files[1]) == 2);
+	/* nor is what is kept for others. */
+	set(rig, 0, POLICY_MAX_CAPACITY_SSD, POLICY_NONE);
+	set(rig, 1, POLICY_MIN_RESERVED_SSD, 32 * MIB);
+	ASSERT(take_as(rig, 0, two, &files[2]) == 0 && copies_of(files[2]) == 2);
+	expect_used(rig, 0, 24 * MIB, 24 * MIB);
+	/* One that is reached counts there as well. */
+	set(rig, 0, POLICY_MAX_CAPACITY_HDD, 24 * MIB);
+	ASSERT(take_as(rig, 0, two, &none) == -ENOSPC);
+	expect_used(rig, 0, 24 * MIB, 24 * MIB);
+	discard_all(files, ARRAY_SIZE(files));
+	end(rig);
+}
+
+static void makes_all_copies_on_suspect_disks(void **state)
+{
+	pool_rig_run(*state, fallback_run);
+}
+
 static void repair_run(void *arg)
 {
 	struct pool_rig *rig = arg;
@@ -780,15 +833,11 @@ static void adds_up_at_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(gives_the_next_tier_at_the_limit),
-		TEST(follows_changed_limits),
-		TEST(keeps_what_others_reserved),
-		TEST(counts_copies_once_a_tier),
-		TEST(repair_is_not_refused),
-		TEST(knows_the_same_after_a_restart),
-		TEST(many_at_a_time_get_no_more),
-		TEST(capacity_follows_from_tiers),
-		cmocka_unit_test(adds_up_at_random),
+		TEST(gives_the_next_tier_at_the_limit),  TEST(follows_changed_limits),
+		TEST(keeps_what_others_reserved),        TEST(counts_copies_once_a_tier),
+		TEST(makes_all_copies_on_suspect_disks), TEST(repair_is_not_refused),
+		TEST(knows_the_same_after_a_restart),    TEST(many_at_a_time_get_no_more),
+		TEST(capacity_follows_from_tiers),       cmocka_unit_test(adds_up_at_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
