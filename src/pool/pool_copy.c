@@ -33,6 +33,24 @@ struct making {
 	uint64_t size_bytes;
 };
 
+/* The claim on its place is not needed any more. */
+static void unclaim(struct making *making)
+{
+	ASSERT(making->disk->claimed >= making->want.claimed);
+	making->disk->claimed -= making->want.claimed;
+	making->want.claimed = 0;
+}
+
+/* In the same turn as the claim goes: what is being made counts once at any time. */
+static int charge(struct making *making, uint64_t bytes)
+{
+	int r = pool_space_charge(making->disk, making->want.use, bytes);
+
+	if (r == 0)
+		unclaim(making);
+	return r;
+}
+
 /* Nothing depends on what closing a file says: durability is by sync. */
 static void close_handle(const struct pool_disk *disk, struct world_file *file, uint64_t file_id)
 {
@@ -143,7 +161,7 @@ static int take_spare(struct making *making)
 	if (!spare)
 		return -ENOENT;
 	size = want->exact ? want->size_bytes : spare->size_bytes;
-	r = pool_space_charge(disk, want->use, size);
+	r = charge(making, size);
 	if (r) {
 		/* Too large for what is left: back to the others. */
 		(void)pool_spare_add(disk, spare->id, spare->size_bytes); /* or forgotten */
@@ -159,7 +177,7 @@ static int take_spare(struct making *making)
 static int take_new(struct making *making)
 {
 	const struct pool_copy_want *want = &making->want;
-	int r = pool_space_charge(making->disk, want->use, want->size_bytes);
+	int r = charge(making, want->size_bytes);
 
 	if (r)
 		return r;
@@ -246,6 +264,7 @@ static int make(void *arg)
 
 static void making_free(struct making *making)
 {
+	unclaim(making);
 	pool_tier_release(making->want.owner);
 	free(making);
 }
@@ -262,15 +281,11 @@ static void make_dropped(void *arg, int result)
 	making_free(making);
 }
 
-int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
-		   struct pool_file_copy *copy)
+static int making_new(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
+		      struct making **ret_making)
 {
-	static const struct pool_flow_ops ops = {make, make_dropped};
 	struct making *making;
-	int r;
 
-	reactor_assert_home(disk->pool->home);
-	ASSERT(want->spare_bytes > 0);
 	if (pool_disk_is_gone(disk)) /* since it was chosen */
 		return -EIO;
 	if (pool_table_find(&disk->files, file_id)) /* an orphan */
@@ -280,6 +295,24 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 		return -ENOMEM;
 	*making = (struct making){.disk = disk, .file_id = file_id, .want = *want};
 	pool_tier_hold(want->owner);
+	*ret_making = making;
+	return 0;
+}
+
+int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
+		   struct pool_file_copy *copy)
+{
+	static const struct pool_flow_ops ops = {make, make_dropped};
+	struct making *making;
+	int r;
+
+	reactor_assert_home(disk->pool->home);
+	ASSERT(want->spare_bytes > 0);
+	r = making_new(disk, file_id, want, &making);
+	if (r) {
+		disk->claimed -= want->claimed;
+		return r;
+	}
 	r = pool_flow(disk, &ops, making);
 	if (r == -ETIMEDOUT) /* it is not ours any more */
 		return -EIO;

@@ -140,9 +140,8 @@ static unsigned take_some(struct taking *taking)
 	unsigned count = taking->tight ? choose_tight(taking, disks) : choose(taking, disks);
 
 	for (unsigned i = 0; i < count; i++) {
+		taking->copy_want.claimed = taking->tight ? bytes : 0;
 		take_on(taking, disks[i]);
-		if (taking->tight)
-			unclaim(&disks[i], 1, bytes);
 	}
 	return count;
 }

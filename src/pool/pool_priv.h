@@ -73,7 +73,7 @@ struct pool_disk {
 
 	/* Home reactor. */
 	struct pool_table files; /* copies that count as used, whether or not it can be reached */
-	uint64_t claimed;        /* by files that are being made, some of it in `used` already */
+	uint64_t claimed;        /* by files that are to be made, until it is charged */
 	struct list spares;      /* of struct pool_spare, oldest first */
 	unsigned spare_count;
 	bool spares_fail;     /* writing one ahead failed: not again */
@@ -359,6 +359,7 @@ struct pool_copy_want {
 	uint64_t size_bytes;
 	uint64_t spare_bytes; /* of a spare file that will do */
 	bool exact;           /* a larger spare file is cut to size_bytes */
+	uint64_t claimed;     /* of the disk's, for this copy: goes when it is charged, or fails */
 	struct pool_quota *owner;
 };
 /* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */

@@ -564,6 +564,57 @@ static void many_at_a_time_get_no_more(void **state)
 	pool_rig_run(*state, race_run);
 }
 
+/* One that is being made, and charged already, is counted once: what fits beside it is not refused
+ * for what is kept for others. */
+struct late_take {
+	struct fiber_task task;
+	struct pool_rig *rig;
+	struct pool_file *file;
+	bool made;
+};
+
+static void take_late(struct fiber_task *task)
+{
+	struct late_take *late = CONTAINER_OF(task, struct late_take, task);
+
+	ASSERT(take(late->rig, 0, 8 * MIB, &late->file) == 0);
+	late->made = true;
+}
+
+static void charged_run(void *arg)
+{
+	static struct pool_file *files[128];
+	struct pool_rig *rig = arg;
+	struct late_take late = {.task.run = take_late, .rig = rig};
+	struct pool_file *file, *none;
+	uint64_t charged;
+	unsigned count;
+
+	begin(rig, false);
+	set(rig, 1, POLICY_MIN_RESERVED_SSD, 32 * MIB);
+	for (count = 0; count < (496 - 32) / 8 - 2; count++)
+		ASSERT(take(rig, 0, 8 * MIB, &files[count]) == 0);
+	charged = pool_rig_disk(rig, 1).used + 8 * MIB;
+	fiber_spawn(reactor_current(), FIBER_DATA, &late.task);
+	while (pool_rig_disk(rig, 1).used < charged)
+		fiber_yield();
+	ASSERT(!late.made);
+	ASSERT(take(rig, 0, 8 * MIB, &file) == 0);
+	while (!late.made)
+		fiber_yield();
+	ASSERT(take(rig, 0, 4 * KIB, &none) == -ENOSPC);
+	expect_used(rig, 0, (496 - 32) * MIB, 0);
+	pool_file_discard(late.file);
+	pool_file_discard(file);
+	discard_all(files, count);
+	end(rig);
+}
+
+static void counts_what_is_being_made_once(void **state)
+{
+	pool_rig_run(*state, charged_run);
+}
+
 static uint64_t capacity(struct pool_rig *rig)
 {
 	return info_of(rig, 0).capacity;
@@ -837,7 +888,8 @@ int main(void)
 		TEST(keeps_what_others_reserved),        TEST(counts_copies_once_a_tier),
 		TEST(makes_all_copies_on_suspect_disks), TEST(repair_is_not_refused),
 		TEST(knows_the_same_after_a_restart),    TEST(many_at_a_time_get_no_more),
-		TEST(capacity_follows_from_tiers),       cmocka_unit_test(adds_up_at_random),
+		TEST(counts_what_is_being_made_once),    TEST(capacity_follows_from_tiers),
+		cmocka_unit_test(adds_up_at_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
