@@ -294,6 +294,7 @@ static int set_at_home(void *arg)
 	if (!quota)
 		return -ENOMEM;
 	remember(quota, call->policy);
+	pool_tier_room(call->pool); /* for others, where less is kept */
 	return 0;
 }
 
@@ -324,6 +325,7 @@ static int forget_at_home(void *arg)
 	quota->has_policy = false;
 	quota->forgotten = true;
 	apply(quota, UNLIMITED, 0, 1);
+	pool_tier_room(call->pool);
 	pool_quota_settle(quota);
 	return 0;
 }

@@ -74,7 +74,7 @@ void pool_tier_placed(struct pool_quota *quota);
 void pool_tier_goes_beyond(struct pool_quota *quota, unsigned tier);
 /* By more than map pages and compaction do. */
 bool pool_tier_is_beyond(const struct pool_quota *quota, unsigned tier);
-/* Something has become free. */
+/* Something has become free, or is no more kept. */
 void pool_tier_room(struct pool *pool);
 
 /* Limits of the policy; tiers: bits of those that disks have. */

@@ -564,6 +564,43 @@ static void many_at_a_time_get_no_more(void **state)
 	pool_rig_run(*state, race_run);
 }
 
+/* Until the pool has that much reserved for the container 1, so that nothing is left for 0. */
+static void refuse(struct pool_rig *rig)
+{
+	struct pool_file *none;
+
+	set(rig, 1, POLICY_MIN_RESERVED_SSD, 496 * MIB);
+	ASSERT(take(rig, 0, 4 * KIB, &none) == -ENOSPC);
+	ASSERT(pool_quota_pressure(quotas[0]) == 100);
+}
+
+static void given_up_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+
+	begin(rig, false);
+	/* Less, none, and the container goes while its vDisk is still open, or is not. */
+	refuse(rig);
+	set(rig, 1, POLICY_MIN_RESERVED_SSD, 32 * MIB);
+	ASSERT(pool_quota_pressure(quotas[0]) == 0);
+	refuse(rig);
+	set(rig, 1, POLICY_MIN_RESERVED_SSD, 0);
+	ASSERT(pool_quota_pressure(quotas[0]) == 0);
+	refuse(rig);
+	pool_quota_forget(rig->pool, ids[1]);
+	ASSERT(pool_quota_pressure(quotas[0]) == 0);
+	refuse(rig);
+	pool_quota_close(TAKE_PTR(quotas[1]));
+	pool_quota_forget(rig->pool, ids[1]);
+	ASSERT(pool_quota_pressure(quotas[0]) == 0);
+	end(rig);
+}
+
+static void what_is_reserved_no_more_is_room(void **state)
+{
+	pool_rig_run(*state, given_up_run);
+}
+
 /* One that is being made, and charged already, is counted once: what fits beside it is not refused
  * for what is kept for others. */
 struct late_take {
@@ -888,8 +925,8 @@ int main(void)
 		TEST(keeps_what_others_reserved),        TEST(counts_copies_once_a_tier),
 		TEST(makes_all_copies_on_suspect_disks), TEST(repair_is_not_refused),
 		TEST(knows_the_same_after_a_restart),    TEST(many_at_a_time_get_no_more),
-		TEST(counts_what_is_being_made_once),    TEST(capacity_follows_from_tiers),
-		cmocka_unit_test(adds_up_at_random),
+		TEST(counts_what_is_being_made_once),    TEST(what_is_reserved_no_more_is_room),
+		TEST(capacity_follows_from_tiers),       cmocka_unit_test(adds_up_at_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
