@@ -406,28 +406,40 @@ bool egroup_wants_trim(const struct egroup *group, uint64_t slack_bytes)
 	return file->file && file->allocated_bytes != file_bytes(group);
 }
 
-int egroup_trim(struct egroup_store *store, struct egroup *group)
+static int trim_open_file(struct egroup *group)
 {
 	struct egroup_file *file = group->file;
 	uint64_t before = file->allocated_bytes;
 	uint8_t value[EGROUP_ROW_BYTES];
 	struct catalog_change change;
+	int r = pool_file_trim(file->file, length_bytes(group));
+
+	if (r == 0) {
+		file->allocated_bytes = file_bytes(group);
+		egroup_file_change(file, value, &change);
+		r = catalog_commit(file->store->catalog, &change, 1);
+	}
+	if (r < 0)
+		file->allocated_bytes = before;
+	return r;
+}
+
+/* Repair would write the same row meanwhile, and each would take over what the other put into
+ * memory and may have to take back. */
+int egroup_trim(struct egroup *group)
+{
+	struct egroup_file *file = group->file;
 	int r;
 
 	if (file->compacted || file->dying || file->busy || !egroup_wants_trim(group, 1))
 		return 0;
+	file->busy = true;
 	r = egroup_file_open(file);
-	if (r < 0)
-		return r;
-	r = pool_file_trim(file->file, length_bytes(group));
 	if (r == 0) {
-		file->allocated_bytes = file_bytes(group);
-		egroup_file_change(file, value, &change);
-		r = catalog_commit(store->catalog, &change, 1);
+		r = trim_open_file(group);
+		egroup_file_unref(file);
 	}
-	if (r < 0)
-		file->allocated_bytes = before;
-	egroup_file_unref(file);
+	file->busy = false;
 	return r;
 }
 

@@ -35,7 +35,7 @@ struct egroup_file {
 	bool compacted;
 	bool sequential;           /* written in sequence: which order of tiers it follows */
 	bool index_loaded;         /* always true for a plain file */
-	bool busy;                 /* a compaction reads it */
+	bool busy;                 /* compacted, repaired, scrubbed, trimmed or removed: by one */
 	bool dying;                /* discarded when the last reference goes */
 	bool forgotten;            /* only closed then: the next start decides about it */
 	bool opening;              /* or closing: whoever wants it waits */
@@ -202,7 +202,7 @@ void egroup_sealed(struct egroup *group, uint32_t slots, uint64_t last_lsn);
  * has another size than its row says. */
 bool egroup_wants_trim(const struct egroup *group, uint64_t slack_bytes);
 /* Gives back what a sealed plain file has beyond its length; its row says its size then. Fiber. */
-int egroup_trim(struct egroup_store *store, struct egroup *group);
+int egroup_trim(struct egroup *group);
 
 /* -ENOMEM. */
 int egroup_set_live(struct egroup_store *store, uint64_t group, uint32_t slot);

@@ -323,8 +323,7 @@ static int trim_groups(struct vdisk *vdisk)
 	while (r != -ESHUTDOWN && !vdisk->closing && (file = egroup_cursor_step(&cursor))) {
 		if (!may_trim(file))
 			continue;
-		r = egroup_trim(vdisk->store,
-				LIST_ENTRY(list_front(&file->groups), struct egroup, link));
+		r = egroup_trim(LIST_ENTRY(list_front(&file->groups), struct egroup, link));
 		if (r < 0 && r != -ESHUTDOWN)
 			egroup_file_avoid(file, r);
 	}

@@ -311,14 +311,17 @@ static int scan_copies(struct run *run, struct egroup_file *file)
 
 static int scrub_file(struct run *run, struct egroup_file *file)
 {
-	int r = egroup_file_open(file);
+	int r;
 
-	if (r < 0)
-		return unopened(run, file, r);
 	file->busy = true;
+	r = egroup_file_open(file);
+	if (r < 0) {
+		file->busy = false;
+		return unopened(run, file, r);
+	}
 	r = scan_copies(run, file);
-	file->busy = false;
 	egroup_file_unref(file);
+	file->busy = false;
 	if (r == 0 || r == -EUCLEAN) /* was told as a finding */
 		r = run->error;
 	return r;

@@ -260,6 +260,115 @@ static void urgent_is_what_has_one_copy_left(void **state)
 	run(4, 3, two_are_left);
 }
 
+struct trimming {
+	struct fiber_task task;
+	struct egroup *group;
+	bool begun, ended;
+	int result;
+};
+
+static void trim_one(struct fiber_task *task)
+{
+	struct trimming *trimming = CONTAINER_OF(task, struct trimming, task);
+
+	trimming->begun = true;
+	trimming->result = egroup_trim(trimming->group);
+	trimming->ended = true;
+}
+
+static bool repair_takes(struct engine_rig *rig, const struct egroup_file *wanted)
+{
+	struct egroup_cursor cursor;
+	struct egroup_file *file;
+	bool found = false;
+
+	egroup_cursor_init(&cursor, rig->vdisk->store, 0);
+	while ((file = egroup_repair_next(&cursor, POOL_COPIES_MAX)))
+		found = found || file == wanted;
+	egroup_cursor_done(&cursor);
+	return found;
+}
+
+/* Both write the file's row, from what memory says of it: one after the other. */
+static int repair_beside_a_trim(struct engine_rig *rig)
+{
+	struct trimming trimming = {.task.run = trim_one};
+	struct vdisk_repair repair = {0};
+	struct egroup_file *file;
+
+	begin(rig);
+	vdisk_set_factor(rig->vdisk, 2);
+	fiber_sleep(20 * NSEC_PER_SEC); /* nothing else is under way */
+	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
+	assert_true(!file->compacted && file->group_count == 1 && repair_takes(rig, file));
+	file->allocated_bytes += 4096; /* as the row says, where the power took the cutting's end */
+	trimming.group = LIST_ENTRY(list_front(&file->groups), struct egroup, link);
+	fiber_spawn(reactor_current(), FIBER_RECLAIM, &trimming.task);
+	for (unsigned turns = 0; !trimming.ended; turns += trimming.begun) {
+		assert_true(!trimming.begun || !repair_takes(rig, file));
+		fiber_yield();
+		assert_true(turns > 0 || !trimming.ended); /* it was met in the middle */
+	}
+	assert_int_equal(trimming.result, 0);
+	assert_true(repair_takes(rig, file));
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_int_equal(redundancy(rig).to_copy + redundancy(rig).degraded, 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void a_trim_under_way_is_waited_for(void **state)
+{
+	(void)state;
+	run(2, 1, repair_beside_a_trim);
+}
+
+struct scrubbing {
+	struct fiber_task task;
+	struct vdisk *vdisk;
+	bool ended;
+	int result;
+};
+
+static void scrub_all(struct fiber_task *task)
+{
+	struct scrubbing *scrubbing = CONTAINER_OF(task, struct scrubbing, task);
+	struct vdisk_scrub scrub = {0};
+
+	scrubbing->result = vdisk_scrub(scrubbing->vdisk, &scrub);
+	scrubbing->ended = true;
+}
+
+/* Nobody else begins with a file that a scrub has chosen, and opens. */
+static int others_beside_a_scrub(struct engine_rig *rig)
+{
+	struct scrubbing scrubbing = {.task.run = scrub_all};
+	unsigned opening = 0;
+
+	begin(rig);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	scrubbing.vdisk = rig->vdisk;
+	fiber_spawn(reactor_current(), FIBER_RECLAIM, &scrubbing.task);
+	while (!scrubbing.ended) {
+		struct egroup_file *file;
+
+		LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link) {
+			assert_true(!file->opening || file->busy);
+			opening += file->opening;
+		}
+		fiber_yield();
+	}
+	assert_int_equal(scrubbing.result, 0);
+	assert_true(opening > 0);
+	return end(rig);
+}
+
+static void a_file_is_scrubbed_alone(void **state)
+{
+	(void)state;
+	run(2, 1, others_beside_a_scrub);
+}
+
 static int flush_beside_failing_syncs(struct engine_rig *rig)
 {
 	make(rig);
@@ -430,6 +539,8 @@ int main(void)
 		cmocka_unit_test(a_row_that_cannot_be_written),
 		cmocka_unit_test(copies_on_a_missing_disk_count),
 		cmocka_unit_test(urgent_is_what_has_one_copy_left),
+		cmocka_unit_test(a_trim_under_way_is_waited_for),
+		cmocka_unit_test(a_file_is_scrubbed_alone),
 		cmocka_unit_test(a_flush_of_one_copy),
 		cmocka_unit_test(recovery_makes_copies_equal),
 		cmocka_unit_test(recovery_reads_all_copies),
