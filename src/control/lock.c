@@ -7,8 +7,9 @@
  *   lock.new is renamed to lock                     done; the dead file tells that I/O may land
  *
  * All under an flock() on lock.guard, so that one at a time does so. Who waits for the file that
- * was `lock` before gets its lock in the end, sees that the name means another file, and begins
- * again.
+ * was `lock` before gets its lock in the end, maybe before the rename. It then looks at the name
+ * and writes itself into the file under the guard, too: either the name means another file by then,
+ * and it begins again, or whoever takes over next finds a living owner.
  */
 #include "control/lock.h"
 
@@ -27,6 +28,9 @@
 
 #define PROC    "/proc"
 #define POLL_MS 20
+/* Its holder makes a few syncs. While it hangs in one, who waits lets go of `lock` and looks again.
+ */
+#define GUARD_MS 1000
 /* A killed process looks alive for an instant, so an owner counts as alive when it was so this
  * often. */
 #define ALIVE_POLLS 5
@@ -124,16 +128,59 @@ static bool is_named(int fd, const char *path)
 	       open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
 }
 
-/* 1: another daemon took over meanwhile, the name means another file. */
-static int take(const char *path, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
+static int open_guard(const char *directory, int *ret_guard)
+{
+	char path[PATH_BYTES];
+	int fd, r = path_of(directory, "lock.guard", path);
+
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	*ret_guard = fd;
+	return 0;
+}
+
+/* -EAGAIN: somebody has it for long. */
+static int wait_for_guard(int guard, lock_waiting_fn *waiting, void *arg,
+			  const struct holder *owner)
+{
+	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+
+	for (unsigned waited_ms = 0;; waited_ms += POLL_MS) {
+		if (flock(guard, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (waited_ms >= GUARD_MS)
+			return -EAGAIN;
+		if (waiting && !waiting(owner, arg))
+			return -ECANCELED;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* 1: another daemon took over meanwhile, the name means another file. -EAGAIN: maybe it will. */
+static int take(const char *directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 		struct holder *ret_owner, int *ret_fd)
 {
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-	int r;
+	_cleanup_close_ int fd = -1, guard = -1;
+	char path[PATH_BYTES];
+	int r = path_of(directory, "lock", path);
 
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return -errno;
 	r = wait_for_lock(fd, timeout_ms, waiting, arg, ret_owner);
+	if (r == 0)
+		r = open_guard(directory, &guard);
+	if (r < 0)
+		return r;
+	read_owner(fd, ret_owner);
+	r = wait_for_guard(guard, waiting, arg, ret_owner);
 	if (r == 0 && !is_named(fd, path))
 		return 1;
 	if (r == 0)
@@ -148,14 +195,16 @@ static int take(const char *path, unsigned timeout_ms, lock_waiting_fn *waiting,
 int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 	      struct holder *ret_owner)
 {
-	char path[PATH_BYTES];
-	int fd = -1, r = path_of(state_directory, "lock", path);
+	unsigned guarded_ms = 0;
+	int fd = -1, r;
 
-	if (r < 0)
-		return r;
-	do
-		r = take(path, timeout_ms, waiting, arg, ret_owner, &fd);
-	while (r == 1);
+	do {
+		r = take(state_directory, timeout_ms, waiting, arg, ret_owner, &fd);
+		if (r == -EAGAIN)
+			guarded_ms += GUARD_MS;
+	} while (r == 1 || (r == -EAGAIN && guarded_ms < timeout_ms));
+	if (r == -EAGAIN)
+		return -ETIMEDOUT;
 	return r < 0 ? r : fd;
 }
 
@@ -168,11 +217,17 @@ void lock_release(int fd)
 
 /* Taking over */
 
+static bool alone_has_lock(int fd, const struct holder *owner)
+{
+	struct stat stat;
+
+	return fstat(fd, &stat) == 0 && holder_has_lock(PROC, owner->pid, stat.st_dev, stat.st_ino);
+}
+
 /* That it never acts again, and that nobody else holds the lock. */
 static int verify_dead(int fd, const struct holder *owner, const char **ret_why)
 {
 	struct holder_report report;
-	struct stat stat;
 
 	*ret_why = "the lock file does not say who holds it, or of which boot and machine it is";
 	if (owner->pid <= 0 || !holder_is_of_here(PROC, owner))
@@ -184,7 +239,7 @@ static int verify_dead(int fd, const struct holder *owner, const char **ret_why)
 	if (report.state != HOLDER_STUCK && report.state != HOLDER_GONE)
 		return -EPERM;
 	*ret_why = "the kernel does not tell that it alone holds the lock";
-	if (fstat(fd, &stat) < 0 || !holder_has_lock(PROC, owner->pid, stat.st_dev, stat.st_ino))
+	if (!alone_has_lock(fd, owner))
 		return -EPERM;
 	*ret_why = NULL;
 	return 0;
@@ -217,7 +272,8 @@ static int sync_directory(const char *directory)
 	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
-static int replace(const char *directory, const char *path, const struct holder *owner, int *ret_fd)
+static int replace(const char *directory, const char *path, const struct holder *owner, int old,
+		   int *ret_fd)
 {
 	char new_path[PATH_BYTES], dead_path[PATH_BYTES], name[80];
 	_cleanup_close_ int fd = -1;
@@ -235,6 +291,9 @@ static int replace(const char *directory, const char *path, const struct holder 
 	if (link(path, dead_path) < 0 && errno != EEXIST)
 		return -errno;
 	r = sync_directory(directory);
+	if (r == 0 && !alone_has_lock(old, owner))
+		r = -EAGAIN; /* it was let go meanwhile; who has it waits for our guard, or shares
+				it */
 	if (r == 0 && rename(new_path, path) < 0)
 		r = -errno;
 	if (r == 0)
@@ -248,19 +307,16 @@ static int replace(const char *directory, const char *path, const struct holder 
 
 int lock_take_over(const char *state_directory, const char **ret_why)
 {
-	char path[PATH_BYTES], guard_path[PATH_BYTES];
+	char path[PATH_BYTES];
 	_cleanup_close_ int guard = -1, old = -1;
 	struct holder owner;
 	int fd = -1, r = path_of(state_directory, "lock", path);
 
 	*ret_why = "the state directory cannot be used";
 	if (r == 0)
-		r = path_of(state_directory, "lock.guard", guard_path);
+		r = open_guard(state_directory, &guard);
 	if (r < 0)
 		return r;
-	guard = open(guard_path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-	if (guard < 0)
-		return -errno;
 	if (flock(guard, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	old = open(path, O_RDWR | O_CLOEXEC);
@@ -271,7 +327,7 @@ int lock_take_over(const char *state_directory, const char **ret_why)
 	read_owner(old, &owner);
 	r = verify_dead(old, &owner, ret_why);
 	if (r == 0)
-		r = replace(state_directory, path, &owner, &fd);
+		r = replace(state_directory, path, &owner, old, &fd);
 	return r < 0 ? r : fd;
 }
 

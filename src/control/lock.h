@@ -20,14 +20,15 @@ typedef bool lock_waiting_fn(const struct holder *owner, void *arg);
 /*
  * The locked descriptor, or -EBUSY: the daemon in `ret_owner` is alive; -ETIMEDOUT: its owner is
  * dead but the kernel did not let go within `timeout_ms`; -ECANCELED; or the error of opening the
- * file. `waiting` (may be NULL) is called some times a second while it waits.
+ * file. `waiting` (may be NULL) is called some times a second while it waits. Also -ETIMEDOUT: a
+ * takeover by another daemon did not end (a second is always waited for that).
  */
 int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn *waiting, void *arg,
 	      struct holder *ret_owner);
 /*
  * In place of a dead owner whose lock the kernel keeps. -EPERM: it cannot be proved that it never
- * acts again; `ret_why` says so. -EAGAIN: it is still on its way out, or another daemon is taking
- * over. The locked descriptor of the new lock file.
+ * acts again; `ret_why` says so. -EAGAIN: it is still on its way out, its lock is free after all,
+ * or another daemon is taking over. The locked descriptor of the new lock file.
  */
 int lock_take_over(const char *state_directory, const char **ret_why);
 /* Forgets the owner and closes the descriptor. */

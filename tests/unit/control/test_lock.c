@@ -8,13 +8,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,8 +27,33 @@
 
 static char directory[] = "/tmp/sarsen-test-lock-XXXXXX";
 
+/* In front of the n-th sync or rename of a takeover; 0 = of none. */
+static unsigned step_left;
+static void (*at_step)(void);
+
+static void step(void)
+{
+	if (step_left > 0 && --step_left == 0)
+		at_step();
+}
+
+int fsync(int fd)
+{
+	step();
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to)
+{
+	step();
+	return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
 static int make_directory(void **state)
 {
+	/* Those that keep a lock are children of owners that are gone. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return -1;
 	return mkdtemp(directory) ? 0 : -1;
 }
 
@@ -34,6 +64,8 @@ static int remove_directory(void **state)
 	snprintf(path, sizeof(path), "%s/lock", directory);
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/lock.guard", directory);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/lock.new", directory);
 	unlink(path);
 	return rmdir(directory);
 }
@@ -232,12 +264,10 @@ static void kill_owner(const struct kept *kept)
 	assert_int_equal(waitpid(kept->owner, NULL, 0), kept->owner);
 }
 
-/* Its parent is gone, so nobody here can wait for it. */
 static void release_kept(const struct kept *kept)
 {
 	close(kept->release);
-	while (kill(kept->keeper, 0) == 0)
-		usleep(1000);
+	assert_int_equal(waitpid(kept->keeper, NULL, 0), kept->keeper);
 }
 
 static unsigned count_dead(struct lock_dead *dead)
@@ -312,6 +342,87 @@ static void takes_over_from_the_dead(void **state)
 	lock_dead_close(dead);
 	lock_release(fd);
 	free(dead);
+}
+
+static struct kept racing;
+static atomic_int waiter_result;
+#define WAITS INT_MIN
+
+static void *take_it(void *arg)
+{
+	struct holder owner;
+
+	atomic_store(&waiter_result, lock_take(directory, 60000, NULL, NULL, &owner));
+	return NULL;
+}
+
+static void end_racing(void)
+{
+	release_kept(&racing);
+	/* It polls: it has the lock by then, and maybe more. */
+	for (unsigned i = 0; i < 20 && atomic_load(&waiter_result) == WAITS; i++)
+		usleep(10000);
+}
+
+/* The dead one's lock becomes free at step n of a takeover, while another daemon waits for it. */
+static void race(unsigned n)
+{
+	struct lock_dead *dead = calloc(1, sizeof(*dead));
+	int over, waited, fd;
+	const char *why;
+	pthread_t thread;
+
+	assert_non_null(dead);
+	racing = start_kept();
+	kill_owner(&racing);
+	atomic_store(&waiter_result, WAITS);
+	assert_int_equal(pthread_create(&thread, NULL, take_it, NULL), 0);
+	at_step = end_racing;
+	step_left = n;
+	over = lock_take_over(directory, &why);
+	assert_int_equal(step_left, 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	waited = atomic_load(&waiter_result);
+	assert_true((over >= 0) != (waited >= 0));
+	assert_true(over >= 0 || over == -EAGAIN);
+	assert_true(waited >= 0 || waited == -EBUSY);
+	fd = over >= 0 ? over : waited;
+	assert_int_equal(lock_dead_open(directory, fd, dead), 0);
+	assert_int_equal(count_dead(dead), 0);
+	lock_dead_close(dead);
+	lock_release(fd);
+	free(dead);
+}
+
+static void one_of_two_gets_the_lock(void **state)
+{
+	if (!kernel_tells()) {
+		print_message("the file system of /tmp hides who holds a lock\n");
+		skip();
+	}
+	for (unsigned n = 1; n <= 4; n++) /* sync, sync, rename, sync */
+		race(n);
+}
+
+/* A takeover that hangs does not keep those out for ever who can give up or look again. */
+static void the_guard_is_waited_for(void **state)
+{
+	char path[128];
+	struct holder owner;
+	int waits = 0, guard, fd;
+
+	snprintf(path, sizeof(path), "%s/lock.guard", directory);
+	guard = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(guard >= 0);
+	assert_int_equal(flock(guard, LOCK_EX), 0);
+	assert_int_equal(lock_take(directory, 0, count, &waits, &owner), -ETIMEDOUT);
+	assert_true(waits > 0);
+	waits = 2;
+	assert_int_equal(lock_take(directory, 60000, give_up, &waits, &owner), -ECANCELED);
+	close(guard);
+	fd = lock_take(directory, 0, NULL, NULL, &owner);
+	assert_true(fd >= 0);
+	lock_release(fd);
 }
 
 static void expect_refused(void)
@@ -397,6 +508,8 @@ int main(void)
 		cmocka_unit_test(survives_rubbish_in_the_file),
 		cmocka_unit_test(names_a_missing_directory),
 		cmocka_unit_test(takes_over_from_the_dead),
+		cmocka_unit_test(one_of_two_gets_the_lock),
+		cmocka_unit_test(the_guard_is_waited_for),
 		cmocka_unit_test(takes_nothing_from_the_living),
 		cmocka_unit_test(goes_on_after_half_a_takeover),
 	};
