@@ -346,11 +346,15 @@ static int dead_add(const char *path, const char *name, int own_fd, struct lock_
 		return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 	if (dead->count == LOCK_DEAD_MAX)
 		return -E2BIG;
-	*one = (struct lock_dead_one){.holder = {.pid = pid, .start_ticks = start_ticks}};
+	*one = (struct lock_dead_one){0};
 	snprintf(one->path, sizeof(one->path), "%s", path);
 	one->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (one->fd < 0)
 		return -errno;
+	/* The name does not tell of which boot and namespace it was. */
+	read_owner(one->fd, &one->holder);
+	if (one->holder.pid == 0)
+		one->holder = (struct holder){.pid = pid, .start_ticks = start_ticks};
 	dead->count++;
 	return 0;
 }
@@ -403,8 +407,10 @@ bool lock_dead_may_name(const struct lock_dead *dead)
 	struct holder_report report;
 
 	for (unsigned i = 0; i < dead->count; i++) {
-		holder_judge(PROC, &dead->all[i].holder, &report);
-		if (report.may_name)
+		const struct holder *holder = &dead->all[i].holder;
+
+		holder_judge(PROC, holder, &report);
+		if (report.may_name || !holder_is_of_here(PROC, holder))
 			return true;
 	}
 	return false;

@@ -50,7 +50,8 @@ struct lock_dead {
 int lock_dead_open(const char *state_directory, int fd, struct lock_dead *dead);
 /* Forgets those that have ended, and their files. How many are left. */
 unsigned lock_dead_poll(struct lock_dead *dead);
-/* Whether a thread of any of them may be in a call that changes names. */
+/* Whether a thread of any of them may be in a call that changes names; of one of another namespace
+ * of processes that cannot be known. */
 bool lock_dead_may_name(const struct lock_dead *dead);
 /* Files stay. */
 void lock_dead_close(struct lock_dead *dead);

@@ -498,6 +498,52 @@ static void goes_on_after_half_a_takeover(void **state)
 	free(dead);
 }
 
+/* A file of a dead one, whose lock is kept: whether it may change names still. */
+static bool may_name(const char *text)
+{
+	struct lock_dead *dead = calloc(1, sizeof(*dead));
+	char path[128];
+	struct holder owner;
+	int fd = lock_take(directory, 0, NULL, NULL, &owner), kept;
+	bool may;
+
+	assert_true(fd >= 0);
+	assert_non_null(dead);
+	snprintf(path, sizeof(path), "%s/lock.dead-999999999-5", directory);
+	kept = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(kept >= 0);
+	assert_int_equal(flock(kept, LOCK_EX), 0);
+	write_lock(kept, text);
+	assert_int_equal(lock_dead_open(directory, fd, dead), 0);
+	assert_int_equal(lock_dead_poll(dead), 1);
+	assert_int_equal(dead->all[0].holder.pid, 999999999);
+	may = lock_dead_may_name(dead);
+	close(kept);
+	assert_int_equal(lock_dead_poll(dead), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	lock_dead_close(dead);
+	lock_release(fd);
+	free(dead);
+	return may;
+}
+
+/* A pid of another namespace says nothing here: not that there is no such process, either. */
+static void judges_only_the_dead_of_here(void **state)
+{
+	struct holder self;
+	char text[200];
+
+	assert_int_equal(holder_self("/proc", &self), 0);
+	snprintf(text, sizeof(text), "999999999 5 %s %llu\n", self.boot_id,
+		 (unsigned long long)self.pid_namespace);
+	assert_false(may_name(text));
+	snprintf(text, sizeof(text), "999999999 5 %s %llu\n", self.boot_id,
+		 (unsigned long long)self.pid_namespace + 1);
+	assert_true(may_name(text));
+	assert_true(may_name("999999999 5\n"));
+	assert_true(may_name("rubbish"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -512,6 +558,7 @@ int main(void)
 		cmocka_unit_test(the_guard_is_waited_for),
 		cmocka_unit_test(takes_nothing_from_the_living),
 		cmocka_unit_test(goes_on_after_half_a_takeover),
+		cmocka_unit_test(judges_only_the_dead_of_here),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
