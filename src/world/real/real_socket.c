@@ -14,6 +14,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "world/real/real_memory.h"
@@ -79,7 +81,8 @@ static void set_no_delay(struct world_socket *socket)
  * Ports of dead daemons. Each listens with SO_REUSEPORT, which is set after its bind(), so that
  * between living ones a port that is in use is an error as ever. Among listeners of one port the
  * kernel chooses by a hash, half of the connections would go to the dead; a filter chooses for it,
- * by a number: ours is at most that of the dead. Which it is, a connection tells; upwards, because
+ * by a number: ours is at most that of the dead. Which it is, a connection of our own tells (a
+ * stranger's can have come before there was a filter, for that needs a listener); upwards, because
  * a number that nobody has leaves it to the hash. When the dead have gone there is no listener of
  * that number, and the kernel chooses among those that there are: us.
  */
@@ -96,21 +99,62 @@ static int choose(int fd, unsigned number)
 		       : 0;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Without what only one end knows of, as the flow of IPv6. */
+static bool same_end(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+	const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET)
+		return a4->sin_port == b4->sin_port && a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+	return a6->sin6_port == b6->sin6_port &&
+	       memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0;
+}
+
+/* Strangers who wait there lose their connection, and try again. */
+static bool accepts(int listener, const struct sockaddr_storage *wanted)
+{
+	struct pollfd poll_fd = {.fd = listener, .events = POLLIN};
+	int64_t end = now_ms() + REACH_MS, left;
+
+	while ((left = end - now_ms()) >= 0 && poll(&poll_fd, 1, (int)left) == 1) {
+		struct sockaddr_storage peer = {0};
+		socklen_t length = sizeof(peer);
+		int accepted = accept4(listener, (struct sockaddr *)&peer, &length, SOCK_CLOEXEC);
+
+		if (accepted < 0)
+			continue;      /* it was reset meanwhile */
+		(void)close(accepted); /* nothing was sent on it */
+		if (same_end(&peer, wanted))
+			return true;
+	}
+	return false;
+}
+
 /* Where it listens on all addresses, that is an address of this machine, too. */
 static bool connects_to(const struct world_socket *listener, const struct sockaddr *address,
 			socklen_t length)
 {
-	int fd = socket(listener->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), accepted;
-	struct pollfd poll_fd = {.fd = listener->fd, .events = POLLIN};
+	int fd = socket(listener->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_storage own = {0};
+	socklen_t own_length = sizeof(own);
 	bool reached;
 
 	if (fd < 0)
 		return false;
 	reached = (connect(fd, address, length) == 0 || errno == EINPROGRESS) &&
-		  poll(&poll_fd, 1, REACH_MS) == 1;
-	accepted = reached ? accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
-	if (accepted >= 0)
-		(void)close(accepted); /* is ours at both ends */
+		  getsockname(fd, (struct sockaddr *)&own, &own_length) == 0 &&
+		  accepts(listener->fd, &own);
 	(void)close(fd);
 	return reached;
 }

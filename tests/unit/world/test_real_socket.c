@@ -4,12 +4,29 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "real_fixture.h"
+
+/* Called in front of the first filter of a listener. */
+static void (*at_filter)(int listener);
+
+int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+{
+	void (*call)(int listener) = at_filter;
+
+	if (call && level == SOL_SOCKET && option == SO_ATTACH_REUSEPORT_CBPF) {
+		at_filter = NULL;
+		call(fd);
+	}
+	return (int)syscall(SYS_setsockopt, fd, level, option, value, length);
+}
 
 struct address {
 	union {
@@ -50,8 +67,8 @@ static struct world_socket *listen_at(struct real_fixture *f, struct address *ad
 	struct world_socket *listener;
 	struct sockaddr_storage bound;
 
-	assert_int_equal(f->ops->socket_listen(f->port, &address->any, address->length, 8,
-					       &listener), 0);
+	assert_int_equal(
+		f->ops->socket_listen(f->port, &address->any, address->length, 8, &listener), 0);
 	assert_int_equal(f->ops->socket_address(listener, false, &bound, &address->length), 0);
 	memcpy(&address->un, &bound, sizeof(address->un));
 	return listener;
@@ -144,13 +161,14 @@ static void transfers_over_tcp(void **state)
 
 		exchange(f, &pair);
 		check_options();
-		assert_int_equal(f->ops->socket_address(pair.client, false, &client_address,
-							&length), 0);
-		assert_int_equal(f->ops->socket_address(pair.server, true, &peer_address,
-							&length), 0);
+		assert_int_equal(
+			f->ops->socket_address(pair.client, false, &client_address, &length), 0);
+		assert_int_equal(f->ops->socket_address(pair.server, true, &peer_address, &length),
+				 0);
 		assert_memory_equal(&client_address, &peer_address, length);
-		assert_int_equal(f->ops->socket_address(pair.listener, true, &peer_address,
-							&length), -ENOTCONN);
+		assert_int_equal(
+			f->ops->socket_address(pair.listener, true, &peer_address, &length),
+			-ENOTCONN);
 		close_pair(f, &pair);
 	}
 }
@@ -181,8 +199,9 @@ static void listens_beside_the_dead(void **state)
 		options.dead_listeners = 0;
 		assert_int_equal(world_real_new(&options, &us.world), 0);
 		assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
-		assert_int_equal(us.ops->socket_listen(us.port, &address.any, address.length, 8,
-						       &second), -EADDRINUSE);
+		assert_int_equal(
+			us.ops->socket_listen(us.port, &address.any, address.length, 8, &second),
+			-EADDRINUSE);
 		us.ops->port_close(us.port);
 		world_real_free(us.world);
 		options.dead_listeners = DEAD; /* more than have the port */
@@ -204,6 +223,64 @@ static void listens_beside_the_dead(void **state)
 		us.ops->port_close(us.port);
 		world_real_free(us.world);
 	}
+}
+
+enum { STRANGERS = 64 };
+static int strangers[STRANGERS];
+static unsigned stranger_count;
+
+/* The kernel chooses between the dead listener and ours by a hash. */
+static void connect_strangers(int listener)
+{
+	struct pollfd poll_fd = {.fd = listener, .events = POLLIN};
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+	for (stranger_count = 0; stranger_count < STRANGERS && poll(&poll_fd, 1, 1) == 0;) {
+		int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+		assert_true(fd >= 0);
+		strangers[stranger_count++] = fd;
+		(void)connect(fd, (struct sockaddr *)&address, length);
+	}
+	assert_int_equal(poll(&poll_fd, 1, 0), 1);
+}
+
+/* An initiator that tries all the time comes before the filter: that says nothing of the number. */
+static void a_stranger_does_not_choose_the_number(void **state)
+{
+	struct real_fixture *dead = *state, us = {.ops = dead->ops};
+	const struct world_real_options options = {
+		.workers = 1, .fence_fd = -1, .dead_listeners = 1};
+	const int families[] = {AF_INET, AF_INET6};
+
+	assert_int_equal(world_real_new(&options, &us.world), 0);
+	assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		struct address address = loopback(families[i]);
+		struct world_socket *first = listen_at(dead, &address), *second, *client, *server;
+		struct waited_op accepting, connecting;
+
+		at_filter = connect_strangers;
+		second = listen_at(&us, &address);
+		assert_null(at_filter);
+		for (unsigned n = 0; n < 5; n++) {
+			us.ops->socket_accept(us.port, second, &server, waited_init(&accepting));
+			us.ops->socket_connect(us.port, &address.any, address.length, &client,
+					       waited_init(&connecting));
+			assert_int_equal(waited_finish(us.port, us.world, &connecting), 0);
+			assert_int_equal(waited_finish(us.port, us.world, &accepting), 0);
+			us.ops->socket_close(client);
+			us.ops->socket_close(server);
+		}
+		while (stranger_count > 0)
+			close(strangers[--stranger_count]);
+		us.ops->socket_close(second);
+		dead->ops->socket_close(first);
+	}
+	us.ops->port_close(us.port);
+	world_real_free(us.world);
 }
 
 static void tells_that_the_peer_closed(void **state)
@@ -383,6 +460,7 @@ int main(void)
 		REAL_TEST(transfers_over_tcp),
 		REAL_TEST(transfers_over_a_unix_socket),
 		REAL_TEST(listens_beside_the_dead),
+		REAL_TEST(a_stranger_does_not_choose_the_number),
 		REAL_TEST(tells_that_the_peer_closed),
 		REAL_TEST(shutdown_ends_what_is_pending),
 		REAL_TEST(cancels_what_is_pending),
