@@ -290,6 +290,8 @@ static int replace(const char *directory, const char *path, const struct holder 
 		return r;
 	if (link(path, dead_path) < 0 && errno != EEXIST)
 		return -errno;
+	if (!is_named(old, dead_path))
+		return -EAGAIN; /* it is another file: this one would be left without a name */
 	r = sync_directory(directory);
 	if (r == 0 && !alone_has_lock(old, owner))
 		r = -EAGAIN; /* it was let go meanwhile; who has it waits for our guard, or shares

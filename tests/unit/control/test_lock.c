@@ -498,6 +498,41 @@ static void goes_on_after_half_a_takeover(void **state)
 	free(dead);
 }
 
+/* The name for what is left of the dead one means another file: it must not lose its only one. */
+static void keeps_the_file_of_the_dead(void **state)
+{
+	char path[128], second[128];
+	struct holder owner;
+	struct kept kept;
+	const char *why;
+	int fd;
+
+	if (!kernel_tells()) {
+		print_message("the file system of /tmp hides who holds a lock\n");
+		skip();
+	}
+	kept = start_kept();
+	kill_owner(&kept);
+	assert_int_equal(lock_take(directory, 0, NULL, NULL, &owner), -ETIMEDOUT);
+	snprintf(path, sizeof(path), "%s/lock", directory);
+	snprintf(second, sizeof(second), "%s/lock.dead-%d-%llu", directory, (int)owner.pid,
+		 (unsigned long long)owner.start_ticks);
+	fd = open(second, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(lock_take_over(directory, &why), -EAGAIN);
+	assert_int_equal(lock_take(directory, 0, NULL, NULL, &owner), -ETIMEDOUT);
+	/* The link was made, but not the rename. */
+	assert_int_equal(unlink(second), 0);
+	assert_int_equal(link(path, second), 0);
+	fd = lock_take_over(directory, &why);
+	assert_true(fd >= 0);
+	assert_int_equal(access(second, F_OK), 0);
+	lock_release(fd);
+	release_kept(&kept);
+	assert_int_equal(unlink(second), 0);
+}
+
 /* A file of a dead one, whose lock is kept: whether it may change names still. */
 static bool may_name(const char *text)
 {
@@ -558,6 +593,7 @@ int main(void)
 		cmocka_unit_test(the_guard_is_waited_for),
 		cmocka_unit_test(takes_nothing_from_the_living),
 		cmocka_unit_test(goes_on_after_half_a_takeover),
+		cmocka_unit_test(keeps_the_file_of_the_dead),
 		cmocka_unit_test(judges_only_the_dead_of_here),
 	};
 
