@@ -99,14 +99,30 @@ static int lock_read_only(const struct fsck_args *args)
 	int fd, r;
 
 	snprintf(path, sizeof(path), "%s/lock", args->state);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -errno;
-	r = wait_shared(args, fd);
-	if (r == 0)
-		return fd;
-	close(fd);
-	return r;
+	for (;;) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return errno == ENOENT ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -errno;
+		r = wait_shared(args, fd);
+		if (r == 0 && lock_is_named(fd, args->state))
+			return fd;
+		close(fd);
+		if (r < 0)
+			return r;
+		/* A daemon took over: its lock is another file. */
+	}
+}
+
+/* With -n nothing is repaired, so that it may be looked at nevertheless. */
+static void tell_of_dead(const struct fsck_args *args)
+{
+	pid_t pid;
+
+	if (lock_dead_count(args->state, &pid) > 0)
+		fprintf(stderr,
+			"sarsen-fsck: %s: note: what is left of a dead sarsend (process %d) may "
+			"still write: what looks damaged may be under way\n",
+			args->state, (int)pid);
 }
 
 /* A daemon whose lock was taken over may still write, to files that a check repairs. */
@@ -139,8 +155,12 @@ static int take_lock(const struct fsck_args *args)
 	struct holder owner = {0};
 	int r, r2;
 
-	if (args->show_only)
-		return lock_read_only(args);
+	if (args->show_only) {
+		r = lock_read_only(args);
+		if (r >= 0)
+			tell_of_dead(args);
+		return r;
+	}
 	r = lock_take(args->state, LOCK_TIMEOUT_MS, NULL, NULL, &owner);
 	if (r < 0)
 		return r == -EBUSY ? in_use(args, (int)owner.pid) : r;

@@ -208,6 +208,13 @@ int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn 
 	return r < 0 ? r : fd;
 }
 
+bool lock_is_named(int fd, const char *state_directory)
+{
+	char path[PATH_BYTES];
+
+	return path_of(state_directory, "lock", path) == 0 && is_named(fd, path);
+}
+
 void lock_release(int fd)
 {
 	/* Only tidiness: an owner that is gone is recognised as such. */
@@ -416,6 +423,37 @@ bool lock_dead_may_name(const struct lock_dead *dead)
 			return true;
 	}
 	return false;
+}
+
+/* One that cannot be looked at counts. */
+static bool is_kept(const char *directory, const char *name)
+{
+	_cleanup_close_ int fd = -1;
+	char path[PATH_BYTES];
+
+	if (path_of(directory, name, path) < 0)
+		return true;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? errno != ENOENT : flock(fd, LOCK_SH | LOCK_NB) < 0;
+}
+
+unsigned lock_dead_count(const char *state_directory, pid_t *ret_pid)
+{
+	DIR *directory = opendir(state_directory);
+	struct dirent *entry;
+	unsigned count = 0;
+	int pid;
+
+	if (!directory)
+		return 0;
+	while ((entry = readdir(directory)) != NULL)
+		if (sscanf(entry->d_name, DEAD_PREFIX "%d-", &pid) == 1 &&
+		    is_kept(state_directory, entry->d_name)) {
+			*ret_pid = pid;
+			count++;
+		}
+	closedir(directory);
+	return count;
 }
 
 void lock_dead_close(struct lock_dead *dead)

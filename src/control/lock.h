@@ -31,6 +31,8 @@ int lock_take(const char *state_directory, unsigned timeout_ms, lock_waiting_fn 
  * or another daemon is taking over. The locked descriptor of the new lock file.
  */
 int lock_take_over(const char *state_directory, const char **ret_why);
+/* Whether the state's lock is this file still, and not one that was put in its place. */
+bool lock_is_named(int fd, const char *state_directory);
 /* Forgets the owner and closes the descriptor. */
 void lock_release(int fd);
 
@@ -53,5 +55,8 @@ unsigned lock_dead_poll(struct lock_dead *dead);
 /* Whether a thread of any of them may be in a call that changes names; of one of another namespace
  * of processes that cannot be known. */
 bool lock_dead_may_name(const struct lock_dead *dead);
+/* Without the lock, and changes nothing: how many there are, and which process one of them was. 0
+ * also when the directory cannot be read. */
+unsigned lock_dead_count(const char *state_directory, pid_t *ret_pid);
 /* Files stay. */
 void lock_dead_close(struct lock_dead *dead);

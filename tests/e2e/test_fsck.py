@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """sarsen-fsck over what a real daemon has stored: stopped, killed, damaged, in use."""
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 
 import rig
 from rig import check, run
@@ -114,6 +116,38 @@ def scrubbed(daemon):
     daemon.stop()
 
 
+def hold(path, pid):
+    """A lock file that is held exclusively, as of the process `pid`."""
+    file = open(path, "w+", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.write(f"{pid} 5\n")
+    file.flush()
+    return file
+
+
+def locks(daemon):
+    """-n beside what is left of a dead daemon, and while another one takes over."""
+    daemon.start()
+    daemon.stop()
+    state, gone = daemon.path("state"), 999999999
+    dead = hold(os.path.join(state, f"lock.dead-{gone}-5"), gone)
+    before = tree(state)
+    text = fsck(daemon, "-n")[1]
+    check(f"note: what is left of a dead sarsend (process {gone})" in text, f"told: {text}")
+    check(tree(state) == before, "-n writes nothing")
+    dead.close()
+    check("note" not in fsck(daemon, "-n")[1], "it has ended")
+
+    old = hold(os.path.join(state, "lock"), gone)
+    looking = subprocess.Popen([FSCK, "--state", state, "-n"], stderr=subprocess.PIPE, text=True)
+    time.sleep(1)  # it waits for the old file
+    with hold(os.path.join(state, "lock.new"), os.getpid()):
+        os.rename(os.path.join(state, "lock.new"), os.path.join(state, "lock"))
+        old.close()
+        text = looking.communicate(timeout=60)[1]
+        check(looking.returncode == 8 and "stop it first" in text, f"took over: {text}")
+
+
 if __name__ == "__main__":
     rig.require_qemu_iscsi()
-    sys.exit(rig.main(usage, stopped_and_killed))
+    sys.exit(rig.main(usage, stopped_and_killed, locks))

@@ -540,6 +540,7 @@ static bool may_name(const char *text)
 	char path[128];
 	struct holder owner;
 	int fd = lock_take(directory, 0, NULL, NULL, &owner), kept;
+	pid_t pid;
 	bool may;
 
 	assert_true(fd >= 0);
@@ -553,7 +554,11 @@ static bool may_name(const char *text)
 	assert_int_equal(lock_dead_poll(dead), 1);
 	assert_int_equal(dead->all[0].holder.pid, 999999999);
 	may = lock_dead_may_name(dead);
+	assert_int_equal(lock_dead_count(directory, &pid), 1);
+	assert_int_equal(pid, 999999999);
 	close(kept);
+	assert_int_equal(lock_dead_count(directory, &pid), 0);
+	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(lock_dead_poll(dead), 0);
 	assert_int_equal(access(path, F_OK), -1);
 	lock_dead_close(dead);
