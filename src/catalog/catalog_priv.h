@@ -154,6 +154,9 @@ int mirror_look_within(struct catalog *catalog, const char *directory,
 		       struct mirror_look *ret_look);
 /* Finds out whether the disk takes writes: sets `answers`, or the mirror is lost. */
 void mirror_probe_start(struct mirror *mirror);
+/* Where the mirror's files are, below the pool's directory, which must be there. Fine when it is
+ * there already. Fiber. */
+int mirror_directory_make(const char *directory);
 void mirror_probe_forget(struct mirror *mirror);
 
 /* mirror_build.c */

@@ -82,9 +82,9 @@ struct mirror_probe {
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1];
 };
 
-/* The label of its pool, for writing: a file system that is frozen does not even open it so. Read
- * from the device and synced, but not changed. Without it the disk is not mounted. */
-static int probe(const char *directory)
+/* The label of its pool is read from the device and synced, but not changed. Without it the disk is
+ * not mounted. */
+static int label_read(const char *directory)
 {
 	_cleanup_free_ void *block = aligned_alloc(MIRROR_BLOCK, MIRROR_BLOCK);
 	char path[MIRROR_PATH_BYTES];
@@ -104,11 +104,22 @@ static int probe(const char *directory)
 	return r ? r : r2;
 }
 
+/* A file system that is frozen gives all that, and hangs where something is to be made: so the
+ * mirror's directory is made here, even when it is there, and not while others wait. */
+static int probe(struct mirror_probe *call)
+{
+	int r = label_read(call->directory);
+
+	if (r == 0 && !call->mirror)
+		r = -ECANCELED;
+	return r ? r : mirror_directory_make(call->directory);
+}
+
 static void probe_run(struct fiber_task *task)
 {
 	struct mirror_probe *call = CONTAINER_OF(task, struct mirror_probe, task);
 	struct mirrors *mirrors = &call->catalog->mirrors;
-	int r = probe(call->directory);
+	int r = probe(call);
 
 	mirrors->asking--;
 	if (call->mirror) {

@@ -51,7 +51,7 @@ static int label_check(const char *directory)
 	return io_stat(path, &stat);
 }
 
-static int directory_prepare(const char *directory)
+int mirror_directory_make(const char *directory)
 {
 	struct mirror_path path;
 	int r;
@@ -260,7 +260,7 @@ static int build_begin(struct build *build)
 	if (!mirror->standing)
 		r = label_check(mirror->directory);
 	if (r == 0)
-		r = directory_prepare(mirror->directory);
+		r = mirror_directory_make(mirror->directory);
 	if (r == 0 && !mirror->standing)
 		r = replace_check(mirror);
 	if (r == 0)
