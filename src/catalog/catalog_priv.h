@@ -152,11 +152,9 @@ int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number)
 /* mirror_look(); -ETIMEDOUT when the disk does not answer. */
 int mirror_look_within(struct catalog *catalog, const char *directory,
 		       struct mirror_look *ret_look);
-/* Finds out whether the disk takes writes: sets `answers`, or the mirror is lost. */
+/* Finds out whether the disk takes writes, and makes the directory of the mirror's files: sets
+ * `answers`, or the mirror is lost. */
 void mirror_probe_start(struct mirror *mirror);
-/* Where the mirror's files are, below the pool's directory, which must be there. Fine when it is
- * there already. Fiber. */
-int mirror_directory_make(const char *directory);
 void mirror_probe_forget(struct mirror *mirror);
 
 /* mirror_build.c */

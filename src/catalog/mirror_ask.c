@@ -104,6 +104,18 @@ static int label_read(const char *directory)
 	return r ? r : r2;
 }
 
+static int directory_make(const char *directory)
+{
+	struct mirror_path path;
+	int r;
+
+	mirror_path_of(directory, NULL, 0, &path);
+	r = io_directory_make(path.text);
+	if (r == -EEXIST)
+		return 0;
+	return r ? r : io_directory_sync(directory);
+}
+
 /* A file system that is frozen gives all that, and hangs where something is to be made: so the
  * mirror's directory is made here, even when it is there, and not while others wait. */
 static int probe(struct mirror_probe *call)
@@ -112,7 +124,7 @@ static int probe(struct mirror_probe *call)
 
 	if (r == 0 && !call->mirror)
 		r = -ECANCELED;
-	return r ? r : mirror_directory_make(call->directory);
+	return r ? r : directory_make(call->directory);
 }
 
 static void probe_run(struct fiber_task *task)

@@ -51,18 +51,6 @@ static int label_check(const char *directory)
 	return io_stat(path, &stat);
 }
 
-int mirror_directory_make(const char *directory)
-{
-	struct mirror_path path;
-	int r;
-
-	mirror_path_of(directory, NULL, 0, &path);
-	r = io_directory_make(path.text);
-	if (r == -EEXIST)
-		return 0;
-	return r ? r : io_directory_sync(directory);
-}
-
 /* What is there may be replaced. */
 static int replace_check(struct mirror *mirror)
 {
@@ -259,8 +247,6 @@ static int build_begin(struct build *build)
 	mirror_close_files(mirror);
 	if (!mirror->standing)
 		r = label_check(mirror->directory);
-	if (r == 0)
-		r = mirror_directory_make(mirror->directory);
 	if (r == 0 && !mirror->standing)
 		r = replace_check(mirror);
 	if (r == 0)
