@@ -175,8 +175,7 @@ static int fail_lock(const char *state, int error, const struct holder *owner, c
 			    "stop that one first, or choose another with --state");
 	snprintf(remedy, sizeof(remedy),
 		 "a disk does not answer: let it, or take its device from the kernel; then start "
-		 "again"
-		 "%s%s",
+		 "again%s%s",
 		 why ? ". The lock is not taken from the dead daemon because " : "",
 		 why ? why : "");
 	if (error == -ETIMEDOUT)

@@ -109,10 +109,8 @@ static void disk_remedy(const struct pool_disk_info *info, char ret_text[static 
 
 	if (info->state == POOL_DISK_MISSING && pool_fence_get() != POOL_FENCE_NONE)
 		format = "if it hangs: let it answer, or take its device from the kernel; it comes "
-			 "back "
-			 "when nothing is left of the daemon before. Or replace it: sarsen disk "
-			 "replace "
-			 "%1$" PRIu64 " DIRECTORY";
+			 "back when nothing is left of the daemon before. Or replace it: sarsen "
+			 "disk replace %1$" PRIu64 " DIRECTORY";
 	snprintf(ret_text, ERROR_TEXT_MAX, format ? format : "", info->id);
 }
 
@@ -519,11 +517,10 @@ static void check_dead(struct api_request *request)
 	if (node->dead_left > 0)
 		api_find(request, EVENT_WARNING, "node",
 			 "let the disk answer that hangs, or take its device from the kernel (echo "
-			 "1 > "
-			 "/sys/block/NAME/device/delete); its disks come back by themselves then",
+			 "1 > /sys/block/NAME/device/delete); its disks come back by themselves "
+			 "then",
 			 "what is left of the daemon before (process id %d) cannot end: a disk "
-			 "does not "
-			 "answer",
+			 "does not answer",
 			 node->options.dead.pid);
 }
 

@@ -50,9 +50,8 @@ struct pool_health {
 
 struct pool_disk {
 	struct pool *pool;
-	struct pool_disk_row row;
-	unsigned tier; /* of the row: enum policy_tier */ /* as in the catalog; changes on the home
-							     reactor */
+	struct pool_disk_row row; /* as in the catalog; changes on the home reactor */
+	unsigned tier;            /* of the row: enum policy_tier */
 	uint64_t id;
 	uint64_t file_system; /* its identity; 0 = not known */
 
