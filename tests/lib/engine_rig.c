@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 #include "pool/container.h"
-#include "pool/policy.h"
 #include "pool/pool_disk.h"
+#include "pool/pool_quota.h"
 
 #define CATALOG_PATH ENGINE_RIG_DISK "/catalog.db"
 #define POOL_PATH    ENGINE_RIG_DISK "/pool"
@@ -65,6 +65,17 @@ static int open_catalog(struct engine_rig *rig, bool create)
 		.path = CATALOG_PATH, .vfs = SIM_VFS_NAME, .create = create};
 
 	return catalog_open(sim_world(rig->sim.sim), &options, &rig->catalog);
+}
+
+void engine_rig_set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
+{
+	struct policy_set set = {0};
+	struct container_policy policy;
+
+	ASSERT(policy_set_put(&set, property, value) == 0);
+	ASSERT(container_put_policy(rig->catalog, rig->container_id, &set) == 0);
+	policy_merge(&set, NULL, &policy);
+	ASSERT(pool_quota_set(rig->pool, rig->container_id, &policy) == 0);
 }
 
 int engine_rig_start(struct engine_rig *rig)

@@ -5,6 +5,7 @@
  * `disks`, that many disks of the pool besides; a container, and one vDisk. All calls but init and
  * done are made in fibers of reactor 0.
  */
+#include "pool/policy.h"
 #include "sim_rig.h"
 #include "vdisk/vdisk.h"
 
@@ -42,6 +43,8 @@ void engine_rig_done(struct engine_rig *rig);
 int engine_rig_create(struct engine_rig *rig);
 /* Opens catalog and pool. */
 int engine_rig_start(struct engine_rig *rig);
+/* Of the container, that and nothing else; in a fiber, while the pool is open. */
+void engine_rig_set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value);
 /* Makes everything, and a vDisk; closed, or open. */
 int engine_rig_make(struct engine_rig *rig);
 int engine_rig_bring_up(struct engine_rig *rig);

@@ -28,17 +28,6 @@
 #define VDISKS    3u
 #define CROSSINGS 80u /* more than there are fibers for them */
 
-static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
-{
-	struct policy_set set = {0};
-	struct container_policy policy;
-
-	assert_int_equal(policy_set_put(&set, property, value), 0);
-	assert_int_equal(container_put_policy(rig->catalog, rig->container_id, &set), 0);
-	policy_merge(&set, NULL, &policy);
-	assert_int_equal(pool_quota_set(rig->pool, rig->container_id, &policy), 0);
-}
-
 static struct pool_quota_info quota(struct engine_rig *rig)
 {
 	struct pool_quota_info info;
@@ -170,7 +159,7 @@ static void overwrite_cold(struct engine_rig *rig)
 static int overwrite_in_full_tier(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
 	overwrite_cold(rig);
 	assert_true(quota(rig).tiers[POLICY_SSD].used < 72 * MIB);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
@@ -181,7 +170,7 @@ static int overwrite_in_full_tier(struct engine_rig *rig)
 static int overwrite_in_full_container(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY, 64 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY, 64 * MIB);
 	overwrite_cold(rig);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	engine_rig_stop(rig);
@@ -225,7 +214,7 @@ static int modify_across_leaves(struct engine_rig *rig)
 	uint64_t until, learned = reached_count("request.learn-growth");
 
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
 	fill_with_crossings(rig->vdisk);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
@@ -272,7 +261,7 @@ static void fail_log(struct engine_rig *rig, int error)
 static int fail_log_when_full(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
 	(void)fill_up(rig->vdisk); /* how much it was does not matter */
 	fail_log(rig, -EIO);
 	fail_log(rig, -ENOSPC);
@@ -317,7 +306,7 @@ static int share_full_tier(struct engine_rig *rig)
 	uint64_t container;
 
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 96 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 96 * MIB);
 	assert_int_equal(container_create(rig->catalog, sim_world(rig->sim.sim), rig->pool_id, "d",
 					  &container),
 			 0);
@@ -366,7 +355,7 @@ static int drain_at_limit(struct engine_rig *rig)
 	uint64_t ssd, beyond = reached_count("pool.tier-beyond");
 
 	assert_int_equal(engine_rig_bring_up(rig), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY_HDD, 0);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_HDD, 0);
 	for (unsigned i = 0; i < 24; i++)
 		assert_int_equal(put(rig->vdisk, i, 1), 0);
 	assert_int_equal(quota(rig).tiers[POLICY_HDD].used, 0);

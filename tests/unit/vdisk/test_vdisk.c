@@ -226,17 +226,6 @@ static int delete_many(struct engine_rig *rig)
 	return 0;
 }
 
-static void set_policy(struct engine_rig *rig, enum policy_property property, uint64_t value)
-{
-	struct policy_set set = {0};
-	struct container_policy policy;
-
-	assert_int_equal(policy_set_put(&set, property, value), 0);
-	assert_int_equal(container_put_policy(rig->catalog, rig->container_id, &set), 0);
-	policy_merge(&set, NULL, &policy);
-	assert_int_equal(pool_quota_set(rig->pool, rig->container_id, &policy), 0);
-}
-
 /* Whole MiB. */
 static int try_put(struct engine_rig *rig, uint64_t offset, size_t length)
 {
@@ -263,7 +252,7 @@ static int fill_container(struct engine_rig *rig)
 	unsigned written = 0;
 
 	bring_up(rig);
-	set_policy(rig, POLICY_MAX_CAPACITY, 32 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY, 32 * MIB);
 	while (written < 64 && try_put(rig, written * MIB, MIB) == 0)
 		written++;
 	assert_in_range(written, 30, 32); /* the map takes some */
@@ -273,7 +262,7 @@ static int fill_container(struct engine_rig *rig)
 	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 8 * MIB, 0), 0);
 	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
 	assert_int_equal(try_put(rig, 100 * MIB, 4 * MIB), 0);
-	set_policy(rig, POLICY_MAX_CAPACITY, 100 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY, 100 * MIB);
 	assert_int_equal(try_put(rig, 110 * MIB, 30 * MIB), 0);
 	/* As after a restart. */
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
@@ -291,7 +280,7 @@ static int fill_tier(struct engine_rig *rig)
 	unsigned written = 0;
 
 	bring_up(rig);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 64 * MIB);
 	while (written < 100 && try_put(rig, written * MIB, MIB) == 0)
 		written++;
 	assert_in_range(written, 50, 54);      /* 91 % of 60 MiB, less the map */
@@ -311,13 +300,13 @@ static int fill_tier(struct engine_rig *rig)
 	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
 	assert_int_equal(try_put(rig, 100 * MIB, 4 * MIB), 0);
 	/* Below use: writes end, unmapping and reading do not. */
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, 0);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, 0);
 	assert_int_equal(try_put(rig, 0, 32 * MIB), -ENOSPC);
 	assert_true(quota(rig).tiers[POLICY_SSD].at_max || quota(rig).capacity == 0);
 	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 64 * MIB, 16 * MIB), 0);
 	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
 	expect(rig, 10 * MIB, MIB, 9);
-	set_policy(rig, POLICY_MAX_CAPACITY_SSD, POLICY_NONE);
+	engine_rig_set_policy(rig, POLICY_MAX_CAPACITY_SSD, POLICY_NONE);
 	assert_int_equal(try_put(rig, 0, 32 * MIB), 0);
 	return shut_down(rig);
 }

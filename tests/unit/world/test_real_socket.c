@@ -78,25 +78,36 @@ struct pair {
 	struct world_socket *listener, *client, *server;
 };
 
-static struct pair connect_pair(struct real_fixture *f, struct address address)
+/* With the pair's listener, which is at the address. */
+static void connect_both(struct real_fixture *f, const struct address *address, struct pair *pair)
 {
 	struct waited_op accepting, connecting;
-	struct pair pair;
 
-	pair.listener = listen_at(f, &address);
-	f->ops->socket_accept(f->port, pair.listener, &pair.server, waited_init(&accepting));
-	f->ops->socket_connect(f->port, &address.any, address.length, &pair.client,
+	f->ops->socket_accept(f->port, pair->listener, &pair->server, waited_init(&accepting));
+	f->ops->socket_connect(f->port, &address->any, address->length, &pair->client,
 			       waited_init(&connecting));
 	assert_int_equal(waited_finish(f->port, f->world, &connecting), 0);
 	assert_int_equal(waited_finish(f->port, f->world, &accepting), 0);
+}
+
+static void close_both(struct real_fixture *f, const struct pair *pair)
+{
+	f->ops->socket_close(pair->client);
+	f->ops->socket_close(pair->server);
+}
+
+static struct pair connect_pair(struct real_fixture *f, struct address address)
+{
+	struct pair pair = {.listener = listen_at(f, &address)};
+
+	connect_both(f, &address, &pair);
 	return pair;
 }
 
 static void close_pair(struct real_fixture *f, struct pair *pair)
 {
 	f->ops->socket_close(pair->listener);
-	f->ops->socket_close(pair->client);
-	f->ops->socket_close(pair->server);
+	close_both(f, pair);
 }
 
 static int64_t send_text(struct real_fixture *f, struct world_socket *socket, const char *text)
@@ -192,9 +203,9 @@ static void listens_beside_the_dead(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		struct address address = loopback(families[i]);
-		struct world_socket *first = listen_at(dead, &address), *second, *client, *server;
+		struct world_socket *first = listen_at(dead, &address), *second;
 		struct real_fixture us = {.ops = dead->ops};
-		struct waited_op accepting, connecting;
+		struct pair pair;
 
 		options.dead_listeners = 0;
 		assert_int_equal(world_real_new(&options, &us.world), 0);
@@ -207,19 +218,14 @@ static void listens_beside_the_dead(void **state)
 		options.dead_listeners = DEAD; /* more than have the port */
 		assert_int_equal(world_real_new(&options, &us.world), 0);
 		assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
-		second = listen_at(&us, &address);
+		pair.listener = listen_at(&us, &address);
 		for (unsigned n = 0; n < 2 * CONNECTIONS; n++) {
 			if (n == CONNECTIONS) /* the dead one ends */
 				dead->ops->socket_close(first);
-			us.ops->socket_accept(us.port, second, &server, waited_init(&accepting));
-			us.ops->socket_connect(us.port, &address.any, address.length, &client,
-					       waited_init(&connecting));
-			assert_int_equal(waited_finish(us.port, us.world, &connecting), 0);
-			assert_int_equal(waited_finish(us.port, us.world, &accepting), 0);
-			us.ops->socket_close(client);
-			us.ops->socket_close(server);
+			connect_both(&us, &address, &pair);
+			close_both(&us, &pair);
 		}
-		us.ops->socket_close(second);
+		us.ops->socket_close(pair.listener);
 		us.ops->port_close(us.port);
 		world_real_free(us.world);
 	}
@@ -259,24 +265,19 @@ static void a_stranger_does_not_choose_the_number(void **state)
 	assert_int_equal(us.ops->port_open(us.world, 0, NULL, NULL, &us.port), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		struct address address = loopback(families[i]);
-		struct world_socket *first = listen_at(dead, &address), *second, *client, *server;
-		struct waited_op accepting, connecting;
+		struct world_socket *first = listen_at(dead, &address);
+		struct pair pair;
 
 		at_filter = connect_strangers;
-		second = listen_at(&us, &address);
+		pair.listener = listen_at(&us, &address);
 		assert_null(at_filter);
 		for (unsigned n = 0; n < 5; n++) {
-			us.ops->socket_accept(us.port, second, &server, waited_init(&accepting));
-			us.ops->socket_connect(us.port, &address.any, address.length, &client,
-					       waited_init(&connecting));
-			assert_int_equal(waited_finish(us.port, us.world, &connecting), 0);
-			assert_int_equal(waited_finish(us.port, us.world, &accepting), 0);
-			us.ops->socket_close(client);
-			us.ops->socket_close(server);
+			connect_both(&us, &address, &pair);
+			close_both(&us, &pair);
 		}
 		while (stranger_count > 0)
 			close(strangers[--stranger_count]);
-		us.ops->socket_close(second);
+		us.ops->socket_close(pair.listener);
 		dead->ops->socket_close(first);
 	}
 	us.ops->port_close(us.port);
