@@ -69,8 +69,8 @@ def policies_are_refused_with_a_reason(daemon):
         check(rows[name]["source"] == "default", f"{rows[name]}")
     check(rows["max_capacity_hdd"]["value"] is None, "no limit")
     lines = daemon.cli("container", "get", "a", "max_capacity_ssd").stdout.splitlines()
-    check(lines[0].split()[:4] == ["PROPERTY", "VALUE", "USED", "SOURCE"], f"{lines}")
-    check(lines[1].split()[:4] == ["max_capacity_ssd", "64M", "0", "container"], f"{lines}")
+    check(lines[0].split()[:5] == ["PROPERTY", "VALUE", "SOURCE", "DEFAULT", "USED"], f"{lines}")
+    check(lines[1].split()[:5] == ["max_capacity_ssd", "64M", "container", "-", "0"], f"{lines}")
     daemon.cli("container", "set", "a", "max_capacity_ssd=default")
     row = daemon.json("container", "get", "a", "max_capacity_ssd")[0]
     check(row["value"] is None and row["source"] == "default", f"{row}")
