@@ -403,6 +403,8 @@ static bool find_room(struct log *log)
 	if (room_in(log->current) >= need && (!need || log_group_takes_data(log, log->current)))
 		return true;
 	if (log->ready && (!need || log_group_takes_data(log, log->ready))) {
+		/* Recovery goes by the ids: what stood in an older group would be lost. */
+		ASSERT(!log->current || log->ready->group->id > log->current->group->id);
 		log->current = TAKE_PTR(log->ready);
 		log->ready_renewed = false;
 		list_push_back(&log->groups, &log->current->link);

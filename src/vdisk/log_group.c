@@ -250,7 +250,9 @@ static void provision_run(struct fiber_task *task)
 
 void log_provision(struct log *log)
 {
-	if (log->provisioning || log->failed || log->space_timer.armed)
+	/* What is made beside the group that takes over would be older than it, and used after it.
+	 */
+	if (log->provisioning || log->rerouting || log->failed || log->space_timer.armed)
 		return;
 	log->provisioning = true;
 	log->provision_task.run = provision_run;
