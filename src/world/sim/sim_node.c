@@ -8,7 +8,8 @@
 #include "base/macros.h"
 #include "world/sim/sim_priv.h"
 
-#define SLAB_PAGES 64
+#define SLAB_PAGES  64
+#define SPARE_SLABS 256 /* 64 MiB */
 
 struct sim_cursor sim_cursor(const struct iovec *iov, int count)
 {
@@ -63,9 +64,38 @@ struct slab {
 	uint8_t pages[SLAB_PAGES][SIM_PAGE_BYTES];
 };
 
+/* Of worlds that ended. A sweep makes thousands of them, and memory that goes back to the kernel
+ * each time costs more than what is done in it, most of all under TSan. */
+static _Thread_local struct {
+	struct slab *first;
+	unsigned count;
+} spare;
+
+static struct slab *slab_get(void)
+{
+	struct slab *slab = spare.first;
+
+	if (!slab)
+		return malloc(sizeof(*slab));
+	spare.first = slab->next;
+	spare.count--;
+	return slab;
+}
+
+static void slab_put(struct slab *slab)
+{
+	if (spare.count == SPARE_SLABS) {
+		free(slab);
+		return;
+	}
+	slab->next = spare.first;
+	spare.first = slab;
+	spare.count++;
+}
+
 static void slab_add(struct sim_pool *pool)
 {
-	struct slab *slab = malloc(sizeof(*slab));
+	struct slab *slab = slab_get();
 
 	ASSERT(slab);
 	slab->next = pool->slabs;
@@ -78,7 +108,7 @@ void sim_pool_done(struct sim_pool *pool)
 {
 	for (struct slab *slab = pool->slabs, *next; slab; slab = next) {
 		next = slab->next;
-		free(slab);
+		slab_put(slab);
 	}
 	*pool = (struct sim_pool){0};
 }
