@@ -2,6 +2,7 @@
 #include "sim_rig.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,10 +17,18 @@ static void make_reactors(struct sim_rig *rig)
 	}
 }
 
+/* What one world frees is for the next, not for the kernel, which would have to clear it again. */
+static void keep_freed_memory(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, 32 * MIB); /* as large as glibc allows */
+	(void)mallopt(M_TRIM_THRESHOLD, 256 * MIB);
+}
+
 void sim_rig_init_options(struct sim_rig *rig, const struct sim_options *options,
 			  unsigned reactor_count)
 {
 	ASSERT(reactor_count <= SIM_RIG_REACTORS_MAX);
+	keep_freed_memory();
 	*rig = (struct sim_rig){.reactor_count = reactor_count};
 	ASSERT(sim_new(options, &rig->sim) == 0);
 	make_reactors(rig);
