@@ -391,7 +391,8 @@ static void renew_ready_group(struct vdisk *vdisk)
 		fiber_queue_wait(&vdisk->log.settled);
 	if (!vdisk->closing && vdisk->log.ready) {
 		log_drop_ready(&vdisk->log);
-		log_provision(&vdisk->log);
+		if (!vdisk->closing) /* or nobody waits for it any more */
+			log_provision(&vdisk->log);
 	}
 	vdisk_fiber_ends(vdisk);
 }

@@ -71,6 +71,8 @@ void sim_disk_set_hung(struct sim *sim, const char *root, bool hung);
 /* Damages the medium itself: flips bit `bit` of the byte at `offset`. -ENOENT, -ERANGE. */
 int sim_disk_flip(struct sim *sim, const char *path, uint64_t offset, unsigned bit);
 void sim_network_set_faults(struct sim *sim, const struct sim_network_faults *faults);
+/* From now on a worker takes up to so much longer for each job: so do commits of the catalog. */
+void sim_set_slow_jobs(struct sim *sim, uint64_t at_most_ns);
 
 /* Fails the n-th following file operation (1 = the next) of any kind with `error`; 0 disarms.
  * Returns nothing; sim_fault_hit() tells whether it has happened. For fault sweeps. */

@@ -287,6 +287,11 @@ void sim_network_set_faults(struct sim *sim, const struct sim_network_faults *fa
 	sim->network_faults = *faults;
 }
 
+void sim_set_slow_jobs(struct sim *sim, uint64_t at_most_ns)
+{
+	sim->slow_jobs_ns = at_most_ns;
+}
+
 void sim_fail_nth(struct sim *sim, uint64_t n, int error)
 {
 	sim->fail_countdown = n;

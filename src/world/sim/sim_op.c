@@ -21,7 +21,14 @@ static int64_t job_effect(struct sim *sim, struct sim_op *op)
 	return sim->dead ? -ESHUTDOWN : 0;
 }
 
-static const struct sim_op_type job_type = {.name = "job", .effect = job_effect};
+static void job_delay(struct sim *sim, struct sim_op *op)
+{
+	if (sim->slow_jobs_ns)
+		sim_op_slow(op, 1000000, sim->slow_jobs_ns);
+}
+
+static const struct sim_op_type job_type = {
+	.name = "job", .effect = job_effect, .delay = job_delay};
 
 static const struct sim_op_type *const types[SIM_OP_COUNT] = {
 	[SIM_OP_JOB] = &job_type,

@@ -217,6 +217,7 @@ struct sim {
 	struct list sockets; /* not closed */
 	uint16_t next_tcp_port;
 	struct sim_network_faults network_faults;
+	uint64_t slow_jobs_ns; /* 0: as usual */
 	struct sim_pool pool;
 	int vfs_errno; /* of SQLite's VFS */
 };

@@ -453,6 +453,47 @@ static int turn_beside_a_reroute(struct engine_rig *rig)
 	return 0;
 }
 
+struct policy_task {
+	struct fiber_task task;
+	struct engine_rig *rig;
+};
+
+static void change_orders(struct fiber_task *task)
+{
+	set_orders(CONTAINER_OF(task, struct policy_task, task)->rig, 0x12, 0x21);
+}
+
+/* The group that the log has ready is just being dropped for another policy. */
+static int close_beside_a_policy(struct engine_rig *rig)
+{
+	static struct policy_task change;
+	struct log *log;
+
+	begin(rig);
+	log = &rig->vdisk->log;
+	write_range(rig, 0, MIB, MIB);
+	while (!log->ready)
+		fiber_sleep(NSEC_PER_MSEC);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	while (rig->vdisk->reclaiming)
+		fiber_sleep(NSEC_PER_MSEC);
+	log_close_current(log);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	sim_set_slow_jobs(rig->sim.sim, NSEC_PER_SEC);
+	change = (struct policy_task){.task.run = change_orders, .rig = rig};
+	fiber_spawn(reactor_current(), FIBER_CONTROL, &change.task);
+	while (log->ready)
+		fiber_sleep(NSEC_PER_USEC);
+	return end(rig);
+}
+
+/* No group is begun that closing does not wait for. */
+static void closed_beside_a_policy(void **state)
+{
+	(void)state;
+	run(4, 1, close_beside_a_policy);
+}
+
 static int read_alternating(struct engine_rig *rig)
 {
 	unsigned char *buffer = aligned_alloc(4096, MIB);
@@ -503,6 +544,7 @@ int main(void)
 		cmocka_unit_test(compaction_is_spread),
 		cmocka_unit_test(sequential_data_have_an_order_of_their_own),
 		cmocka_unit_test(moved_data_keep_their_order),
+		cmocka_unit_test(closed_beside_a_policy),
 		cmocka_unit_test(a_crash_between_tiers),
 		cmocka_unit_test(other_tiers_beside_a_reroute),
 	};

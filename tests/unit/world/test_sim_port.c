@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#define PORTS 3
+#define PORTS    3
 #define MESSAGES 20
 
 struct node {
@@ -27,9 +27,8 @@ static void node_turn(void *arg)
 static void node_open(struct node *node, struct sim *sim, unsigned index)
 {
 	*node = (struct node){.world = sim_world(sim)};
-	assert_int_equal(node->world->ops->port_open(node->world, index, node_turn, node,
-						     &node->port),
-			 0);
+	assert_int_equal(
+		node->world->ops->port_open(node->world, index, node_turn, node, &node->port), 0);
 }
 
 static bool never(void *arg)
@@ -184,6 +183,31 @@ static void jobs(void **state)
 	assert_int_equal(runs, 1);
 	fixture_crash(&f, SIM_CRASH_POWER);
 	assert_false(sim_is_dead(f.sim));
+	fixture_stop(&f);
+}
+
+static void slow_jobs(void **state)
+{
+	struct fixture_op op;
+	unsigned runs = 0;
+	struct fixture f;
+	uint64_t start;
+
+	(void)state;
+	fixture_start(&f, 1, MIB);
+	sim_set_slow_jobs(f.sim, NSEC_PER_SEC);
+	start = world_now_ns(f.world);
+	for (unsigned i = 0; i < 20; i++) {
+		f.world->ops->job(f.port, count_job, &runs, fixture_op(&op));
+		assert_int_equal(fixture_wait(&f, &op), 0);
+	}
+	assert_in_range(world_now_ns(f.world) - start, 5 * NSEC_PER_SEC, 20 * NSEC_PER_SEC);
+	sim_set_slow_jobs(f.sim, 0);
+	start = world_now_ns(f.world);
+	f.world->ops->job(f.port, count_job, &runs, fixture_op(&op));
+	assert_int_equal(fixture_wait(&f, &op), 0);
+	assert_in_range(world_now_ns(f.world) - start, 0, NSEC_PER_MSEC * 100);
+	assert_int_equal(runs, 21);
 	fixture_stop(&f);
 }
 
@@ -373,6 +397,7 @@ int main(void)
 		cmocka_unit_test(deadlines_come),
 		cmocka_unit_test(busy_ports_interleave),
 		cmocka_unit_test(jobs),
+		cmocka_unit_test(slow_jobs),
 		cmocka_unit_test(random_and_clocks),
 		cmocka_unit_test(cancel_file_operations),
 		cmocka_unit_test(ports_have_a_limit),
