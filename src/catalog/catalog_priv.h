@@ -6,6 +6,9 @@
 #include "catalog/store.h"
 #include "reactor/fiber.h"
 
+/* That one operation on the disk of a mirror may take. */
+#define MIRROR_LIMIT_NS (10 * NSEC_PER_SEC)
+
 #define MIRROR_STANDING_MAX (4u + CATALOG_MIRRORS_MAX * (4u + (size_t)CATALOG_MIRROR_DIRECTORY_MAX))
 
 struct mirror {
@@ -18,8 +21,10 @@ struct mirror {
 	bool refused;
 	bool was_lost;
 	bool building;
-	struct mirror_probe *probe; /* its disk is being asked */
+	struct mirror_probe *probe; /* its disk is being asked, */
+	uint64_t probe_ns;          /* since then */
 	bool answers;               /* its disk took a write a moment ago */
+	bool late;                  /* a task of it hangs and was left alone (mirror_task.h) */
 	int error;
 	uint64_t sequence, bytes, made_wall_ns;
 	uint64_t number;    /* of its newest log */
@@ -75,7 +80,7 @@ struct mirrors {
 	/* The builder. */
 	struct fiber_task task;
 	bool builder_runs, stopping;
-	unsigned asking;            /* fibers of mirror_ask.c */
+	unsigned asking;            /* fibers of mirror_ask.c and mirror_task.c */
 	struct fiber_mutex work;    /* held by whoever builds, adds, removes or verifies */
 	struct fiber_queue changed; /* anything of the above */
 };
@@ -159,8 +164,8 @@ void mirror_probe_forget(struct mirror *mirror);
 
 /* mirror_build.c */
 void mirror_builder_start(struct catalog *catalog);
-/* In a fiber; waits for an append. */
-void mirror_close_files(struct mirror *mirror);
+/* In a fiber; waits for an append. -ETIMEDOUT: one is under way that nobody waits for. */
+int mirror_close_files(struct mirror *mirror);
 
 /* mirror_hint.c */
 struct mirror_standing {

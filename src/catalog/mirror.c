@@ -34,12 +34,12 @@
 #include "base/macros.h"
 #include "base/reached.h"
 #include "catalog/catalog_priv.h"
+#include "catalog/mirror_task.h"
 #include "reactor/io.h"
 
-#define APPEND_LIMIT_NS (10 * NSEC_PER_SEC)
-#define TRY_AGAIN_NS    (5 * NSEC_PER_SEC)
-#define ROLL_PAUSE_NS   (1 * NSEC_PER_SEC) /* since the start, until a long log is left behind */
-#define TRIES_MAX       5                  /* the pause doubles so many times at most */
+#define TRY_AGAIN_NS  (5 * NSEC_PER_SEC)
+#define ROLL_PAUSE_NS (1 * NSEC_PER_SEC) /* since the start, until a long log is left behind */
+#define TRIES_MAX     5                  /* the pause doubles so many times at most */
 
 static void written_done(struct catalog *catalog);
 
@@ -192,7 +192,7 @@ static void append_all(struct catalog *catalog)
 		written_done(catalog);
 	else
 		reactor_timer_arm(catalog->home, &mirrors->timer,
-				  reactor_now_ns(catalog->home) + APPEND_LIMIT_NS);
+				  reactor_now_ns(catalog->home) + MIRROR_LIMIT_NS);
 }
 
 static void lose_all(struct catalog *catalog, int error)
@@ -441,7 +441,8 @@ static struct mirror *mirror_new(struct catalog *catalog, const char *directory)
 
 void mirror_free(struct mirror *mirror)
 {
-	ASSERT(!mirror->in_flight && !mirror->file && !mirror->old_file && !mirror->next_file);
+	ASSERT(!mirror->late && !mirror->in_flight && !mirror->file && !mirror->old_file &&
+	       !mirror->next_file);
 	mirror_probe_forget(mirror);
 	list_remove(&mirror->link);
 	mirror->catalog->mirrors.count--;
@@ -666,7 +667,9 @@ void mirrors_close(struct catalog *catalog)
 	ASSERT(mirrors->stage == MIRRORS_IDLE && !mirrors->frame);
 	LIST_FOR_EACH (&mirrors->list, mirror, struct mirror, link) {
 		mirror->joined = false;
-		mirror_close_files(mirror);
+		while (mirror->in_flight) /* its memory is here */
+			fiber_queue_wait(&mirrors->changed);
+		(void)mirror_close_files(mirror); /* nothing is under way */
 		mirror_free(mirror);
 	}
 	if (mirrors->hint_file)
@@ -786,14 +789,12 @@ static int remove_locked(struct catalog *catalog, const char *directory)
 	mirror->joined = mirror->standing = false;
 	while (mirror->in_flight && !mirror->abandoned)
 		fiber_queue_wait(&mirrors->changed);
-	if (mirror->abandoned) { /* its disk may hang for ever: the builder frees it if not */
+	if (mirror->abandoned || mirror->late) {
+		/* Its disk may hang for ever: the builder frees it if not. */
 		REACHED("mirror.removed-hung");
 		return 0;
 	}
-	mirror_close_files(mirror);
-	if (!mirror->refused)
-		(void)mirror_sweep(directory, UINT64_MAX); /* it may be gone with its disk */
-	mirror_free(mirror);
+	mirror_clear(mirror, !mirror->refused);
 	return 0;
 }
 
@@ -808,15 +809,25 @@ int catalog_mirror_remove(struct catalog *catalog, const char *directory)
 	return r;
 }
 
+/* It has been asked and does not answer. */
+static bool is_silent(const struct mirror *mirror)
+{
+	uint64_t now_ns = reactor_now_ns(mirror->catalog->home);
+
+	return mirror->probe && now_ns - mirror->probe_ns > MIRROR_LIMIT_NS;
+}
+
 static void info_fill(const struct mirror *mirror, struct catalog_mirror_info *info)
 {
+	int error = mirror->error || !is_silent(mirror) ? mirror->error : -ETIMEDOUT;
+
 	memcpy(info->directory, mirror->directory, strlen(mirror->directory) + 1);
 	info->state = mirror->standing   ? CATALOG_MIRROR_GOOD
 		      : mirror->building ? CATALOG_MIRROR_BUILDING
 		      : mirror->refused  ? CATALOG_MIRROR_REFUSED
-		      : mirror->error    ? CATALOG_MIRROR_LOST
+		      : error            ? CATALOG_MIRROR_LOST
 					 : CATALOG_MIRROR_BUILDING;
-	info->error = mirror->standing ? 0 : mirror->error;
+	info->error = mirror->standing ? 0 : error;
 	info->was_lost = mirror->was_lost;
 	info->sequence = mirror->sequence;
 	info->bytes = mirror->bytes;

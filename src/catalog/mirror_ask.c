@@ -158,6 +158,7 @@ void mirror_probe_start(struct mirror *mirror)
 	call->task.run = probe_run;
 	memcpy(call->directory, mirror->directory, strlen(mirror->directory) + 1);
 	mirror->probe = call;
+	mirror->probe_ns = reactor_now_ns(catalog->home);
 	catalog->mirrors.asking++;
 	fiber_spawn(catalog->home, FIBER_CONTROL, &call->task);
 }

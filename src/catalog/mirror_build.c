@@ -14,6 +14,11 @@
  *     one in good standing continues the older one.
  *  2. Nothing of another catalog or of a later state of this one is written over.
  *  3. A mirror is made only beside a pool's label: without it the disk is not mounted.
+ *  4. While something of an earlier build or removal is under way in a directory, none is begun
+ *     there: what lands late lands in no file of a newer build.
+ *
+ * Failure modes: a step that fails ends the build. When the disk hangs in one, the build is left
+ * alone (mirror_task.h): the mirror is lost, and built again when that has ended.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,6 +29,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "catalog/catalog_priv.h"
+#include "catalog/mirror_task.h"
 #include "reactor/io.h"
 
 /* A log is left behind when it is larger than the snapshot, but not below and in any case above: */
@@ -31,6 +37,7 @@
 #define LOG_MOST  (16 * MIB)
 
 struct build {
+	struct mirror_task task;
 	struct mirror *mirror;
 	struct catalog *catalog;
 	uint64_t number;
@@ -52,13 +59,16 @@ static int label_check(const char *directory)
 }
 
 /* What is there may be replaced. */
-static int replace_check(struct mirror *mirror)
+static int replace_check(struct build *build)
 {
+	struct mirror *mirror = build->mirror;
 	struct mirror_look look;
 	int r = mirror_look(mirror->directory, &look);
 
 	if (r == 0)
 		r = mirror_compare(&mirror->catalog->mirrors, &look);
+	if (build->task.is_late)
+		return -ETIMEDOUT;
 	mirror->refused = r == -EEXIST || r == -ESTALE || r == -EPROTONOSUPPORT;
 	return r == -ENOENT || r == -EAGAIN || r == -EUCLEAN ? 0 : r;
 }
@@ -84,12 +94,15 @@ static int log_fill(struct build *build, struct world_file *file)
 }
 
 /* Still gets frames: one that failed meanwhile has lost its log. */
-static int still_joined(const struct mirror *mirror)
+static int still_joined(const struct build *build)
 {
-	return mirror->catalog->mirrors.stopping ? -ECANCELED
-	       : mirror->joined                  ? 0
-	       : mirror->error                   ? mirror->error
-						 : -EIO;
+	const struct mirror *mirror = build->mirror;
+
+	return build->task.is_late                 ? -ETIMEDOUT
+	       : mirror->catalog->mirrors.stopping ? -ECANCELED
+	       : mirror->joined                    ? 0
+	       : mirror->error                     ? mirror->error
+						   : -EIO;
 }
 
 static int log_create(struct build *build)
@@ -107,12 +120,13 @@ static int log_create(struct build *build)
 	if (r == 0)
 		r = io_directory_sync(directory.text);
 	if (r == 0)
-		r = mirror_join(build->mirror, file, build->number);
+		r = build->task.is_late ? -ETIMEDOUT
+					: mirror_join(build->mirror, file, build->number);
 	if (r) {
 		(void)io_close(file); /* it holds nothing */
 		return r;
 	}
-	return still_joined(build->mirror);
+	return still_joined(build);
 }
 
 static int chunk_write(struct build *build, const struct catalog_rows *rows)
@@ -152,7 +166,7 @@ static int chunk_copy(struct build *build, struct catalog_key *after)
 {
 	struct call call = {.request = {.kind = STORE_DUMP,
 					.dump = {.after = *after, .bytes = MIRROR_CHUNK_AIM}}};
-	int r = still_joined(build->mirror);
+	int r = still_joined(build);
 
 	if (r == 0)
 		r = catalog_call_run(build->catalog, &call);
@@ -182,7 +196,10 @@ static int header_write(struct build *build)
 	r = io_write(build->file, build->buffer, MIRROR_BLOCK, 0);
 	if (r == 0)
 		r = io_sync(build->file);
-	build->mirror->made_wall_ns = snapshot.made_wall_ns;
+	if (r == 0)
+		r = still_joined(build);
+	if (r == 0)
+		build->mirror->made_wall_ns = snapshot.made_wall_ns;
 	return r;
 }
 
@@ -215,7 +232,7 @@ static int snapshot_write(struct build *build)
 static int snapshot_publish(struct build *build)
 {
 	struct mirror_path directory;
-	int r = still_joined(build->mirror);
+	int r = still_joined(build);
 
 	mirror_path_of(build->mirror->directory, NULL, 0, &directory);
 	if (r == 0)
@@ -223,9 +240,10 @@ static int snapshot_publish(struct build *build)
 	return r ? r : io_directory_sync(directory.text);
 }
 
-static int stand(struct mirror *mirror)
+static int stand(struct build *build)
 {
-	int r = still_joined(mirror);
+	struct mirror *mirror = build->mirror;
+	int r = still_joined(build);
 
 	if (r || mirror->standing)
 		return r;
@@ -242,13 +260,12 @@ static int stand(struct mirror *mirror)
 static int build_begin(struct build *build)
 {
 	struct mirror *mirror = build->mirror;
-	int r = 0;
+	int r = mirror_close_files(mirror);
 
-	mirror_close_files(mirror);
-	if (!mirror->standing)
+	if (r == 0 && !mirror->standing)
 		r = label_check(mirror->directory);
 	if (r == 0 && !mirror->standing)
-		r = replace_check(mirror);
+		r = replace_check(build);
 	if (r == 0)
 		r = mirror_highest(mirror->directory, &build->number);
 	if (r)
@@ -260,65 +277,124 @@ static int build_begin(struct build *build)
 	return build->buffer ? log_create(build) : -ENOMEM;
 }
 
-static int build_run(struct build *build)
+static int build_files(struct mirror_task *task)
 {
-	struct mirror *mirror = build->mirror;
+	struct build *build = CONTAINER_OF(task, struct build, task);
 	int r = build_begin(build);
 
 	if (r == 0)
 		r = snapshot_write(build);
 	if (r == 0)
 		r = snapshot_publish(build);
-	if (r == 0)
-		r = stand(mirror);
-	free(build->buffer);
-	if (r)
-		return r;
-	mirror->log_bytes = mirror->offset;
-	mirror->bytes = build->offset + mirror->offset;
-	mirror->error = 0;
-	mirror->tries = 0;
-	r = mirror_sweep(mirror->directory, build->number);
+	return r;
+}
+
+static int build_sweep(struct mirror_task *task)
+{
+	struct build *build = CONTAINER_OF(task, struct build, task);
+	int r = mirror_sweep(build->mirror->directory, build->number);
+
 	if (r)
 		log_warning("catalog", "old files of a mirror stay", "directory=\"%s\" error=%d",
-			    mirror->directory, r);
+			    build->mirror->directory, r);
 	return 0;
+}
+
+static void build_free(struct mirror_task *task)
+{
+	struct build *build = CONTAINER_OF(task, struct build, task);
+
+	free(build->buffer);
+	free(build);
+}
+
+/* Frees the build, or leaves it alone when the disk hangs: -ETIMEDOUT, and the mirror is late. */
+static int build_run(struct build *build)
+{
+	struct mirror *mirror = build->mirror;
+	int r;
+
+	if (!mirror_task_run(&build->task))
+		return -ETIMEDOUT;
+	r = build->task.result;
+	if (r == 0)
+		r = stand(build);
+	if (r == 0) {
+		mirror->log_bytes = mirror->offset;
+		mirror->bytes = build->offset + mirror->offset;
+		mirror->error = 0;
+		mirror->tries = 0;
+		build->task.run = build_sweep;
+		if (!mirror_task_run(&build->task))
+			return -ETIMEDOUT;
+	}
+	build_free(&build->task);
+	return r;
+}
+
+static struct build *build_new(struct mirror *mirror)
+{
+	struct build *build = calloc(1, sizeof(*build)); /* its paths are large for a stack */
+
+	if (!build)
+		return NULL;
+	build->task =
+		(struct mirror_task){.mirror = mirror, .run = build_files, .free = build_free};
+	build->mirror = mirror;
+	build->catalog = mirror->catalog;
+	return build;
+}
+
+static void build_failed(struct mirror *mirror, int error)
+{
+	uint64_t now_ns = reactor_now_ns(mirror->catalog->home);
+
+	if (mirror->standing) {
+		/* The older snapshot and its logs go on. */
+		log_warning("catalog", "a mirror's log cannot be rolled",
+			    "directory=\"%s\" error=%d", mirror->directory, error);
+		mirror->next_try_ns = now_ns + 60 * NSEC_PER_SEC;
+	} else if (error != -ECANCELED && mirror->next_try_ns <= now_ns) {
+		mirror_lose(mirror, error); /* unless an append of its has failed before */
+	}
 }
 
 static void build(struct mirror *mirror)
 {
 	struct catalog *catalog = mirror->catalog;
-	struct build *build = calloc(1, sizeof(*build)); /* its paths are large for a stack */
+	struct build *build = build_new(mirror);
 	bool stood = mirror->standing;
-	int r = -ENOMEM;
+	int r;
 
 	mirror->building = true;
-	if (build) {
-		build->mirror = mirror;
-		build->catalog = catalog;
-		r = build_run(build);
-	}
-	free(build);
+	r = build ? build_run(build) : -ENOMEM;
 	mirror->building = false;
-	if (r == 0) {
+	if (r == 0)
 		log_info("catalog", stood ? "a mirror's log was rolled" : "a mirror is good",
 			 "directory=\"%s\" sequence=%" PRIu64 " bytes=%" PRIu64, mirror->directory,
 			 mirror->sequence, mirror->bytes);
-	} else if (mirror->standing) {
-		/* The older snapshot and its logs go on. */
-		log_warning("catalog", "a mirror's log cannot be rolled",
-			    "directory=\"%s\" error=%d", mirror->directory, r);
-		mirror->next_try_ns = reactor_now_ns(catalog->home) + 60 * NSEC_PER_SEC;
-	} else if (r != -ECANCELED && mirror->next_try_ns <= reactor_now_ns(catalog->home)) {
-		mirror_lose(mirror, r); /* unless an append of its has failed before */
-	}
+	else if (!mirror->late)
+		build_failed(mirror, r);
 	mirror->joined = mirror->standing;
 	fiber_queue_wake_all(&catalog->mirrors.changed);
 }
 
+/* One that was removed and is not freed yet may have something under way in its directory. */
+static bool is_occupied(const struct mirror *mirror)
+{
+	const struct mirror *other;
+
+	LIST_FOR_EACH (&mirror->catalog->mirrors.list, other, struct mirror, link)
+		if (other != mirror && other->removed &&
+		    strcmp(other->directory, mirror->directory) == 0)
+			return true;
+	return false;
+}
+
 static bool is_wanted(const struct mirror *mirror)
 {
-	if (mirror->removed || mirror->abandoned || mirror->probe)
+	if (mirror->removed || mirror->abandoned || mirror->probe || mirror->late ||
+	    is_occupied(mirror))
 		return false;
 	return !mirror->standing || mirror->log_bytes > log_limit(mirror);
 }
@@ -357,10 +433,8 @@ static void free_removed(struct catalog *catalog)
 	struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link) {
-		if (!mirror->removed || mirror->in_flight)
-			continue;
-		mirror_close_files(mirror);
-		mirror_free(mirror);
+		if (mirror->removed && !mirror->in_flight && !mirror->late)
+			mirror_clear(mirror, false);
 	}
 }
 
@@ -408,18 +482,21 @@ void mirror_builder_start(struct catalog *catalog)
 	fiber_spawn(catalog->home, FIBER_CONTROL, &mirrors->task);
 }
 
-void mirror_close_files(struct mirror *mirror)
+int mirror_close_files(struct mirror *mirror)
 {
 	struct mirrors *mirrors = &mirror->catalog->mirrors;
 
 	if (mirror->old_file)
 		(void)io_close(TAKE_PTR(mirror->old_file)); /* all that counts was synced */
 	if (mirror->joined)
-		return;
-	while (mirror->in_flight)
+		return 0;
+	while (mirror->in_flight && !mirror->abandoned)
 		fiber_queue_wait(&mirrors->changed);
+	if (mirror->in_flight)
+		return -ETIMEDOUT;
 	if (mirror->file)
 		(void)io_close(TAKE_PTR(mirror->file));
+	return 0;
 }
 
 static bool is_settled(struct catalog *catalog)
@@ -428,7 +505,8 @@ static bool is_settled(struct catalog *catalog)
 	const struct mirror *mirror;
 
 	LIST_FOR_EACH (&catalog->mirrors.list, mirror, struct mirror, link)
-		if (mirror->building || mirror->probe || is_due(mirror, now_ns))
+		if (mirror->building || mirror->probe || mirror->late || is_due(mirror, now_ns) ||
+		    (!mirror->removed && is_occupied(mirror)))
 			return false;
 	return true;
 }

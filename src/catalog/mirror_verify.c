@@ -9,17 +9,19 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/macros.h"
-#include "catalog/catalog_priv.h"
+#include "catalog/mirror_task.h"
 
 #define TOLD_MAX       16 /* differences of a mirror that are logged one by one */
 #define QUIET_TRIES    20
 #define QUIET_PAUSE_NS (50 * NSEC_PER_MSEC)
 
 struct verify {
+	struct mirror_task task;
 	struct catalog *catalog;
 	struct mirror *mirror;
 	struct mirror_look look;
@@ -29,11 +31,19 @@ struct verify {
 	uint64_t differences;
 };
 
-static void verify_done(struct verify *verify)
+static void verify_free(struct verify *verify)
 {
+	if (!verify)
+		return;
 	mirror_rows_done(&verify->rows);
 	mirror_rows_done(&verify->own);
 	mirror_rows_done(&verify->touched);
+	free(verify);
+}
+
+static void task_free(struct mirror_task *task)
+{
+	verify_free(CONTAINER_OF(task, struct verify, task));
 }
 
 /* The catalog itself is judged first: a mirror that differs from one that lacks rows is right.
@@ -149,8 +159,10 @@ static bool is_quiet(const struct verify *verify, uint64_t sequence)
  * The frames since, and what lies behind them. All that was there before a read must be in it. What
  * is not whole is damage only when nothing was appended meanwhile.
  */
-static int follow(struct verify *verify)
+static int follow(struct mirror_task *task)
 {
+	struct verify *verify = CONTAINER_OF(task, struct verify, task);
+
 	for (unsigned i = 0; i < QUIET_TRIES; i++) {
 		uint64_t before = verify->mirror->sequence;
 		bool quiet = is_quiet(verify, before);
@@ -158,7 +170,7 @@ static int follow(struct verify *verify)
 
 		verify->look.torn = false;
 		r = mirror_follow(verify->mirror->directory, &verify->look, touch, verify);
-		if (r)
+		if (r || task->is_late)
 			return r;
 		quiet = quiet && is_quiet(verify, before);
 		if (verify->look.end.sequence < before || (verify->look.torn && quiet))
@@ -170,43 +182,91 @@ static int follow(struct verify *verify)
 	return 0;
 }
 
-/* -EUCLEAN and others of the mirror go to *ret_error. */
-static int verify_run(struct verify *verify, int *ret_error)
+static int load(struct mirror_task *task)
 {
-	int r;
+	struct verify *verify = CONTAINER_OF(task, struct verify, task);
 
-	*ret_error = mirror_load(verify->mirror->directory, &verify->look, &verify->rows);
-	if (*ret_error)
-		return *ret_error == -ENOMEM || *ret_error == -ESHUTDOWN ? *ret_error : 0;
-	r = read_own(verify);
-	if (r)
+	return mirror_load(verify->mirror->directory, &verify->look, &verify->rows);
+}
+
+static bool is_ours(int error)
+{
+	return error == -ENOMEM || error == -ESHUTDOWN;
+}
+
+/* What is wrong with the mirror goes to *ret_error. When its disk hangs it takes the verify. */
+static int read_mirror(struct verify **verify, int (*run)(struct mirror_task *task), int *ret_error)
+{
+	struct mirror_task *task = &(*verify)->task;
+
+	task->run = run;
+	if (mirror_task_run(task)) {
+		*ret_error = task->result;
+		return is_ours(*ret_error) ? *ret_error : 0;
+	}
+	*verify = NULL;
+	*ret_error = -ETIMEDOUT;
+	return 0;
+}
+
+static int verify_run(struct verify **verify, int *ret_error)
+{
+	int r = read_mirror(verify, load, ret_error);
+
+	if (r || *ret_error)
 		return r;
-	*ret_error = follow(verify);
-	if (*ret_error)
-		return *ret_error == -ENOMEM || *ret_error == -ESHUTDOWN ? *ret_error : 0;
-	r = mirror_rows_settle(&verify->touched);
+	r = read_own(*verify);
 	if (r == 0)
-		compare(verify);
+		r = read_mirror(verify, follow, ret_error);
+	if (r || *ret_error)
+		return r;
+	r = mirror_rows_settle(&(*verify)->touched);
+	if (r == 0)
+		compare(*verify);
 	return r;
+}
+
+static struct verify *verify_new(struct mirror *mirror)
+{
+	struct verify *verify = calloc(1, sizeof(*verify));
+
+	if (!verify)
+		return NULL;
+	verify->task = (struct mirror_task){.mirror = mirror, .free = task_free};
+	verify->catalog = mirror->catalog;
+	verify->mirror = mirror;
+	return verify;
+}
+
+static void verify_freep(struct verify **verify)
+{
+	verify_free(*verify);
 }
 
 static int verify_mirror(struct mirror *mirror, struct catalog_verify *total)
 {
-	_cleanup_(verify_done) struct verify verify = {.catalog = mirror->catalog,
-						       .mirror = mirror};
-	int error, r = verify_run(&verify, &error);
+	_cleanup_(verify_freep) struct verify *verify = verify_new(mirror);
+	uint64_t differences = 0;
+	int error, r = verify ? verify_run(&verify, &error) : -ENOMEM;
 
 	if (r)
 		return r;
-	if (error == 0 && verify.differences > 0)
+	if (verify) {
+		differences = verify->differences;
+		total->rows += verify->own.count;
+	}
+	if (error == 0 && differences > 0)
 		error = -EUCLEAN;
 	total->mirrors++;
-	total->rows += verify.own.count;
-	total->differences += error ? MAX(verify.differences, UINT64_C(1)) : 0;
-	if (!error || !mirror->standing)
+	total->differences += error ? MAX(differences, UINT64_C(1)) : 0;
+	if (!error)
 		return 0;
-	mirror_lose(mirror, error);
-	mirror->next_try_ns = 0;
+	if (mirror->standing) {
+		mirror_lose(mirror, error);
+		mirror->next_try_ns = 0;
+	} else if (!mirror->late) {
+		return 0;
+	}
 	return mirrors_tell_wait(mirror->catalog);
 }
 

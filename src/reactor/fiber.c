@@ -344,7 +344,14 @@ void fiber_op_init(struct fiber_op *op)
 int64_t fiber_op_wait(struct fiber_op *op)
 {
 	ASSERT(op->fiber == fiber_current());
+	op->fiber->op_steps++;
 	while (!op->finished)
 		fiber_suspend();
+	op->fiber->op_steps++;
 	return op->result;
+}
+
+uint64_t fiber_op_steps(const struct fiber *fiber)
+{
+	return fiber->op_steps;
 }

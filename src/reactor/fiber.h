@@ -69,3 +69,6 @@ struct fiber_op {
 };
 void fiber_op_init(struct fiber_op *op);
 int64_t fiber_op_wait(struct fiber_op *op);
+/* Grows when the fiber begins to wait for an operation and when that has ended: odd in between. On
+ * the fiber's reactor. */
+uint64_t fiber_op_steps(const struct fiber *fiber);

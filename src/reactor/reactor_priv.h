@@ -27,6 +27,7 @@ struct fiber {
 	bool has_stack; /* it is open */
 	bool started;   /* `context` exists */
 	bool wake_pending;
+	uint64_t op_steps; /* odd while it waits for an operation */
 };
 
 struct fiber_pool {

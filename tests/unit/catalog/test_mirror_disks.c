@@ -265,14 +265,196 @@ static void a_hint_that_was_set_back(void **state)
 	mirrored_rig_end();
 }
 
-int main(void)
+/* A disk hangs at each operation in turn of what is done while others wait: of a mirror that is
+ * built, verified or removed. The others are served in time all the same, and when the disk answers
+ * its mirror is as good as theirs. */
+
+#define OPS_FAR (UINT64_C(1) << 40)
+#define LATE_NS (32 * NSEC_PER_SEC) /* a hang of an append, then one of what was begun before */
+#define THIRD   2u
+#define SEEDS   3u
+
+static bool does_all;
+
+static struct {
+	uint64_t after; /* operations */
+	bool ended, hit;
+} hanging;
+
+static void hang_at(void *arg)
+{
+	(void)arg;
+	sim_crash_nth(rig.sim, OPS_FAR, SIM_CRASH_PROCESS);
+	while (!hanging.ended && OPS_FAR - sim_crash_left(rig.sim) < hanging.after)
+		fiber_sleep(NSEC_PER_USEC);
+	hanging.hit = !hanging.ended;
+	if (hanging.hit)
+		sim_disk_set_hung(rig.sim, mirrored_disks[0], true);
+}
+
+/* While it hangs, changes come and a third mirror is made. */
+static void others_go_on(void)
+{
+	uint64_t begin_ns = reactor_now_ns(reactor_current());
+
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[THIRD]) == 0);
+	for (uint8_t i = 0; state_of(THIRD) != CATALOG_MIRROR_GOOD; i++) {
+		ASSERT(reactor_now_ns(reactor_current()) - begin_ns < LATE_NS);
+		ASSERT(mirrored_put(6, i, 3000) == 0);
+		fiber_sleep(NSEC_PER_SEC / 5);
+	}
+	ASSERT(state_of(1) == CATALOG_MIRROR_GOOD);
+	ASSERT(mirrored_put(7, 7, 3000) == 0);
+}
+
+static void all_are_good(void)
+{
+	struct catalog_verify verify;
+
+	sim_crash_nth(rig.sim, 0, SIM_CRASH_PROCESS);
+	sim_disk_set_hung(rig.sim, mirrored_disks[0], false);
+	fiber_sleep(2 * HANG_NS);
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[0]) == 0);
+	catalog_mirror_wait(catalog);
+	for (size_t i = 0; i <= THIRD; i++)
+		ASSERT(state_of(i) == CATALOG_MIRROR_GOOD);
+	ASSERT(mirrored_put(8, 8, 3000) == 0);
+	ASSERT(catalog_verify(catalog, &verify) == 0);
+	ASSERT(verify.differences == 0 && verify.mirrors == THIRD + 1);
+}
+
+static void restore_first(void)
+{
+	mirrored_close();
+	remove_database();
+	result = mirrored_open(mirrored_disks[0]);
+	ASSERT(result == 0 && mirrored_look(7) == 7 && mirrored_look(8) == 8);
+}
+
+static void begin_without_first(void)
+{
+	begin();
+	ASSERT(catalog_mirror_remove(catalog, mirrored_disks[0]) == 0);
+}
+
+static void build_and_go_on(void *arg)
+{
+	(void)arg;
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[0]) == 0);
+	while (!hanging.hit && state_of(0) != CATALOG_MIRROR_GOOD)
+		fiber_sleep(10 * NSEC_PER_USEC);
+	fiber_sleep(NSEC_PER_MSEC);
+	hanging.ended = true;
+	others_go_on();
+	if (hanging.hit) {
+		fiber_sleep(LATE_NS);
+		ASSERT(mirrored_put(7, 7, 3000) == 0);
+		ASSERT(state_of(0) != CATALOG_MIRROR_BUILDING);
+	}
+}
+
+static void roll_and_go_on(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 25 && !hanging.hit; i++)
+		ASSERT(mirrored_put(2, (uint8_t)i, 60000) == 0);
+	hanging.ended = true;
+	others_go_on();
+}
+
+static void verify_and_go_on(void *arg)
+{
+	struct catalog_verify verify;
+	uint64_t begin_ns = reactor_now_ns(reactor_current());
+
+	(void)arg;
+	ASSERT(catalog_verify(catalog, &verify) == 0);
+	hanging.ended = true;
+	ASSERT(reactor_now_ns(reactor_current()) - begin_ns < LATE_NS);
+	ASSERT(hanging.hit || verify.differences == 0);
+	others_go_on();
+}
+
+static void remove_and_go_on(void *arg)
+{
+	uint64_t begin_ns = reactor_now_ns(reactor_current());
+
+	(void)arg;
+	ASSERT(catalog_mirror_remove(catalog, mirrored_disks[0]) == 0);
+	hanging.ended = true;
+	ASSERT(reactor_now_ns(reactor_current()) - begin_ns < LATE_NS);
+	if (hanging.hit) /* or refused, for nothing can be said of it */
+		(void)catalog_mirror_add(catalog, mirrored_disks[0]);
+	others_go_on();
+}
+
+static bool hang_nth(uint64_t n, uint64_t seed, void (*prepare)(void), void (*run)(void *arg))
+{
+	struct sim_rig_task tasks[2] = {{.run = run}, {.run = hang_at}};
+
+	hanging.after = n;
+	hanging.ended = hanging.hit = false;
+	mirrored_rig_begin(seed, THIRD + 1);
+	mirrored_in_fiber(prepare);
+	for (unsigned i = 0; i < 2; i++)
+		sim_rig_start(&rig, 0, &tasks[i]);
+	assert_int_equal(sim_rig_wait(&rig, tasks, 2, HANG_NS), 0);
+	mirrored_in_fiber(all_are_good);
+	mirrored_in_fiber(restore_first);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
+	return hanging.hit;
+}
+
+static void hang_each(uint64_t step, void (*prepare)(void), void (*run)(void *arg))
+{
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		uint64_t n = seed;
+
+		while (hang_nth(n, seed, prepare, run))
+			n += step;
+		assert_true(n > 10);
+	}
+}
+
+static void hangs_while_it_is_built(void **state)
+{
+	(void)state;
+	hang_each(1, begin_without_first, build_and_go_on);
+	assert_true(reached_count("mirror.late") > 0);
+}
+
+static void hangs_while_it_is_rolled(void **state)
+{
+	(void)state;
+	hang_each(does_all ? 3 : 61, begin, roll_and_go_on);
+}
+
+static void hangs_while_it_is_verified(void **state)
+{
+	(void)state;
+	hang_each(1, begin, verify_and_go_on);
+}
+
+static void hangs_while_it_is_removed(void **state)
+{
+	(void)state;
+	hang_each(1, begin, remove_and_go_on);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hangs_while_its_log_is_rolled),
 		cmocka_unit_test(is_removed_while_it_hangs),
 		cmocka_unit_test(what_is_taken_over_is_durable),
 		cmocka_unit_test(a_hint_that_was_set_back),
+		cmocka_unit_test(hangs_while_it_is_built),
+		cmocka_unit_test(hangs_while_it_is_rolled),
+		cmocka_unit_test(hangs_while_it_is_verified),
+		cmocka_unit_test(hangs_while_it_is_removed),
 	};
 
+	does_all = argc > 1 && strcmp(argv[1], "all") == 0;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
