@@ -267,6 +267,12 @@ static void clear_disk(struct pool_disk *disk)
 		return;
 	}
 	(void)pool_spare_drop_all(disk);
+	/* What came back after a loss of power would keep the directory from the next pool. */
+	r = sync_groups(disk->row.directory);
+	if (r)
+		log_warning("pool",
+			    "files of a deleted pool may come back: its directory needs force",
+			    "directory=\"%s\" error=%d", disk->row.directory, r);
 	pool_path_of(disk->row.directory, "label.new", &path);
 	r = io_unlink(path.text);
 	if (r)
