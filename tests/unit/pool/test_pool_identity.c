@@ -360,14 +360,62 @@ static void refuses_damaged_rows(void **state)
 	pool_rig_run(*state, rows_run);
 }
 
+#define MANY_ROWS 4101u /* many pages of a scan, and a last one that is not full */
+#define A_COMMIT  100u
+
+static void many_rows_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	const struct pool_copies copies = {.count = 1, .disks = {1}};
+	uint8_t value[FILE_ROW_BYTES] = {0};
+	struct catalog_change *changes = calloc(MANY_ROWS, sizeof(*changes));
+
+	ASSERT(changes);
+	begin(rig);
+	pool_rows_encode_file(4096, &copies, value);
+	for (unsigned i = 0; i < MANY_ROWS; i++) {
+		changes[i] = (struct catalog_change){.kind = CATALOG_PUT,
+						     .key = catalog_key(CATALOG_EGFILE),
+						     .value = value,
+						     .length = sizeof(value)};
+		catalog_key_add(&changes[i].key, rig->pool_id);
+		catalog_key_add(&changes[i].key, 1 + i / 3000);
+		catalog_key_add(&changes[i].key, i + 1);
+	}
+	for (unsigned i = 0; i < MANY_ROWS; i += A_COMMIT)
+		ASSERT(catalog_commit(rig->catalog, changes + i, MIN(A_COMMIT, MANY_ROWS - i)) ==
+		       0);
+	free(changes);
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_rig_space(rig).used == MANY_ROWS * UINT64_C(4096));
+	const struct catalog_key prefix = pool_rows_files_prefix(rig->pool_id);
+	struct catalog_rows rows;
+
+	ASSERT(catalog_scan(rig->catalog, &prefix, NULL, 0, &rows) == 0);
+	ASSERT(rows.count == MANY_ROWS);
+	for (unsigned i = 0; i < MANY_ROWS; i++)
+		ASSERT(catalog_key_number(&rows.rows[i].key, 2) == i + 1);
+	catalog_rows_done(&rows);
+	pool_rig_close(rig);
+}
+
+static void reads_more_rows_than_a_page(void **state)
+{
+	pool_rig_run(*state, many_rows_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pool_rig_setup, pool_rig_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(checks_the_label),         TEST(scrubs_the_label),
-		TEST(keeps_two_pools_apart),    TEST(refuses_bad_places),
-		TEST(sweeps_what_no_row_names), TEST(refuses_damaged_rows),
+		TEST(checks_the_label),
+		TEST(scrubs_the_label),
+		TEST(keeps_two_pools_apart),
+		TEST(refuses_bad_places),
+		TEST(sweeps_what_no_row_names),
+		TEST(refuses_damaged_rows),
+		TEST(reads_more_rows_than_a_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
