@@ -7,6 +7,9 @@
 #define BLOCK_SECTORS 8u
 #define SPOT_BLOCK    19u /* where the spot begins */
 #define HOLE_MIBS     8u  /* zeroed at once, at most */
+/* Writes in one way, so that it is told in time: it takes 8 MiB. */
+#define TURN_LEAST 12u
+#define TURN_MORE  16u
 
 static const unsigned usual_actions[MIX_ACTIONS] = {
 	[MIX_FLUSH] = 8,     [MIX_CHECKPOINT] = 2, [MIX_READ] = 20, [MIX_WRITE] = 45,
@@ -45,6 +48,8 @@ void mix_init(struct mix *mix, struct chance *chance, bool usual)
 	mix->hot_blocks = hot[chance_below(chance, ARRAY_SIZE(hot))];
 	mix->spot_blocks = 1 + chance_below(chance, 3);
 	mix->idle = 2 + (unsigned)chance_below(chance, 14);
+	if (chance_below(chance, 4))
+		mix->turn = TURN_LEAST + (unsigned)chance_below(chance, TURN_MORE);
 }
 
 static unsigned draw(struct chance *chance, const unsigned *weights, unsigned count)
@@ -82,11 +87,40 @@ static struct mix_range place(const struct mix *mix, struct chance *chance, uint
 	return (struct mix_range){chance_below(chance, places) * unit, count * unit};
 }
 
-struct mix_range mix_draw_range(const struct mix *mix, struct chance *chance,
-				enum mix_action action, uint64_t sectors)
+/* The next in sequence, not beyond its MiB: the next one may lie elsewhere on the vDisk. */
+static struct mix_range go_on(struct mix *mix, struct chance *chance, uint64_t sectors)
+{
+	uint64_t count = (128 + chance_below(chance, 129)) * BLOCK_SECTORS;
+	struct mix_range range;
+
+	if (mix->next >= sectors)
+		mix->next = 0;
+	range = (struct mix_range){mix->next, MIN(count, MIB_SECTORS - mix->next % MIB_SECTORS)};
+	mix->next += range.count;
+	return range;
+}
+
+/* What a client writes whose way of writing shall be told. */
+static struct mix_range turning(struct mix *mix, struct chance *chance, uint64_t sectors)
+{
+	if (mix->left == 0) {
+		mix->left = mix->turn;
+		mix->sequential = !mix->sequential;
+		mix->next = chance_below(chance, sectors / MIB_SECTORS) * MIB_SECTORS;
+	}
+	mix->left--;
+	if (mix->sequential)
+		return go_on(mix, chance, sectors);
+	return place(mix, chance, 64 + chance_below(chance, 128), BLOCK_SECTORS, sectors);
+}
+
+struct mix_range mix_draw_range(struct mix *mix, struct chance *chance, enum mix_action action,
+				uint64_t sectors)
 {
 	uint64_t mibs;
 
+	if (mix->turn && action == MIX_WRITE && chance_below(chance, 16))
+		return turning(mix, chance, sectors);
 	switch ((enum mix_place)draw(chance, mix->places, MIX_PLACES)) {
 	case MIX_SECTORS:
 		return place(mix, chance, 1 + chance_below(chance, 24), 1, sectors);

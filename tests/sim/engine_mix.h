@@ -3,7 +3,8 @@
 /*
  * What the clients of the engine's simulation do: each seed draws its own mix of operations and
  * places, so that some do little but unmap whole MiB, some meet in one block all the time, and some
- * never flush.
+ * never flush. With some seeds the clients turn from one way of writing to the other, again and
+ * again: all go on together where the last write ended, or each writes anywhere.
  */
 #include "block/chance.h"
 
@@ -37,6 +38,10 @@ struct mix {
 	uint64_t hot_blocks;
 	uint64_t spot_blocks;
 	unsigned idle; /* a client pauses after one of so many operations */
+	unsigned turn; /* the clients write in another way after so many writes; 0: they never do */
+	unsigned left; /* of these */
+	bool sequential;
+	uint64_t next; /* sector, of what is written in sequence */
 };
 
 struct mix_range {
@@ -49,5 +54,5 @@ enum mix_action mix_draw_action(const struct mix *mix, struct chance *chance);
 /* Neither unmaps nor zeroes nor asks. */
 bool mix_moves_data(enum mix_action action);
 /* Inside `sectors`, at least 4 MiB; whole where the place says so. */
-struct mix_range mix_draw_range(const struct mix *mix, struct chance *chance,
-				enum mix_action action, uint64_t sectors);
+struct mix_range mix_draw_range(struct mix *mix, struct chance *chance, enum mix_action action,
+				uint64_t sectors);
