@@ -18,8 +18,9 @@
 
 struct sim;
 
-struct sim_faults {               /* chances in parts per million for one operation */
-	uint32_t read_error_ppm;  /* -EIO */
+struct sim_faults {              /* chances in parts per million for one operation */
+	uint32_t read_error_ppm; /* -EIO, or read_error if that is not 0 */
+	int read_error;
 	uint32_t write_error_ppm; /* -EIO, part of the data may have been written */
 	uint32_t sync_error_ppm;  /* -EIO; what was unsynced may be lost, later syncs succeed */
 	uint32_t bit_flip_ppm;    /* a read (not of SQLite) returns one flipped bit */

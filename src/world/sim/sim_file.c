@@ -115,7 +115,7 @@ int64_t sim_file_do_read(struct world_file *file, struct sim_cursor cursor, uint
 	if (gate == 0 && file->node->disk->missing)
 		return -EIO;
 	if (gate < 0)
-		return gate;
+		return gate == -EIO && faults->read_error ? faults->read_error : gate;
 	if (!is_aligned(file, &cursor, offset))
 		return -EINVAL;
 	length = sim_node_read(file->node, &cursor, offset);

@@ -526,6 +526,23 @@ static void test_little_memory(void **state)
 	engine_rig_done(&rig);
 }
 
+/* A disk that asks to be read again each time is one that cannot be read. */
+static int read_again_and_again(struct engine_rig *rig)
+{
+	const struct sim_faults again = {.read_error_ppm = 1000000, .read_error = -EAGAIN};
+	char *buffer = pages(8192, 0);
+
+	bring_up(rig);
+	put(rig, 0, 1 * MIB, 7);
+	sim_disk_set_faults(rig->sim.sim, ENGINE_RIG_DISK, &again);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, buffer, 8192, 4096), -EIO);
+	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, buffer, 512, 512), -EIO);
+	sim_disk_set_faults(rig->sim.sim, ENGINE_RIG_DISK, &(struct sim_faults){0});
+	free(buffer);
+	expect(rig, 0, 1 * MIB, 7);
+	return shut_down(rig);
+}
+
 static void run(int (*fn)(struct engine_rig *rig))
 {
 	struct engine_rig rig;
@@ -533,6 +550,12 @@ static void run(int (*fn)(struct engine_rig *rig))
 	engine_rig_init(&rig, 1, false, 512 * MIB);
 	engine_rig_call(&rig, fn);
 	engine_rig_done(&rig);
+}
+
+static void ends_when_the_disk_says_again(void **state)
+{
+	(void)state;
+	run(read_again_and_again);
 }
 
 static void test_write_and_read(void **state)
@@ -639,6 +662,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_headers),
 		cmocka_unit_test(test_full_container),
 		cmocka_unit_test(keeps_within_the_limit_of_a_tier),
+		cmocka_unit_test(ends_when_the_disk_says_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
