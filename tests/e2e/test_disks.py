@@ -181,6 +181,23 @@ def a_disk_vanishes_and_comes_back(daemon, systems, load, before):
     check(bad == 0, f"vdisk check: {report}")
 
 
+@with_disks
+def a_disk_is_given_up_and_taken_back(daemon, systems, load, before):
+    """Meanwhile its file system is unmounted, which the daemon does not keep from it."""
+    directory = disks(daemon)["mnt1"]["directory"]
+    before = under_load(daemon, load, before,
+                        lambda: daemon.cli("disk", "fail", directory, "--yes"))
+    check(disks(daemon)["mnt1"]["state"] == "failed", f"{disks(daemon)['mnt1']}")
+    wait_healthy(daemon)
+    systems[1].until_free("umount")
+    before = under_load(daemon, load, before, systems[1].mount)
+    under_load(daemon, load, before, lambda: daemon.cli("disk", "restore", directory))
+    wait_for_disk(daemon, "mnt1", ("online",))
+    wait_healthy(daemon)
+    result = daemon.json("pool", "scrub", "local")["result"]
+    check(result["put_right_blocks"] == 0 and result["damaged_blocks"] == 0, f"{result}")
+
+
 def copied(daemon):
     """Bytes that repair has copied so far."""
     return sum(job["result"]["copied_bytes"] for job in daemon.json("job", "list")
@@ -306,4 +323,5 @@ if __name__ == "__main__":
     sys.exit(rig.main(refusals, a_disk_is_drained_and_removed,
                       a_disk_becomes_read_only_and_is_replaced,
                       a_disk_is_replaced_and_leaves, a_disk_vanishes_and_comes_back,
-                      a_disk_is_pulled_and_put_back, others_fill_a_disk))
+                      a_disk_is_given_up_and_taken_back, a_disk_is_pulled_and_put_back,
+                      others_fill_a_disk))
