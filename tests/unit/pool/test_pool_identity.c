@@ -369,6 +369,8 @@ static void many_rows_run(void *arg)
 	const struct pool_copies copies = {.count = 1, .disks = {1}};
 	uint8_t value[FILE_ROW_BYTES] = {0};
 	struct catalog_change *changes = calloc(MANY_ROWS, sizeof(*changes));
+	struct catalog_key prefix;
+	struct catalog_rows rows;
 
 	ASSERT(changes);
 	begin(rig);
@@ -388,9 +390,7 @@ static void many_rows_run(void *arg)
 	free(changes);
 	ASSERT(pool_rig_open(rig, 0) == 0);
 	ASSERT(pool_rig_space(rig).used == MANY_ROWS * UINT64_C(4096));
-	const struct catalog_key prefix = pool_rows_files_prefix(rig->pool_id);
-	struct catalog_rows rows;
-
+	prefix = pool_rows_files_prefix(rig->pool_id);
 	ASSERT(catalog_scan(rig->catalog, &prefix, NULL, 0, &rows) == 0);
 	ASSERT(rows.count == MANY_ROWS);
 	for (unsigned i = 0; i < MANY_ROWS; i++)
