@@ -145,6 +145,7 @@ static void start(struct world_port *port, struct file_io *io, struct world_op *
 	else
 		real_memory_check_target(io->iov, io->iov_count);
 	real_port_queue(port, op);
+	real_port_hand_over(port);
 }
 
 void real_file_read(struct world_port *port, struct world_file *file, const struct iovec *iov,

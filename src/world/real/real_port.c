@@ -266,6 +266,12 @@ void real_port_submit(struct world_port *port)
 		check_enter(io_uring_submit(&port->ring));
 }
 
+void real_port_hand_over(struct world_port *port)
+{
+	if (port->enabled && io_uring_sq_ready(&port->ring) >= REAL_HAND_OVER)
+		check_enter(io_uring_submit(&port->ring));
+}
+
 void real_port_cancel(struct world_port *port, struct world_op *op)
 {
 	struct real_head *head = real_op_state(op);

@@ -20,7 +20,10 @@
 #define REAL_FENCE_PIPE_SLOT    1
 #define REAL_DIRECT_UNIT        4096
 #define REAL_KERNEL_THREADS_MAX 1024u /* of one port, for operations on files that block */
-#define REAL_WORKERS_MAX        512u /* of the world, when those that were asked for are held up */
+#define REAL_WORKERS_MAX        512u  /* of the world, when those that were asked for are held up */
+/* Of more entries than this that are submitted together, the kernel holds the disk requests back
+ * until the last is prepared (a plug, to merge neighbours): reads then reach the disk in bursts. */
+#define REAL_HAND_OVER 2u
 
 struct real_jobs {
 	pthread_mutex_t lock; /* protects all of this, but not what start and stop alone use */
@@ -136,6 +139,9 @@ int real_port_open(struct world *world, unsigned index, void (*turn)(void *arg),
 void real_port_close(struct world_port *port);
 unsigned real_port_wait(struct world_port *port, uint64_t deadline_ns, unsigned max_completions);
 void real_port_submit(struct world_port *port);
+/* After an operation that a disk works on: submits what is queued if that is enough, see
+ * REAL_HAND_OVER. */
+void real_port_hand_over(struct world_port *port);
 void real_port_cancel(struct world_port *port, struct world_op *op);
 /* Gives the operation to the kernel at the next submit. */
 void real_port_queue(struct world_port *port, struct world_op *op);
