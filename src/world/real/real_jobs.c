@@ -3,9 +3,19 @@
  * Worker threads for calls that block. A job waits in a FIFO queue, a worker runs it and posts the
  * operation back to its port as a message; `done` runs there.
  *
+ * A reactor that has a job never waits for a worker, which may be without a processor for long: it
+ * pushes the job onto a lock-free stack and posts a semaphore. (To signal a condition variable of
+ * glibc waits, now and then, for those that were signalled before.) Whoever has the lock moves what
+ * is on the stack to the queue. Only a cancel takes the lock on a reactor.
+ *
  * Invariants
- *  1. op->link is linked exactly while the job waits; only then can it be withdrawn.
+ *  1. With the lock held and the stack moved, op->link is linked exactly while the job waits; only
+ *     then can it be withdrawn.
  *  2. Workers block all signals: those belong to the threads that know what to do with them.
+ *  3. `wanted` counts at least the jobs that wait: a worker that finds none goes on waiting.
+ *  4. A job is pushed before `idle` is read, and a worker leaves `idle` before it looks for jobs,
+ *     all sequentially consistent: of those two one sees a job that waits while nobody is idle, and
+ *     tells the minder.
  *
  * Failure modes: a job can block for ever, on a disk that hangs. While jobs wait and none has been
  * taken for a while, the minder adds a worker, up to REAL_WORKERS_MAX: what hangs holds up nothing
@@ -28,26 +38,75 @@ static void job_is_done(struct world_message *message)
 	real_op_finish(CONTAINER_OF(job, struct world_op, private_words), job->head.result);
 }
 
-static bool is_crowded(const struct real_jobs *jobs)
+static void wait_for_post(sem_t *semaphore)
 {
-	return jobs->idle == 0 && !list_is_empty(&jobs->queue);
+	while (sem_wait(semaphore) < 0)
+		ASSERT(errno == EINTR);
+}
+
+/* With the lock: what was pushed goes to the end of the queue, in order. */
+static void move_pushed(struct real_jobs *jobs)
+{
+	struct list_node *node, *next;
+	struct list batch;
+
+	list_init(&batch);
+	for (node = atomic_exchange(&jobs->pushed, NULL); node; node = next) {
+		next = node->next;
+		list_push_front(&batch, node);
+	}
+	list_splice_back(&jobs->queue, &batch);
+}
+
+static void push(struct real_jobs *jobs, struct list_node *node)
+{
+	struct list_node *newest = atomic_load_explicit(&jobs->pushed, memory_order_relaxed);
+
+	do
+		node->next = newest;
+	while (!atomic_compare_exchange_weak(&jobs->pushed, &newest, node));
+}
+
+/* With the lock. */
+static bool is_crowded(struct real_jobs *jobs)
+{
+	move_pushed(jobs);
+	return atomic_load(&jobs->idle) == 0 && !list_is_empty(&jobs->queue);
+}
+
+static void tell_minder(struct real_jobs *jobs)
+{
+	if (!atomic_exchange(&jobs->told, true))
+		(void)sem_post(&jobs->crowded); /* is told once: cannot overflow */
+}
+
+/* NULL: it was withdrawn, or there is none any more. */
+static struct list_node *take_job(struct real_jobs *jobs)
+{
+	struct list_node *node;
+	bool crowded;
+
+	pthread_mutex_lock(&jobs->lock);
+	move_pushed(jobs);
+	node = list_pop_front(&jobs->queue);
+	jobs->taken += node != NULL;
+	crowded = is_crowded(jobs); /* those that it leaves may have nobody */
+	pthread_mutex_unlock(&jobs->lock);
+	if (crowded)
+		tell_minder(jobs);
+	return node;
 }
 
 static struct world_op *next_job(struct real_jobs *jobs)
 {
-	struct list_node *node;
+	struct list_node *node = NULL;
 
-	pthread_mutex_lock(&jobs->lock);
-	jobs->idle++;
-	while (list_is_empty(&jobs->queue) && !jobs->stopping)
-		pthread_cond_wait(&jobs->wanted, &jobs->lock);
-	jobs->idle--;
-	node = list_pop_front(&jobs->queue);
-	jobs->taken++;
-	/* Those that it leaves may have nobody. */
-	if (is_crowded(jobs))
-		pthread_cond_signal(&jobs->crowded);
-	pthread_mutex_unlock(&jobs->lock);
+	while (!node && !atomic_load(&jobs->stopping)) {
+		atomic_fetch_add(&jobs->idle, 1);
+		wait_for_post(&jobs->wanted);
+		atomic_fetch_sub(&jobs->idle, 1);
+		node = take_job(jobs);
+	}
 	return node ? LIST_ENTRY(node, struct world_op, link) : NULL;
 }
 
@@ -89,46 +148,60 @@ static int add_worker(struct real_jobs *jobs)
 	return error;
 }
 
-/* Whether no job was taken for a while. */
-static bool is_stuck(struct real_jobs *jobs)
+/* Waits for a while, or until all stops. */
+static void be_patient(struct real_jobs *jobs)
 {
-	uint64_t before = jobs->taken;
 	struct timespec end;
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_nsec += PATIENCE_NS;
 	end.tv_sec += end.tv_nsec / (long)NSEC_PER_SEC;
 	end.tv_nsec %= (long)NSEC_PER_SEC;
-	while (!jobs->stopping && is_crowded(jobs) && jobs->taken == before)
-		if (pthread_cond_timedwait(&jobs->crowded, &jobs->lock, &end) == ETIMEDOUT)
-			break;
-	return !jobs->stopping && is_crowded(jobs) && jobs->taken == before;
+	while (!atomic_load(&jobs->stopping))
+		if (sem_clockwait(&jobs->crowded, CLOCK_MONOTONIC, &end) < 0 && errno == ETIMEDOUT)
+			return;
+}
+
+/* Whether jobs wait, and none was taken for a while. */
+static bool is_stuck(struct real_jobs *jobs, uint64_t taken_before)
+{
+	bool stuck;
+
+	pthread_mutex_lock(&jobs->lock);
+	stuck = is_crowded(jobs) && jobs->taken == taken_before;
+	pthread_mutex_unlock(&jobs->lock);
+	return stuck;
+}
+
+/* The same now; how many jobs were taken so far. */
+static bool look(struct real_jobs *jobs, uint64_t *ret_taken)
+{
+	bool crowded;
+
+	pthread_mutex_lock(&jobs->lock);
+	crowded = is_crowded(jobs);
+	*ret_taken = jobs->taken;
+	pthread_mutex_unlock(&jobs->lock);
+	return crowded;
 }
 
 static void *mind(void *arg)
 {
 	struct real_jobs *jobs = arg;
+	uint64_t taken;
 
-	pthread_mutex_lock(&jobs->lock);
-	while (!jobs->stopping) {
-		if (!is_crowded(jobs) || jobs->thread_count == REAL_WORKERS_MAX)
-			pthread_cond_wait(&jobs->crowded, &jobs->lock);
-		else if (is_stuck(jobs))
+	while (!atomic_load(&jobs->stopping)) {
+		atomic_store(&jobs->told,
+			     false); /* before it looks: what comes later tells again */
+		if (!look(jobs, &taken) || jobs->thread_count == REAL_WORKERS_MAX) {
+			wait_for_post(&jobs->crowded);
+			continue;
+		}
+		be_patient(jobs);
+		if (!atomic_load(&jobs->stopping) && is_stuck(jobs, taken))
 			(void)add_worker(jobs); /* or it is tried again */
 	}
-	pthread_mutex_unlock(&jobs->lock);
 	return NULL;
-}
-
-static void init_conditions(struct real_jobs *jobs)
-{
-	pthread_condattr_t monotonic;
-
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&jobs->wanted, NULL);
-	pthread_cond_init(&jobs->crowded, &monotonic);
-	pthread_condattr_destroy(&monotonic);
 }
 
 static int start_threads(struct real_jobs *jobs, unsigned thread_count)
@@ -152,7 +225,8 @@ int real_jobs_start(struct real_jobs *jobs, unsigned thread_count)
 
 	list_init(&jobs->queue);
 	pthread_mutex_init(&jobs->lock, NULL);
-	init_conditions(jobs);
+	(void)sem_init(&jobs->wanted, 0, 0); /* of 0: cannot fail */
+	(void)sem_init(&jobs->crowded, 0, 0);
 	error = start_threads(jobs, thread_count);
 	if (error)
 		real_jobs_stop(jobs);
@@ -161,19 +235,18 @@ int real_jobs_start(struct real_jobs *jobs, unsigned thread_count)
 
 void real_jobs_stop(struct real_jobs *jobs)
 {
-	pthread_mutex_lock(&jobs->lock);
-	ASSERT(list_is_empty(&jobs->queue));
-	jobs->stopping = true;
-	pthread_cond_broadcast(&jobs->wanted);
-	pthread_cond_signal(&jobs->crowded);
-	pthread_mutex_unlock(&jobs->lock);
+	ASSERT(!atomic_load(&jobs->pushed) && list_is_empty(&jobs->queue));
+	atomic_store(&jobs->stopping, true);
+	(void)sem_post(&jobs->crowded);
 	if (jobs->minded)
 		(void)pthread_join(jobs->minder, NULL); /* is ours; adds no worker any more */
+	for (unsigned i = 0; i < jobs->thread_count; i++)
+		(void)sem_post(&jobs->wanted);
 	while (jobs->thread_count > 0)
 		(void)pthread_join(jobs->threads[--jobs->thread_count], NULL); /* is ours */
 	free(jobs->threads);
-	pthread_cond_destroy(&jobs->crowded);
-	pthread_cond_destroy(&jobs->wanted);
+	(void)sem_destroy(&jobs->crowded);
+	(void)sem_destroy(&jobs->wanted);
 	pthread_mutex_destroy(&jobs->lock);
 }
 
@@ -185,12 +258,10 @@ void real_jobs_queue(struct world_port *port, struct world_op *op, void (*run)(s
 	job->head.place = REAL_IN_JOB;
 	job->message.run = job_is_done;
 	job->run = run;
-	pthread_mutex_lock(&jobs->lock);
-	list_push_back(&jobs->queue, &op->link);
-	pthread_cond_signal(&jobs->wanted);
-	if (jobs->idle == 0)
-		pthread_cond_signal(&jobs->crowded);
-	pthread_mutex_unlock(&jobs->lock);
+	push(jobs, &op->link);
+	(void)sem_post(&jobs->wanted); /* far from its limit of 2^31 */
+	if (atomic_load(&jobs->idle) == 0)
+		tell_minder(jobs);
 }
 
 bool real_jobs_withdraw(struct real_jobs *jobs, struct world_op *op)
@@ -198,6 +269,7 @@ bool real_jobs_withdraw(struct real_jobs *jobs, struct world_op *op)
 	bool waits;
 
 	pthread_mutex_lock(&jobs->lock);
+	move_pushed(jobs);
 	waits = list_is_linked(&op->link);
 	list_remove(&op->link);
 	pthread_mutex_unlock(&jobs->lock);

@@ -10,6 +10,7 @@
 
 #include <liburing.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "base/macros.h"
@@ -26,15 +27,17 @@
 #define REAL_HAND_OVER 2u
 
 struct real_jobs {
-	pthread_mutex_t lock; /* protects all of this, but not what start and stop alone use */
-	pthread_cond_t wanted;
-	pthread_cond_t crowded; /* for the minder: something waits, and no worker is idle */
-	struct list queue;      /* world_op.link */
-	bool stopping;
-	unsigned idle;
-	uint64_t taken; /* jobs, so far */
-	unsigned thread_count;
-	pthread_t *threads; /* REAL_WORKERS_MAX */
+	struct list_node *_Atomic pushed; /* world_op.link, the newest first, by `next` alone */
+	sem_t wanted;
+	sem_t crowded;        /* for the minder: something waits, and no worker is idle */
+	atomic_bool told;     /* the minder was, and has not looked since */
+	atomic_uint idle;     /* workers */
+	pthread_mutex_t lock; /* protects these two */
+	struct list queue;    /* world_op.link */
+	uint64_t taken;       /* jobs, so far */
+	atomic_bool stopping;
+	unsigned thread_count; /* the minder's, from start to stop */
+	pthread_t *threads;    /* REAL_WORKERS_MAX */
 	pthread_t minder;
 	bool minded;
 };

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -65,6 +66,39 @@ static void jobs_that_hang_hold_up_no_others(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(hanging); i++)
 		(void)waited_finish(f->port, f->world, &hanging[i]);
 	assert_int_equal(sem_destroy(&release), 0);
+}
+
+static void do_nothing(void *arg)
+{
+	(void)arg;
+}
+
+static long sleeps_of_thread(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
+	return usage.ru_nvcsw;
+}
+
+/* Whoever queues a job never waits for a worker, whatever those do. */
+static void jobs_are_queued_without_sleeping(void **state)
+{
+	enum { BATCH = 64, BATCHES = 500 };
+	struct real_fixture *f = *state;
+	static struct waited_op ops[BATCH];
+	long sleeps = 0;
+
+	for (unsigned i = 0; i < BATCHES; i++) {
+		long before = sleeps_of_thread();
+
+		for (unsigned n = 0; n < BATCH; n++)
+			f->ops->job(f->port, do_nothing, NULL, waited_init(&ops[n]));
+		sleeps += sleeps_of_thread() - before;
+		for (unsigned n = 0; n < BATCH; n++)
+			(void)waited_finish(f->port, f->world, &ops[n]);
+	}
+	assert_int_equal(sleeps, 0);
 }
 
 static void ignore(int number)
@@ -371,6 +405,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		REAL_TEST(wait_ends_at_its_deadline),
 		REAL_TEST(jobs_that_hang_hold_up_no_others),
+		REAL_TEST(jobs_are_queued_without_sleeping),
 		REAL_TEST(signals_do_no_harm),
 		REAL_TEST(wake_before_the_wait_counts),
 		REAL_TEST(keeps_order_and_wakes_under_stress),
