@@ -20,10 +20,27 @@
 
 #define READ_ROUNDS 2
 
-static int read_copy(const struct egroup_read *read, unsigned copy)
+struct reading {
+	const struct egroup_read *read;
+	struct pool_copies copies;
+	unsigned first;
+	unsigned failed; /* on disks that have failed: read when no other has it right */
+	unsigned wrong, known, away; /* known: what is there, right or not */
+	unsigned slow;               /* of those away: given up, for others may have it */
+	bool reopened;
+	bool patient; /* those on failed disks do not have it */
+	int error;
+};
+
+static int read_copy(const struct reading *reading, unsigned copy)
 {
+	const struct egroup_read *read = reading->read;
+	struct pool_file *file = read->file->file;
+
 	read->file->store->read_bytes += read->length;
-	return pool_io_read_copy(read->file->file, copy, read->buffer, read->length, read->offset);
+	if (reading->patient)
+		return pool_io_read_copy(file, copy, read->buffer, read->length, read->offset);
+	return pool_io_read_copy_or_resort(file, copy, read->buffer, read->length, read->offset);
 }
 
 static int check_copy(const struct egroup_read *read, uint64_t disk)
@@ -83,37 +100,41 @@ int egroup_check_crc(void *arg, const void *block)
 }
 
 /* A copy on a disk that was missing when the file was opened may be there now. */
-static int read_reopened(const struct egroup_read *read, unsigned copy, bool *reopened)
+static int read_reopened(struct reading *reading, unsigned copy)
 {
-	int r = read_copy(read, copy);
+	int r = read_copy(reading, copy);
 
-	if (r != -ENXIO || *reopened)
+	if (r != -ENXIO || reading->reopened)
 		return r;
 	REACHED("egroup.reopen");
-	*reopened = true;
-	return pool_file_reopen(read->file->file) >> copy & 1 ? read_copy(read, copy) : r;
+	reading->reopened = true;
+	if (!(pool_file_reopen(reading->read->file->file) >> copy & 1))
+		return r;
+	return read_copy(reading, copy);
 }
 
-struct reading {
-	const struct egroup_read *read;
-	struct pool_copies copies;
-	unsigned first;
-	unsigned failed; /* on disks that have failed: read when no other has it right */
-	unsigned wrong, known, away; /* known: what is there, right or not */
-	bool reopened;
-	int error;
-};
+/* Who waits himself has something under way on a disk that hangs: to wait for another, or for the
+ * same once more, is no use. */
+static int read_some(struct reading *reading, unsigned copy)
+{
+	const struct egroup_read *read = reading->read;
+
+	if (read->waits_itself && pool_file_is_silent(read->file->file, copy))
+		return -ETIMEDOUT;
+	return read_reopened(reading, copy);
+}
 
 /* 0: it is right; 1: it is not; or what ends all. */
 static int try_copy(struct reading *reading, unsigned copy)
 {
-	int r = read_reopened(reading->read, copy, &reading->reopened);
+	int r = read_some(reading, copy);
 
 	if (r == -ESHUTDOWN || r == -ENOMEM)
 		return r;
 	if (r == -ENXIO || r == -ETIMEDOUT) {
 		/* Its disk is gone, or hangs: that says nothing. */
 		reading->away |= 1u << copy;
+		reading->slow |= (unsigned)(r == -ETIMEDOUT) << copy;
 		return 1;
 	}
 	if (r == 0 || r == -ENODATA)
@@ -161,11 +182,18 @@ static int read_any(struct reading *reading, unsigned *ret_copy)
 	unsigned sound = ((1u << reading->copies.count) - 1) & ~reading->copies.stale;
 	int r = try_copies(reading, sound & ~reading->failed, ret_copy);
 
-	if (r != 1 || !reading->failed)
+	if (r == 1 && reading->failed) {
+		REACHED("egroup.last-resort");
+		pool_file_open_failed(reading->read->file->file);
+		r = try_copies(reading, reading->failed, ret_copy);
+	}
+	if (r != 1 || !(reading->slow & ~reading->failed))
 		return r;
-	REACHED("egroup.last-resort");
-	pool_file_open_failed(reading->read->file->file);
-	return try_copies(reading, reading->failed, ret_copy);
+	REACHED("egroup.waits-after-all");
+	if (reading->read->waits_itself)
+		return -EINPROGRESS;
+	reading->patient = true;
+	return try_copies(reading, reading->slow & ~reading->failed, ret_copy);
 }
 
 int egroup_file_read(const struct egroup_read *read)

@@ -148,7 +148,8 @@ struct pool_file *egroup_file_handle(const struct egroup_file *file);
 /*
  * Reads until `check(arg, buffer)` says 0 (NULL: whatever comes): from each copy in turn, beginning
  * with `first`, and once more, for a bit may have flipped on the way. Copies that gave something
- * else are put right where one was found that is. The file is open and referenced. Fiber. -EIO: a
+ * else are put right where one was found that is. One that is slow is waited for when no other has
+ * it right, also not one on a disk that has failed. The file is open and referenced. Fiber. -EIO: a
  * copy that counts could not be read, and may have it right. Else the last error: none has it;
  * -ENODATA: it ends before.
  */
@@ -161,6 +162,9 @@ struct egroup_read {
 	unsigned first; /* copy, or EGROUP_ANY_COPY */
 	int (*check)(void *arg, const void *buffer);
 	void *arg;
+	/* Who asks waits himself for a disk that hangs: -EINPROGRESS where others do not have it
+	 * either, for now. */
+	bool waits_itself;
 	struct egroup_tried *tried; /* NULL, or filled in */
 };
 struct egroup_tried {      /* bits of copies that count */

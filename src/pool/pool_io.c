@@ -7,9 +7,10 @@
  *     neither the file nor its copies once its caller was told: they may be gone by then.
  *  2. Every operation is counted at the copy's disk, when it begins and when it ends.
  *  3. A write is given up on some copies only when it has succeeded on another; a read, when
- * another copy can be read. So what has one copy waits as long as the disk does. A write that was
- * given up leaves its copy as one that failed does: with all before it. When it lands later, it
- * lands where no record that counts is: nothing is appended to its group any more.
+ *     another copy can be read, or when its disk has failed. So what has one copy waits as long as
+ *     the disk does, or until that is given up. A write that was given up leaves its copy as one
+ *     that failed does: with all before it. When it lands later, it lands where no record that
+ *     counts is: nothing is appended to its group any more.
  */
 #include "pool/pool_io.h"
 
@@ -58,11 +59,18 @@ bool pool_io_has_other(const struct pool_file *file, const struct pool_file_copy
 	return false;
 }
 
-bool pool_file_has_copies(const struct pool_file *file)
+bool pool_io_has_copies(const struct pool_file *file)
 {
 	const struct pool_disk *disk = file->copies[0]->disk;
 
 	return file->copy_count > 1 || (disk && pool_disk_is_failed(disk));
+}
+
+bool pool_file_reads_apart(const struct pool_file *file)
+{
+	const struct pool_disk *disk = file->copies[0]->disk;
+
+	return pool_io_has_copies(file) || (disk && pool_disk_is_silent(disk));
 }
 
 void pool_io_begins(struct pool_flight *flight, struct pool_file_copy *copy)
@@ -273,7 +281,8 @@ struct pool_file_copy *pool_io_copy_at(const struct pool_file *file, unsigned co
 	return file->copies[copy];
 }
 
-bool pool_io_is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
+/* Its disk hangs and another copy can do: nothing is begun there. */
+static bool is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy)
 {
 	return pool_disk_is_silent(copy->disk) && pool_io_can_do_without(file, copy->handle);
 }
@@ -286,7 +295,7 @@ void pool_file_write_copy(struct pool_file *file, unsigned copy, const struct io
 
 	write_begins(write, file);
 	write->alone = true;
-	if (r == 0 && pool_io_is_hopeless(file, target))
+	if (r == 0 && is_hopeless(file, target))
 		r = -ETIMEDOUT;
 	if (r < 0)
 		refuse_write(write, r);
@@ -332,6 +341,23 @@ bool pool_io_can_do_without(const struct pool_file *file, const struct pool_hand
 	return false;
 }
 
+/* It counts, was opened or can be, and nothing takes too long there. */
+static bool is_a_resort(const struct pool_file_copy *copy)
+{
+	return copy->disk && pool_disk_is_failed(copy->disk) && !pool_disk_is_silent(copy->disk) &&
+	       !copy->stale && !copy->failed && !copy->joining;
+}
+
+bool pool_io_can_be_read_elsewhere(const struct pool_file *file, const struct pool_handle *handle)
+{
+	if (pool_io_can_do_without(file, handle))
+		return true;
+	for (unsigned i = 0; i < file->copy_count; i++)
+		if (file->copies[i]->handle != handle && is_a_resort(file->copies[i]))
+			return true;
+	return false;
+}
+
 /* -1: there is none. */
 static int best_to_read(struct pool_file *file)
 {
@@ -356,6 +382,12 @@ static int best_to_read(struct pool_file *file)
 	return best;
 }
 
+bool pool_file_is_silent(const struct pool_file *file, unsigned copy)
+{
+	return copy < file->copy_count && file->copies[copy]->disk &&
+	       pool_disk_is_silent(file->copies[copy]->disk);
+}
+
 unsigned pool_file_best_copy(struct pool_file *file)
 {
 	int copy = best_to_read(file);
@@ -375,11 +407,24 @@ static void read_ends(struct world_op *op, int64_t result)
 		read->done(read, result);
 }
 
+static bool can_be_left(const struct pool_read *read)
+{
+	const struct pool_handle *handle = read->flight.handle;
+
+	return read->any ? pool_io_can_be_read_elsewhere(read->file, handle)
+			 : pool_io_can_do_without(read->file, handle);
+}
+
 static void read_overdue(struct pool_flight *flight)
 {
 	struct pool_read *read = CONTAINER_OF(flight, struct pool_read, flight);
 
-	if (read->told || !read->released || !pool_io_can_do_without(read->file, flight->handle))
+	if (read->told) {
+		if (read->kept)
+			read->kept(read);
+		return;
+	}
+	if (!read->released || !can_be_left(read))
 		return;
 	REACHED("pool.read-given-up");
 	read->told = true;
@@ -420,6 +465,7 @@ void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_cou
 
 	read->file = file;
 	read->told = read->pending = false;
+	read->any = true;
 	read->copy = copy < 0 ? POOL_COPIES_MAX : (unsigned)copy;
 	if (copy < 0)
 		refuse_read(read, -EIO);
@@ -433,9 +479,9 @@ void pool_file_read_copy(struct pool_file *file, unsigned copy, const struct iov
 	struct pool_file_copy *source = pool_io_copy_at(file, copy);
 
 	read->file = file;
-	read->told = read->pending = false;
+	read->told = read->pending = read->any = false;
 	read->copy = copy;
-	if (!source || pool_io_is_hopeless(file, source))
+	if (!source || is_hopeless(file, source))
 		refuse_read(read, source ? -ETIMEDOUT : -ENXIO);
 	else
 		read_from(read, source, iov, 1, offset);

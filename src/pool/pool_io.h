@@ -33,7 +33,8 @@ struct pool_flight {
  * A disk may hang. What takes longer there than it may is given up, with -ETIMEDOUT, where another
  * copy can do: `done` runs then, but the structure and all that it names still belong to the
  * kernel, until `released` runs. Only where that is not NULL is anything given up.
- * pool_write_is_held() and pool_read_is_held() tell `done` whether it is so.
+ * pool_write_is_held() and pool_read_is_held() tell `done` whether it is so. What was under way on
+ * a disk when that was declared failed does not have as long.
  */
 struct pool_write { /* embedded by the caller, with all it names, until `done` */
 	void (*done)(struct pool_write *write, int result);
@@ -62,6 +63,8 @@ static inline bool pool_write_is_held(const struct pool_write *write)
 struct pool_read {
 	void (*done)(struct pool_read *read, int64_t result);
 	void (*released)(struct pool_read *read); /* or NULL */
+	/* Or NULL: called now and then between `done` and `released`; ends nothing. */
+	void (*kept)(struct pool_read *read);
 	/* Private from submit to done. */
 	struct pool_file *file;
 	struct pool_flight flight;
@@ -70,19 +73,23 @@ struct pool_read {
 	unsigned copy;
 	int refusal;
 	bool pending, told;
+	bool any; /* pool_file_read() */
 };
 /* From the copy that is best to read now (of those on disks in order, the one whose disk has least
  * to do): bytes read, fewer only at the end of the file, or its
- * error. -EIO when no copy can be reached. -ETIMEDOUT: that disk hangs, another copy can be read.
- */
+ * error. -EIO when no copy can be reached. -ETIMEDOUT: that disk hangs, or has failed, and another
+ * copy may have it, if only one on a disk that has failed. */
 void pool_file_read(struct pool_file *file, const struct iovec *iov, int iov_count, uint64_t offset,
 		    struct pool_read *read);
+/* Whether the disk of that copy hangs. */
+bool pool_file_is_silent(const struct pool_file *file, unsigned copy);
 static inline bool pool_read_is_held(const struct pool_read *read)
 {
 	return read->pending;
 }
-/* Whether reads may be given up, so that they must not go into memory of somebody else's. */
-bool pool_file_has_copies(const struct pool_file *file);
+/* Whether reads may be given up, so that they must not go into memory of somebody else's. Of what
+ * has one copy only those are that begin when its disk hangs already. */
+bool pool_file_reads_apart(const struct pool_file *file);
 
 /* One copy, whatever others have, also one that was just added: for who has several of these under
  * way. -ENXIO when it is stale or cannot be reached; -ETIMEDOUT when its disk hangs and another
@@ -100,6 +107,10 @@ int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uin
  * before `length`. From fibers. */
 int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
 		      uint64_t offset);
+/* The same, but it is given up (-ETIMEDOUT) also where only a copy on a disk that has failed may
+ * have it: for who asks that then. */
+int pool_io_read_copy_or_resort(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+				uint64_t offset);
 /* Bytes read, fewer only at the end of the file. */
 int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,
 			  uint64_t offset);

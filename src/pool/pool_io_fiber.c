@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Data I/O from fibers, or on one copy of several. What has one copy is read and written in the
- * caller's memory. Where another copy could do, the caller must be able to go on while the disk
- * hangs: the operation and its memory are a piece of their own then (pool_piece.h).
+ * Data I/O from fibers, or on one copy of several. What has one copy is written in the caller's
+ * memory, and read there where its disk is one that cannot be given up. Else the caller must be
+ * able to go on while the disk hangs: the operation and its memory are a piece of their own then
+ * (pool_piece.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static void piece_overdue(struct pool_flight *flight)
 }
 
 /* A shortage of memory says nothing about a copy: it is waited for. */
-static struct pool_piece *piece_wait_for(struct pool_file *file, enum pool_disk_io kind,
+static struct pool_piece *piece_wait_for(const struct pool_file *file, enum pool_disk_io kind,
 					 size_t length)
 {
 	struct pool_piece *piece;
@@ -47,7 +48,6 @@ static struct pool_piece *piece_wait_for(struct pool_file *file, enum pool_disk_
 		REACHED("pool.piece-waits");
 		fiber_sleep(MEMORY_PAUSE_NS);
 	}
-	piece->file = file;
 	piece->kind = kind;
 	piece->flight.overdue = piece_overdue;
 	piece->op.done = piece_ends;
@@ -70,11 +70,33 @@ static void piece_submit(struct pool_piece *piece, struct pool_file_copy *copy, 
 		ops->file_sync(port, file, &piece->op);
 }
 
+struct transfer {
+	struct pool_file *file;
+	struct pool_file_copy *copy;
+	enum pool_disk_io kind;
+	struct iovec iov;
+	uint64_t offset;
+	bool or_resort; /* a copy on a disk that has failed is as good */
+};
+
+static bool can_be_left(const struct transfer *transfer, const struct pool_handle *handle)
+{
+	return transfer->or_resort ? pool_io_can_be_read_elsewhere(transfer->file, handle)
+				   : pool_io_can_do_without(transfer->file, handle);
+}
+
+/* Nothing is begun there. */
+static bool is_hopeless(const struct transfer *transfer)
+{
+	return pool_disk_is_silent(transfer->copy->disk) &&
+	       can_be_left(transfer, transfer->copy->handle);
+}
+
 /* False: it is left alone. */
-static bool piece_wait(struct pool_piece *piece)
+static bool piece_wait(struct pool_piece *piece, const struct transfer *transfer)
 {
 	while (!piece->ended) {
-		if (piece->overdue && pool_io_can_do_without(piece->file, piece->flight.handle)) {
+		if (piece->overdue && can_be_left(transfer, piece->flight.handle)) {
 			REACHED("pool.piece-given-up");
 			piece->waiter = NULL;
 			return false;
@@ -86,94 +108,132 @@ static bool piece_wait(struct pool_piece *piece)
 }
 
 /* In memory of its own. */
-static int64_t apart(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
-		     const struct iovec *iov, uint64_t offset)
+static int64_t apart(const struct transfer *transfer)
 {
+	struct pool_file_copy *copy = transfer->copy;
 	uint64_t disk_id = copy->disk_id;
-	struct pool_piece *piece = piece_wait_for(file, kind, iov->iov_len);
+	struct pool_piece *piece =
+		piece_wait_for(transfer->file, transfer->kind, transfer->iov.iov_len);
 	int64_t result = 0;
 
 	/* Meanwhile it may have gone, and its slot be another's, or it lacks something now. */
 	if (!copy->handle || copy->disk_id != disk_id || copy->stale)
 		result = -ENXIO;
-	else if (pool_io_is_hopeless(file, copy))
+	else if (is_hopeless(transfer))
 		result = -ETIMEDOUT;
 	if (result) {
 		pool_piece_put(piece);
 		return result;
 	}
-	if (kind == POOL_DISK_WRITES)
-		memcpy(piece->iov.iov_base, iov->iov_base, iov->iov_len);
-	piece_submit(piece, copy, offset);
-	if (!piece_wait(piece))
+	if (transfer->kind == POOL_DISK_WRITES)
+		memcpy(piece->iov.iov_base, transfer->iov.iov_base, transfer->iov.iov_len);
+	piece_submit(piece, copy, transfer->offset);
+	if (!piece_wait(piece, transfer))
 		return -ETIMEDOUT;
 	result = piece->result;
-	if (kind == POOL_DISK_READS && result > 0)
-		memcpy(iov->iov_base, piece->iov.iov_base, (size_t)result);
+	if (transfer->kind == POOL_DISK_READS && result > 0)
+		memcpy(transfer->iov.iov_base, piece->iov.iov_base, (size_t)result);
 	pool_piece_put(piece);
 	return result;
 }
 
 /* It waits as long as it takes. */
-static int64_t in_place(struct pool_file_copy *copy, enum pool_disk_io kind,
-			const struct iovec *iov, uint64_t offset)
+static int64_t in_place(const struct transfer *transfer)
 {
-	struct world_file *file = copy->handle->file;
+	struct world_file *file = transfer->copy->handle->file;
 	struct pool_flight flight = {0};
 	int64_t result;
 
-	pool_io_begins(&flight, copy);
-	if (kind == POOL_DISK_READS)
-		result = io_readv(file, iov, 1, offset);
-	else if (kind == POOL_DISK_WRITES)
-		result = io_writev(file, iov, 1, offset);
+	pool_io_begins(&flight, transfer->copy);
+	if (transfer->kind == POOL_DISK_READS)
+		result = io_readv(file, &transfer->iov, 1, transfer->offset);
+	else if (transfer->kind == POOL_DISK_WRITES)
+		result = io_writev(file, &transfer->iov, 1, transfer->offset);
 	else
 		result = io_sync(file);
-	pool_io_ends(&flight, kind, result);
+	pool_io_ends(&flight, transfer->kind, result);
 	return result;
 }
 
-static int64_t transfer(struct pool_file *file, struct pool_file_copy *copy, enum pool_disk_io kind,
-			const struct iovec *iov, uint64_t offset)
+/* A disk that can be spared may be declared failed meanwhile: then nobody reads there any more.
+ * What was being written only there is waited for, for nobody else has it. */
+static bool may_be_left(const struct transfer *transfer)
 {
-	if (!pool_file_has_copies(file))
-		return in_place(copy, kind, iov, offset);
-	if (pool_io_is_hopeless(file, copy))
+	return pool_io_has_copies(transfer->file) ||
+	       (transfer->kind == POOL_DISK_READS && pool_disk_can_be_spared(transfer->copy->disk));
+}
+
+static int64_t run(const struct transfer *transfer)
+{
+	if (!may_be_left(transfer))
+		return in_place(transfer);
+	if (is_hopeless(transfer))
 		return -ETIMEDOUT;
-	return apart(file, copy, kind, iov, offset);
+	return apart(transfer);
+}
+
+/* Bytes read. */
+static int64_t read_into(struct pool_file *file, unsigned copy, struct iovec memory,
+			 uint64_t offset, bool or_resort)
+{
+	const struct transfer transfer = {
+		.file = file,
+		.copy = pool_io_copy_at(file, copy),
+		.kind = POOL_DISK_READS,
+		.iov = memory,
+		.offset = offset,
+		.or_resort = or_resort,
+	};
+
+	return transfer.copy ? run(&transfer) : -ENXIO;
 }
 
 int64_t pool_io_read_some(struct pool_file *file, unsigned copy, void *buffer, size_t length,
 			  uint64_t offset)
 {
-	struct pool_file_copy *source = pool_io_copy_at(file, copy);
-	const struct iovec iov = {buffer, length};
-
-	return source ? transfer(file, source, POOL_DISK_READS, &iov, offset) : -ENXIO;
+	return read_into(file, copy, (struct iovec){buffer, length}, offset, false);
 }
 
-int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
-		      uint64_t offset)
+static int all_or_nothing(int64_t count, size_t length)
 {
-	int64_t count = pool_io_read_some(file, copy, buffer, length, offset);
-
 	if (count < 0)
 		return (int)count;
 	return (uint64_t)count < length ? -ENODATA : 0;
 }
 
+int pool_io_read_copy(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+		      uint64_t offset)
+{
+	const struct iovec memory = {buffer, length};
+
+	return all_or_nothing(read_into(file, copy, memory, offset, false), length);
+}
+
+int pool_io_read_copy_or_resort(struct pool_file *file, unsigned copy, void *buffer, size_t length,
+				uint64_t offset)
+{
+	const struct iovec memory = {buffer, length};
+
+	return all_or_nothing(read_into(file, copy, memory, offset, true), length);
+}
+
 int pool_io_write_copy(struct pool_file *file, unsigned copy, const void *buffer, size_t length,
 		       uint64_t offset)
 {
-	struct pool_file_copy *target = pool_io_copy_at(file, copy);
-	const struct iovec iov = {(void *)buffer, length};
+	const struct transfer transfer = {
+		.file = file,
+		.copy = pool_io_copy_at(file, copy),
+		.kind = POOL_DISK_WRITES,
+		.iov = {(void *)buffer, length},
+		.offset = offset,
+	};
 	int64_t r;
 
-	if (!target)
+	if (!transfer.copy)
 		return -ENXIO;
-	r = pool_io_refuses(target);
+	r = pool_io_refuses(transfer.copy);
 	if (r == 0)
-		r = transfer(file, target, POOL_DISK_WRITES, &iov, offset);
+		r = run(&transfer);
 	return r < 0 ? (int)r : 0;
 }
 
@@ -199,14 +259,14 @@ static bool is_synced(const struct pool_file *file, const struct pool_file_copy 
 
 int pool_io_sync_copy(struct pool_file *file, unsigned copy)
 {
-	struct pool_file_copy *target = pool_io_copy_at(file, copy);
-	const struct iovec none = {0};
+	const struct transfer transfer = {
+		.file = file, .copy = pool_io_copy_at(file, copy), .kind = POOL_DISK_SYNCS};
 
-	if (!target)
+	if (!transfer.copy)
 		return -ENXIO;
-	if (refuses_sync(file, target))
+	if (refuses_sync(file, transfer.copy))
 		return -EIO;
-	return (int)transfer(file, target, POOL_DISK_SYNCS, &none, 0);
+	return (int)run(&transfer);
 }
 
 /* All copies that take part */
@@ -259,7 +319,7 @@ int pool_io_write(struct pool_file *file, const void *buffer, size_t length, uin
 {
 	struct pool_piece piece = {.iov = {(void *)buffer, length}};
 
-	if (pool_file_has_copies(file))
+	if (pool_io_has_copies(file))
 		return whole_apart(file, &piece.iov, offset);
 	return whole_run(&piece, file, offset);
 }
@@ -341,14 +401,14 @@ static bool sync_any(const struct syncing *syncings)
 static int sync_the_only(struct pool_file *file)
 {
 	struct pool_file_copy *copy = file->copies[0];
+	const struct transfer transfer = {.file = file, .copy = copy, .kind = POOL_DISK_SYNCS};
 	uint64_t disk_id = copy->disk_id;
-	const struct iovec none = {0};
 	int r = -EIO;
 
 	if (!pool_copy_takes_part(copy))
 		return -EIO;
 	if (!refuses_sync(file, copy))
-		r = (int)in_place(copy, POOL_DISK_SYNCS, &none, 0);
+		r = (int)in_place(&transfer);
 	if (copy->disk_id == disk_id)
 		copy->failed |= r < 0;
 	return r;
@@ -359,7 +419,7 @@ int pool_io_sync(struct pool_file *file)
 	struct syncing syncings[POOL_COPIES_MAX] = {0};
 	int error = -EIO;
 
-	if (!pool_file_has_copies(file))
+	if (!pool_io_has_copies(file))
 		return sync_the_only(file);
 	sync_begin_all(file, syncings);
 	while (sync_collect(syncings, sync_any(syncings)) > 0)

@@ -13,7 +13,10 @@ bool pool_io_has_other(const struct pool_file *file, const struct pool_file_copy
 /* Whether nobody waits for that one: its disk has failed, or another copy is in order and on a disk
  * that answers. */
 bool pool_io_can_do_without(const struct pool_file *file, const struct pool_handle *handle);
+/* Whether a read of that one may as well be tried elsewhere: so, or a copy on a disk that has
+ * failed may have it. */
+bool pool_io_can_be_read_elsewhere(const struct pool_file *file, const struct pool_handle *handle);
+/* Several, or one that nobody waits for: what is under way may be given up. */
+bool pool_io_has_copies(const struct pool_file *file);
 /* NULL: it is stale or cannot be reached. */
 struct pool_file_copy *pool_io_copy_at(const struct pool_file *file, unsigned copy);
-/* Whether its disk hangs and another copy can do: nothing is begun there. */
-bool pool_io_is_hopeless(const struct pool_file *file, const struct pool_file_copy *copy);

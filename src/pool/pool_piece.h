@@ -15,7 +15,6 @@ struct pool_piece {
 	struct pool_flight flight;
 	struct world_op op;
 	struct pool_write write; /* or, if all copies are written, this in place of both */
-	struct pool_file *file;  /* while it is waited for */
 	struct fiber *waiter;    /* NULL: nobody waits for it any more */
 	enum pool_disk_io kind;
 	struct iovec iov; /* its memory, as much as was asked for */

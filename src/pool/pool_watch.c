@@ -8,7 +8,8 @@
  * disk with something late is silent. From then on everything under way there counts as late at
  * once, what is begun there is refused as long as others can do it, and the keeper takes the disk
  * for missing. Whoever began an operation that is late is told, again and again, and may go on
- * without it; whether he may is his affair (pool_io.c).
+ * without it; whether he may is his affair (pool_io.c). What was under way on a disk when it was
+ * declared failed is late soon, for most need not wait for it any more.
  *
  * Invariants
  *  1. A late operation keeps what it was given: its memory, its handle, its disk and its pool. Only
@@ -83,11 +84,21 @@ static void be_late_no_more(struct pool_disk *disk)
 
 /* Looking */
 
+/* What takes no longer than a disk takes as a rule ends by itself. */
+static void hurry(struct pool_flight *flight, uint64_t now_ns)
+{
+	struct pool_disk *disk = flight->disk;
+
+	if (pool_disk_is_failed(disk) && flight->start_ns <= atomic_load(&disk->state_since_ns))
+		flight->due_ns = MIN(flight->due_ns, now_ns + disk->pool->timeout_ns / LOOKS);
+}
+
 static void look_at(struct pool_flight *flight, uint64_t now_ns)
 {
 	struct pool_disk *disk = flight->disk;
 
 	if (!flight->late) {
+		hurry(flight, now_ns);
 		if (!pool_disk_is_silent(disk) && now_ns < flight->due_ns)
 			return;
 		flight->late = true;

@@ -45,7 +45,8 @@ int vdisk_read_address(struct vdisk *vdisk, const struct vdisk_read *read)
 						   .offset = offset,
 						   .first = read->first,
 						   .check = read->check,
-						   .arg = read->arg});
+						   .arg = read->arg,
+						   .waits_itself = read->waits_itself});
 	egroup_file_unref(file);
 	vdisk->stats.device_read_bytes += BLOCK_BYTES;
 	return r == -ENODATA ? -EBADMSG : r;

@@ -7,7 +7,9 @@
  *
  * Where another copy could do if a disk hangs, everything goes through bounce blocks: the kernel
  * may keep them, but it must not keep the caller's memory beyond the end of the request. The part
- * stays with them then, and another goes on in its place.
+ * stays with them then, and another, its heir, goes on in its place. Where the heir finds that no
+ * other copy has it right, it waits for that disk after all, without a fiber, and asks the others
+ * again now and then.
  *
  * A mismatch in the caller's memory is read once more into memory of ours before it counts as
  * damage: the caller may have changed its memory meanwhile, or a bit may have flipped on the way.
@@ -93,6 +95,8 @@ static void free_part(struct read_part *part)
 {
 	struct vdisk_cache *cache = part->cache;
 
+	if (part->held)
+		part->held->heir = NULL;
 	if (part->file)
 		egroup_file_unref(part->file);
 	for (uint32_t i = 0; i < part->bounces; i++)
@@ -130,10 +134,15 @@ static bool part_is_intact(const struct read_part *part)
 	return true;
 }
 
+struct again {
+	unsigned first; /* this copy first, so that one that was found wrong is put right */
+	bool waits_itself;
+};
+
 /* 0, -EAGAIN: the block was moved or overwritten meanwhile, or an error. */
-static int read_once(struct vdisk *vdisk, uint64_t block, unsigned first, char *buffer)
+static int read_once(struct vdisk *vdisk, uint64_t block, const struct again *how, char *buffer)
 {
-	struct map_entry entry, again;
+	struct map_entry entry, moved;
 	int r;
 
 	r = vdisk_lookup(vdisk, block, &entry);
@@ -145,22 +154,22 @@ static int read_once(struct vdisk *vdisk, uint64_t block, unsigned first, char *
 	}
 	r = vdisk_read_address(vdisk, &(struct vdisk_read){.address = entry.address,
 							   .buffer = buffer,
-							   .first = first,
+							   .first = how->first,
+							   .waits_itself = how->waits_itself,
 							   .check = egroup_check_crc,
 							   .arg = &entry.crc});
-	if (r < 0 && vdisk_lookup(vdisk, block, &again) == 0 && again.address != entry.address)
+	if (r < 0 && vdisk_lookup(vdisk, block, &moved) == 0 && moved.address != entry.address)
 		return -EAGAIN;
 	return r;
 }
 
-/* Beginning with copy `first`, so that one that was found wrong is put right. */
-static int read_verified(struct vdisk *vdisk, uint64_t block, unsigned first, char *buffer)
+static int read_verified(struct vdisk *vdisk, uint64_t block, const struct again *how, char *buffer)
 {
 	int r;
 
-	while ((r = read_once(vdisk, block, first, buffer)) == -EAGAIN)
+	while ((r = read_once(vdisk, block, how, buffer)) == -EAGAIN)
 		;
-	if (r == 0 || r == -ESHUTDOWN)
+	if (r == 0 || r == -ESHUTDOWN || r == -EINPROGRESS)
 		return r;
 	vdisk_report_damage(vdisk, "a block cannot be read", block, r);
 	return r;
@@ -168,9 +177,10 @@ static int read_verified(struct vdisk *vdisk, uint64_t block, unsigned first, ch
 
 int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void *buffer)
 {
+	const struct again how = {.first = EGROUP_ANY_COPY};
+
 	for (uint64_t i = 0; i < count; i++) {
-		int r = read_verified(vdisk, block + i, EGROUP_ANY_COPY,
-				      (char *)buffer + i * BLOCK_BYTES);
+		int r = read_verified(vdisk, block + i, &how, (char *)buffer + i * BLOCK_BYTES);
 
 		if (r < 0)
 			return r;
@@ -179,26 +189,49 @@ int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void 
 }
 
 /* Block by block into memory of ours, then to the caller. */
-static void second_try(struct fiber_task *task)
+static int read_again(const struct read_part *part, bool waits_itself)
 {
-	struct read_part *part = CONTAINER_OF(task, struct read_part, task);
 	struct block_request *request = part->request;
 	struct vdisk *vdisk = vdisk_request(request)->vdisk;
+	const struct again how = {.first = part->read.copy, .waits_itself = waits_itself};
 	_cleanup_free_ char *buffer = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
 	int r = buffer ? 0 : -ENOMEM;
 
-	REACHED("read.second-try");
 	for (uint32_t i = 0; r == 0 && i < part->count; i++) {
 		uint32_t skip, bytes;
 
-		r = read_verified(vdisk, part->block + i, part->read.copy, buffer);
+		r = read_verified(vdisk, part->block + i, &how, buffer);
 		wanted_bytes(request, part->block + i, &skip, &bytes);
 		if (r == 0)
 			iov_write(request->iov, data_offset(request, part->block + i),
 				  buffer + skip, bytes);
 	}
-	part_ends(vdisk, part, r);
+	return r;
+}
+
+static void second_try(struct fiber_task *task)
+{
+	struct read_part *part = CONTAINER_OF(task, struct read_part, task);
+	struct vdisk *vdisk = vdisk_request(part->request)->vdisk;
+	int r;
+
+	REACHED("read.second-try");
+	r = read_again(part, part->held != NULL);
+	if (r == -EINPROGRESS && !part->held) /* that disk has answered meanwhile */
+		r = read_again(part, false);
+	if (r == -EINPROGRESS)
+		part->waits = true;
+	else
+		part_ends(vdisk, part, r);
 	vdisk_fiber_ends(vdisk);
+}
+
+static void wait_no_more(struct read_part *heir)
+{
+	if (!heir || !heir->waits)
+		return;
+	heir->waits = false;
+	vdisk_spawn(vdisk_request(heir->request)->vdisk, &heir->task, second_try);
 }
 
 /* To the caller's memory. */
@@ -223,11 +256,25 @@ static void part_back(struct pool_read *read)
 {
 	struct read_part *part = CONTAINER_OF(read, struct read_part, read);
 	struct vdisk_cache *cache = part->cache;
+	struct read_part *heir = part->heir;
 
 	for (uint32_t i = 0; i < part->bounces; i++)
 		cache_bounce_back(cache, part->iov[i].iov_base);
 	cache_part_back(cache, part);
+	if (heir)
+		heir->held = NULL;
+	wait_no_more(heir);
 	wake_part_waiters(cache);
+}
+
+/* That disk may have been declared failed meanwhile, or another copy be there again. */
+static void part_kept(struct pool_read *read)
+{
+	struct read_part *held = CONTAINER_OF(read, struct read_part, read);
+
+	if (held->heir)
+		REACHED("read.asks-again");
+	wait_no_more(held->heir);
 }
 
 /* The disk hangs and keeps the part: another goes on, with the second try from other copies. NULL:
@@ -250,7 +297,12 @@ static struct read_part *replace_part(struct read_part *held)
 	part->bounces = 0;
 	part->file = TAKE_PTR(held->file);
 	part->read.copy = EGROUP_ANY_COPY;
+	part->held = held;
+	part->heir = NULL;
+	part->waits = false;
+	held->heir = part;
 	held->read.released = part_back;
+	held->read.kept = part_kept;
 	return part;
 }
 
@@ -300,6 +352,7 @@ static void issue_part(struct vdisk *vdisk, struct read_part *part, uint64_t off
 	vdisk->stats.device_read_bytes += (uint64_t)part->count * BLOCK_BYTES;
 	part->read.done = part_done;
 	part->read.released = part->bounces ? part_released : NULL;
+	part->read.kept = NULL;
 	pool_file_read(egroup_file_handle(part->file), part->iov, part->iov_count, offset,
 		       &part->read);
 }
@@ -372,8 +425,10 @@ static bool start_part(struct vdisk *vdisk, struct block_request *request, struc
 	part->file = NULL;
 	part->data_offset = data_offset(request, state->cursor);
 	part->bounces = 0;
+	part->held = part->heir = NULL;
+	part->waits = false;
 	part->count = MIN(run->count, MAX(direct, 1u));
-	if (direct == 0 || pool_file_has_copies(egroup_file_handle(run->file))) {
+	if (direct == 0 || pool_file_reads_apart(egroup_file_handle(run->file))) {
 		take_bounces(part, part->count);
 		if (part->bounces == 0) {
 			cache_give(&cache->parts, part);

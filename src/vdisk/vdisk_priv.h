@@ -185,6 +185,7 @@ struct vdisk_read {
 	unsigned first; /* or EGROUP_ANY_COPY */
 	int (*check)(void *arg, const void *buffer);
 	void *arg;
+	bool waits_itself;
 };
 int vdisk_read_address(struct vdisk *vdisk, const struct vdisk_read *read);
 int vdisk_read_page(struct vdisk *vdisk, unsigned level, uint64_t index,

@@ -123,7 +123,7 @@ static void take_and_put(struct pool_rig *rig, unsigned count, size_t length)
 	for (unsigned i = 0; i < count; i++) {
 		pieces[i] = pool_piece_take(rig->pool, length);
 		ASSERT(pieces[i] && pieces[i]->iov.iov_len == length);
-		ASSERT(!pieces[i]->waiter && !pieces[i]->ended && !pieces[i]->file);
+		ASSERT(!pieces[i]->waiter && !pieces[i]->ended);
 		memset(pieces[i]->iov.iov_base, (int)i, length);
 	}
 	for (unsigned i = 0; i < count; i++) {

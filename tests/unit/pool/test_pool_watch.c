@@ -33,6 +33,7 @@ struct doer {
 	unsigned copy;
 	int result;
 	bool ended;
+	unsigned kept;
 	uint64_t ended_ns;
 	uint8_t *page;
 };
@@ -85,6 +86,11 @@ static int do_read_copy(struct doer *doer)
 	return pool_io_read_copy(doer->file, doer->copy, doer->page, PAGE, 0);
 }
 
+static int do_read_or_resort(struct doer *doer)
+{
+	return pool_io_read_copy_or_resort(doer->file, doer->copy, doer->page, PAGE, 0);
+}
+
 static int do_take(struct doer *doer)
 {
 	doer->file = pool_rig_take(doer->rig, 2);
@@ -95,6 +101,7 @@ struct reading {
 	struct pool_read read;
 	struct fiber_op op;
 	bool released;
+	unsigned kept;
 };
 
 static void read_done(struct pool_read *read, int64_t result)
@@ -109,10 +116,19 @@ static void read_released(struct pool_read *read)
 	CONTAINER_OF(read, struct reading, read)->released = true;
 }
 
+static void read_kept(struct pool_read *read)
+{
+	struct reading *reading = CONTAINER_OF(read, struct reading, read);
+
+	ASSERT(reading->op.finished && !reading->released);
+	reading->kept++;
+}
+
 /* From any copy; it and the page stay until the disk lets go of them. */
 static int do_read(struct doer *doer)
 {
-	struct reading reading = {.read = {.done = read_done, .released = read_released}};
+	struct reading reading = {
+		.read = {.done = read_done, .released = read_released, .kept = read_kept}};
 	struct iovec iov = {doer->page, PAGE};
 	int r;
 
@@ -121,8 +137,10 @@ static int do_read(struct doer *doer)
 	r = (int)fiber_op_wait(&reading.op);
 	doer->result = r;
 	doer->ended_ns = now();
-	while (pool_read_is_held(&reading.read) && !reading.released)
+	while (pool_read_is_held(&reading.read) && !reading.released) {
 		fiber_sleep(NSEC_PER_MSEC);
+		doer->kept = reading.kept;
+	}
 	return r;
 }
 
@@ -450,6 +468,160 @@ static void closing_does_not_wait(void **state)
 	pool_rig_run(*state, idle_run);
 }
 
+/* Also one on a disk that has failed may do for a read, where whoever reads asks it then; for what
+ * is written it never does. */
+static void resort_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 1);
+	struct doer *patient, *read, *any, *write, *sync;
+	uint64_t from;
+
+	ASSERT(pool_disk_fail(rig->pool, 2) == 0);
+	hang(rig, 1, true);
+	from = now();
+	patient = start(rig, file, copy, do_read_copy);
+	read = start(rig, file, copy, do_read_or_resort);
+	any = start(rig, file, 0, do_read);
+	write = start(rig, file, 0, do_write);
+	sync = start(rig, file, 0, do_sync);
+	fiber_sleep(LIMIT_NS + LOOKS_NS);
+	ASSERT(read->ended && read->result == -ETIMEDOUT);
+	ASSERT(any->ended_ns != 0 && any->result == -ETIMEDOUT);
+	ASSERT(read->ended_ns - from >= LIMIT_NS - NSEC_PER_MSEC);
+	/* It is silent by now: nothing is begun there. The other is read. */
+	from = now();
+	ASSERT(finish(start(rig, file, copy, do_read_or_resort)) == -ETIMEDOUT);
+	ASSERT(finish(start(rig, file, pool_rig_copy_on(file, 2), do_read_copy)) == 0);
+	ASSERT(finish(start(rig, file, 0, do_read)) == PAGE);
+	ASSERT(now() - from < 100 * NSEC_PER_MSEC);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	ASSERT(!patient->ended && !write->ended && !sync->ended);
+	ASSERT(any->kept > 100 && pool_disk_state(rig->pool, 2) == POOL_DISK_FAILED);
+	hang(rig, 1, false);
+	ASSERT(finish(patient) == 0 && finish(sync) == 0 && finish(any) == -ETIMEDOUT);
+	ASSERT(finish(write) == -EIO); /* of the copy that was not tried */
+	end(rig, file);
+}
+
+static void reads_from_a_failed_disk_instead(void **state)
+{
+	pool_rig_run(*state, resort_run);
+}
+
+/* One that lacks something, or hangs as well, will not do. */
+static void no_resort_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 1);
+	struct doer *read, *other;
+	struct pool_copies copies;
+
+	ASSERT(pool_disk_fail(rig->pool, 2) == 0);
+	hang(rig, 1, true);
+	hang(rig, 2, true);
+	other = start(rig, file, pool_rig_copy_on(file, 2), do_read_copy);
+	read = start(rig, file, copy, do_read_or_resort);
+	ASSERT(finish(other) == -ETIMEDOUT);
+	fiber_sleep(LIMIT_NS);
+	ASSERT(!read->ended);
+	hang(rig, 2, false);
+	fiber_sleep(LOOKS_NS);
+	ASSERT(read->ended && read->result == -ETIMEDOUT);
+	pool_file_get_copies(file, &copies);
+	copies.stale = 1u << pool_rig_copy_on(file, 2);
+	pool_file_set_copies(file, &copies);
+	read = start(rig, file, copy, do_read_or_resort);
+	fiber_sleep(2 * LIMIT_NS);
+	ASSERT(!read->ended);
+	hang(rig, 1, false);
+	ASSERT(finish(read) == 0);
+	end(rig, file);
+}
+
+static void waits_where_the_failed_disk_lacks_it(void **state)
+{
+	pool_rig_run(*state, no_resort_run);
+}
+
+/* Who declares a disk failed need not wait as long as it may take; what begins there afterwards has
+ * all the time. */
+static void fail_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file = pool_rig_begin_two(rig);
+	unsigned copy = pool_rig_copy_on(file, 2);
+	struct doer *write, *read, *sync, *after;
+	uint64_t from;
+
+	hang(rig, 2, true);
+	write = start(rig, file, 0, do_write);
+	read = start(rig, file, copy, do_read_copy);
+	sync = start(rig, file, 0, do_sync);
+	fiber_sleep(LOOKS_NS);
+	from = now();
+	ASSERT(!write->ended && !read->ended && !sync->ended);
+	ASSERT(pool_disk_fail(rig->pool, 2) == 0);
+	ASSERT(finish(write) == -ETIMEDOUT && finish(read) == -ETIMEDOUT && finish(sync) == 0);
+	ASSERT(now() - from < 3 * LOOKS_NS && pool_file_failed(file) == 1u << copy);
+	hang(rig, 2, false);
+	fiber_sleep(NSEC_PER_SEC);
+	ASSERT(pool_disks_silent() == 0);
+	hang(rig, 2, true);
+	from = now();
+	after = start(rig, file, copy, do_read_copy);
+	ASSERT(finish(after) == -ETIMEDOUT && now() - from >= LIMIT_NS - NSEC_PER_MSEC);
+	end(rig, file);
+}
+
+static void does_not_wait_for_what_is_declared_failed(void **state)
+{
+	pool_rig_run(*state, fail_run);
+}
+
+/* The only copy: reads end, for nobody reads there any more; what is written nobody else has. */
+static void fail_only_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *both = pool_rig_begin_two(rig), *file = NULL, *others[4];
+	struct doer *write, *read, *any, *sync;
+	unsigned count = 0;
+
+	while (!file) {
+		ASSERT(count < ARRAY_SIZE(others));
+		file = pool_rig_take(rig, 1);
+		if (pool_disk_by_id(rig->pool, 2) != file->copies[0]->disk)
+			others[count++] = TAKE_PTR(file);
+	}
+	ASSERT(pool_rig_write(file, 'h') == 0 && !pool_file_reads_apart(file));
+	hang(rig, 2, true);
+	write = start(rig, file, 0, do_write);
+	read = start(rig, file, 0, do_read_copy);
+	any = start(rig, file, 0, do_read);
+	sync = start(rig, file, 0, do_sync);
+	fiber_sleep(2 * LIMIT_NS);
+	ASSERT(!read->ended && any->ended_ns == 0 && pool_file_reads_apart(file));
+	ASSERT(pool_disk_fail(rig->pool, 2) == 0);
+	fiber_sleep(2 * LOOKS_NS);
+	ASSERT(read->ended && read->result == -ETIMEDOUT);
+	ASSERT(any->ended_ns != 0 && any->result == -ETIMEDOUT);
+	fiber_sleep(60 * NSEC_PER_SEC);
+	ASSERT(!write->ended && !sync->ended);
+	hang(rig, 2, false);
+	ASSERT(finish(write) == 0 && finish(sync) == 0 && finish(any) == -ETIMEDOUT);
+	pool_file_discard(file);
+	while (count > 0)
+		pool_file_discard(others[--count]);
+	end(rig, both);
+}
+
+static void reads_of_the_only_copy_end_when_it_is_declared_failed(void **state)
+{
+	pool_rig_run(*state, fail_only_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 int main(void)
@@ -464,6 +636,10 @@ int main(void)
 		TEST(makes_files_elsewhere),
 		TEST(closes_what_is_late_later),
 		TEST(closing_does_not_wait),
+		TEST(reads_from_a_failed_disk_instead),
+		TEST(waits_where_the_failed_disk_lacks_it),
+		TEST(does_not_wait_for_what_is_declared_failed),
+		TEST(reads_of_the_only_copy_end_when_it_is_declared_failed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

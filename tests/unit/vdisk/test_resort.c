@@ -351,6 +351,305 @@ static void the_only_copy_hangs(void **state)
 	run(2, 1, hanging_alone);
 }
 
+/* Reads of a guest, each of a piece, at the same time. */
+struct reader {
+	struct fiber_task task;
+	struct engine_rig *rig;
+	uint8_t *piece;
+	uint64_t at, ended_ns;
+	int result;
+};
+
+static struct reader readers[DISK_BYTES / PIECE_BYTES];
+
+static void reader_run(struct fiber_task *task)
+{
+	struct reader *reader = CONTAINER_OF(task, struct reader, task);
+
+	reader->result = block_io(reader->rig->volume, BLOCK_READ, 0, reader->piece, PIECE_BYTES,
+				  reader->at);
+	reader->ended_ns = reactor_now_ns(reactor_current());
+}
+
+static void begin_readers(struct engine_rig *rig)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
+		readers[i] = (struct reader){.rig = rig, .at = i * PIECE_BYTES};
+		readers[i].task.run = reader_run;
+		readers[i].piece = aligned_alloc(4096, PIECE_BYTES);
+		assert_non_null(readers[i].piece);
+		memset(readers[i].piece, 1, PIECE_BYTES);
+		fiber_spawn(reactor_current(), FIBER_CONTROL, &readers[i].task);
+	}
+}
+
+static unsigned readers_ended(void)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++)
+		count += readers[i].ended_ns != 0;
+	return count;
+}
+
+/* Their memory is theirs from then on: it is given another byte. */
+static void expect_readers(int result)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
+		assert_true(readers[i].ended_ns != 0);
+		assert_int_equal(readers[i].result, result);
+		for (size_t at = 0; result == 0 && at < PIECE_BYTES; at++)
+			assert_int_equal(readers[i].piece[at], BYTE);
+		memset(readers[i].piece, 2, PIECE_BYTES);
+	}
+}
+
+/* Whatever ended late left it alone. */
+static void end_readers(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
+		for (size_t at = 0; at < PIECE_BYTES; at++)
+			assert_int_equal(readers[i].piece[at], 2);
+		free(readers[i].piece);
+	}
+}
+
+static unsigned data_fibers(void)
+{
+	struct reactor_stats stats;
+
+	reactor_get_stats(reactor_current(), &stats);
+	return stats.fibers_in_use[FIBER_DATA] + stats.fibers_queued[FIBER_DATA];
+}
+
+static void hang(struct engine_rig *rig, unsigned number, bool hangs)
+{
+	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(number), hangs);
+}
+
+/* The last copy on a disk in order hangs: what is on one that failed is read instead. */
+static int last_one_hangs(struct engine_rig *rig)
+{
+	uint64_t begun_ns;
+
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	hang(rig, 0, true);
+	begun_ns = reactor_now_ns(reactor_current());
+	begin_readers(rig);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS - 100 * NSEC_PER_MSEC);
+	assert_int_equal(readers_ended(), 0);
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(0);
+	verify(rig); /* at once from now on */
+	assert_true(reactor_now_ns(reactor_current()) - begun_ns <
+		    POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC);
+	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 1)), POOL_DISK_FAILED);
+	hang(rig, 0, false);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	assert_int_equal(redundancy(rig).lost, 0);
+	verify(rig);
+	return end(rig);
+}
+
+static void the_last_copy_in_order_hangs(void **state)
+{
+	(void)state;
+	run(3, 2, last_one_hangs);
+}
+
+/* The failed one does not have it right: the guest waits after all, and holds no fiber. */
+static int waits_after_all(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *piece = aligned_alloc(4096, PIECE_BYTES);
+	struct reader after = {.rig = rig, .piece = piece};
+	uint64_t waits = reached_count("egroup.waits-after-all");
+
+	assert_non_null(piece);
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	assert_true(flip_all(rig, 1) > 0);
+	hang(rig, 0, true);
+	begin_readers(rig);
+	fiber_sleep(60 * NSEC_PER_SEC + 1);
+	/* A piece whose blocks the failed one has right may have been read. */
+	assert_true(readers_ended() < ARRAY_SIZE(readers));
+	assert_true(reached_count("egroup.waits-after-all") > waits);
+	assert_int_equal(data_fibers(), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++)
+		after.at = readers[i].ended_ns ? after.at : readers[i].at;
+	after.task.run = reader_run; /* it begins with the failed one */
+	fiber_spawn(reactor_current(), FIBER_CONTROL, &after.task);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	assert_true(after.ended_ns == 0);
+	hang(rig, 0, false);
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(0);
+	assert_true(after.ended_ns != 0 && after.result == 0);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	return end(rig);
+}
+
+static void the_failed_one_is_wrong(void **state)
+{
+	(void)state;
+	run(3, 2, waits_after_all);
+}
+
+/* ... until it comes to its senses. */
+static int wrong_for_a_while(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
+			    &(struct sim_faults){.read_error_ppm = 1000000});
+	hang(rig, 0, true);
+	begin_readers(rig);
+	fiber_sleep(60 * NSEC_PER_SEC + 1);
+	assert_int_equal(readers_ended(), 0);
+	assert_int_equal(data_fibers(), 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &(struct sim_faults){0});
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(0);
+	hang(rig, 0, false);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	return end(rig);
+}
+
+static void the_failed_one_errs_for_a_while(void **state)
+{
+	(void)state;
+	run(3, 2, wrong_for_a_while);
+}
+
+/* The same where it hangs as well. */
+static int both_hang(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	hang(rig, 0, true);
+	hang(rig, 1, true);
+	begin_readers(rig);
+	fiber_sleep(60 * NSEC_PER_SEC + 1);
+	assert_int_equal(readers_ended(), 0);
+	assert_int_equal(data_fibers(), 0);
+	hang(rig, 1, false);
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(0);
+	hang(rig, 0, false);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	return end(rig);
+}
+
+static void the_failed_one_hangs_as_well(void **state)
+{
+	(void)state;
+	run(3, 2, both_hang);
+}
+
+/* ... or until the operator gives up the one that hangs, too. */
+static int both_given_up(struct engine_rig *rig)
+{
+	make(rig, 3);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	open_again(rig);
+	verify(rig);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
+			    &(struct sim_faults){.read_error_ppm = 1000000});
+	hang(rig, 0, true);
+	begin_readers(rig);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	assert_int_equal(readers_ended(), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 0)), 0);
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(-EIO);
+	assert_int_equal(data_fibers(), 0);
+	hang(rig, 0, false);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	verify(rig);
+	return end(rig);
+}
+
+static void the_one_that_hangs_is_given_up(void **state)
+{
+	(void)state;
+	run(3, 2, both_given_up);
+}
+
+/* Reads under way on a disk when it is declared failed go on elsewhere. */
+static int moved(struct engine_rig *rig)
+{
+	make(rig, 3);
+	verify(rig);
+	hang(rig, 1, true);
+	begin_readers(rig);
+	fiber_sleep(100 * NSEC_PER_MSEC);
+	assert_true(readers_ended() < ARRAY_SIZE(readers));
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS / 4);
+	expect_readers(0);
+	hang(rig, 1, false);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	verify(rig);
+	return end(rig);
+}
+
+static void reads_under_way_are_moved(void **state)
+{
+	(void)state;
+	run(3, 2, moved);
+}
+
+/* The only copy: those that began when it was silent already end, for they are not in the guest's
+ * memory; the others stay with the kernel, which would write there. */
+static int only_copy_given_up(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *first = aligned_alloc(4096, PIECE_BYTES);
+	struct reader before = {.rig = rig, .piece = first};
+
+	assert_non_null(first);
+	make(rig, 2);
+	verify(rig);
+	hang(rig, 1, true);
+	before.task.run = reader_run;
+	fiber_spawn(reactor_current(), FIBER_CONTROL, &before.task);
+	fiber_sleep(POOL_DISK_TIMEOUT_NS + NSEC_PER_SEC);
+	begin_readers(rig);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	assert_int_equal(readers_ended(), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	fiber_sleep(NSEC_PER_SEC);
+	expect_readers(-EIO);
+	assert_true(before.ended_ns == 0);
+	hang(rig, 1, false);
+	fiber_sleep(NSEC_PER_SEC);
+	assert_true(before.ended_ns != 0 && before.result == 0);
+	fiber_sleep(10 * NSEC_PER_SEC);
+	end_readers();
+	verify(rig);
+	return end(rig);
+}
+
+static void the_only_copy_is_given_up(void **state)
+{
+	(void)state;
+	run(2, 1, only_copy_given_up);
+}
+
 /* A disk in its place that is not this one is not read. */
 static int swapped(struct engine_rig *rig)
 {
@@ -587,6 +886,13 @@ int main(void)
 		cmocka_unit_test(what_a_failed_disk_missed),
 		cmocka_unit_test(a_failed_disk_that_hangs),
 		cmocka_unit_test(the_only_copy_hangs),
+		cmocka_unit_test(the_last_copy_in_order_hangs),
+		cmocka_unit_test(the_failed_one_is_wrong),
+		cmocka_unit_test(the_failed_one_errs_for_a_while),
+		cmocka_unit_test(the_failed_one_hangs_as_well),
+		cmocka_unit_test(the_one_that_hangs_is_given_up),
+		cmocka_unit_test(reads_under_way_are_moved),
+		cmocka_unit_test(the_only_copy_is_given_up),
 		cmocka_unit_test(another_in_its_place),
 		cmocka_unit_test(scrub_asks_it_last),
 		cmocka_unit_test(repair_copies_from_it),
