@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that read before they write, or only read and compare: partial blocks, compare,
- * compare-and-write, status of a range. Each runs in a fiber. Those that write hold their blocks
+ * compare-and-write, status of a range. Each reads in a fiber. Those that write hold their blocks
  * exclusively from before they read until they are acknowledged, so every earlier write to these
  * blocks is in the map and no other comes between. A bad old block fails the write: it is not
  * laundered under a new checksum.
+ *
+ * No fiber is held while something is being written: that may wait for room, for a checkpoint or
+ * for a disk, and reads and other vDisks need the fibers. What was read stays true under the claim.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,120 +19,185 @@
 #define COMPARE_BLOCKS 64u                 /* at a time */
 #define STATUS_BLOCKS  (UINT64_C(1) << 18) /* looked at for one answer: 1 GiB */
 
-/* A write that stands for the guest's: whole blocks, memory of its own. */
-struct inner_write {
-	struct block_request request;
-	struct iovec iov;
-	struct fiber *fiber;
-	bool finished;
+/* What is written for a guest's request, under its claim: whole blocks. Data are one part; what
+ * becomes zeros is one besides those of the two blocks at the edges. */
+struct inner {
+	char edges[2][BLOCK_BYTES]; /* the first and the last block, as they shall be */
+	struct block_request *guest;
+	unsigned part_count, left; /* that are not done */
 	int result;
+	struct inner_part {
+		struct block_request request;
+		struct inner *inner;
+	} parts[3];
+	struct iovec iov[]; /* the edges, and what lies between them in the guest's memory */
 };
 
-static void inner_done(struct block_request *request, int result)
+static struct inner *inner_new(struct block_request *guest)
 {
-	struct inner_write *inner = CONTAINER_OF(request, struct inner_write, request);
-
-	inner->finished = true;
-	inner->result = result;
-	fiber_wake(inner->fiber);
-}
-
-int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
-		      void *buffer)
-{
-	struct inner_write *inner = calloc(1, sizeof(*inner));
-	struct block_request *request;
-	int r;
+	size_t bytes = sizeof(struct inner) + ((size_t)guest->iov_count + 2) * sizeof(struct iovec);
+	struct inner *inner = aligned_alloc(BLOCK_BYTES, ALIGN_UP(bytes, (size_t)BLOCK_BYTES));
 
 	if (!inner)
-		return -ENOMEM;
-	request = &inner->request;
-	request->op = op;
-	request->offset = block * BLOCK_BYTES;
-	request->length = count * BLOCK_BYTES;
-	inner->iov = (struct iovec){buffer, (size_t)(count * BLOCK_BYTES)};
-	request->iov = buffer ? &inner->iov : NULL;
-	request->iov_count = buffer ? 1 : 0;
-	request->done = inner_done;
-	inner->fiber = fiber_current();
-	vdisk_write_unclaimed(vdisk, request);
-	while (!inner->finished)
-		fiber_suspend();
-	r = inner->result;
+		return NULL;
+	memset((char *)inner + sizeof(inner->edges), 0, bytes - sizeof(inner->edges));
+	inner->guest = guest;
+	return inner;
+}
+
+/* The guest's request ends with the last part. */
+static void part_done(struct block_request *request, int result)
+{
+	struct inner *inner = CONTAINER_OF(request, struct inner_part, request)->inner;
+	struct block_request *guest = inner->guest;
+
+	if (result < 0)
+		inner->result = result;
+	if (--inner->left > 0)
+		return;
+	result = inner->result;
 	free(inner);
-	return r;
+	vdisk_write_ends(vdisk_request(guest)->vdisk, guest, result);
 }
 
-/* Old content of one block with the request's bytes put over it. */
-static int merge_block(struct vdisk *vdisk, struct block_request *request, uint64_t block,
-		       char *buffer)
+static void add_part(struct inner *inner, enum block_op op, uint64_t block, uint64_t count)
 {
-	uint64_t start = MAX(block * BLOCK_BYTES, request->offset);
-	uint64_t end = MIN((block + 1) * BLOCK_BYTES, request->offset + request->length);
-	uint64_t skip = start - request->offset;
-	char *to = buffer + (start - block * BLOCK_BYTES);
-	int r = 0;
+	struct inner_part *part = &inner->parts[inner->part_count++];
 
-	if (end - start < BLOCK_BYTES)
-		r = vdisk_read_blocks(vdisk, block, 1, buffer);
-	if (r < 0)
-		return r;
-	if (request->op == BLOCK_WRITE)
-		iov_read(request->iov, (size_t)skip, to, (size_t)(end - start));
-	else if (request->op == BLOCK_COMPARE_AND_WRITE)
-		iov_read(request->iov, (size_t)(request->length + skip), to, (size_t)(end - start));
-	else
-		memset(to, 0, (size_t)(end - start));
-	return 0;
+	part->inner = inner;
+	part->request.op = op;
+	part->request.offset = block * BLOCK_BYTES;
+	part->request.length = count * BLOCK_BYTES;
+	part->request.done = part_done;
 }
 
-static int write_merged(struct vdisk *vdisk, struct block_request *request, uint64_t first,
-			uint64_t end)
+static void add_data(struct inner *inner, uint64_t block, uint64_t count, const struct iovec *iov,
+		     int iov_count)
 {
-	_cleanup_free_ char *buffer = NULL;
-	int r = 0;
+	struct block_request *request = &inner->parts[inner->part_count].request;
 
-	if (first == end)
-		return 0;
-	buffer = aligned_alloc(BLOCK_BYTES, (size_t)((end - first) * BLOCK_BYTES));
-	if (!buffer)
-		return -ENOMEM;
-	for (uint64_t block = first; r == 0 && block < end; block++)
-		r = merge_block(vdisk, request, block, buffer + (block - first) * BLOCK_BYTES);
-	return r < 0 ? r : vdisk_write_inner(vdisk, BLOCK_WRITE, first, end - first, buffer);
+	request->iov = iov;
+	request->iov_count = iov_count;
+	add_part(inner, BLOCK_WRITE, block, count);
 }
 
-/* Zeroes what the request covers of a block at its edge; nothing to do where it reads as zeros
- * already. */
-static int zero_edge(struct vdisk *vdisk, struct block_request *request, uint64_t block)
+/* Nothing of `inner` is touched after the last one; none ends before all are on their way. */
+static void submit_parts(struct vdisk *vdisk, struct inner *inner)
+{
+	unsigned count = inner->part_count;
+
+	inner->left = count;
+	for (unsigned i = 0; i < count; i++)
+		vdisk_write_unclaimed(vdisk, &inner->parts[i].request);
+}
+
+/* The bytes of `block` that the request wants: [*ret_start, *ret_end) of the vDisk. True: it is
+ * only a part of the block. */
+static bool covers_part(const struct block_request *request, uint64_t block, uint64_t *ret_start,
+			uint64_t *ret_end)
+{
+	*ret_start = MAX(block * BLOCK_BYTES, request->offset);
+	*ret_end = MIN((block + 1) * BLOCK_BYTES, request->offset + request->length);
+	return *ret_end - *ret_start < BLOCK_BYTES;
+}
+
+static bool is_edge(const struct block_request *request, uint64_t block)
+{
+	uint64_t start, end;
+
+	return covers_part(request, block, &start, &end);
+}
+
+/* Where the byte of the vDisk is in the memory of a request with data. */
+static size_t data_at(const struct block_request *request, uint64_t offset)
+{
+	uint64_t skip = request->op == BLOCK_COMPARE_AND_WRITE ? request->length : 0;
+
+	return (size_t)(skip + offset - request->offset);
+}
+
+/* 1, or 0: what shall be zeros reads as zeros already. Or an error. */
+static int must_write(struct vdisk *vdisk, const struct block_request *request, uint64_t block)
 {
 	struct map_entry entry;
-	int r = vdisk_lookup(vdisk, block, &entry);
+	int r;
 
-	/* After a failure of the log a write that was refused may come back with the next open. */
-	if (r == 0 && entry.address == 0)
-		r = vdisk->log.failed;
-	if (r < 0 || entry.address == 0)
+	if (block_op_has_data(request->op))
+		return 1;
+	r = vdisk_lookup(vdisk, block, &entry);
+	if (r < 0)
 		return r;
-	return write_merged(vdisk, request, block, block + 1);
+	/* After a failure of the log a write that was refused may come back with the next open. */
+	return entry.address == 0 ? vdisk->log.failed : 1;
 }
 
-static int zero_range(struct vdisk *vdisk, struct block_request *request)
+/* Old content of a block at an edge with the request's bytes put over it. As must_write(). */
+static int merge_edge(struct vdisk *vdisk, const struct block_request *request, uint64_t block,
+		      char *buffer)
 {
-	uint64_t end_byte = request->offset + request->length;
-	uint64_t first = DIV_ROUND_UP(request->offset, (uint64_t)BLOCK_BYTES);
-	uint64_t end = end_byte / BLOCK_BYTES;
-	int r = 0;
+	uint64_t start, end;
+	char *to;
+	int r = must_write(vdisk, request, block);
 
-	if (first > end) /* inside one block */
-		return zero_edge(vdisk, request, end);
-	if (first * BLOCK_BYTES != request->offset)
-		r = zero_edge(vdisk, request, first - 1);
-	if (r == 0 && end * BLOCK_BYTES != end_byte)
-		r = zero_edge(vdisk, request, end);
-	if (r == 0 && first < end)
-		r = vdisk_write_inner(vdisk, request->op, first, end - first, NULL);
-	return r;
+	if (r == 1)
+		r = vdisk_read_blocks(vdisk, block, 1, buffer) ?: 1;
+	if (r != 1)
+		return r;
+	(void)covers_part(request, block, &start, &end); /* it does: an edge */
+	to = buffer + (start - block * BLOCK_BYTES);
+	if (block_op_has_data(request->op))
+		iov_read(request->iov, data_at(request, start), to, (size_t)(end - start));
+	else
+		memset(to, 0, (size_t)(end - start));
+	return 1;
+}
+
+/* The whole blocks of the request, from the guest's memory; edges before and after them. */
+static void add_guest_data(struct inner *inner, bool head, bool tail)
+{
+	const struct block_request *guest = inner->guest;
+	const struct vdisk_request *state = vdisk_request(inner->guest);
+	uint64_t whole = state->first + head, end = state->end - tail;
+	int count = 0;
+
+	if (head)
+		inner->iov[count++] = (struct iovec){inner->edges[0], BLOCK_BYTES};
+	if (whole < end)
+		count += iov_slice(guest->iov, data_at(guest, whole * BLOCK_BYTES),
+				   (size_t)((end - whole) * BLOCK_BYTES), inner->iov + count);
+	if (tail)
+		inner->iov[count++] = (struct iovec){inner->edges[1], BLOCK_BYTES};
+	add_data(inner, state->first, state->end - state->first, inner->iov, count);
+}
+
+/* Reads the edges, and says what has to be written. Fiber. */
+static int make_parts(struct vdisk *vdisk, struct inner *inner)
+{
+	const struct block_request *guest = inner->guest;
+	const struct vdisk_request *state = vdisk_request(inner->guest);
+	uint64_t first = state->first, last = state->end - 1;
+	bool head = is_edge(guest, first), tail = last > first && is_edge(guest, last);
+	int write_head = 0, write_tail = 0;
+
+	if (head)
+		write_head = merge_edge(vdisk, guest, first, inner->edges[0]);
+	if (write_head >= 0 && tail)
+		write_tail = merge_edge(vdisk, guest, last, inner->edges[1]);
+	if (write_head < 0 || write_tail < 0)
+		return MIN(write_head, write_tail);
+	if (block_op_has_data(guest->op)) {
+		add_guest_data(inner, head, tail);
+		return 0;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		inner->iov[i] = (struct iovec){inner->edges[i], BLOCK_BYTES};
+	if (write_head)
+		add_data(inner, first, 1, &inner->iov[0], 1);
+	if (write_tail)
+		add_data(inner, last, 1, &inner->iov[1], 1);
+	if (first + head < last + 1 - tail)
+		add_part(inner, guest->op, first + head, last + 1 - tail - (first + head));
+	return 0;
 }
 
 /* 0 or -EILSEQ with the place, or an error. Whole logical blocks, maybe partial stored ones. */
@@ -161,20 +229,28 @@ static int compare_range(struct vdisk *vdisk, struct block_request *request)
 	return 0;
 }
 
+/* 0: something is being written, with which the request ends. Fiber. */
 static int modify(struct vdisk *vdisk, struct block_request *request)
 {
-	const struct vdisk_request *state = vdisk_request(request);
-	int r;
+	_cleanup_free_ struct inner *inner = inner_new(request);
+	int r = 0;
 
-	if (request->op == BLOCK_WRITE_ZEROES || request->op == BLOCK_UNMAP)
-		return zero_range(vdisk, request);
-	if (request->op == BLOCK_COMPARE_AND_WRITE) {
+	if (!inner)
+		return -ENOMEM;
+	if (request->op == BLOCK_COMPARE_AND_WRITE)
 		r = compare_range(vdisk, request);
-		if (r < 0)
-			return r;
+	if (r < 0)
+		return r;
+	if (request->op == BLOCK_COMPARE_AND_WRITE)
 		block_compared(request);
-	}
-	return write_merged(vdisk, request, state->first, state->end);
+	r = make_parts(vdisk, inner);
+	if (r < 0)
+		return r;
+	if (inner->part_count == 0)
+		vdisk_write_ends(vdisk, request, 0);
+	else
+		submit_parts(vdisk, TAKE_PTR(inner));
+	return 0;
 }
 
 static void modify_fiber(struct fiber_task *task)
@@ -186,15 +262,8 @@ static void modify_fiber(struct fiber_task *task)
 
 	REACHED("modify.run");
 	r = modify(vdisk, request);
-	if (r == 0)
-		block_written(request);
-	if (r == 0 && (request->flags & BLOCK_FUA)) {
-		range_lock_release(&vdisk->locks, &state->claim);
-		state->claimed = false;
-		log_add_sync(&vdisk->log, request, vdisk->log.acked_lsn);
-	} else {
+	if (r < 0)
 		vdisk_finish(vdisk, request, r);
-	}
 	vdisk_fiber_ends(vdisk);
 }
 

@@ -101,18 +101,14 @@ static void give_back_admission(struct vdisk *vdisk, struct vdisk_request *state
 	state->admitted = 0;
 }
 
-void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int result)
+void vdisk_write_ends(struct vdisk *vdisk, struct block_request *request, int result)
 {
 	struct vdisk_request *state = vdisk_request(request);
 
 	if (result < 0) {
-		give_back_admission(vdisk, state);
 		vdisk_finish(vdisk, request, result);
 		return;
 	}
-	/* What the map holds now is settled when its layer is folded. */
-	vdisk->admitted[vdisk->map.active] += state->admitted;
-	state->admitted = 0;
 	block_written(request);
 	if (request->flags & BLOCK_FUA) {
 		if (state->claimed)
@@ -122,6 +118,18 @@ void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int r
 		return;
 	}
 	vdisk_finish(vdisk, request, 0);
+}
+
+void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int result)
+{
+	struct vdisk_request *state = vdisk_request(request);
+
+	if (result < 0)
+		give_back_admission(vdisk, state);
+	/* What the map holds now is settled when its layer is folded. */
+	vdisk->admitted[vdisk->map.active] += state->admitted;
+	state->admitted = 0;
+	vdisk_write_ends(vdisk, request, result);
 }
 
 void vdisk_apply_record(struct vdisk *vdisk, const struct record_header_disk *header,
@@ -254,16 +262,12 @@ static void learn_fiber(struct fiber_task *task)
 }
 
 /* Has its claim: on to the log, in order of arrival. Unmapping makes room, and overwriting takes
- * none: they must not wait for it. The vDisk's own come in fibers, for each of which a request
- * waits: were they to wait for another fiber, they could use them up. */
+ * none: they must not wait for it. */
 static void write_claimed(struct vdisk *vdisk, struct block_request *request)
 {
 	struct vdisk_request *state = vdisk_request(request);
-	int r;
+	int r = admit(vdisk, request, !list_is_empty(&vdisk->space_waiters));
 
-	while ((r = admit(vdisk, request, !list_is_empty(&vdisk->space_waiters))) == ADMIT_LEARN &&
-	       state->internal)
-		learn_growth(vdisk, state);
 	if (LIKELY(r == 0))
 		log_add(&vdisk->log, request);
 	else if (r == ADMIT_LEARN)

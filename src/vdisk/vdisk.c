@@ -314,19 +314,40 @@ uint64_t vdisk_id(const struct vdisk *vdisk)
 	return vdisk->row.id;
 }
 
+struct cut {
+	struct block_request request;
+	struct fiber *fiber;
+	bool finished;
+	int result;
+};
+
+static void cut_done(struct block_request *request, int result)
+{
+	struct cut *cut = CONTAINER_OF(request, struct cut, request);
+
+	cut->finished = true;
+	cut->result = result;
+	fiber_wake(cut->fiber);
+}
+
 /* What is cut off reads as zeros if the vDisk grows again, and its space comes back. Writes there
  * that were under way are waited for: one that came after the unmap would stay. */
 static int unmap_end(struct vdisk *vdisk, uint64_t from, uint64_t to)
 {
 	struct range_claim claim = {
 		.offset = from, .length = to - from, .mode = RANGE_LOCK_EXCLUSIVE};
-	int r;
+	struct cut cut = {.fiber = fiber_current()};
 
+	cut.request.op = BLOCK_UNMAP;
+	cut.request.offset = from;
+	cut.request.length = to - from;
+	cut.request.done = cut_done;
 	range_lock_wait(&vdisk->locks, &claim);
-	r = vdisk_write_inner(vdisk, BLOCK_UNMAP, from / BLOCK_BYTES, (to - from) / BLOCK_BYTES,
-			      NULL);
+	vdisk_write_unclaimed(vdisk, &cut.request);
+	while (!cut.finished)
+		fiber_suspend();
 	range_lock_release(&vdisk->locks, &claim);
-	return r;
+	return cut.result;
 }
 
 int vdisk_error(const struct vdisk *vdisk)

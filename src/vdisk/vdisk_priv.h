@@ -143,6 +143,9 @@ void vdisk_finish_later(struct vdisk *vdisk, struct block_request *request, int 
 /* A write, write-zeroes or unmap of the vDisk's own, whole blocks, whose range is claimed by
  * another request. */
 void vdisk_write_unclaimed(struct vdisk *vdisk, struct block_request *request);
+/* A guest's write, write-zeroes or unmap is in the map, but for what its flags still ask for; or it
+ * has failed. */
+void vdisk_write_ends(struct vdisk *vdisk, struct block_request *request, int result);
 /* The log is done with a write: durable as far as asked for, or failed. */
 void vdisk_write_acked(struct vdisk *vdisk, struct block_request *request, int result);
 /* Puts an acknowledged record's extents into the map. */
@@ -168,12 +171,9 @@ int vdisk_read_blocks(struct vdisk *vdisk, uint64_t block, uint64_t count, void 
 /* Fiber; `entry` is looked up, its page read where needed. */
 int vdisk_lookup(struct vdisk *vdisk, uint64_t block, struct map_entry *ret_entry);
 
-/* modify.c: what reads before it writes; runs in fibers. */
+/* modify.c: what reads before it writes; reads in fibers. */
 void vdisk_modify_start(struct vdisk *vdisk, struct block_request *request);
 void vdisk_compare_start(struct vdisk *vdisk, struct block_request *request);
-/* Through the ordinary path, but for the claim: the caller holds the blocks, whole ones. Fiber. */
-int vdisk_write_inner(struct vdisk *vdisk, enum block_op op, uint64_t block, uint64_t count,
-		      void *buffer);
 void vdisk_status_start(struct vdisk *vdisk, struct block_request *request);
 
 /* load.c. Fibers. */

@@ -235,6 +235,145 @@ static int modify_across_leaves(struct engine_rig *rig)
 	return 0;
 }
 
+static void open_more(struct engine_rig *rig, uint64_t container, const char *name,
+		      struct vdisk **ret_vdisk)
+{
+	const struct vdisk_spec spec = {
+		.name = name, .container_id = container, .size_bytes = SIZE, .block_bytes = 512};
+	uint64_t id;
+
+	assert_int_equal(vdisk_create(rig->pool, &spec, &id), 0);
+	assert_int_equal(vdisk_open(rig->pool, rig->cache, id, ret_vdisk), 0);
+}
+
+#define PARTS_AT (SIZE - 8 * MIB) /* where nothing is */
+#define PARTS_OF (CROSSINGS - 8)  /* blocks, also more than there are fibers */
+#define SOON_NS  (500 * NSEC_PER_MSEC)
+
+/* Half a KiB of new blocks each; the last few follow others in the same blocks. */
+static uint64_t part_offset(unsigned index)
+{
+	return PARTS_AT + (uint64_t)(index % PARTS_OF) * 4096 + (index / PARTS_OF) * 512;
+}
+
+static void submit_parts(struct vdisk *vdisk)
+{
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		submit(vdisk, &crossings[i], BLOCK_WRITE, part_offset(i), 512);
+	fiber_sleep(NSEC_PER_SEC);
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		assert_false(crossings[i].finished);
+}
+
+/* What needs fibers: maps that are not in memory, compares, parts of blocks. */
+static void expect_served_soon(struct vdisk *vdisk, struct vdisk *other)
+{
+	uint64_t began = reactor_now_ns(reactor_current());
+	unsigned char same[4096];
+
+	expect(vdisk, 1, 1);
+	expect(other, 1, 5);
+	assert_int_equal(put_bytes(other, 2 * MIB + 512, 512, 6), 0);
+	assert_int_equal(put_bytes(vdisk, 2 * MIB + 512, 512, 7), 0);
+	assert_int_equal(put_bytes(vdisk, 3 * MIB - 512, 4096 + 1024, 7), 0);
+	memset(same, 5, sizeof(same));
+	assert_int_equal(block_io(vdisk_volume(other), BLOCK_COMPARE, 0, same, 4096, 3 * MIB), 0);
+	assert_true(reactor_now_ns(reactor_current()) < began + SOON_NS);
+	expect_bytes(vdisk, 3 * MIB - 512, 4096 + 1024, 7);
+	expect_bytes(vdisk, 3 * MIB - 1024, 512, 1);
+	expect_bytes(vdisk, 3 * MIB + 4096 + 512, 512, 1);
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		assert_false(crossings[i].finished);
+}
+
+static void fill_to_the_last_block(struct vdisk *vdisk)
+{
+	unsigned block = 0;
+
+	(void)fill_up(vdisk); /* how much it was does not matter */
+	while (block < 512 && put_bytes(vdisk, SIZE - 4 * MIB + block * 4096, 4096, 1) == 0)
+		block++;
+	assert_in_range(block, 0, 511);
+}
+
+static void open_again(struct engine_rig *rig, struct vdisk **other)
+{
+	uint64_t id = vdisk_id(*other);
+
+	assert_int_equal(vdisk_close(*other), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(vdisk_open(rig->pool, rig->cache, id, other), 0);
+}
+
+/* Their ends: of those that are first in their blocks, and then of the others. */
+static void parts_wait_in_vain(struct engine_rig *rig, struct vdisk *other)
+{
+	uint64_t until = reactor_now_ns(reactor_current()) + 12 * NSEC_PER_SEC;
+
+	submit_parts(rig->vdisk);
+	expect_served_soon(rig->vdisk, other);
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		expect_end(&crossings[i], until + i / PARTS_OF * 11 * NSEC_PER_SEC, -ENOSPC);
+	expect_bytes(rig->vdisk, PARTS_AT, (size_t)PARTS_OF * 4096, 0);
+}
+
+static void parts_get_room(struct engine_rig *rig, struct vdisk *other)
+{
+	uint64_t until = reactor_now_ns(reactor_current()) + 6 * NSEC_PER_SEC;
+
+	submit_parts(rig->vdisk);
+	expect_served_soon(rig->vdisk, other);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 8 * MIB, 4 * MIB + 512), 0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	for (unsigned i = 0; i < CROSSINGS; i++)
+		expect_end(&crossings[i], until, 0);
+	for (unsigned i = 0; i < PARTS_OF; i++) {
+		unsigned bytes = i + PARTS_OF < CROSSINGS ? 1024 : 512;
+
+		expect_bytes(rig->vdisk, part_offset(i), bytes, 2);
+		expect_bytes(rig->vdisk, part_offset(i) + bytes, 4096 - bytes, 0);
+	}
+	expect_bytes(rig->vdisk, 4 * MIB, 512, 1);
+	expect_bytes(rig->vdisk, 4 * MIB + 512, MIB, 0);
+	expect_bytes(rig->vdisk, 11 * MIB + 512, MIB, 0);
+	expect_bytes(rig->vdisk, 12 * MIB + 512, 4096 - 512, 1);
+}
+
+static int wait_with_parts(struct engine_rig *rig, enum policy_property limited)
+{
+	uint64_t container;
+	struct vdisk *other;
+
+	assert_int_equal(engine_rig_bring_up(rig), 0);
+	engine_rig_set_policy(rig, limited, 64 * MIB);
+	assert_int_equal(container_create(rig->catalog, sim_world(rig->sim.sim), rig->pool_id, "d",
+					  &container),
+			 0);
+	open_more(rig, container, "other", &other);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(put(other, i, 5), 0);
+	fill_to_the_last_block(rig->vdisk);
+	open_again(rig, &other);
+	parts_wait_in_vain(rig, other);
+	open_again(rig, &other);
+	parts_get_room(rig, other);
+	assert_int_equal(vdisk_close(other), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static int wait_with_parts_for_a_tier(struct engine_rig *rig)
+{
+	return wait_with_parts(rig, POLICY_MAX_CAPACITY_SSD);
+}
+
+static int wait_with_parts_for_a_container(struct engine_rig *rig)
+{
+	return wait_with_parts(rig, POLICY_MAX_CAPACITY);
+}
+
 /* Whatever the error is: what waits for room hears of it soon, what comes later at once. */
 static void fail_log(struct engine_rig *rig, int error)
 {
@@ -269,17 +408,6 @@ static int fail_log_when_full(struct engine_rig *rig)
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	engine_rig_stop(rig);
 	return 0;
-}
-
-static void open_more(struct engine_rig *rig, uint64_t container, const char *name,
-		      struct vdisk **ret_vdisk)
-{
-	const struct vdisk_spec spec = {
-		.name = name, .container_id = container, .size_bytes = SIZE, .block_bytes = 512};
-	uint64_t id;
-
-	assert_int_equal(vdisk_create(rig->pool, &spec, &id), 0);
-	assert_int_equal(vdisk_open(rig->pool, rig->cache, id, ret_vdisk), 0);
 }
 
 /* Turn about, until none gets any more. */
@@ -426,6 +554,13 @@ static void modifies_in_a_full_tier_without_the_map(void **state)
 	run(modify_across_leaves, 512 * MIB);
 }
 
+static void parts_of_blocks_that_wait_hold_nobody_up(void **state)
+{
+	(void)state;
+	run(wait_with_parts_for_a_tier, 512 * MIB);
+	run(wait_with_parts_for_a_container, 512 * MIB);
+}
+
 static void fails_with_its_log_whatever_the_error(void **state)
 {
 	(void)state;
@@ -445,6 +580,7 @@ int main(void)
 		cmocka_unit_test(overwrites_in_a_full_container_without_the_map),
 		cmocka_unit_test(overwrites_in_a_full_pool_without_the_map),
 		cmocka_unit_test(modifies_in_a_full_tier_without_the_map),
+		cmocka_unit_test(parts_of_blocks_that_wait_hold_nobody_up),
 		cmocka_unit_test(fails_with_its_log_whatever_the_error),
 		cmocka_unit_test(vdisks_share_a_full_tier),
 		cmocka_unit_test(drains_beyond_a_limit),
