@@ -108,10 +108,24 @@ void ahead_begin(struct ahead *ahead, const struct ahead_options *options)
 	ahead->next = options->first;
 }
 
+/* Memory for what will be under way at a time, and for a piece that is made. */
+static void prepare(struct ahead *ahead)
+{
+	struct egroup_pace pace = {AHEAD_BLOCKS, AHEAD_PIECES};
+	uint32_t left = ahead->options.end - ahead->next;
+
+	if (ahead->options.pace)
+		ahead->options.pace(ahead->options.arg, &pace);
+	pool_buffers_prepare(ahead->buffers,
+			     MIN(DIV_ROUND_UP(left, pace.blocks), (uint32_t)pace.pieces) + 1);
+}
+
 struct ahead_piece *ahead_next(struct ahead *ahead)
 {
 	struct ahead_piece *piece = &ahead->pieces[ahead->taken];
 
+	if (ahead->next < ahead->options.end)
+		prepare(ahead);
 	read_more(ahead);
 	while (ahead->reading == 0 ? ahead->next < ahead->options.end
 				   : piece->state != AHEAD_READ) {

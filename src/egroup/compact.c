@@ -24,10 +24,12 @@
 #include "egroup/cursor.h"
 #include "egroup/index.h"
 #include "egroup/store_priv.h"
+#include "pool/pool_buffer.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
 #define CHUNK_BLOCKS 256u /* copied at a time: 1 MiB */
+#define CHUNK_BYTES  ((size_t)CHUNK_BLOCKS * BLOCK_BYTES)
 
 struct move { /* one group that goes along */
 	struct egroup *group;
@@ -44,8 +46,8 @@ struct compaction {
 	uint32_t total_slots;
 	uint32_t blocks; /* of the index */
 	void *index;
-	char *source; /* CHUNK_BLOCKS: what was read */
-	char *buffer; /* CHUNK_BLOCKS: what is to be written */
+	char *buffer; /* CHUNK_BLOCKS: what is to be written ... */
+	char *source; /* ... and as much behind it: what was read */
 	uint32_t buffered;
 	uint64_t write_offset;
 	struct pool_file *target;
@@ -254,9 +256,11 @@ static int plan(struct compaction *compaction)
 		return r;
 	compaction->blocks = index_blocks(MAX(compaction->move_count, 1u), compaction->total_slots);
 	compaction->index = aligned_alloc(BLOCK_BYTES, (size_t)compaction->blocks * BLOCK_BYTES);
-	compaction->buffer = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	compaction->source = aligned_alloc(BLOCK_BYTES, (size_t)CHUNK_BLOCKS * BLOCK_BYTES);
-	return compaction->index && compaction->buffer && compaction->source ? 0 : -ENOMEM;
+	compaction->buffer = aligned_alloc(BLOCK_BYTES, 2 * CHUNK_BYTES);
+	if (!compaction->index || !compaction->buffer)
+		return -ENOMEM;
+	compaction->source = compaction->buffer + CHUNK_BYTES;
+	return 0;
 }
 
 static void fill_index(struct compaction *compaction)
@@ -644,6 +648,7 @@ static int write_target(struct compaction *compaction)
 		return r;
 	pool_file_get_copies(compaction->target, &copies);
 	egroup_stripe_note(stripe, &copies);
+	pool_buffer_populate(compaction->buffer, 2 * CHUNK_BYTES);
 	fill_index(compaction);
 	r = copy_all(compaction);
 	/* What cannot be given back now is in its row as it is. */
@@ -722,7 +727,6 @@ static void compaction_done(struct compaction *compaction)
 	free(compaction->moves);
 	free(compaction->index);
 	free(compaction->buffer);
-	free(compaction->source);
 }
 
 int compact_run(struct egroup_store *store, const struct compact_choice *choice,

@@ -18,8 +18,10 @@
 #include "base/macros.h"
 #include "base/reached.h"
 #include "pool/pool_priv.h"
+#include "reactor/io.h"
 
-#define HUGE_BYTES (2 * MIB)
+#define HUGE_BYTES     (2 * MIB)
+#define POPULATE_BYTES (64 * KIB) /* at a time: meanwhile mmap() of the process waits */
 
 struct pool_buffers {
 	struct pool_buffer *free; /* last put, first taken: what was used is in the caches */
@@ -29,6 +31,7 @@ struct pool_buffers {
 	void *map;
 	size_t map_bytes;
 	unsigned count;
+	unsigned prepared; /* the first of them */
 	struct pool_buffer buffers[];
 };
 
@@ -144,6 +147,41 @@ void pool_buffers_free(struct pool_buffers *buffers)
 	ASSERT(!buffers->left && buffers->taken == 0);
 	buffers->left = true;
 	free_unless_held(buffers);
+}
+
+struct populating {
+	char *memory;
+	size_t bytes;
+};
+
+static void populate_work(void *arg)
+{
+	const struct populating *populating = arg;
+	size_t step;
+
+	for (size_t at = 0; at < populating->bytes; at += step) {
+		step = MIN(POPULATE_BYTES, populating->bytes - at);
+		(void)madvise(populating->memory + at, step, MADV_POPULATE_WRITE);
+	}
+}
+
+void pool_buffer_populate(void *memory, size_t bytes)
+{
+	struct populating populating = {memory, bytes};
+
+	ASSERT(IS_ALIGNED((uintptr_t)memory, POOL_PAGE_BYTES));
+	(void)io_job(populate_work, &populating);
+}
+
+void pool_buffers_prepare(struct pool_buffers *buffers, unsigned count)
+{
+	unsigned first = buffers->prepared;
+
+	if (MIN(count, buffers->count) <= first)
+		return;
+	buffers->prepared = MIN(count, buffers->count);
+	pool_buffer_populate(buffers->buffers[first].memory,
+			     (buffers->prepared - first) * buffers->bytes);
 }
 
 struct pool_buffer *pool_buffers_take(struct pool_buffers *buffers)

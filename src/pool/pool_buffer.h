@@ -33,6 +33,10 @@ int pool_buffers_new(size_t bytes, unsigned count, struct pool_buffers **ret_buf
 /* All were put back. */
 void pool_buffers_free(struct pool_buffers *buffers);
 
+/* Before so many are taken at a time: sees to it that the memory of those that are taken first is
+ * there, as pool_buffer_populate(). Fiber. */
+void pool_buffers_prepare(struct pool_buffers *buffers, unsigned count);
+
 /* NULL: all are taken, or held. */
 struct pool_buffer *pool_buffers_take(struct pool_buffers *buffers);
 /* Nothing is under way but what was given up. NULL is nothing. */
@@ -43,6 +47,11 @@ void pool_buffer_read(struct pool_buffer *buffer, struct pool_file *file, unsign
 		      size_t length, uint64_t offset);
 void pool_buffer_write(struct pool_buffer *buffer, struct pool_file *file, unsigned copy,
 		       size_t length, uint64_t offset);
+/* Has the kernel find pages for memory that was never used, on a worker: to clear 1 MiB takes up to
+ * a millisecond, which would be one of the reactor's turn. What is in there stays. It is only a
+ * help: what fails is done at first use. Fiber. */
+void pool_buffer_populate(void *memory, size_t bytes);
+
 /* Whether a request that was given up still has the memory: its content means nothing. */
 static inline bool pool_buffer_is_held(const struct pool_buffer *buffer)
 {

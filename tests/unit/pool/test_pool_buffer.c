@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -144,6 +145,43 @@ static void tells_when_memory_is_short(void **state)
 	}
 	assert_int_equal(n, 4); /* the set, the memory, none */
 	pool_buffers_free(buffers);
+}
+
+static bool is_resident(const char *memory)
+{
+	unsigned char page;
+
+	ASSERT(mincore((void *)memory, PAGE, &page) == 0);
+	return page & 1;
+}
+
+static void prepare_run(void *arg)
+{
+	struct pool_buffers *buffers = make();
+	struct pool_buffer *taken[COUNT];
+
+	(void)arg;
+	pool_buffers_prepare(buffers, 1);
+	taken[0] = pool_buffers_take(buffers);
+	ASSERT(is_resident(taken[0]->memory) && is_resident(taken[0]->memory + PAGE));
+	memset(taken[0]->memory, 'a', 2 * (size_t)PAGE);
+	pool_buffers_prepare(buffers, 1);
+	pool_buffers_prepare(buffers, COUNT + 5);
+	for (unsigned i = 1; i < COUNT; i++) {
+		taken[i] = pool_buffers_take(buffers);
+		ASSERT(is_resident(taken[i]->memory) && is_resident(taken[i]->memory + PAGE));
+	}
+	pool_buffer_populate(taken[0]->memory, 2 * (size_t)PAGE);
+	for (unsigned at = 0; at < 2 * PAGE; at++)
+		ASSERT(taken[0]->memory[at] == 'a');
+	for (unsigned i = 0; i < COUNT; i++)
+		pool_buffer_put(taken[i]);
+	pool_buffers_free(buffers);
+}
+
+static void has_pages_before_memory_is_used(void **state)
+{
+	pool_rig_run(*state, prepare_run);
 }
 
 static void transfer_run(void *arg)
@@ -361,6 +399,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gives_out_no_more_than_it_has),
 		cmocka_unit_test(tells_when_memory_is_short),
+		TEST(has_pages_before_memory_is_used),
 		TEST(reads_and_writes_one_copy),
 		TEST(gives_out_nothing_that_a_disk_keeps),
 		TEST(stays_until_the_disk_has_ended),
