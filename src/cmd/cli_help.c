@@ -81,7 +81,6 @@ static void help_method(FILE *stream, const struct method *method)
 {
 	bool has_properties = false;
 
-
 	fputs("Usage: ", stream);
 	print_usage(stream, method);
 	fprintf(stream, "\n%c%s.\n", toupper((unsigned char)method->summary[0]),
@@ -138,6 +137,6 @@ void cli_help(FILE *stream, const char *noun, const struct method *method)
 	fputs("\nExit codes: 0 done, 1 failed, 2 wrong command line or value, 3 no answer from "
 	      "the\n"
 	      "daemon, 4 not found, 5 exists or in use, 6 no space, 7 not allowed, 8 damaged,\n"
-	      "9 cancelled, 10 timed out. See sarsen(1).\n",
+	      "9 cancelled, 10 timed out, 11 health found something. See sarsen(1).\n",
 	      stream);
 }

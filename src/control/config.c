@@ -68,6 +68,8 @@ static const struct setting settings[] = {
 	{"memory", "budget", VALUE_SIZE, AT(memory_budget_bytes), 128 * MIB, TIB},
 };
 
+#define SECTION_NAMES_MAX 128
+
 /* State of one reading. inih calls back for keys only, so a line that was none is seen in
  * next_line(). */
 struct reading {
@@ -82,6 +84,17 @@ struct reading {
 	int error; /* of reading the stream */
 	bool seen[ARRAY_SIZE(settings)];
 };
+
+bool config_key_get(size_t index, struct config_key *ret_key)
+{
+	const struct setting *setting;
+
+	if (index >= ARRAY_SIZE(settings))
+		return false;
+	setting = &settings[index];
+	*ret_key = (struct config_key){.section = setting->section, .key = setting->key};
+	return true;
+}
 
 void config_defaults(struct config *config)
 {
@@ -213,17 +226,31 @@ static bool is_section(const char *name)
 	return false;
 }
 
+/* "[node], [iscsi], ..." */
+static const char *section_names(char ret_names[static SECTION_NAMES_MAX])
+{
+	size_t length = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (i > 0 && strcmp(settings[i].section, settings[i - 1].section) == 0)
+			continue;
+		length += (size_t)snprintf(ret_names + length, SECTION_NAMES_MAX - length, "%s[%s]",
+					   i > 0 ? ", " : "", settings[i].section);
+		ASSERT(length < SECTION_NAMES_MAX);
+	}
+	return ret_names;
+}
+
 /* inih's callback; always 1, faults are counted here. */
 static int set(void *arg, const char *section, const char *key, const char *value)
 {
 	struct reading *reading = arg;
+	char names[SECTION_NAMES_MAX];
 
 	reading->line_needs_key = false;
 	if (!is_section(section)) {
-		fault(reading,
-		      "key '%s' in unknown section [%s]: use [node], [iscsi], [nvme], [log] or "
-		      "[memory]",
-		      key, section);
+		fault(reading, "key '%s' in unknown section [%s]: use %s", key, section,
+		      section_names(names));
 		return 1;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {

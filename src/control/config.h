@@ -83,5 +83,10 @@ typedef void config_fault_fn(const char *fault, void *arg);
 int config_read_file(struct config *config, const char *path, config_fault_fn *fault, void *arg);
 int config_read_stream(struct config *config, FILE *stream, const char *name,
 		       config_fault_fn *fault, void *arg);
+/* The keys, by index; false after the last. */
+struct config_key {
+	const char *section, *key;
+};
+bool config_key_get(size_t index, struct config_key *ret_key);
 /* What concerns several keys, and lengths. -EINVAL after faults. */
 int config_check(const struct config *config, config_fault_fn *fault, void *arg);

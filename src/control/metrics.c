@@ -326,9 +326,14 @@ static int gather_reactors(struct node *node, struct metrics *metrics)
 	return 0;
 }
 
+struct metrics *metrics_new(void)
+{
+	return calloc(1, sizeof(struct metrics));
+}
+
 int metrics_gather(struct node *node, struct metrics **ret_metrics)
 {
-	_cleanup_(metrics_freep) struct metrics *metrics = calloc(1, sizeof(*metrics));
+	_cleanup_(metrics_freep) struct metrics *metrics = metrics_new();
 	int r;
 
 	if (!metrics)

@@ -11,6 +11,9 @@
 struct metrics;
 struct node;
 
+/* Of a node with nothing in it: each name, type and meaning is printed all the same. NULL without
+ * memory. */
+struct metrics *metrics_new(void);
 /* From a fiber of the node's home. -ENOMEM */
 int metrics_gather(struct node *node, struct metrics **ret_metrics);
 /* On any thread. The caller frees the text. -ENOMEM */

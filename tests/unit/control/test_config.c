@@ -129,6 +129,20 @@ static void a_disk_may_take_a_while_but_not_for_ever(void **state)
 	assert_int_equal(config.disk_timeout_ms, 5000);
 }
 
+static void names_the_sections_that_there_are(void **state)
+{
+	struct config config;
+	struct config_key key;
+	struct faults faults;
+	char section[20];
+
+	assert_int_equal(read_text("[disk]\nsize = 1\n", &config, &faults), -EINVAL);
+	for (size_t i = 0; config_key_get(i, &key); i++) {
+		snprintf(section, sizeof(section), "[%s]", key.section);
+		assert_non_null(strstr(faults.text, section));
+	}
+}
+
 static void an_empty_file_is_the_defaults(void **state)
 {
 	struct config config, defaults;
@@ -224,6 +238,7 @@ int main(void)
 		cmocka_unit_test(reads_all_keys),
 		cmocka_unit_test(controllers_have_a_directory),
 		cmocka_unit_test(a_disk_may_take_a_while_but_not_for_ever),
+		cmocka_unit_test(names_the_sections_that_there_are),
 		cmocka_unit_test(an_empty_file_is_the_defaults),
 		cmocka_unit_test(reports_all_faults_with_their_lines),
 		cmocka_unit_test(refuses_long_lines_and_texts),
