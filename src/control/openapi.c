@@ -141,8 +141,8 @@ static json_t *envelope(const char *key, json_t *value)
 
 static json_t *job_schema(void)
 {
-	static const char *const numbers[] = {"id", "done_bytes", "total_bytes", "rate_bytes",
-					      "eta_ns"};
+	static const char *const numbers[] = {"id",         "done_bytes", "total_bytes",
+					      "rate_bytes", "elapsed_ns", "eta_ns"};
 	static const char *const texts[] = {"kind", "object", "state", "created"};
 	json_t *properties = json_object();
 
@@ -150,6 +150,7 @@ static json_t *job_schema(void)
 		json_object_set_new(properties, numbers[i], json_pack("{s:s}", "type", "integer"));
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		json_object_set_new(properties, texts[i], json_pack("{s:s}", "type", "string"));
+	json_object_set_new(properties, "cancellable", json_pack("{s:s}", "type", "boolean"));
 	json_object_set_new(properties, "result", json_object());
 	json_object_set_new(properties, "error",
 			    json_pack("{s:s}", "$ref", "#/components/schemas/Error"));

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "control/job.h"
+#include "control/openapi.h"
 
 #include "sim_rig.h"
 
@@ -126,6 +127,33 @@ static const char *text(const json_t *json, const char *key)
 	return json_string_value(json_object_get(json, key));
 }
 
+static bool is_of_type(const json_t *value, const char *type)
+{
+	return !type || (json_is_integer(value) && strcmp(type, "integer") == 0) ||
+	       (json_is_string(value) && strcmp(type, "string") == 0) ||
+	       (json_is_boolean(value) && strcmp(type, "boolean") == 0);
+}
+
+/* Each key of a job is in the OpenAPI document, with its type. Takes the job. */
+static void expect_described(json_t *job)
+{
+	json_t *document = openapi_document("1"), *properties, *value, *described;
+	const char *key;
+
+	properties = json_object_get(document, "components");
+	properties = json_object_get(json_object_get(properties, "schemas"), "Job");
+	properties = json_object_get(properties, "properties");
+	json_object_foreach(job, key, value)
+	{
+		described = json_object_get(properties, key);
+		if (!described || !is_of_type(value, text(described, "type")))
+			fprintf(stderr, "openapi.json does not tell of %s\n", key);
+		ASSERT(described && is_of_type(value, text(described, "type")));
+	}
+	json_decref(document);
+	json_decref(job);
+}
+
 static void runs_to_the_end(void)
 {
 	struct work good = {0}, bad = {.result = -EIO}, odd = {.result = -ENOENT};
@@ -142,10 +170,10 @@ static void runs_to_the_end(void)
 	ASSERT(strcmp(text(json, "state"), "done") == 0 &&
 	       strcmp(text(json, "kind"), "vdisk.delete") == 0);
 	ASSERT(number(json_object_get(json, "result"), "answer") == 42);
-	json_decref(json);
+	expect_described(json);
 	json = job_to_json(jobs, ids[1]);
 	ASSERT(strcmp(text(json_object_get(json, "error"), "message"), "broken") == 0);
-	json_decref(json);
+	expect_described(json);
 	json = job_to_json(jobs, ids[2]);
 	ASSERT(strcmp(text(json_object_get(json, "error"), "code"), "not-found") == 0);
 	json_decref(json);
@@ -168,7 +196,7 @@ static void waits_and_cancels(void)
 	ASSERT(reactor_now_ns(rig.reactors[0]) >= before_ns + 5 * NSEC_PER_SEC);
 	json = job_to_json(jobs, first);
 	ASSERT(number(json, "rate_bytes") > 0 && number(json, "eta_ns") > 0);
-	json_decref(json);
+	expect_described(json);
 	ASSERT(job_cancel(jobs, 99) == -ENOENT);
 	job_wait_begun(jobs, second);
 	ASSERT(job_cancel(jobs, second) == -EPERM);
