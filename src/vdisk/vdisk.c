@@ -73,6 +73,14 @@ static bool wants_tick(const struct vdisk *vdisk)
 	       pool_quota_pressure(vdisk->quota) > 0;
 }
 
+/* What is unmapped while writes wait for room gives it only with a checkpoint. */
+static bool wants_checkpoint(const struct vdisk *vdisk, bool pressed)
+{
+	if (!list_is_empty(&vdisk->space_waiters) && map_is_dirty(&vdisk->map))
+		return true;
+	return pressed && vdisk->log.tail_bytes > VDISK_TAIL_MIN_BYTES / 2;
+}
+
 /* Once a second while there is something to look after; an idle vDisk sleeps longer. */
 static void tick(struct reactor_timer *timer)
 {
@@ -84,7 +92,7 @@ static void tick(struct reactor_timer *timer)
 	look_after_idle(vdisk);
 	vdisk_space_changed(vdisk);
 	cache_trim(vdisk->cache);
-	if (pressed && vdisk->log.tail_bytes > VDISK_TAIL_MIN_BYTES / 2)
+	if (wants_checkpoint(vdisk, pressed))
 		vdisk_checkpoint_soon(vdisk);
 	if (pressed || !vdisk->store->liveness_known || vdisk->orphans.count > 0)
 		vdisk_reclaim_soon(vdisk);

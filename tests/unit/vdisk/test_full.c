@@ -318,14 +318,14 @@ static void parts_wait_in_vain(struct engine_rig *rig, struct vdisk *other)
 	expect_bytes(rig->vdisk, PARTS_AT, (size_t)PARTS_OF * 4096, 0);
 }
 
+/* Nobody asks for the checkpoint that makes room of what was unmapped. */
 static void parts_get_room(struct engine_rig *rig, struct vdisk *other)
 {
-	uint64_t until = reactor_now_ns(reactor_current()) + 6 * NSEC_PER_SEC;
+	uint64_t until = reactor_now_ns(reactor_current()) + 4 * NSEC_PER_SEC;
 
 	submit_parts(rig->vdisk);
 	expect_served_soon(rig->vdisk, other);
 	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, 8 * MIB, 4 * MIB + 512), 0);
-	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
 	for (unsigned i = 0; i < CROSSINGS; i++)
 		expect_end(&crossings[i], until, 0);
 	for (unsigned i = 0; i < PARTS_OF; i++) {
