@@ -360,7 +360,7 @@ static int look_behind(struct recovery *recovery, size_t at)
 	struct egroup *group = recovery->groups[at];
 	bool is_known = false;
 	unsigned copies;
-	int r;
+	int r, unread = 0;
 
 	if (group->sealed)
 		return 0;
@@ -374,15 +374,18 @@ static int look_behind(struct recovery *recovery, size_t at)
 		if (!(copies >> copy & 1))
 			continue;
 		r = look_behind_copy(recovery, at, copy);
-		if (r == 0)
-			is_known = true;
-		else if (r != -EIO)
+		if (r == -EBADMSG || r == -ESHUTDOWN || r == -ENOMEM)
 			break;
-		else
-			REACHED("recover.end-unreadable");
+		if (r == 0) {
+			is_known = true;
+			continue;
+		}
+		REACHED("recover.end-unreadable");
+		unread = r;
+		r = 0;
 	}
 	egroup_file_unref(group->file);
-	return r == -EIO && is_known ? 0 : r;
+	return r || is_known ? r : unread;
 }
 
 static bool is_unsealed(const struct egroup *group)
