@@ -103,6 +103,8 @@ struct catalog_options {
 	const char *restore_from; /* NULL, or a directory whose mirror takes its place; what was
 				     there is kept under another name */
 	bool renew_mirrors;       /* none is appended to: a dead process may still write there */
+	uint64_t disk_timeout_ns; /* that an operation on a mirror's disk may take, and an append
+				     or what others wait for twice that; 0 = 5 s */
 	struct catalog_report *report; /* NULL, or filled with what was found: catalog/mirror.h */
 };
 

@@ -6,8 +6,8 @@
 #include "catalog/store.h"
 #include "reactor/fiber.h"
 
-/* That one operation on the disk of a mirror may take. */
-#define MIRROR_LIMIT_NS (10 * NSEC_PER_SEC)
+/* What an operation on a disk may take when nobody says. */
+#define MIRROR_TIMEOUT_NS (5 * NSEC_PER_SEC)
 
 #define MIRROR_STANDING_MAX (4u + CATALOG_MIRRORS_MAX * (4u + (size_t)CATALOG_MIRROR_DIRECTORY_MAX))
 
@@ -61,6 +61,8 @@ struct mirrors {
 	struct mirror_frame *frame;
 	unsigned pending;
 	struct reactor_timer timer;
+	uint64_t timeout_ns; /* of an operation that is only asked for, */
+	uint64_t limit_ns;   /* of an append, and of an operation that others wait for */
 	/* The standing, when what is in memory is not yet durable everywhere. */
 	bool dirty;
 	bool telling; /* under way */
@@ -153,10 +155,17 @@ void mirror_free(struct mirror *mirror);   /* its files are closed */
  * -ETIMEDOUT: the file stays the caller's, for an append is under way that nobody waits for. */
 int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number);
 
+/* mirror_adopt.c, in the fiber that has `work`: those that are equal to the catalog take their
+ * standing again. Those whose disks hang are lost. -ESTALE: one is newer. */
+int mirrors_adopt(struct catalog *catalog, bool renew, struct catalog_report *report);
+
 /* mirror_ask.c, in a fiber */
-/* mirror_look(); -ETIMEDOUT when the disk does not answer. */
-int mirror_look_within(struct catalog *catalog, const char *directory,
+/* mirror_look() and mirror_load(); -ETIMEDOUT when the disk does not answer an operation within
+ * timeout_ns. Beside a catalog that is open `mirrors` counts it, else it is NULL. */
+int mirror_look_within(struct mirrors *mirrors, const char *directory, uint64_t timeout_ns,
 		       struct mirror_look *ret_look);
+int mirror_load_within(const char *directory, uint64_t timeout_ns, struct mirror_look *ret_look,
+		       struct mirror_rows *ret_rows);
 /* Finds out whether the disk takes writes, and makes the directory of the mirror's files: sets
  * `answers`, or the mirror is lost. */
 void mirror_probe_start(struct mirror *mirror);

@@ -37,9 +37,8 @@
 #include "catalog/mirror_task.h"
 #include "reactor/io.h"
 
-#define TRY_AGAIN_NS  (5 * NSEC_PER_SEC)
-#define ROLL_PAUSE_NS (1 * NSEC_PER_SEC) /* since the start, until a long log is left behind */
-#define TRIES_MAX     5                  /* the pause doubles so many times at most */
+#define TRY_AGAIN_NS (5 * NSEC_PER_SEC)
+#define TRIES_MAX    5 /* the pause doubles so many times at most */
 
 static void written_done(struct catalog *catalog);
 
@@ -192,7 +191,7 @@ static void append_all(struct catalog *catalog)
 		written_done(catalog);
 	else
 		reactor_timer_arm(catalog->home, &mirrors->timer,
-				  reactor_now_ns(catalog->home) + MIRROR_LIMIT_NS);
+				  reactor_now_ns(catalog->home) + mirrors->limit_ns);
 }
 
 static void lose_all(struct catalog *catalog, int error)
@@ -482,72 +481,6 @@ int mirror_compare(const struct mirrors *mirrors, const struct mirror_look *look
 	return order == 0 && !look->torn && !look->damaged ? 0 : -EAGAIN;
 }
 
-/* What a process that was killed wrote last may be in the kernel only. */
-static int settle_files(struct mirror *mirror, const struct mirror_look *look)
-{
-	struct mirror_path path;
-	struct world_file *file;
-	int r = io_sync(mirror->file), r2;
-
-	if (r == 0 && look->tail_number != look->log_number) {
-		mirror_path_of(mirror->directory, "log", look->tail_number, &path);
-		r = mirror_file_open(path.text, 0, &file);
-		if (r)
-			return r;
-		r = io_sync(file);
-		r2 = io_close(file);
-		r = r ? r : r2;
-	}
-	mirror_path_of(mirror->directory, NULL, 0, &path);
-	return r ? r : io_directory_sync(path.text);
-}
-
-/* Takes its standing again when it is equal. -ESTALE: it is newer. Other errors are its own. */
-static int mirror_adopt(struct mirror *mirror, bool renew, struct catalog_report *report)
-{
-	struct mirror_look look;
-	struct mirror_path path;
-	int r = mirror_look_within(mirror->catalog, mirror->directory, &look);
-
-	if (r == 0)
-		r = mirror_compare(&mirror->catalog->mirrors, &look);
-	if (r == 0 && renew)
-		r = -EAGAIN;
-	if (r == 0) {
-		mirror_path_of(mirror->directory, "log", look.log_number, &path);
-		r = mirror_file_open(path.text, 0, &mirror->file);
-	}
-	if (r == 0)
-		r = settle_files(mirror, &look);
-	if (r == -ESTALE) {
-		report->catalog_sequence = mirror->catalog->mirrors.position.sequence;
-		report->mirror_sequence = look.end.sequence;
-		report->mirror_forked =
-			mirror_is_forked(&look.end, &mirror->catalog->mirrors.position,
-					 &mirror->catalog->mirrors.lineage);
-		memcpy(report->directory, mirror->directory, strlen(mirror->directory) + 1);
-		return r;
-	}
-	if (r) {
-		if (r != -ESHUTDOWN)
-			log_warning("catalog", "a mirror has no standing",
-				    "directory=\"%s\" error=%d", mirror->directory, r);
-		mirror->refused = r == -EEXIST;
-		mirror->error = r == -EAGAIN ? 0 : r;
-		return r == -ESHUTDOWN || r == -ENOMEM ? r : 0;
-	}
-	mirror->standing = mirror->joined = true;
-	/* Each attempt leaves a log behind: not one with every start. */
-	mirror->next_try_ns = reactor_now_ns(mirror->catalog->home) + ROLL_PAUSE_NS;
-	mirror->offset = look.log_bytes;
-	mirror->number = look.log_number;
-	mirror->log_bytes = look.frame_bytes;
-	mirror->bytes = look.snapshot.bytes + look.frame_bytes;
-	mirror->sequence = look.end.sequence;
-	mirror->made_wall_ns = look.snapshot.made_wall_ns;
-	return 0;
-}
-
 static bool standings_match(struct mirrors *mirrors, const struct mirror_standings *standings)
 {
 	bool match = standings->count == mirrors->count &&
@@ -625,6 +558,17 @@ static int row_read(struct catalog *catalog, struct mirror_standings *ret_standi
 	return r == -ENOENT ? 0 : r;
 }
 
+static int adopt(struct catalog *catalog, bool renew, struct catalog_report *report)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+	int r;
+
+	fiber_mutex_lock(&mirrors->work);
+	r = mirrors_adopt(catalog, renew, report);
+	fiber_mutex_unlock(&mirrors->work);
+	return r;
+}
+
 int mirrors_open(struct catalog *catalog, const struct catalog_options *options,
 		 struct catalog_report *report)
 {
@@ -636,12 +580,14 @@ int mirrors_open(struct catalog *catalog, const struct catalog_options *options,
 	mirrors->hint_path = strdup(path);
 	store_get_position(catalog->store, &mirrors->position);
 	store_get_lineage(catalog->store, &mirrors->lineage);
+	mirrors->timeout_ns =
+		options->disk_timeout_ns ? options->disk_timeout_ns : MIRROR_TIMEOUT_NS;
+	mirrors->limit_ns = 2 * mirrors->timeout_ns;
 	r = mirrors->hint_path ? row_read(catalog, &row) : -ENOMEM;
-	for (unsigned i = 0; r == 0 && i < row.count; i++) {
-		struct mirror *mirror = mirror_new(catalog, row.mirrors[i].directory);
-
-		r = mirror ? mirror_adopt(mirror, options->renew_mirrors, report) : -ENOMEM;
-	}
+	for (unsigned i = 0; r == 0 && i < row.count; i++)
+		r = mirror_new(catalog, row.mirrors[i].directory) ? 0 : -ENOMEM;
+	if (r == 0)
+		r = adopt(catalog, options->renew_mirrors, report);
 	if (r == 0 && row.count > 0)
 		r = standings_compare(catalog, path, &row);
 	if (r == 0 && row.count > 0)
@@ -682,11 +628,12 @@ void mirrors_close(struct catalog *catalog)
 /* Nothing of another catalog, or of a later state of this one, is overwritten. */
 static int add_check(struct mirror *mirror)
 {
+	struct mirrors *mirrors = &mirror->catalog->mirrors;
 	struct mirror_look look;
-	int r = mirror_look_within(mirror->catalog, mirror->directory, &look);
+	int r = mirror_look_within(mirrors, mirror->directory, mirrors->timeout_ns, &look);
 
 	if (r == 0)
-		r = mirror_compare(&mirror->catalog->mirrors, &look);
+		r = mirror_compare(mirrors, &look);
 	return r == -EEXIST || r == -ESTALE || r == -ESHUTDOWN || r == -ENOMEM ||
 			       r == -EPROTONOSUPPORT
 		       ? r
@@ -812,9 +759,10 @@ int catalog_mirror_remove(struct catalog *catalog, const char *directory)
 /* It has been asked and does not answer. */
 static bool is_silent(const struct mirror *mirror)
 {
-	uint64_t now_ns = reactor_now_ns(mirror->catalog->home);
+	const struct catalog *catalog = mirror->catalog;
 
-	return mirror->probe && now_ns - mirror->probe_ns > MIRROR_LIMIT_NS;
+	return mirror->probe &&
+	       reactor_now_ns(catalog->home) - mirror->probe_ns > catalog->mirrors.limit_ns;
 }
 
 static void info_fill(const struct mirror *mirror, struct catalog_mirror_info *info)

@@ -41,6 +41,8 @@ const char *catalog_mirror_state_name(enum catalog_mirror_state state);
 int catalog_mirror_add(struct catalog *catalog, const char *directory);
 /* Forgets it and removes its files as far as possible. -ENOENT. */
 int catalog_mirror_remove(struct catalog *catalog, const char *directory);
+/* Whether files of a mirror were made there, as far as the disk answers. */
+bool catalog_mirror_was(struct catalog *catalog, const char *directory);
 /* From a fiber of any reactor. Whether the disk whose directory that is may be changed by the rows
  * of this catalog: -ESTALE when a mirror there is newer than this catalog or of another history of
  * it. */

@@ -13,64 +13,153 @@
 
 #include "base/macros.h"
 #include "base/reached.h"
-#include "catalog/catalog_priv.h"
+#include "catalog/mirror_task.h"
 #include "reactor/io.h"
-
-#define LOOK_LIMIT_NS (5 * NSEC_PER_SEC)
 
 /* Reading */
 
-struct look_call {
+struct ask {
 	struct fiber_task task;
-	struct catalog *catalog;
+	struct fiber *fiber;
+	struct mirrors *mirrors; /* NULL: of none that are open */
 	struct fiber_queue ended;
+	int (*run)(struct ask *ask);
 	struct mirror_look look;
+	struct mirror_rows rows;
 	int result;
 	bool done, dropped;
 	char directory[CATALOG_MIRROR_DIRECTORY_MAX + 1];
 };
 
-static void look_run(struct fiber_task *task)
+static void ask_free(struct ask *ask)
 {
-	struct look_call *call = CONTAINER_OF(task, struct look_call, task);
-	struct mirrors *mirrors = &call->catalog->mirrors;
-
-	call->result = mirror_look(call->directory, &call->look);
-	call->done = true;
-	mirrors->asking--;
-	fiber_queue_wake_all(&mirrors->changed);
-	if (call->dropped)
-		free(call);
-	else
-		fiber_queue_wake_all(&call->ended);
+	mirror_rows_done(&ask->rows);
+	free(ask);
 }
 
-int mirror_look_within(struct catalog *catalog, const char *directory, struct mirror_look *ret_look)
+static void ask_run(struct fiber_task *task)
 {
-	struct look_call *call = calloc(1, sizeof(*call));
-	uint64_t deadline_ns = reactor_now_ns(catalog->home) + LOOK_LIMIT_NS;
+	struct ask *ask = CONTAINER_OF(task, struct ask, task);
+	struct mirrors *mirrors = ask->mirrors;
+
+	ask->fiber = fiber_current();
+	ask->result = ask->run(ask);
+	ask->fiber = NULL;
+	ask->done = true;
+	if (ask->dropped)
+		ask_free(ask);
+	else
+		fiber_queue_wake_all(&ask->ended);
+	if (mirrors) {
+		mirrors->asking--;
+		fiber_queue_wake_all(&mirrors->changed);
+	}
+}
+
+static struct ask *ask_new(struct mirrors *mirrors, const char *directory,
+			   int (*run)(struct ask *ask))
+{
+	struct ask *ask = calloc(1, sizeof(*ask));
+
+	if (!ask)
+		return NULL;
+	ask->mirrors = mirrors;
+	ask->run = run;
+	ask->task.run = ask_run;
+	fiber_queue_init(&ask->ended);
+	memcpy(ask->directory, directory, strlen(directory) + 1);
+	return ask;
+}
+
+/* False: its disk hangs, and it frees itself. */
+static bool ask_wait(struct ask *ask, uint64_t timeout_ns)
+{
+	struct reactor *home = reactor_current();
+	struct mirror_patience patience = {0};
+
+	if (ask->mirrors)
+		ask->mirrors->asking++;
+	fiber_spawn(home, FIBER_CONTROL, &ask->task);
+	while (!ask->done) {
+		if (mirror_patience_ended(&patience, ask->fiber, timeout_ns)) {
+			REACHED("mirror.ask-hung");
+			ask->dropped = true;
+			return false;
+		}
+		(void)fiber_queue_wait_until(
+			&ask->ended, reactor_now_ns(home) + MIRROR_LOOK_AGAIN_NS); /* or woken */
+	}
+	return true;
+}
+
+static int look_run(struct ask *ask)
+{
+	return mirror_look(ask->directory, &ask->look);
+}
+
+int mirror_look_within(struct mirrors *mirrors, const char *directory, uint64_t timeout_ns,
+		       struct mirror_look *ret_look)
+{
+	struct ask *ask = ask_new(mirrors, directory, look_run);
 	int r;
 
-	if (!call)
+	if (!ask)
 		return -ENOMEM;
-	call->catalog = catalog;
-	call->task.run = look_run;
-	fiber_queue_init(&call->ended);
-	memcpy(call->directory, directory, strlen(directory) + 1);
-	catalog->mirrors.asking++;
-	fiber_spawn(catalog->home, FIBER_CONTROL, &call->task);
-	while (!call->done && reactor_now_ns(catalog->home) < deadline_ns)
-		(void)fiber_queue_wait_until(&call->ended, deadline_ns); /* or woken */
-	if (!call->done) {
-		REACHED("mirror.look-hung");
-		call->dropped = true;
+	if (!ask_wait(ask, timeout_ns))
 		return -ETIMEDOUT;
-	}
-	r = call->result;
+	r = ask->result;
 	if (r == 0)
-		*ret_look = call->look;
-	free(call);
+		*ret_look = ask->look;
+	ask_free(ask);
 	return r;
+}
+
+static int load_run(struct ask *ask)
+{
+	return mirror_load(ask->directory, &ask->look, &ask->rows);
+}
+
+int mirror_load_within(const char *directory, uint64_t timeout_ns, struct mirror_look *ret_look,
+		       struct mirror_rows *ret_rows)
+{
+	struct ask *ask = ask_new(NULL, directory, load_run);
+	int r;
+
+	if (!ask)
+		return -ENOMEM;
+	if (!ask_wait(ask, timeout_ns))
+		return -ETIMEDOUT;
+	r = ask->result;
+	if (r == 0) {
+		*ret_look = ask->look;
+		*ret_rows = ask->rows;
+		ask->rows = (struct mirror_rows){0};
+	}
+	ask_free(ask);
+	return r;
+}
+
+static int stat_run(struct ask *ask)
+{
+	struct mirror_path path;
+	struct world_stat stat;
+	int r;
+
+	mirror_path_of(ask->directory, NULL, 0, &path);
+	r = io_stat(path.text, &stat);
+	return r == 0 && !stat.is_directory ? -ENOTDIR : r;
+}
+
+bool catalog_mirror_was(struct catalog *catalog, const char *directory)
+{
+	struct ask *ask = ask_new(&catalog->mirrors, directory, stat_run);
+	bool was;
+
+	if (!ask || !ask_wait(ask, catalog->mirrors.timeout_ns))
+		return false;
+	was = ask->result == 0;
+	ask_free(ask);
+	return was;
 }
 
 /* Before writing */

@@ -27,6 +27,7 @@ struct restore {
 	char *directory; /* of the mirror that is taken */
 	struct catalog_position position;
 	struct lineage lineage; /* of the database that is there */
+	uint64_t timeout_ns;    /* of a disk */
 	int result;
 };
 
@@ -56,7 +57,9 @@ static int take(struct restore *restore, const char *directory)
 	mirror_rows_done(&restore->rows);
 	free(restore->directory);
 	restore->directory = strdup(directory);
-	r = restore->directory ? mirror_load(directory, &restore->look, &restore->rows) : -ENOMEM;
+	r = restore->directory ? mirror_load_within(directory, restore->timeout_ns, &restore->look,
+						    &restore->rows)
+			       : -ENOMEM;
 	if (r == 0 && restore->look.damaged)
 		r = -EUCLEAN;
 	if (r) {
@@ -116,13 +119,13 @@ static int relate(const struct restore *restore, const char *directory,
 
 	if (strcmp(directory, restore->directory) == 0)
 		return RELATION_NONE;
-	r = mirror_look(directory, ret_look);
+	r = mirror_look_within(NULL, directory, restore->timeout_ns, ret_look);
 	if (r)
 		return is_fatal(r) ? r : RELATION_NONE;
 	if (memcmp(ret_look->end.uuid, restore->look.end.uuid, MIRROR_UUID_BYTES) != 0 ||
 	    ret_look->end.generation < restore->look.end.generation)
 		return RELATION_NONE;
-	r = mirror_load(directory, ret_look, &rows);
+	r = mirror_load_within(directory, restore->timeout_ns, ret_look, &rows);
 	if (r == 0) {
 		r = ret_look->damaged ? -EUCLEAN : relate_rows(restore, ret_look, &rows);
 		mirror_rows_done(&rows);
@@ -346,6 +349,8 @@ int mirror_restore(struct world *world, const struct catalog_options *options, c
 		return -ENOMEM;
 	restore->options = options;
 	restore->report = report;
+	restore->timeout_ns =
+		options->disk_timeout_ns ? options->disk_timeout_ns : MIRROR_TIMEOUT_NS;
 	r = restore_run(world, restore, from);
 	if (r)
 		return r;

@@ -8,8 +8,6 @@
 #include "base/macros.h"
 #include "base/reached.h"
 
-#define LOOK_AGAIN_NS (1 * NSEC_PER_SEC)
-
 static void task_run(struct fiber_task *fiber_task)
 {
 	struct mirror_task *task = CONTAINER_OF(fiber_task, struct mirror_task, task);
@@ -24,31 +22,20 @@ static void task_run(struct fiber_task *fiber_task)
 		REACHED("mirror.late-ended");
 		task->mirror->late = false;
 		task->free(task);
-	} else {
-		fiber_queue_wake_all(&task->ended);
 	}
 	fiber_queue_wake_all(&mirrors->changed);
 }
 
-/* Only what the disk takes counts: the task may wait for a commit, too. */
-static bool wait_for(struct mirror_task *task)
+bool mirror_patience_ended(struct mirror_patience *patience, const struct fiber *fiber,
+			   uint64_t limit_ns)
 {
-	struct reactor *home = task->mirror->catalog->home;
-	uint64_t seen = 0, since_ns = 0;
+	uint64_t now_ns = reactor_now_ns(reactor_current());
+	uint64_t steps = fiber ? fiber_op_steps(fiber) : 0;
 
-	while (!task->done) {
-		uint64_t now_ns = reactor_now_ns(home);
-		uint64_t steps = task->fiber ? fiber_op_steps(task->fiber) : 0;
-
-		if (steps != seen || steps % 2 == 0) {
-			seen = steps;
-			since_ns = now_ns;
-		} else if (now_ns - since_ns >= MIRROR_LIMIT_NS) {
-			return false;
-		}
-		(void)fiber_queue_wait_until(&task->ended, now_ns + LOOK_AGAIN_NS); /* or woken */
-	}
-	return true;
+	if (steps == patience->steps && steps % 2 == 1)
+		return now_ns - patience->since_ns >= limit_ns;
+	*patience = (struct mirror_patience){steps, now_ns};
+	return false;
 }
 
 /* An append of its, meanwhile. */
@@ -57,26 +44,65 @@ static bool has_failed(const struct mirror *mirror)
 	return mirror->next_try_ns > reactor_now_ns(mirror->catalog->home);
 }
 
-bool mirror_task_run(struct mirror_task *task)
+static void start(struct mirror_task *task)
 {
 	struct mirror *mirror = task->mirror;
-	struct mirrors *mirrors = &mirror->catalog->mirrors;
 
-	ASSERT(mirrors->work.owner == fiber_current() && !mirror->late);
-	fiber_queue_init(&task->ended);
+	ASSERT(!mirror->late);
 	task->done = task->is_late = false;
 	task->fiber = NULL;
+	task->patience = (struct mirror_patience){0};
 	task->task = (struct fiber_task){.run = task_run};
-	mirrors->asking++;
+	mirror->catalog->mirrors.asking++;
 	fiber_spawn(mirror->catalog->home, FIBER_CONTROL, &task->task);
-	if (wait_for(task))
-		return true;
+}
+
+static void leave(struct mirror_task *task)
+{
+	struct mirror *mirror = task->mirror;
+
 	REACHED("mirror.late");
 	task->is_late = true;
 	mirror->late = true;
 	if (!mirror->removed && (mirror->standing || !has_failed(mirror)))
 		mirror_lose(mirror, -ETIMEDOUT);
-	return false;
+}
+
+/* Whether any is still to be waited for. */
+static bool look_at(const struct mirrors *mirrors, struct mirror_task **tasks, unsigned count)
+{
+	bool waits = false;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct mirror_task *task = tasks[i];
+
+		if (!task || task->done)
+			continue;
+		if (mirror_patience_ended(&task->patience, task->fiber, mirrors->limit_ns))
+			leave(TAKE_PTR(tasks[i]));
+		else
+			waits = true;
+	}
+	return waits;
+}
+
+void mirror_tasks_run(struct catalog *catalog, struct mirror_task **tasks, unsigned count)
+{
+	struct mirrors *mirrors = &catalog->mirrors;
+
+	ASSERT(mirrors->work.owner == fiber_current());
+	for (unsigned i = 0; i < count; i++)
+		start(tasks[i]);
+	while (look_at(mirrors, tasks, count))
+		(void)fiber_queue_wait_until(&mirrors->changed,
+					     reactor_now_ns(catalog->home) +
+						     MIRROR_LOOK_AGAIN_NS); /* or woken */
+}
+
+bool mirror_task_run(struct mirror_task *task)
+{
+	mirror_tasks_run(task->mirror->catalog, &task, 1);
+	return task;
 }
 
 struct clearing {

@@ -18,7 +18,6 @@
 #include "control/node_priv.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_rows.h"
-#include "reactor/io.h"
 
 static void refuse_forked(const struct catalog_report *report, const char *path,
 			  struct error *error)
@@ -111,6 +110,7 @@ int node_catalog_open(struct node *node, struct error *error)
 					  .create = true,
 					  .restore_from = node->options.restore_catalog,
 					  .renew_mirrors = node->dead_left > 0,
+					  .disk_timeout_ns = node->options.disk_timeout_ns,
 					  .report = &node->catalog_watch.report};
 	int r = 0;
 
@@ -199,16 +199,6 @@ static struct mirror_candidate *candidate_of(const struct disks *disks, const ch
 	return NULL;
 }
 
-/* From one run to the next only the disk itself tells. */
-static bool was_mirror(const char *directory)
-{
-	char path[CATALOG_MIRROR_DIRECTORY_MAX + 16];
-	struct world_stat stat;
-
-	snprintf(path, sizeof(path), "%s/catalog", directory);
-	return io_stat(path, &stat) == 0 && stat.is_directory;
-}
-
 /* All, as long as there are not too many. */
 static int disks_choose(struct node *node, struct disks *disks)
 {
@@ -218,9 +208,11 @@ static int disks_choose(struct node *node, struct disks *disks)
 
 	if (r)
 		return r;
+	/* From one run to the next only the disk itself tells. */
 	for (size_t i = 0; count == 0 && disks->count > CATALOG_MIRRORS_MAX && i < disks->count;
 	     i++)
-		disks->candidates[i].has_one = was_mirror(disks->directories[i]);
+		disks->candidates[i].has_one =
+			catalog_mirror_was(node->catalog, disks->directories[i]);
 	for (size_t i = 0; i < count; i++) {
 		struct mirror_candidate *candidate = candidate_of(disks, infos[i].directory);
 

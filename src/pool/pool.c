@@ -54,7 +54,9 @@ static int read_identity(struct pool *pool)
 /* One that cannot be found may have its capacity in its row. */
 static void call_missing(struct pool_disk *disk, int error)
 {
-	log_error("pool", "a disk cannot be found: is it mounted?",
+	log_error("pool",
+		  error == -ETIMEDOUT ? "a disk does not answer: the pool opens without it"
+				      : "a disk cannot be found: is it mounted?",
 		  "pool=%s disk=%" PRIu64 " directory=\"%s\" error=%d", disk->pool->name, disk->id,
 		  disk->row.directory, error);
 	pool_space_set_capacity(disk, ALIGN_DOWN(disk->row.capacity_bytes, MIB));

@@ -13,6 +13,8 @@ struct catalog *catalog;
 struct catalog_report report;
 const char *const mirrored_disks[3] = {"/m0", "/m1", "/m2"};
 
+uint64_t mirrored_timeout_ns;
+
 static unsigned labels;
 
 static void run_without_argument(void *arg)
@@ -64,6 +66,7 @@ int mirrored_open(const char *restore_from)
 						.vfs = SIM_VFS_NAME,
 						.create = true,
 						.restore_from = restore_from,
+						.disk_timeout_ns = mirrored_timeout_ns,
 						.report = &report};
 
 	return catalog_open(sim_world(rig.sim), &options, &catalog);

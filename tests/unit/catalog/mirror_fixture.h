@@ -13,6 +13,7 @@ extern struct sim_rig rig;
 extern struct catalog *catalog;
 extern struct catalog_report report; /* of the last opening */
 extern const char *const mirrored_disks[3];
+extern uint64_t mirrored_timeout_ns; /* of a disk, at the next opening; 0 at first */
 
 /* The first `disks` of them, each with a label. */
 void mirrored_rig_begin(uint64_t seed, unsigned disks);

@@ -103,7 +103,7 @@ static void basic(void **state)
 	real_rig_done(&rig);
 }
 
-#define SCAN_ROWS 100000u
+#define SCAN_ROWS  100000u
 #define SCAN_BATCH 1000u
 
 static int run_scan(void *arg)
@@ -151,7 +151,7 @@ static void scans_many_rows(void **state)
 
 /* Fibers of both reactors count one row up by compare-and-swap. */
 
-#define COUNTERS 8
+#define COUNTERS       8
 #define COUNTER_ROUNDS 40
 
 struct counting {
@@ -229,8 +229,10 @@ static int run_counting(void *arg)
 
 	ASSERT(catalog_commit(catalog, &change, 1) == 0);
 	for (unsigned i = 0; i < COUNTERS; i++) {
-		all[i] = (struct counting){.rig = rig, .catalog = catalog,
-					   .home = reactor_current(), .running = &running,
+		all[i] = (struct counting){.rig = rig,
+					   .catalog = catalog,
+					   .home = reactor_current(),
+					   .running = &running,
 					   .parent = fiber_current()};
 		ASSERT(fiber_call(rig->reactors[i % REAL_RIG_REACTORS], FIBER_CONTROL,
 				  counting_spawn, &all[i]) == 0);

@@ -61,20 +61,29 @@ static void remove_database(void)
 	(void)io_unlink(PATH "-wal"); /* there or not */
 }
 
-static void hang(size_t index, bool hangs)
+static void slow_down(size_t index, uint64_t slow_ns)
 {
-	const struct sim_faults faults = {.slow_ppm = hangs ? 1000000 : 0,
-					  .slow_ns = hangs ? HANG_NS : 0};
+	const struct sim_faults faults = {.slow_ppm = slow_ns ? 1000000 : 0, .slow_ns = slow_ns};
 
 	sim_disk_set_faults(rig.sim, mirrored_disks[index], &faults);
 }
 
-static void settle(void)
+static void hang(size_t index, bool hangs)
 {
-	fiber_sleep(2 * HANG_NS);
+	slow_down(index, hangs ? HANG_NS : 0);
+}
+
+static void settle_after(uint64_t pause_ns)
+{
+	fiber_sleep(pause_ns);
 	catalog_mirror_wait(catalog);
 	for (size_t i = 0; i < DISKS; i++)
 		ASSERT(state_of(i) == CATALOG_MIRROR_GOOD);
+}
+
+static void settle(void)
+{
+	settle_after(2 * HANG_NS);
 }
 
 /* The disk hangs while a frame is on its way to the old log and the next one is there already. */
@@ -94,7 +103,7 @@ static void hang_later(void *arg)
 	while (io_stat("/m0/catalog/log-0000000000000002", &stat) != 0)
 		fiber_sleep(100 * NSEC_PER_USEC);
 	fiber_sleep(*(const uint64_t *)arg);
-	hang(0, true);
+	slow_down(0, 30 * NSEC_PER_SEC); /* operations end just before and after the limit */
 }
 
 static void hang_while_rolling(uint64_t seed)
@@ -406,13 +415,14 @@ static bool hang_nth(uint64_t n, uint64_t seed, void (*prepare)(void), void (*ru
 	return hanging.hit;
 }
 
+/* Step 0: the longer it goes on, the fewer. */
 static void hang_each(uint64_t step, void (*prepare)(void), void (*run)(void *arg))
 {
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 		uint64_t n = seed;
 
 		while (hang_nth(n, seed, prepare, run))
-			n += step;
+			n += step ? step : 1 + n / 8;
 		assert_true(n > 10);
 	}
 }
@@ -442,6 +452,119 @@ static void hangs_while_it_is_removed(void **state)
 	hang_each(1, begin, remove_and_go_on);
 }
 
+/* At each operation of a start: the catalog opens in time, and with more than one of its mirrors
+ * hanging as soon. */
+
+#define START_NS (12 * NSEC_PER_SEC) /* an operation, and how often it is looked at */
+
+static void begin_and_close(void)
+{
+	begin();
+	mirrored_close();
+}
+
+static void open_within(uint64_t limit_ns)
+{
+	uint64_t begin_ns = reactor_now_ns(reactor_current());
+
+	open_any();
+	ASSERT(result == 0 && mirrored_look(1) == 1);
+	ASSERT(reactor_now_ns(reactor_current()) - begin_ns < limit_ns);
+	hanging.ended = true;
+}
+
+static void open_and_go_on(void *arg)
+{
+	(void)arg;
+	open_within(START_NS);
+	others_go_on();
+}
+
+static void hangs_while_it_is_opened(void **state)
+{
+	(void)state;
+	hang_each(1, begin_and_close, open_and_go_on);
+}
+
+static void set_all_hung(bool hung)
+{
+	for (size_t i = 0; i < DISKS; i++)
+		sim_disk_set_hung(rig.sim, mirrored_disks[i], hung);
+}
+
+static void open_with_none(void)
+{
+	begin_and_close();
+	set_all_hung(true);
+	open_within(START_NS);
+	ASSERT(mirrored_put(7, 7, 100) == 0 && state_of(0) == CATALOG_MIRROR_LOST &&
+	       state_of(1) == CATALOG_MIRROR_LOST);
+	set_all_hung(false);
+	settle();
+}
+
+/* Opening takes as long as the disks' timeout says, and so does a commit. */
+static void open_with_timeout(void)
+{
+	uint64_t begin_ns;
+
+	begin_and_close();
+	set_all_hung(true);
+	mirrored_timeout_ns = 20 * NSEC_PER_SEC;
+	begin_ns = reactor_now_ns(reactor_current());
+	open_within(42 * NSEC_PER_SEC);
+	ASSERT(reactor_now_ns(reactor_current()) - begin_ns >= 40 * NSEC_PER_SEC);
+	set_all_hung(false);
+	settle_after(60 * NSEC_PER_SEC);
+	mirrored_close();
+	mirrored_timeout_ns = NSEC_PER_SEC;
+	open_within(NSEC_PER_SEC);
+	set_all_hung(true);
+	begin_ns = reactor_now_ns(reactor_current());
+	ASSERT(mirrored_put(7, 7, 100) == 0 && state_of(0) == CATALOG_MIRROR_LOST);
+	ASSERT(reactor_now_ns(reactor_current()) - begin_ns < 3 * NSEC_PER_SEC);
+	set_all_hung(false);
+	settle_after(60 * NSEC_PER_SEC);
+	mirrored_timeout_ns = 0;
+}
+
+static void open_hung(void (*run)(void))
+{
+	mirrored_rig_begin(1, DISKS);
+	mirrored_in_fiber(run);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
+}
+
+static void all_hang_when_it_is_opened(void **state)
+{
+	(void)state;
+	open_hung(open_with_none);
+	open_hung(open_with_timeout);
+}
+
+/* The database is gone, too: it is made again from the other mirror. */
+
+static void lose_database(void)
+{
+	begin_and_close();
+	remove_database();
+}
+
+static void restore_and_go_on(void *arg)
+{
+	(void)arg;
+	open_within(3 * START_NS); /* as it is chosen, compared and adopted */
+	ASSERT(report.restored);
+	others_go_on();
+}
+
+static void hangs_while_another_is_restored(void **state)
+{
+	(void)state;
+	hang_each(does_all ? 5 : 0, lose_database, restore_and_go_on);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -453,6 +576,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(hangs_while_it_is_rolled),
 		cmocka_unit_test(hangs_while_it_is_verified),
 		cmocka_unit_test(hangs_while_it_is_removed),
+		cmocka_unit_test(hangs_while_it_is_opened),
+		cmocka_unit_test(all_hang_when_it_is_opened),
+		cmocka_unit_test(hangs_while_another_is_restored),
 	};
 
 	does_all = argc > 1 && strcmp(argv[1], "all") == 0;
