@@ -6,16 +6,13 @@
 #include "control/policy_text.h"
 #include "control/time_text.h"
 
-/* What it has on each tier, and may; of tiers that the pool has, or something is set for. */
-static json_t *tiers_to_json(const struct node_pool *pool, uint64_t container)
+/* Of tiers that the pool has, or something is set for. */
+static json_t *tiers_to_json(const struct pool_quota_info *quota)
 {
 	json_t *tiers = json_array();
-	struct pool_quota_info quota;
 
-	if (!pool || !pool->pool || pool_quota_get(pool->pool, container, &quota) < 0)
-		return tiers;
 	for (unsigned i = 0; i < POLICY_TIER_COUNT; i++) {
-		const struct pool_quota_tier *tier = &quota.tiers[i];
+		const struct pool_quota_tier *tier = &quota->tiers[i];
 
 		if (!tier->present && tier->used == 0 && tier->most == POLICY_NONE &&
 		    tier->reserved == 0)
@@ -31,19 +28,37 @@ static json_t *tiers_to_json(const struct node_pool *pool, uint64_t container)
 	return tiers;
 }
 
+/* What it has and may have, in total and on each tier; not known while its pool is not open. */
+static void add_room(json_t *json, const struct node_pool *pool, uint64_t container)
+{
+	struct pool_quota_info quota;
+
+	if (!pool || !pool->pool || pool_quota_get(pool->pool, container, &quota) < 0) {
+		json_object_set_new(json, "tiers", json_array());
+		return;
+	}
+	json_object_set_new(json, "used_bytes", json_integer((json_int_t)quota.taken));
+	json_object_set_new(json, "limit_bytes",
+			    policy_text_to_json(POLICY_MAX_CAPACITY, quota.capacity));
+	json_object_set_new(json, "reserved_bytes", json_integer((json_int_t)quota.reserved));
+	json_object_set_new(json, "tiers", tiers_to_json(&quota));
+}
+
 static json_t *container_to_json(struct node *node, const struct container_info *info)
 {
 	const struct node_pool *pool = node_pool_by_id(node, info->pool_id);
 	char created[TIME_TEXT_MAX];
 	struct node_vdisk *vdisk;
 	json_int_t count = 0;
+	json_t *json;
 
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link)
 		count += vdisk->info.container_id == info->id;
-	return json_pack("{s:s, s:I, s:s, s:I, s:s, s:o}", "name", info->name, "id",
+	json = json_pack("{s:s, s:I, s:s, s:I, s:s}", "name", info->name, "id",
 			 (json_int_t)info->id, "pool", pool ? pool->name : "", "vdisks", count,
-			 "created", time_text(info->created_wall_ns, created), "tiers",
-			 tiers_to_json(pool, info->id));
+			 "created", time_text(info->created_wall_ns, created));
+	add_room(json, pool, info->id);
+	return json;
 }
 
 /* The pool that is asked for, or the only one. */

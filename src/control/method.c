@@ -204,6 +204,22 @@ static const struct method_column container_columns[] = {
 	{0},
 };
 
+static const struct method_column container_fields[] = {
+	{"name", "name", COLUMN_TEXT},
+	{"id", "id", COLUMN_COUNT},
+	{"pool", "pool", COLUMN_TEXT},
+	{"vdisks", "vdisks", COLUMN_COUNT},
+	{"created", "created", COLUMN_TEXT},
+	{"used_bytes", "used", COLUMN_SIZE},
+	{"limit_bytes", "limit", COLUMN_SIZE},
+	{"reserved_bytes", "reserved", COLUMN_SIZE},
+	{"tiers[].tier", "tier", COLUMN_TEXT},
+	{"tiers[].used_bytes", "  used", COLUMN_SIZE},
+	{"tiers[].limit_bytes", "  limit", COLUMN_SIZE},
+	{"tiers[].reserved_bytes", "  reserved", COLUMN_SIZE},
+	{0},
+};
+
 static const struct method_column policy_columns[] = {
 	{"property", "PROPERTY", COLUMN_TEXT}, {"value", "VALUE", COLUMN_SIZE},
 	{"source", "SOURCE", COLUMN_TEXT},     {"default", "DEFAULT", COLUMN_SIZE},
@@ -535,8 +551,9 @@ static const struct method methods[METHOD_COUNT] = {
 	[METHOD_CONTAINER_LIST] = METHOD("container", "list", ROLE_READER, "list the containers",
 					 NO_PARAMS, container_columns, METHOD_PRINT_ROWS),
 	[METHOD_CONTAINER_SHOW] =
-		METHOD("container", "show", ROLE_READER, "show one container",
-		       PARAMS(THE_CONTAINER), container_columns, METHOD_PRINT_FIELDS),
+		METHOD("container", "show", ROLE_READER,
+		       "show one container, what it has and may have, also on each tier",
+		       PARAMS(THE_CONTAINER), container_fields, METHOD_PRINT_FIELDS),
 	[METHOD_CONTAINER_DELETE] =
 		METHOD("container", "delete", ROLE_ADMINISTRATOR,
 		       "remove a container without vDisks", PARAMS(THE_CONTAINER), NO_COLUMNS,

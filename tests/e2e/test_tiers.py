@@ -39,6 +39,28 @@ def used(daemon, name):
     return {row["tier"]: row["used_bytes"] for row in tiers}
 
 
+def show_tells_of_tiers(daemon):
+    daemon.cli("container", "set", "a", "max_capacity=512M", "min_reserved_hdd=20M",
+               "min_reserved=30M")
+    shown = daemon.json("container", "show", "a")
+    check((shown["used_bytes"], shown["limit_bytes"], shown["reserved_bytes"]) ==
+          (0, 512 * MIB, 30 * MIB), f"in total: {shown}")
+    check(shown["tiers"] == [
+        {"tier": "ssd", "used_bytes": 0, "limit_bytes": 64 * MIB, "reserved_bytes": 0},
+        {"tier": "hdd", "used_bytes": 0, "limit_bytes": None, "reserved_bytes": 20 * MIB}],
+          f"on each tier: {shown}")
+    lines = [line.split() for line in daemon.cli("container", "show", "a").stdout.splitlines()]
+    check(lines[5:] == [["used", "0"], ["limit", "512M"], ["reserved", "30M"],
+                        ["tier", "ssd"], ["used", "0"], ["limit", "64M"], ["reserved", "0"],
+                        ["tier", "hdd"], ["used", "0"], ["limit", "-"], ["reserved", "20M"]],
+          f"as a table: {lines}")
+    # The tiers hold less than that.
+    daemon.cli("container", "set", "a", "max_capacity=4G")
+    check(900 * MIB < daemon.json("container", "show", "a")["limit_bytes"] < 1024 * MIB, "less")
+    daemon.cli("container", "set", "a", "max_capacity=default", "min_reserved_hdd=default",
+               "min_reserved=default")
+
+
 def policies_are_refused_with_a_reason(daemon):
     two_tiers(daemon)
     daemon.cli("container", "create", "a", "--set", "max_capacity_ssd=64M")
@@ -71,6 +93,7 @@ def policies_are_refused_with_a_reason(daemon):
     lines = daemon.cli("container", "get", "a", "max_capacity_ssd").stdout.splitlines()
     check(lines[0].split()[:5] == ["PROPERTY", "VALUE", "SOURCE", "DEFAULT", "USED"], f"{lines}")
     check(lines[1].split()[:5] == ["max_capacity_ssd", "64M", "container", "-", "0"], f"{lines}")
+    show_tells_of_tiers(daemon)
     daemon.cli("container", "set", "a", "max_capacity_ssd=default")
     row = daemon.json("container", "get", "a", "max_capacity_ssd")[0]
     check(row["value"] is None and row["source"] == "default", f"{row}")

@@ -93,10 +93,13 @@ static void prints_rows(void **state)
 
 static void prints_fields_values_and_nothing(void **state)
 {
-	expect_print(METHOD_CONTAINER_SHOW, "{\"name\": \"x\", \"vdisks\": 0}", false,
-		     "NAME     x\nPOOL     -\nVDISKS   0\nCREATED  -\n");
+	expect_print(METHOD_VDISK_CHECK, "{\"pages\": 7, \"blocks\": 0}", false,
+		     "pages                7\nblocks               0\n"
+		     "bad-pages            -\nbad-blocks           -\n"
+		     "leaked-blocks        -\nmissing-live-blocks  -\n");
 	expect_print(METHOD_CONTAINER_SHOW, "{\"name\": \"x\"}", true,
-		     "NAME\tx\nPOOL\t-\nVDISKS\t-\nCREATED\t-\n");
+		     "name\tx\nid\t-\npool\t-\nvdisks\t-\ncreated\t-\nused\t-\n"
+		     "limit\t-\nreserved\t-\n");
 	expect_print(METHOD_ISCSI_EXPORT, "{\"url\": \"iscsi://h/t/0\"}", false, "iscsi://h/t/0\n");
 	expect_print(METHOD_VDISK_FLUSH, "{}", false, "");
 }
