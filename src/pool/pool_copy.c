@@ -652,41 +652,46 @@ int pool_copy_remove(struct pool_disk *disk, uint64_t file_id)
 	return 0;
 }
 
-static uint64_t find_orphan(const struct pool_disk *disk)
+static struct pool_table_entry *next_orphan(struct pool_disk *disk, struct pool_table_walk *walk)
 {
-	struct pool_table_walk walk = {0};
-	const struct pool_table_entry *entry;
+	struct pool_table_entry *entry;
 
-	if (disk->orphans == 0) /* nearly always */
-		return 0;
-	while ((entry = pool_table_next(&disk->files, &walk)))
+	while (disk->orphans > 0 && (entry = pool_sweep_next(disk, walk)))
 		if (entry->state == POOL_TABLE_ORPHAN)
-			return entry->id;
-	return 0;
+			return entry;
+	return NULL;
 }
 
+/* One walk for all. What others do to the table meanwhile may hide some from it: they are tried
+ * again with those that cannot be removed. */
 void pool_copy_remove_orphans(struct pool_disk *disk)
 {
-	uint64_t id;
+	struct pool_table_walk walk = {0};
+	struct pool_table_entry *entry;
 	int r = 0;
 
-	while (r == 0 && (id = find_orphan(disk)) != 0) {
+	while (r == 0 && (entry = next_orphan(disk, &walk))) {
 		REACHED("pool.orphan");
-		pool_table_find(&disk->files, id)->state = POOL_TABLE_BUSY;
+		entry->state = POOL_TABLE_BUSY;
 		disk->orphans--;
-		r = pool_copy_remove(disk, id);
+		r = pool_copy_remove(disk, entry->id);
+		if (r == 0)
+			pool_table_walk_removed(&walk);
 	}
 }
 
 void pool_copy_forget_orphans(struct pool_disk *disk)
 {
-	uint64_t id;
+	struct pool_table_walk walk = {0};
+	struct pool_table_entry *entry;
 
-	while ((id = find_orphan(disk)) != 0) {
-		struct pool_table_entry *entry = pool_table_find(&disk->files, id);
+	while (disk->orphans > 0 && (entry = pool_table_next(&disk->files, &walk))) {
 		uint64_t size = entry->pages * POOL_PAGE_BYTES;
 
+		if (entry->state != POOL_TABLE_ORPHAN)
+			continue;
 		pool_table_remove(&disk->files, entry);
+		pool_table_walk_removed(&walk);
 		disk->orphans--;
 		pool_space_release(disk, size);
 	}

@@ -17,6 +17,7 @@
 #define POOL_SPARES_MAX      64
 #define POOL_WATCHES_MAX     64u /* reactors */
 #define POOL_ERRORS_MAX      64u /* that a disk remembers; no threshold is above it */
+#define POOL_QUOTA_CHAINS    1024u
 
 _Static_assert(PLACEMENT_COPIES_MAX == POOL_FACTOR_MAX, "one number");
 _Static_assert(PLACEMENT_AVOID_MAX == POOL_COPIES_MAX, "one number");
@@ -140,7 +141,8 @@ struct pool {
 	_Atomic unsigned share_count;
 
 	/* Home reactor. */
-	struct list quotas;      /* pool_quota.c */
+	struct list quotas; /* pool_quota.c */
+	struct pool_quota *quotas_by_id[POOL_QUOTA_CHAINS];
 	struct list tier_claims; /* pool_tier.c */
 	unsigned tiers_reserved; /* quotas that have something reserved on a tier */
 	bool tiers_refused;      /* some quota's data found no place since room became free */
@@ -347,6 +349,10 @@ void pool_keeper_wake(struct pool *pool);   /* home reactor */
 void pool_keeper_post(struct pool *pool);   /* any reactor */
 
 /* Sweeping (pool_sweep.c). */
+/* As pool_table_next() of the disk's files, but gives others a turn between parts of the table:
+ * what they put there, or remove, may hide another entry from the walk. Fiber. */
+struct pool_table_entry *pool_sweep_next(const struct pool_disk *disk,
+					 struct pool_table_walk *walk);
 /* Fills the tables of all disks from the catalog. */
 int pool_sweep_read_rows(struct pool *pool);
 /* Compares the disk's directories with its table. */

@@ -111,14 +111,19 @@ void pool_quota_account_live(struct pool_quota *quota, unsigned factor, int64_t 
 		(void)take_room(quota, bytes);
 }
 
+/* Ids are counted up, so they are spread as they are. */
+static struct pool_quota **chain_of(struct pool *pool, uint64_t container)
+{
+	return &pool->quotas_by_id[container % POOL_QUOTA_CHAINS];
+}
+
 static struct pool_quota *find(struct pool *pool, uint64_t container)
 {
-	struct pool_quota *quota;
+	struct pool_quota *quota = *chain_of(pool, container);
 
-	LIST_FOR_EACH (&pool->quotas, quota, struct pool_quota, link)
-		if (quota->container == container)
-			return quota;
-	return NULL;
+	while (quota && quota->container != container)
+		quota = quota->next;
+	return quota;
 }
 
 static void apply(struct pool_quota *quota, int64_t capacity, int64_t reserved, unsigned factor)
@@ -145,11 +150,18 @@ static struct pool_quota *add(struct pool *pool, uint64_t container)
 	for (unsigned tier = 0; tier < POLICY_TIER_COUNT; tier++)
 		atomic_init(&quota->tier_most[tier], POLICY_NONE);
 	list_push_back(&pool->quotas, &quota->link);
+	quota->next = *chain_of(pool, container);
+	*chain_of(pool, container) = quota;
 	return quota;
 }
 
 static void drop(struct pool_quota *quota)
 {
+	struct pool_quota **at = chain_of(quota->pool, quota->container);
+
+	while (*at != quota)
+		at = &(*at)->next;
+	*at = quota->next;
 	quota->pool->tiers_reserved -= quota->reserves;
 	list_remove(&quota->link);
 	free(quota);

@@ -6,6 +6,7 @@
 
 struct pool_quota {
 	struct list_node link;
+	struct pool_quota *next; /* of its chain, where it is found by its container's id */
 	struct pool *pool;
 	uint64_t container;
 	_Atomic unsigned users;

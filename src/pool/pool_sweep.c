@@ -195,11 +195,7 @@ static int sweep_directory(struct pool_disk *disk, unsigned index, bool read_onl
 	return r;
 }
 
-/* Gives others a turn between parts of the table. While the disk is swept nothing is put there;
- * what is removed meanwhile may hide another entry from this, which is no more than not reported.
- */
-static struct pool_table_entry *next_entry(const struct pool_disk *disk,
-					   struct pool_table_walk *walk)
+struct pool_table_entry *pool_sweep_next(const struct pool_disk *disk, struct pool_table_walk *walk)
 {
 	unsigned part = walk->part;
 	struct pool_table_entry *entry = pool_table_next(&disk->files, walk);
@@ -214,13 +210,15 @@ static struct pool_table_entry *next_entry(const struct pool_disk *disk,
 	return pool_table_next(&disk->files, walk);
 }
 
+/* While the disk is swept nothing is put into its table; what is removed meanwhile may hide another
+ * entry from this, which is no more than not reported. */
 static void report_missing(struct pool_disk *disk)
 {
 	struct pool_table_walk walk = {0};
 	const struct pool_table_entry *entry;
 	size_t missing = 0;
 
-	while ((entry = next_entry(disk, &walk))) {
+	while ((entry = pool_sweep_next(disk, &walk))) {
 		if (entry->seen)
 			continue;
 		if (missing++ < MISSING_LOGGED_MAX)
@@ -293,7 +291,7 @@ int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 	struct pool_table_entry *entry;
 	int r = 0;
 
-	while ((entry = next_entry(disk, &walk)))
+	while ((entry = pool_sweep_next(disk, &walk)))
 		entry->seen = 0;
 	for (unsigned i = 0; r == 0 && i < POOL_DIRECTORIES; i++) {
 		r = pool_disk_steps(disk);

@@ -352,6 +352,38 @@ static void knows_them_after_a_restart(void **state)
 	pool_rig_run(*state, restart_run);
 }
 
+#define CONTAINERS 2500u
+#define FIRST_ID   1000u
+
+/* Each is found whoever else comes and goes. */
+static void many_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_quota_info info;
+
+	begin(rig);
+	for (uint64_t i = 0; i < CONTAINERS; i++) {
+		struct container_policy policy = policy_of(POLICY_MAX_CAPACITY, (i + 1) * MIB);
+
+		ASSERT(pool_quota_set(rig->pool, FIRST_ID + i, &policy) == 0);
+	}
+	for (uint64_t i = 0; i < CONTAINERS; i += 3)
+		pool_quota_forget(rig->pool, FIRST_ID + i);
+	for (uint64_t i = 0; i < CONTAINERS; i++) {
+		int r = pool_quota_get(rig->pool, FIRST_ID + i, &info);
+
+		ASSERT(r == (i % 3 ? 0 : -ENOENT));
+		ASSERT(r < 0 || info.container == FIRST_ID + i);
+		ASSERT(r < 0 || info.capacity == (i + 1) * MIB);
+	}
+	end(rig);
+}
+
+static void finds_each_of_many(void **state)
+{
+	pool_rig_run(*state, many_run);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
 int main(void)
@@ -360,7 +392,7 @@ int main(void)
 		TEST(keeps_within_the_capacity),  TEST(follows_the_tiers_of_disks),
 		TEST(keeps_what_is_reserved),     TEST(refuses_what_cannot_be),
 		TEST(more_copies_need_room),      TEST(holds_room_for_copies),
-		TEST(knows_them_after_a_restart),
+		TEST(knows_them_after_a_restart), TEST(finds_each_of_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

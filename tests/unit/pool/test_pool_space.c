@@ -254,6 +254,36 @@ static void reads_on_a_read_only_disk(void **state)
 	pool_rig_run(*state, read_only_run);
 }
 
+#define ORPHANS 24u
+
+/* What cannot be removed stays charged, and all of it goes once that works again. */
+static void orphans_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *files[ORPHANS], *kept;
+
+	ASSERT(pool_rig_open(rig, POOL_RIG_DISK_BYTES / 2) == 0);
+	kept = take(rig, MIB);
+	for (unsigned i = 0; i < ORPHANS; i++)
+		files[i] = take(rig, MIB);
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, true);
+	for (unsigned i = 0; i < ORPHANS; i++)
+		pool_file_discard(files[i]);
+	ASSERT(pool_rig_disk(rig, 1).files == 1);
+	ASSERT(pool_rig_space(rig).used == (ORPHANS + 1) * MIB);
+	sim_disk_set_read_only(rig->sim.sim, POOL_RIG_DISK, false);
+	fiber_sleep(65 * NSEC_PER_SEC);
+	ASSERT(pool_rig_space(rig).used == MIB);
+	ASSERT(pool_rig_write(kept, 'k') == 0);
+	pool_file_discard(kept);
+	pool_rig_close(rig);
+}
+
+static void orphans_go_when_they_can(void **state)
+{
+	pool_rig_run(*state, orphans_run);
+}
+
 static void full_run(void *arg)
 {
 	struct pool_rig *rig = arg;
@@ -359,6 +389,7 @@ int main(void)
 		TEST(spare_files_make_room),
 		cmocka_unit_test(writes_spare_files_ahead),
 		TEST(reads_on_a_read_only_disk),
+		TEST(orphans_go_when_they_can),
 		TEST(reports_a_full_file_system),
 		TEST(follows_the_size_of_the_file_system),
 		TEST(keeps_the_size_that_was_given),
