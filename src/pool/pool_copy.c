@@ -24,17 +24,20 @@
 #include "pool/pool_watch.h"
 #include "reactor/io.h"
 
-struct making {
+struct pool_making {
 	struct pool_disk *disk;
 	uint64_t file_id;
 	struct pool_copy_want want;
+	struct pool_flow *flow;
+	struct pool_spare *spare; /* that it is to become; NULL = a new one */
 	struct world_file *file;
 	struct pool_handle *handle;
 	uint64_t size_bytes;
+	uint64_t charged; /* of size_bytes; 0 = given back */
 };
 
 /* The claim on its place is not needed any more. */
-static void unclaim(struct making *making)
+static void unclaim(struct pool_making *making)
 {
 	ASSERT(making->disk->claimed >= making->want.claimed);
 	making->disk->claimed -= making->want.claimed;
@@ -42,7 +45,7 @@ static void unclaim(struct making *making)
 }
 
 /* In the same turn as the claim goes: what is being made counts once at any time. */
-static int charge(struct making *making, uint64_t bytes)
+static int charge(struct pool_making *making, uint64_t bytes)
 {
 	int r = pool_space_charge(making->disk, making->want.use, bytes);
 
@@ -85,13 +88,13 @@ static int allocate(struct pool_disk *disk, struct world_file *file, uint64_t si
 	return note(disk, r);
 }
 
-static void give_up(struct making *making, const struct pool_path *path)
+static void give_up(struct pool_making *making, const struct pool_path *path)
 {
 	close_handle(making->disk, TAKE_PTR(making->file), making->file_id);
 	(void)io_unlink(path->text); /* best effort: no row names it */
 }
 
-static int make_new(struct making *making)
+static int make_new(struct pool_making *making)
 {
 	struct pool_path path;
 	unsigned flags = WORLD_FILE_CREATE | WORLD_FILE_EXCLUSIVE | WORLD_FILE_DIRECT;
@@ -118,7 +121,7 @@ static int make_new(struct making *making)
 
 /* One that was removed unopened is only said to be so large: a loss of power may have cut it short
  * since. */
-static int fit_spare(struct making *making, uint64_t spare_bytes)
+static int fit_spare(struct pool_making *making, uint64_t spare_bytes)
 {
 	uint64_t size = making->size_bytes;
 	int r = 0;
@@ -128,7 +131,7 @@ static int fit_spare(struct making *making, uint64_t spare_bytes)
 	return r ? r : allocate(making->disk, making->file, size);
 }
 
-static int adopt_spare(struct making *making, const struct pool_spare *spare)
+static int adopt_spare(struct pool_making *making, const struct pool_spare *spare)
 {
 	struct pool_path from, to;
 	int r;
@@ -148,47 +151,51 @@ static int adopt_spare(struct making *making, const struct pool_spare *spare)
 	return r == -ENOENT ? -EIO : r; /* the disk has gone: a new file would fare no better */
 }
 
-/* -ENOENT: no spare file fits, or it is not there. */
-static int take_spare(struct making *making)
+static void give_back(struct pool_making *making)
+{
+	uint64_t bytes = making->charged;
+
+	making->charged = 0;
+	pool_space_release(making->disk, bytes);
+}
+
+/* Back to the others, or forgotten. */
+static void put_spare_back(struct pool_making *making)
+{
+	_cleanup_free_ struct pool_spare *spare = TAKE_PTR(making->spare);
+
+	if (spare)
+		(void)pool_spare_add(making->disk, spare->id, spare->size_bytes);
+}
+
+/* What it becomes, and of what size: charged, nothing done yet. */
+static int plan(struct pool_making *making)
 {
 	const struct pool_copy_want *want = &making->want;
-	struct pool_disk *disk = making->disk;
-	_cleanup_free_ struct pool_spare *spare =
-		pool_spare_pick(disk, want->spare_bytes, want->size_bytes);
-	uint64_t size;
 	int r;
 
-	if (!spare)
-		return -ENOENT;
-	size = want->exact ? want->size_bytes : spare->size_bytes;
-	r = charge(making, size);
-	if (r) {
-		/* Too large for what is left: back to the others. */
-		(void)pool_spare_add(disk, spare->id, spare->size_bytes); /* or forgotten */
-		return -ENOENT;
+	making->spare = pool_spare_pick(making->disk, want->spare_bytes, want->size_bytes);
+	making->size_bytes =
+		making->spare && !want->exact ? making->spare->size_bytes : want->size_bytes;
+	r = charge(making, making->size_bytes);
+	if (r && making->spare) { /* too large for what is left */
+		put_spare_back(making);
+		making->size_bytes = want->size_bytes;
+		r = charge(making, making->size_bytes);
 	}
-	making->size_bytes = size;
-	r = adopt_spare(making, spare);
-	if (r)
-		pool_space_release(disk, size);
+	making->charged = r ? 0 : making->size_bytes;
 	return r;
 }
 
-static int take_new(struct making *making)
+static int make_file(struct pool_making *making)
 {
-	const struct pool_copy_want *want = &making->want;
-	int r = charge(making, want->size_bytes);
+	_cleanup_free_ struct pool_spare *spare = TAKE_PTR(making->spare);
+	int r = spare ? adopt_spare(making, spare) : -ENOENT;
 
-	if (r)
-		return r;
-	making->size_bytes = want->size_bytes;
-	r = make_new(making);
-	if (r)
-		pool_space_release(making->disk, want->size_bytes);
-	return r;
+	return r == -ENOENT ? make_new(making) : r; /* none, or it was not there */
 }
 
-static int enter(struct making *making)
+static int enter(struct pool_making *making)
 {
 	struct pool_disk *disk = making->disk;
 	struct pool_quota *owner = making->want.owner;
@@ -199,7 +206,6 @@ static int enter(struct making *making)
 	if (!making->handle || pool_table_reserve(&disk->files, making->file_id) != 0) {
 		free(making->handle);
 		close_handle(disk, TAKE_PTR(making->file), making->file_id);
-		pool_space_release(disk, making->size_bytes);
 		return -ENOMEM; /* the file is swept at the next opening */
 	}
 	change = pool_tier_change_begin(disk, owner, making->file_id);
@@ -254,15 +260,17 @@ static void forget(struct pool_disk *disk, uint64_t file_id)
 
 static int make(void *arg)
 {
-	struct making *making = arg;
-	int r = take_spare(making);
+	struct pool_making *making = arg;
+	int r = make_file(making);
 
-	if (r == -ENOENT)
-		r = take_new(making);
-	return r ? r : enter(making);
+	if (r == 0)
+		r = enter(making);
+	if (r)
+		give_back(making);
+	return r;
 }
 
-static void making_free(struct making *making)
+static void making_free(struct pool_making *making)
 {
 	unclaim(making);
 	pool_tier_release(making->want.owner);
@@ -271,20 +279,24 @@ static void making_free(struct making *making)
 
 static void make_dropped(void *arg, int result)
 {
-	struct making *making = arg;
+	struct pool_making *making = arg;
 
 	if (result == 0) {
 		pool_handle_unref(making->handle);
 		pool_table_find(&making->disk->files, making->file_id)->state = POOL_TABLE_BUSY;
 		forget(making->disk, making->file_id);
+	} else if (making->charged) { /* not begun */
+		put_spare_back(making);
+		give_back(making);
 	}
 	making_free(making);
 }
 
 static int making_new(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
-		      struct making **ret_making)
+		      struct pool_making **ret_making)
 {
-	struct making *making;
+	struct pool_making *making;
+	int r;
 
 	if (pool_disk_is_gone(disk)) /* since it was chosen */
 		return -EIO;
@@ -293,17 +305,22 @@ static int making_new(struct pool_disk *disk, uint64_t file_id, const struct poo
 	making = calloc(1, sizeof(*making));
 	if (!making)
 		return -ENOMEM;
-	*making = (struct making){.disk = disk, .file_id = file_id, .want = *want};
+	*making = (struct pool_making){.disk = disk, .file_id = file_id, .want = *want};
+	r = plan(making);
+	if (r) {
+		free(making);
+		return r;
+	}
 	pool_tier_hold(want->owner);
 	*ret_making = making;
 	return 0;
 }
 
-int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
-		   struct pool_file_copy *copy)
+int pool_copy_make_begin(struct pool_disk *disk, uint64_t file_id,
+			 const struct pool_copy_want *want, struct pool_making **ret_making)
 {
 	static const struct pool_flow_ops ops = {make, make_dropped};
-	struct making *making;
+	struct pool_making *making;
 	int r;
 
 	reactor_assert_home(disk->pool->home);
@@ -313,7 +330,27 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 		disk->claimed -= want->claimed;
 		return r;
 	}
-	r = pool_flow(disk, &ops, making);
+	r = pool_flow_begin(disk, &ops, making, &making->flow);
+	if (r == -ETIMEDOUT) /* it is not ours any more */
+		return -EIO;
+	if (r) {
+		make_dropped(making, r);
+		return r;
+	}
+	*ret_making = making;
+	return 0;
+}
+
+uint64_t pool_copy_make_size(const struct pool_making *making)
+{
+	return making->size_bytes;
+}
+
+int pool_copy_make_end(struct pool_making *making, struct pool_file_copy *copy)
+{
+	struct pool_disk *disk = making->disk;
+	int r = pool_flow_end(making->flow);
+
 	if (r == -ETIMEDOUT) /* it is not ours any more */
 		return -EIO;
 	if (r == 0)
@@ -329,6 +366,15 @@ int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_c
 	if (r == 0)
 		pool_keeper_wake(disk->pool);
 	return r;
+}
+
+int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
+		   struct pool_file_copy *copy)
+{
+	struct pool_making *making;
+	int r = pool_copy_make_begin(disk, file_id, want, &making);
+
+	return r ? r : pool_copy_make_end(making, copy);
 }
 
 static void set_pages(struct pool_disk *disk, struct pool_table_entry *entry, uint64_t size_bytes)

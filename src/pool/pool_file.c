@@ -64,22 +64,34 @@ struct taking {
 	int error;  /* the first */
 };
 
-static void take_on(struct taking *taking, struct pool_disk *disk)
+static struct pool_making *begin_on(struct taking *taking, struct pool_disk *disk)
+{
+	struct pool_making *making = NULL;
+	int r = pool_copy_make_begin(disk, taking->file->id, &taking->copy_want, &making);
+
+	taking->place.tried[taking->place.tried_count++] = disk->id;
+	if (r) {
+		taking->error = taking->error ? taking->error : r;
+		return NULL;
+	}
+	/* The others are as large as the first. */
+	taking->copy_want.size_bytes = taking->copy_want.spare_bytes = pool_copy_make_size(making);
+	taking->copy_want.exact = true;
+	return making;
+}
+
+static void end_on(struct taking *taking, struct pool_making *making)
 {
 	struct pool_file *file = taking->file;
 	struct pool_file_copy *slot = &file->slots[file->copy_count];
-	int r = pool_copy_make(disk, file->id, &taking->copy_want, slot);
+	int r = pool_copy_make_end(making, slot);
 
-	taking->place.tried[taking->place.tried_count++] = disk->id;
 	if (r) {
 		taking->error = taking->error ? taking->error : r;
 		return;
 	}
 	file->copies[file->copy_count++] = slot;
 	file->size_bytes = slot->size_bytes;
-	/* The others are as large as the first. */
-	taking->copy_want.size_bytes = taking->copy_want.spare_bytes = slot->size_bytes;
-	taking->copy_want.exact = true;
 }
 
 /* Where no disk has the room for all, one may still have a smaller spare file that will do. */
@@ -133,16 +145,23 @@ static unsigned choose_tight(struct taking *taking, struct pool_disk *disks[POOL
 	return 0;
 }
 
+/* All at once: each takes several syncs of its disk. */
 static unsigned take_some(struct taking *taking)
 {
 	struct pool_disk *disks[POOL_FACTOR_MAX];
-	uint64_t bytes = taking->copy_want.size_bytes;
+	struct pool_making *makings[POOL_FACTOR_MAX];
+	const struct pool_copy_want asked = taking->copy_want;
 	unsigned count = taking->tight ? choose_tight(taking, disks) : choose(taking, disks);
 
 	for (unsigned i = 0; i < count; i++) {
-		taking->copy_want.claimed = taking->tight ? bytes : 0;
-		take_on(taking, disks[i]);
+		taking->copy_want.claimed = taking->tight ? asked.size_bytes : 0;
+		makings[i] = begin_on(taking, disks[i]);
 	}
+	for (unsigned i = 0; i < count; i++)
+		if (makings[i])
+			end_on(taking, makings[i]);
+	if (taking->file->copy_count == 0)
+		taking->copy_want = asked;
 	return count;
 }
 

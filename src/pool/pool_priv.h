@@ -370,6 +370,13 @@ struct pool_copy_want {
 /* Fills all of *copy and enters it in the disk's table, in state POOL_TABLE_OPEN. */
 int pool_copy_make(struct pool_disk *disk, uint64_t file_id, const struct pool_copy_want *want,
 		   struct pool_file_copy *copy);
+/* The same in two halves, so that the copies of a file are made at once; who begins one must end
+ * it. The size is known, and charged, from the first half on. */
+struct pool_making;
+int pool_copy_make_begin(struct pool_disk *disk, uint64_t file_id,
+			 const struct pool_copy_want *want, struct pool_making **ret_making);
+uint64_t pool_copy_make_size(const struct pool_making *making);
+int pool_copy_make_end(struct pool_making *making, struct pool_file_copy *copy);
 /* Opens the handle, on a disk that has failed as a last resort; its entry is the caller's.
  * -ETIMEDOUT: the disk hangs; -ENODEV: it has failed, and another is in its place, or none. */
 int pool_copy_open(struct pool_file_copy *copy, uint64_t file_id);

@@ -258,7 +258,7 @@ void pool_handle_settle(struct pool_handle *handle)
 
 /* Flows */
 
-struct flow {
+struct pool_flow {
 	struct fiber_task task;
 	struct pool_flight flight;
 	struct pool_disk *disk;
@@ -270,7 +270,7 @@ struct flow {
 	bool begun, ended, overdue;
 };
 
-static void flow_ends(struct flow *flow)
+static void flow_ends(struct pool_flow *flow)
 {
 	struct pool_disk *disk = flow->disk;
 
@@ -283,7 +283,7 @@ static void flow_ends(struct flow *flow)
 
 static void flow_run(struct fiber_task *task)
 {
-	struct flow *flow = CONTAINER_OF(task, struct flow, task);
+	struct pool_flow *flow = CONTAINER_OF(task, struct pool_flow, task);
 
 	/* Not before: waiting for a fiber is not the disk's fault. */
 	pool_flight_begins(&flow->flight, flow->disk, NULL);
@@ -303,7 +303,7 @@ static void flow_run(struct fiber_task *task)
 
 static void flow_overdue(struct pool_flight *flight)
 {
-	struct flow *flow = CONTAINER_OF(flight, struct flow, flight);
+	struct pool_flow *flow = CONTAINER_OF(flight, struct pool_flow, flight);
 
 	if (flow->left || !pool_disk_can_be_spared(flow->disk))
 		return;
@@ -322,7 +322,7 @@ static bool enter(struct pool_disk *disk)
 
 /* Disks that hang, some seventy on one reactor, have all its fibers for flows. That is not this
  * disk's fault, and not counted against it, but others may do without it. */
-static bool finds_no_fiber(struct flow *flow, uint64_t since_ns)
+static bool finds_no_fiber(struct pool_flow *flow, uint64_t since_ns)
 {
 	struct pool *pool = flow->disk->pool;
 
@@ -331,7 +331,7 @@ static bool finds_no_fiber(struct flow *flow, uint64_t since_ns)
 }
 
 /* False: it has not begun, and will not. */
-static bool flow_wait_to_end(struct flow *flow)
+static bool flow_wait_to_end(struct pool_flow *flow)
 {
 	struct pool *pool = flow->disk->pool;
 	uint64_t since_ns = reactor_now_ns(pool->home), next_ns = since_ns;
@@ -345,7 +345,7 @@ static bool flow_wait_to_end(struct flow *flow)
 	return true;
 }
 
-static int flow_wait(struct flow *flow)
+int pool_flow_end(struct pool_flow *flow)
 {
 	int r;
 
@@ -364,9 +364,10 @@ static int flow_wait(struct flow *flow)
 	return r;
 }
 
-int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg)
+int pool_flow_begin(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg,
+		    struct pool_flow **ret_flow)
 {
-	struct flow *flow;
+	struct pool_flow *flow;
 
 	reactor_assert_home(disk->pool->home);
 	if (!enter(disk)) {
@@ -376,14 +377,23 @@ int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg
 	flow = calloc(1, sizeof(*flow));
 	if (!flow)
 		return -ENOMEM;
-	*flow = (struct flow){.disk = disk, .ops = ops, .arg = arg};
+	*flow = (struct pool_flow){.disk = disk, .ops = ops, .arg = arg};
 	fiber_queue_init(&flow->told);
 	flow->task.run = flow_run;
 	flow->flight.overdue = flow_overdue;
 	disk->names_busy++;
 	disk->flows++;
 	fiber_spawn(disk->pool->home, FIBER_DISK, &flow->task);
-	return flow_wait(flow);
+	*ret_flow = flow;
+	return 0;
+}
+
+int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg)
+{
+	struct pool_flow *flow;
+	int r = pool_flow_begin(disk, ops, arg, &flow);
+
+	return r ? r : pool_flow_end(flow);
 }
 
 /* The end */

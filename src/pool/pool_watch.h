@@ -48,5 +48,12 @@ struct pool_flow_ops {
 };
 int pool_flow(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg);
 
+/* The same in two halves, so that several run at once; who begins one must end it. An error of the
+ * first half is one of pool_flow(): there is nothing to end. */
+struct pool_flow;
+int pool_flow_begin(struct pool_disk *disk, const struct pool_flow_ops *ops, void *arg,
+		    struct pool_flow **ret_flow);
+int pool_flow_end(struct pool_flow *flow);
+
 /* Home. False: something there has not ended; the pool must stay in memory. */
 bool pool_watch_stop(struct pool *pool);
