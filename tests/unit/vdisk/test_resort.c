@@ -737,7 +737,11 @@ static int repaired(struct engine_rig *rig)
 	fail_both(rig);
 	failed = disk_id(rig, 1);
 	assert_int_equal(pool_disk_remove(rig->pool, failed), -EBUSY);
-	assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
+	/* A pass leaves out the file that compaction reads just then. */
+	for (unsigned pass = 0; pass < 5 && redundancy(rig).resort > 0; pass++) {
+		assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
+		fiber_sleep(NSEC_PER_SEC);
+	}
 	assert_true(first.copied_bytes > DISK_BYTES);
 	assert_int_equal(first.damaged_blocks, 0);
 	assert_int_equal(redundancy(rig).resort + redundancy(rig).lost, 0);
