@@ -5,18 +5,24 @@
  *
  * Invariants: (1) a fiber is in its pool's free list exactly when FREE, in the reactor's ready list
  * when READY, in its yielded list when YIELDED; (2) at most one fiber of a reactor is RUNNING, and
- * reactor->running names it; (3) tasks wait in a pool only while none of its fibers is free that
- * has a stack; (4) each pool has such fibers from the start: a task that waits will run.
+ * reactor->running names it; (3) tasks wait in a pool only while `limit` of its fibers are in use,
+ * or none is free that has a stack; (4) each pool has such fibers from the start: a task that waits
+ * will run.
  *
  * Home: the fiber's reactor. The free list is last in, first out: the warmest stack is taken first,
  * and one that was never used last. That is opened when it is needed; where the kernel refuses, the
  * task waits as if there were fewer fibers.
+ *
+ * Fibers that stand still, because a disk hangs, must not hold up work that has nothing to do with
+ * it: while tasks wait, and half of the fibers did not run for a time, the limit grows by half. It
+ * falls when fewer than usual are in use. A number of the options is kept to.
  */
 #include "reactor/fiber.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/reached.h"
 #include "reactor/reactor_priv.h"
 
 #if defined(CONTEXT_ASAN) || defined(CONTEXT_TSAN)
@@ -25,12 +31,19 @@
 #define FIBER_STACK_BYTES (64 * KIB)
 #endif
 
-#define FIBERS_AT_START 4u /* of each class */
+#define FIBERS_AT_START   4u /* of each class */
+#define FIBER_PATIENCE_NS (500 * NSEC_PER_MSEC)
 
-static const unsigned fiber_defaults[FIBER_CLASS_COUNT] = {
-	[FIBER_DATA] = 64,    [FIBER_CHECKPOINT] = 16, [FIBER_RECLAIM] = 16,
-	[FIBER_CONTROL] = 64, [FIBER_DISK] = 384,
+/* At first, and when they stand still. Work on names of disks has its deadline, and many fibers
+ * from the start. */
+static const struct {
+	unsigned usual, most;
+} fiber_defaults[FIBER_CLASS_COUNT] = {
+	[FIBER_DATA] = {64, 1024},  [FIBER_CHECKPOINT] = {16, 512}, [FIBER_RECLAIM] = {16, 256},
+	[FIBER_CONTROL] = {64, 64}, [FIBER_DISK] = {384, 384},
 };
+
+static void fiber_run_out_of_patience(struct reactor_timer *timer);
 
 static int fiber_pool_init(struct reactor *reactor, enum fiber_class class, unsigned first_stack)
 {
@@ -86,12 +99,15 @@ int fiber_pools_init(struct reactor *reactor, const struct reactor_options *opti
 
 	if (!fiber_options_are_valid(options))
 		return -EINVAL;
+	reactor->patience.run = fiber_run_out_of_patience;
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
 		struct fiber_pool *pool = &reactor->pools[i];
 
 		list_init(&pool->free);
 		list_init(&pool->tasks);
-		pool->count = options->fibers[i] ? options->fibers[i] : fiber_defaults[i];
+		pool->usual = options->fibers[i] ? options->fibers[i] : fiber_defaults[i].usual;
+		pool->count = options->fibers[i] ? options->fibers[i] : fiber_defaults[i].most;
+		pool->limit = pool->usual;
 		error = fiber_pool_init(reactor, i, stacks);
 		if (error < 0)
 			return error;
@@ -109,6 +125,7 @@ static void fiber_resume(struct fiber *fiber)
 	struct reactor *reactor = fiber->reactor;
 
 	fiber->state = FIBER_RUNNING;
+	fiber->ran = true;
 	reactor->running = fiber;
 	context_switch(&reactor->thread_context, &fiber->context);
 	reactor->running = NULL;
@@ -151,6 +168,25 @@ static void fiber_leave(struct fiber *fiber)
 	context_switch(&fiber->context, &fiber->reactor->thread_context);
 }
 
+static void fiber_waits(struct reactor *reactor, const struct fiber_pool *pool)
+{
+	if (pool->limit < pool->count && !reactor->patience.armed)
+		reactor_timer_arm(reactor, &reactor->patience,
+				  reactor_turn_ns(reactor) + FIBER_PATIENCE_NS);
+}
+
+static void fiber_unqueued(struct reactor *reactor, struct fiber_pool *pool)
+{
+	unsigned queued = 0;
+
+	if (--pool->queued > 0 || !reactor->patience.armed)
+		return;
+	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++)
+		queued += reactor->pools[i].queued;
+	if (queued == 0)
+		reactor_timer_cancel(reactor, &reactor->patience);
+}
+
 static void fiber_take_next_task(struct fiber *fiber)
 {
 	struct fiber_pool *pool = &fiber->reactor->pools[fiber->class];
@@ -158,11 +194,13 @@ static void fiber_take_next_task(struct fiber *fiber)
 
 	fiber->wake_pending = false;
 	if (node) {
-		pool->queued--;
+		fiber_unqueued(fiber->reactor, pool);
 		fiber->task = LIST_ENTRY(node, struct fiber_task, link);
 		fiber_make_ready(fiber);
 	} else {
 		pool->in_use--;
+		if (pool->in_use < pool->usual)
+			pool->limit = pool->usual;
 		fiber->task = NULL;
 		fiber->state = FIBER_FREE;
 		list_push_front(&pool->free, &fiber->link);
@@ -185,7 +223,7 @@ static void fiber_main(struct context *context)
 /* A free fiber that has a stack, or NULL. */
 static struct fiber *fiber_take(struct fiber_pool *pool)
 {
-	struct list_node *node = list_pop_front(&pool->free);
+	struct list_node *node = pool->in_use < pool->limit ? list_pop_front(&pool->free) : NULL;
 	struct fiber *fiber;
 
 	if (!node)
@@ -197,21 +235,70 @@ static struct fiber *fiber_take(struct fiber_pool *pool)
 	return NULL;
 }
 
+/* For the first task that waits, as far as there is one. */
+static bool fiber_start_task(struct fiber_pool *pool)
+{
+	struct fiber *fiber = fiber_take(pool);
+
+	if (!fiber)
+		return false;
+	pool->in_use++;
+	fiber_take_next_task(fiber);
+	return true;
+}
+
 void fiber_spawn(struct reactor *reactor, enum fiber_class class, struct fiber_task *task)
 {
 	struct fiber_pool *pool = &reactor->pools[class];
-	struct fiber *fiber;
 
 	ASSERT(class < FIBER_CLASS_COUNT);
 	reactor_enter(reactor);
 	task->class = class;
 	list_push_back(&pool->tasks, &task->link);
 	pool->queued++;
-	fiber = fiber_take(pool);
-	if (!fiber)
+	if (!fiber_start_task(pool))
+		fiber_waits(reactor, pool);
+}
+
+/* Since the last look. */
+static unsigned fiber_count_still(const struct fiber_pool *pool)
+{
+	unsigned still = 0;
+
+	for (unsigned i = 0; i < pool->count; i++) {
+		struct fiber *fiber = &pool->fibers[i];
+
+		still += fiber->state == FIBER_SUSPENDED && !fiber->ran;
+		fiber->ran = false;
+	}
+	return still;
+}
+
+static void fiber_pool_look(struct fiber_pool *pool)
+{
+	unsigned still = fiber_count_still(pool);
+
+	if (pool->queued == 0 || still < pool->limit / 2 || pool->limit == pool->count)
 		return;
-	pool->in_use++;
-	fiber_take_next_task(fiber);
+	REACHED("fiber.more");
+	pool->limit = MIN(pool->limit + MAX(pool->limit / 2, 1u), pool->count);
+	while (pool->queued > 0 && fiber_start_task(pool))
+		;
+}
+
+static void fiber_run_out_of_patience(struct reactor_timer *timer)
+{
+	struct reactor *reactor = CONTAINER_OF(timer, struct reactor, patience);
+	bool again = false;
+
+	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
+		struct fiber_pool *pool = &reactor->pools[i];
+
+		fiber_pool_look(pool);
+		again |= pool->queued > 0 && pool->limit < pool->count;
+	}
+	if (again)
+		reactor_timer_arm(reactor, timer, reactor_turn_ns(reactor) + FIBER_PATIENCE_NS);
 }
 
 bool fiber_unspawn(struct reactor *reactor, struct fiber_task *task)
@@ -220,7 +307,7 @@ bool fiber_unspawn(struct reactor *reactor, struct fiber_task *task)
 	if (!list_is_linked(&task->link))
 		return false;
 	list_remove(&task->link);
-	reactor->pools[task->class].queued--;
+	fiber_unqueued(reactor, &reactor->pools[task->class]);
 	return true;
 }
 

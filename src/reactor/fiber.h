@@ -5,6 +5,7 @@
  * until it suspends; nothing else of its reactor runs meanwhile.
  *
  * A task that finds no free fiber in its class waits in the class's queue, so spawning never fails.
+ * Where those of a class all stand still, more are taken.
  */
 #include "reactor/reactor.h"
 

@@ -27,6 +27,7 @@ struct fiber {
 	bool has_stack; /* it is open */
 	bool started;   /* `context` exists */
 	bool wake_pending;
+	bool ran;          /* since the last look at whether fibers stand still */
 	uint64_t op_steps; /* odd while it waits for an operation */
 };
 
@@ -35,6 +36,8 @@ struct fiber_pool {
 	struct list free;  /* those that have a stack come first */
 	struct list tasks; /* that found no free fiber */
 	unsigned count;
+	unsigned usual;
+	unsigned limit; /* of those in use, now: usual .. count */
 	unsigned in_use;
 	unsigned queued;
 };
@@ -62,6 +65,7 @@ struct reactor {
 	struct context thread_context;
 	struct fiber_pool pools[FIBER_CLASS_COUNT];
 	struct stack_pool stacks;
+	struct reactor_timer patience; /* armed while tasks wait for fibers */
 
 	uint64_t poll_limit_ns;
 	uint64_t poll_window_ns; /* adapted, at most poll_limit_ns */

@@ -264,7 +264,7 @@ static void modify_fiber(struct fiber_task *task)
 	r = modify(vdisk, request);
 	if (r < 0)
 		vdisk_finish(vdisk, request, r);
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 static void modify_granted(struct range_claim *claim)
@@ -296,7 +296,7 @@ static void compare_fiber(struct fiber_task *task)
 	struct block_request *request = block_request_of(state);
 
 	vdisk_finish(vdisk, request, compare_range(vdisk, request));
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 void vdisk_compare_start(struct vdisk *vdisk, struct block_request *request)
@@ -353,7 +353,7 @@ static void status_fiber(struct fiber_task *task)
 		request->status.zero = !mapped;
 	}
 	vdisk_finish(vdisk, request, r);
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 void vdisk_status_start(struct vdisk *vdisk, struct block_request *request)

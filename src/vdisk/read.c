@@ -223,7 +223,7 @@ static void second_try(struct fiber_task *task)
 		part->waits = true;
 	else
 		part_ends(vdisk, part, r);
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 static void wait_no_more(struct read_part *heir)
@@ -482,7 +482,7 @@ static void read_fiber(struct fiber_task *task)
 		finish_if_done(vdisk, request);
 	else
 		vdisk_read_resume(request);
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 /* Cuts parts from the cursor on. False: something else goes on with the request later. */

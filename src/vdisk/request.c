@@ -67,7 +67,25 @@ void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task, void (*run)(struc
 {
 	vdisk->fibers++;
 	task->run = run;
+	if (vdisk->tasks == VDISK_TASKS_MAX) {
+		REACHED("request.task-waits");
+		list_push_back(&vdisk->waiting_tasks, &task->link);
+		return;
+	}
+	vdisk->tasks++;
 	fiber_spawn(vdisk->reactor, FIBER_DATA, task);
+}
+
+void vdisk_task_ends(struct vdisk *vdisk)
+{
+	struct list_node *next = list_pop_front(&vdisk->waiting_tasks);
+
+	ASSERT(vdisk->tasks > 0);
+	if (next)
+		fiber_spawn(vdisk->reactor, FIBER_DATA, LIST_ENTRY(next, struct fiber_task, link));
+	else
+		vdisk->tasks--;
+	vdisk_fiber_ends(vdisk);
 }
 
 int vdisk_admit(struct vdisk *vdisk, uint64_t bytes)
@@ -258,7 +276,7 @@ static void learn_fiber(struct fiber_task *task)
 
 	learn_growth(vdisk, state);
 	write_claimed(vdisk, block_request_of(state));
-	vdisk_fiber_ends(vdisk);
+	vdisk_task_ends(vdisk);
 }
 
 /* Has its claim: on to the log, in order of arrival. Unmapping makes room, and overwriting takes

@@ -114,6 +114,7 @@ static struct vdisk *vdisk_new(struct pool *pool, struct vdisk_cache *cache)
 	fiber_mutex_init(&vdisk->row_mutex);
 	range_lock_init(&vdisk->locks);
 	list_init(&vdisk->space_waiters);
+	list_init(&vdisk->waiting_tasks);
 	list_init(&vdisk->old_page_groups);
 	fiber_queue_init(&vdisk->checkpoint_done);
 	fiber_queue_init(&vdisk->reclaim_done);

@@ -15,6 +15,8 @@
 #define VDISK_TICK_NS (1 * NSEC_PER_SEC)
 #define VDISK_IDLE_TICKS \
 	5 /* without a write, before the log is folded and its groups are trimmed */
+#define VDISK_TASKS_MAX \
+	32u /* fibers for requests at a time: others of the reactor want some, too */
 #define VDISK_TAIL_MIN_BYTES (8 * MIB)
 #define VDISK_TAIL_MAX_BYTES (256 * MIB)
 
@@ -100,7 +102,9 @@ struct vdisk {
 	unsigned idle_ticks;
 	uint64_t writes_at_tick;
 	struct fiber_queue loaded; /* waiters for a page that another fiber reads */
-	unsigned fibers;           /* request fibers running */
+	unsigned fibers;           /* that closing waits for; of these, of requests: */
+	unsigned tasks;            /* have a fiber, or are next for one */
+	struct list waiting_tasks; /* of struct fiber_task: for there are VDISK_TASKS_MAX already */
 	struct fiber_queue fibers_done;
 
 	struct vdisk_stats stats;
@@ -158,9 +162,12 @@ int vdisk_admit(struct vdisk *vdisk, uint64_t bytes);
 void vdisk_admit_return(struct vdisk *vdisk, uint64_t bytes);
 /* Whether the guest has asked for something since *seen was last asked with. */
 bool vdisk_guest_is_active(const struct vdisk *vdisk, uint64_t *seen);
-/* Spawns a fiber that belongs to a request; counted, so that closing can wait. */
+/* Spawns a fiber that belongs to a request, when it is the vDisk's turn to have one more; counted,
+ * so that closing can wait. run() ends with vdisk_task_ends(). */
 void vdisk_spawn(struct vdisk *vdisk, struct fiber_task *task,
 		 void (*run)(struct fiber_task *task));
+void vdisk_task_ends(struct vdisk *vdisk);
+/* Of another fiber that was counted. */
 void vdisk_fiber_ends(struct vdisk *vdisk);
 
 /* read.c */

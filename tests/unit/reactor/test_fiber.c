@@ -234,6 +234,106 @@ static void stacks_that_cannot_be_had_are_waited_for(void **state)
 	reactor_free(many);
 }
 
+#define USUAL 16u  /* for checkpoints, ... */
+#define MOST  512u /* ... when they stand still */
+
+static struct reactor *reactor_with_defaults(void)
+{
+	const struct reactor_options options = {.index = 1};
+	struct reactor *made;
+
+	assert_int_equal(reactor_new(&fake.world, &options, &made), 0);
+	return made;
+}
+
+static void suspend_once(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	actor->times++;
+	fiber_suspend();
+}
+
+static void expect_checkpoints(const struct reactor *of, unsigned in_use, unsigned queued)
+{
+	struct reactor_stats stats;
+
+	reactor_get_stats(of, &stats);
+	assert_int_equal(stats.fibers_in_use[FIBER_CHECKPOINT], in_use);
+	assert_int_equal(stats.fibers_queued[FIBER_CHECKPOINT], queued);
+}
+
+/* Up to a limit, which holds; and when they have ended it is as before. */
+static void fibers_that_stand_still_are_made_up_for(void **state)
+{
+	static struct actor actors[MOST + 8];
+	struct reactor *many = reactor_with_defaults();
+	uint64_t began = fake.now_ns;
+
+	for (unsigned i = 0; i < 70; i++) {
+		actors[i] = (struct actor){.task.run = suspend_once};
+		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
+	}
+	expect_checkpoints(many, USUAL, 70 - USUAL);
+	fake_run(&fake);
+	expect_checkpoints(many, 70, 0);
+	assert_in_range(fake.now_ns - began, NSEC_PER_SEC / 2, 4 * NSEC_PER_SEC);
+	for (unsigned i = 70; i < MOST + 8; i++) {
+		actors[i] = (struct actor){.task.run = suspend_once};
+		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
+	}
+	fake_run(&fake);
+	expect_checkpoints(many, MOST, 8);
+	for (unsigned i = 0; i < MOST + 8; i++) {
+		fiber_wake(actors[i].fiber);
+		fake_run(&fake);
+		assert_int_equal(actors[i].times, 1);
+	}
+	expect_checkpoints(many, 0, 0);
+	for (unsigned i = 0; i < USUAL + 1; i++)
+		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
+	expect_checkpoints(many, USUAL, 1);
+	assert_true(fiber_unspawn(many, &actors[USUAL].task));
+	fake_run(&fake);
+	for (unsigned i = 0; i < USUAL; i++)
+		fiber_wake(actors[i].fiber);
+	fake_run(&fake);
+	reactor_free(many);
+}
+
+static void sleep_often(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	for (actor->times = 0; actor->times < 30; actor->times++)
+		fiber_sleep(100 * NSEC_PER_MSEC);
+}
+
+/* Long work that goes on is no reason for more. */
+static void fibers_that_move_are_waited_for(void **state)
+{
+	static struct actor actors[USUAL + 1];
+	struct reactor *busy = reactor_with_defaults();
+	uint64_t began = fake.now_ns;
+
+	for (unsigned i = 0; i < USUAL; i++) {
+		actors[i] = (struct actor){.task.run = sleep_often};
+		fiber_spawn(busy, FIBER_CHECKPOINT, &actors[i].task);
+	}
+	actors[USUAL] = (struct actor){.task.run = suspend_once};
+	fiber_spawn(busy, FIBER_CHECKPOINT, &actors[USUAL].task);
+	while (actors[USUAL].times == 0) {
+		fake_step(&fake);
+		if (fake.now_ns < began + 10 * NSEC_PER_SEC)
+			fake.now_ns += 10 * NSEC_PER_MSEC;
+	}
+	assert_true(fake.now_ns >= began + 3 * NSEC_PER_SEC);
+	fiber_wake(actors[USUAL].fiber);
+	fake_run(&fake);
+	expect_checkpoints(busy, 0, 0);
+	reactor_free(busy);
+}
+
 static void full_class_leaves_others_alone(void **state)
 {
 	struct actor actors[4];
@@ -522,6 +622,8 @@ int main(void)
 		TEST(a_task_that_waits_can_be_taken_back),
 		TEST(stacks_that_cannot_be_had_are_waited_for),
 		TEST(full_class_leaves_others_alone),
+		TEST(fibers_that_stand_still_are_made_up_for),
+		TEST(fibers_that_move_are_waited_for),
 		TEST(yielding_takes_turns),
 		TEST(yielding_lets_messages_run),
 		TEST(a_call_to_the_own_reactor_is_direct),
