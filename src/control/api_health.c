@@ -329,7 +329,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 {
 	if (!pool->pool) {
 		api_find(request, EVENT_ERROR, pool->name,
-			 "mount its disk, then restart the daemon", "%s cannot be opened: %s",
+			 "mount its disk; then it is opened by itself", "%s cannot be opened: %s",
 			 pool->directory, error_text(pool->error));
 		return;
 	}
@@ -406,7 +406,8 @@ static void check_vdisks(struct api_request *request)
 		id = vdisk->info.id;
 		if (vdisk->error && !vdisk->vdisk && !vdisk->info.deleting)
 			api_find(request, EVENT_ERROR, vdisk->name,
-				 "see the daemon's log; restore it from a copy if it is damaged",
+				 "see the daemon's log; it is opened by itself when disks come "
+				 "back; restore it from a copy if it is damaged",
 				 "it cannot be opened: %s", error_text(vdisk->error));
 		if (vdisk->export && vdisk->export->error)
 			api_find(request, EVENT_ERROR, vdisk->name,
@@ -431,7 +432,8 @@ static void check_controllers(struct api_request *request)
 		LIST_FOR_EACH (&controller->namespaces, ns, struct node_namespace, link)
 			if (ns->error)
 				api_find(request, EVENT_ERROR, controller->name,
-					 "see the vDisk's error, then restart the daemon",
+					 "see the vDisk's error: it is served once that is open; "
+					 "if that has none, restart the daemon",
 					 "namespace %" PRIu32 " is not served: %s", ns->nsid,
 					 error_text(ns->error));
 	}

@@ -22,7 +22,7 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_ONLINE] = {"pool-online", EVENT_INFO, "The pool takes writes again."},
 	[EVENT_POOL_FAILED] = {"pool-failed", EVENT_ERROR,
 			       "The pool cannot be opened and its vDisks are not served: mount its "
-			       "disk, then restart the daemon."},
+			       "disk; then it is opened by itself."},
 	[EVENT_POOL_FULL] = {"pool-full", EVENT_ERROR,
 			     "Its file system has no room: free some. Writes fail until then."},
 	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,
@@ -110,6 +110,9 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				   "replayed."},
 	[EVENT_VDISK_FAILED] = {"vdisk-failed", EVENT_ERROR,
 				"The vDisk cannot be opened and is not served; see the text."},
+	[EVENT_VDISK_OPENED] = {"vdisk-opened", EVENT_INFO,
+				"A vDisk that could not be opened at the start is open now, and "
+				"served."},
 	[EVENT_VDISK_READ_ONLY] = {"vdisk-read-only", EVENT_ERROR,
 				   "A write or sync failed, so the vDisk takes no more: check the "
 				   "disk, then restart the daemon."},

@@ -189,6 +189,7 @@ int node_start(const struct node_options *options, struct node **ret_node, struc
 	node_repair_start_service(node);
 	node_scrub_start_service(node);
 	node_place_start_service(node);
+	node_reopen_start_service(node);
 	node_delete_resume(node);
 	node_space_start(node);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
@@ -220,6 +221,7 @@ void node_stop(struct node *node)
 	node_service_stop(&node->repair);
 	node_service_stop(&node->scrub);
 	node_service_stop(&node->places);
+	node_service_stop(&node->reopen);
 	if (node->iscsi)
 		iscsi_server_free(node->iscsi);
 	node_targets_close(node);

@@ -269,6 +269,12 @@ static int serve_again(struct node *node, struct node_vdisk *vdisk,
 	return vdisk->vdisk ? serve_as_before(node, vdisk, export) : vdisk->error;
 }
 
+static void log_not_served(const struct node_vdisk *vdisk)
+{
+	log_error("node", "an export is not served", "vdisk=%s target=%s error=%d", vdisk->name,
+		  vdisk->export->target, vdisk->export->error);
+}
+
 static int open_one(struct node *node, const struct catalog_row *row)
 {
 	uint64_t id = catalog_key_number(&row->key, 0);
@@ -285,8 +291,7 @@ static int open_one(struct node *node, const struct catalog_row *row)
 	vdisk->export = export;
 	export->error = serve_again(node, vdisk, export);
 	if (export->error < 0)
-		log_error("node", "an export is not served", "vdisk=%s target=%s error=%d",
-			  vdisk->name, export->target, export->error);
+		log_not_served(vdisk);
 	return 0;
 }
 
@@ -308,6 +313,20 @@ int node_exports_open(struct node *node)
 	}
 	catalog_rows_done(&rows);
 	return r;
+}
+
+void node_export_reopened(struct node *node, struct node_vdisk *vdisk)
+{
+	struct node_export *export = vdisk->export;
+
+	ASSERT(vdisk->operation && vdisk->vdisk);
+	if (!export || export->error == 0)
+		return;
+	fiber_mutex_lock(&node->iscsi_lock);
+	export->error = serve_again(node, vdisk, export);
+	fiber_mutex_unlock(&node->iscsi_lock);
+	if (export->error < 0)
+		log_not_served(vdisk);
 }
 
 void node_export_resized(struct node *node, struct node_vdisk *vdisk)

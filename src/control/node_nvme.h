@@ -122,6 +122,8 @@ struct node_controller *node_nvme_holder(struct node *node, const struct node_vd
 bool node_nvme_is_exclusive(struct node *node, const struct node_vdisk *vdisk);
 /* nvme_link_options.formatted */
 int node_nvme_formatted(void *context, uint32_t nsid, uint32_t block_bytes);
+/* The vDisk is open after all: controllers that have it serve it. Within an operation on it. */
+void node_nvme_reopened(struct node *node, const struct node_vdisk *vdisk);
 void node_nvme_resized(struct node *node, const struct node_vdisk *vdisk);
 /* The entries alone, of a controller without link whose rows are gone. */
 void node_nvme_drop_namespaces(struct node_controller *controller);

@@ -72,15 +72,45 @@ static int serve(struct node_controller *controller, struct node_namespace *ns)
 	return ns->error;
 }
 
+static void serve_or_log(struct node_controller *controller, struct node_namespace *ns)
+{
+	if (serve(controller, ns) < 0)
+		log_error("nvme", "a namespace is not served",
+			  "controller=%s nsid=%" PRIu32 " vdisk=%" PRIu64 " error=%d",
+			  controller->name, ns->nsid, ns->vdisk_id, ns->error);
+}
+
 void node_nvme_attach_all(struct node_controller *controller)
 {
 	struct node_namespace *ns;
 
 	LIST_FOR_EACH (&controller->namespaces, ns, struct node_namespace, link)
-		if (serve(controller, ns) < 0)
-			log_error("nvme", "a namespace is not served",
-				  "controller=%s nsid=%" PRIu32 " vdisk=%" PRIu64 " error=%d",
-				  controller->name, ns->nsid, ns->vdisk_id, ns->error);
+		serve_or_log(controller, ns);
+}
+
+/* Under the lock no recovery is under way: what was left to the namespace was answered without. */
+static void attach_again(struct node_controller *controller, uint64_t vdisk_id)
+{
+	struct node_namespace *ns;
+
+	fiber_mutex_lock(&controller->lock);
+	ns = node_nvme_namespace(controller, vdisk_id);
+	if (ns && ns->error < 0 && controller->state == NODE_CONTROLLER_ONLINE)
+		serve_or_log(controller, ns);
+	fiber_mutex_unlock(&controller->lock);
+}
+
+void node_nvme_reopened(struct node *node, const struct node_vdisk *vdisk)
+{
+	struct node_controller *controller;
+
+	ASSERT(vdisk->operation && vdisk->vdisk);
+	for (uint64_t id = 0; (controller = node_nvme_after(node, id));) {
+		id = controller->id;
+		node_nvme_use(controller);
+		attach_again(controller, vdisk->info.id);
+		node_nvme_unuse(controller);
+	}
 }
 
 struct node_namespace *node_nvme_by_nsid(struct node_controller *controller, uint32_t nsid)

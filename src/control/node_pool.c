@@ -65,10 +65,26 @@ static int open_at_home(void *arg)
 	return r;
 }
 
+int node_pool_open(struct node *node, struct node_pool *pool)
+{
+	struct call call = {.node = node, .id = pool->id};
+
+	ASSERT(!pool->pool);
+	pool->error = fiber_call(pool->home, FIBER_CONTROL, open_at_home, &call);
+	pool->pool = call.pool;
+	if (pool->error == 0 && node_drain_load(node, pool) < 0)
+		log_warning("node", "it is not known which disks' draining is paused", "pool=%s",
+			    pool->name);
+	if (pool->error < 0)
+		log_error("node", "a pool cannot be opened, its vDisks are not served",
+			  "pool=%s directory=%s error=%d", pool->name, pool->directory,
+			  pool->error);
+	return pool->error;
+}
+
 int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool)
 {
 	struct node_pool *pool = calloc(1, sizeof(*pool));
-	struct call call = {.node = node, .id = info->id};
 
 	reactor_assert_home(node->home);
 	if (pool)
@@ -80,15 +96,7 @@ int node_pool_add(struct node *node, const struct pool_info *info, struct node_p
 	pool->id = info->id;
 	snprintf(pool->name, sizeof(pool->name), "%s", info->name);
 	pool->home = node_next_reactor(node);
-	pool->error = fiber_call(pool->home, FIBER_CONTROL, open_at_home, &call);
-	pool->pool = call.pool;
-	if (pool->error == 0 && node_drain_load(node, pool) < 0)
-		log_warning("node", "it is not known which disks' draining is paused", "pool=%s",
-			    pool->name);
-	if (pool->error < 0)
-		log_error("node", "a pool cannot be opened, its vDisks are not served",
-			  "pool=%s directory=%s error=%d", pool->name, pool->directory,
-			  pool->error);
+	(void)node_pool_open(node, pool); /* kept in pool->error */
 	list_push_back(&node->pools, &pool->link);
 	*ret_pool = pool;
 	return 0;

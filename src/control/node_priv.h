@@ -70,6 +70,8 @@ struct node_pool {
 	/* node_scrub.c */
 	struct node_scrub_run *scrub_run; /* NULL: no job runs */
 	uint64_t scrub_gone;              /* node_scrub_again.c */
+	/* node_reopen.c: when to try again, and how long after the last time; 0 = not yet */
+	uint64_t reopen_ns, reopen_pause_ns;
 };
 
 struct node_access { /* like struct iscsi_access, with memory of its own */
@@ -109,7 +111,8 @@ struct node_vdisk {
 	unsigned users;                         /* that read it now */
 	struct node_export *export;             /* NULL = not exported */
 	struct node_reservations *reservations; /* of NVMe; NULL = no controller shares it */
-	int seen_error;                         /* node_watch.c: what was told last */
+	uint64_t tried_without; /* node_disks_out() when it could not be opened; 0: no pool */
+	int seen_error;         /* node_watch.c: what was told last */
 	uint64_t seen_damage;
 };
 
@@ -133,7 +136,7 @@ struct node {
 	unsigned dead_left; /* of options.dead.count */
 	uint64_t identity;  /* of the node, for identifiers of namespaces and LUNs; never changes */
 	struct events *events;
-	struct node_service watch, repair, scrub, places;
+	struct node_service watch, repair, scrub, places, reopen;
 	uint64_t blinking[NODE_BLINKS_MAX]; /* node_blink.c: disks; 0 = none */
 	struct fiber_mutex scrub_lock;      /* held by whoever changes the row of a scrub */
 	struct {                            /* node_catalog.c */
@@ -175,6 +178,8 @@ struct node_pool *node_pool_find(struct node *node, const char *name);
 struct node_pool *node_pool_by_id(struct node *node, uint64_t id);
 /* The one with the next greater id, or NULL: for loops that suspend meanwhile. */
 struct node_pool *node_pool_after(struct node *node, uint64_t id);
+/* One that is not open; the result is in pool->error too. */
+int node_pool_open(struct node *node, struct node_pool *pool);
 /* Adds the pool to the list and tries to open it. -ENOMEM, or 0 with pool->error set. */
 int node_pool_add(struct node *node, const struct pool_info *info, struct node_pool **ret_pool);
 int node_pools_open(struct node *node);
@@ -274,6 +279,8 @@ int node_export_remove(struct node *node, struct node_vdisk *vdisk);
 /* iscsi_save_fn; `arg` is the node, the serial a vDisk's id. */
 int node_export_save(void *arg, uint64_t serial, const void *data, size_t length);
 int node_exports_open(struct node *node);
+/* The vDisk is open after all: serves it, if it is exported. */
+void node_export_reopened(struct node *node, struct node_vdisk *vdisk);
 void node_export_resized(struct node *node, struct node_vdisk *vdisk);
 #define NODE_URL_MAX 600
 const char *node_export_url(const struct node *node, const struct node_export *export,
@@ -285,6 +292,9 @@ int node_delete_start(struct node *node, struct node_vdisk *vdisk, uint64_t *ret
 void node_delete_mark(struct node *node);
 /* Afterwards: begins the unfinished deletions again. */
 void node_delete_resume(struct node *node);
+
+/* node_reopen.c: tries again what could not be opened; stopped when node->stopping. */
+void node_reopen_start_service(struct node *node);
 
 /* node_watch.c: makes events of what changes. Started last; stopped first, when node->stopping. */
 void node_watch_start(struct node *node);

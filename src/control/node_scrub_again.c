@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a scrub found damaged while a copy that may have it right could not be reached is looked at
- * again when the disks that have gone are others than at the last time: the files that it is in are
- * scrubbed once more. What was found of them then takes the place of what was found before.
+ * again when the disks that cannot be reached are others than at the last time: the files that it
+ * is in are scrubbed once more. What was found of them then takes the place of what was found
+ * before.
  *
  * Between scrubs only: one that is under way comes first, and whatever begins one meanwhile has
- * forgotten these findings. Which disks had gone is in memory, so a restart looks once.
+ * forgotten these findings. Which disks these were is in memory, so a restart looks once.
  *
  * Failure modes: what cannot be read or recorded stays as it is until the next change of a disk.
  * Home: the node's; from the fiber of its service.
@@ -18,8 +19,6 @@
 #include "control/node_scrub.h"
 #include "curator/found.h"
 #include "pool/pool_disk.h"
-
-#define NOT_LOOKED 0 /* as the set of disks that have gone */
 
 struct again {
 	struct node *node;
@@ -37,22 +36,6 @@ struct look { /* at one file, on its vDisk's home */
 	struct scrub_found found;
 	uint64_t seen_bytes;
 };
-
-/* Two sets that differ have different values, as good as always; never NOT_LOOKED. */
-static uint64_t disks_gone(const struct pool *pool)
-{
-	uint64_t ids[POOL_DISKS_MAX], set = UINT64_C(0xcbf29ce484222325);
-	uint8_t tiers[POOL_DISKS_MAX];
-	unsigned count = pool_disk_ids(pool, ids, tiers);
-
-	for (unsigned i = 0; i < count; i++) {
-		enum pool_disk_state state = pool_disk_state(pool, ids[i]);
-
-		if (state == POOL_DISK_MISSING || state == POOL_DISK_FAILED)
-			set = (set ^ ids[i]) * UINT64_C(0x100000001b3);
-	}
-	return set == NOT_LOOKED ? 1 : set;
-}
 
 static bool progress(void *arg, uint64_t bytes)
 {
@@ -223,10 +206,10 @@ static int look_again(struct node *node, uint64_t pool_id)
 void node_scrub_look_again(struct node *node, uint64_t pool_id)
 {
 	struct node_pool *pool = node_pool_by_id(node, pool_id);
-	uint64_t gone = pool && pool->pool ? disks_gone(pool->pool) : NOT_LOOKED;
+	uint64_t gone = pool && pool->pool ? node_disks_out(pool->pool) : 0;
 	int r;
 
-	if (gone == NOT_LOOKED || pool->scrub_run || gone == pool->scrub_gone)
+	if (gone == 0 || pool->scrub_run || gone == pool->scrub_gone)
 		return;
 	pool->scrub_gone = gone;
 	r = look_again(node, pool_id);

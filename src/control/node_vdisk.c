@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/node_priv.h"
+#include "control/node_disk.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -122,6 +122,8 @@ int node_vdisk_open(struct node *node, struct node_vdisk *vdisk)
 			    .id = vdisk->info.id};
 
 	ASSERT(!vdisk->vdisk);
+	/* Before: what comes meanwhile is worth another attempt. */
+	vdisk->tried_without = call.pool ? node_disks_out(call.pool) : 0;
 	vdisk->error = call.pool ? node_vdisk_call(vdisk, open_at_home, &call) : -ENODEV;
 	vdisk->vdisk = call.vdisk;
 	read_factor(node, vdisk);

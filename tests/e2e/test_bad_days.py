@@ -79,8 +79,13 @@ def a_missing_pool_stops_nobody_else(daemon):
     check(daemon.json("vdisk", "flush", "second/b", expect=1)["code"] == "io-error", "flush")
     states = {e["vdisk"]: e["state"] for e in daemon.json("iscsi", "list")}
     check(states == {"default/a": "online", "second/b": "failed"}, f"{states}")
-    daemon.stop()
     os.rename(daemon.path("away"), daemon.path("other"))
+    for noun in ("vdisk", "iscsi"):  # without a restart
+        rig.wait_for(lambda noun=noun: all(one["state"] == "online"
+                                           for one in daemon.json(noun, "list")),
+                     f"{noun} is served again", 40)
+    daemon.cli("vdisk", "flush", "second/b")
+    daemon.stop()
     daemon.start()
     check(all(disk["state"] == "online" for disk in daemon.json("vdisk", "list")), "back again")
     daemon.stop()

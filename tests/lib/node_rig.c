@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "control/json_memory.h"
+#include "control/node_priv.h"
 #include "reactor/io.h"
 
 #define STATE NODE_RIG_DISK "/state"
@@ -160,6 +161,43 @@ void node_rig_call_all(struct node_rig *rig, unsigned count, const char *const (
 		json_decref(states[i].params);
 		json_decref(states[i].answer);
 	}
+}
+
+struct transfer {
+	struct node_rig *rig;
+	struct node_vdisk *vdisk;
+	enum block_op op;
+	void *bytes;
+	size_t length;
+	int result;
+};
+
+static int transfer_at_home(void *arg)
+{
+	struct transfer *transfer = arg;
+	struct block_volume *volume = vdisk_volume(transfer->vdisk->vdisk);
+	int r = block_io(volume, transfer->op, 0, transfer->bytes, transfer->length, 0);
+
+	if (r == 0 && transfer->op == BLOCK_WRITE)
+		r = block_io(volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+	return r;
+}
+
+static void transfer_in_fiber(void *arg)
+{
+	struct transfer *transfer = arg;
+
+	transfer->vdisk = node_vdisk_after(transfer->rig->node, 0);
+	ASSERT(transfer->vdisk && transfer->vdisk->vdisk);
+	transfer->result = node_vdisk_call(transfer->vdisk, transfer_at_home, transfer);
+}
+
+int node_rig_transfer(struct node_rig *rig, enum block_op op, void *bytes, size_t length)
+{
+	struct transfer transfer = {.rig = rig, .op = op, .bytes = bytes, .length = length};
+
+	sim_rig_run(&rig->sim, 0, transfer_in_fiber, &transfer);
+	return transfer.result;
 }
 
 void node_rig_make_pool(struct node_rig *rig)

@@ -4,6 +4,7 @@
  * A whole node in a simulated world, for tests: what sarsend is but for HTTP, the lock and threads.
  * Not from fibers: each call runs one and waits for it in virtual time.
  */
+#include "block/block.h"
 #include "control/api.h"
 #include "control/node.h"
 
@@ -14,17 +15,17 @@
 
 struct node_rig {
 	struct sim_rig sim;
-	struct node *node;         /* NULL while it is stopped */
-	enum role role;            /* of the caller; administrator at first */
-	bool iscsi;                /* at the next start; true at first */
-	bool nvme;                 /* the same */
-	struct keeper_rig keepers; /* outlive the node */
+	struct node *node;              /* NULL while it is stopped */
+	enum role role;                 /* of the caller; administrator at first */
+	bool iscsi;                     /* at the next start; true at first */
+	bool nvme;                      /* the same */
+	struct keeper_rig keepers;      /* outlive the node */
 	const struct place_ops *places; /* at the next start; NULL at first */
 	void *places_context;
-	unsigned max_controllers;  /* at the next start; of namespaces and queues too */
-	uint64_t fail_json;        /* the n-th allocation for JSON within a call fails; 0 = none */
-	struct error error;        /* of the last start */
-	enum error_code code;      /* of the last call */
+	unsigned max_controllers; /* at the next start; of namespaces and queues too */
+	uint64_t fail_json;       /* the n-th allocation for JSON within a call fails; 0 = none */
+	struct error error;       /* of the last start */
+	enum error_code code;     /* of the last call */
 };
 
 /* One disk of 8 GiB, NODE_RIG_DISK, with the directory state/. */
@@ -43,5 +44,7 @@ void node_rig_expect(struct node_rig *rig, enum error_code code, const char *met
 #define NODE_RIG_CALLS 16
 void node_rig_call_all(struct node_rig *rig, unsigned count, const char *const (*calls)[2],
 		       enum error_code *ret_codes);
+/* Reads or writes, and flushes, the start of the node's first vDisk, which is open. */
+int node_rig_transfer(struct node_rig *rig, enum block_op op, void *bytes, size_t length);
 /* A pool "p" of 1 GiB and a container "c". */
 void node_rig_make_pool(struct node_rig *rig);

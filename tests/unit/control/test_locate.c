@@ -330,6 +330,7 @@ static bool is_listed(uint64_t id, bool *ret_leaves)
 /* One that is replaced goes by itself when it is empty, one that is to be kept does not. */
 static void replaced_disks_leave(void **state)
 {
+	uint8_t block[4096] = {1};
 	bool leaves;
 
 	begin(6, &ops);
@@ -349,6 +350,7 @@ static void replaced_disks_leave(void **state)
 	node_rig_expect(&rig, ERROR_NONE, "container.set",
 			"{\"name\": \"c\", \"set\": {\"replication_factor\": 3}}");
 	node_rig_expect(&rig, ERROR_NONE, "vdisk.create", "{\"name\": \"c/d\", \"size\": \"64M\"}");
+	assert_int_equal(node_rig_transfer(&rig, BLOCK_WRITE, block, sizeof(block)), 0);
 	node_rig_expect(&rig, ERROR_NONE, "disk.fail", "{\"disk\": \"3\"}");
 	node_rig_expect(&rig, ERROR_NONE, "disk.replace",
 			"{\"disk\": \"3\", \"directory\": \"/disk1/newest\"}");
