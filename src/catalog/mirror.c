@@ -119,6 +119,7 @@ static void append_finished(struct mirror *mirror, int error)
 	mirror->in_flight = false;
 	mirror_frame_unref(TAKE_PTR(mirror->frame));
 	if (mirror->abandoned) {
+		REACHED("mirror.append-late");
 		mirror->abandoned = false;
 		mirror_kick(catalog);
 		return;

@@ -565,9 +565,107 @@ static void hangs_while_another_is_restored(void **state)
 	hang_each(does_all ? 5 : 0, lose_database, restore_and_go_on);
 }
 
+/* What was begun before hangs, and the disk answers all that comes later: a mirror is removed and
+ * added again there. It is built when what was begun has ended, and not before. */
+
+static uint64_t ended_late(void)
+{
+	return reached_count("mirror.late-ended") + reached_count("mirror.append-late");
+}
+
+/* `ended`: before it began to hang. Who waits for mirrors waits for it, too. */
+static void add_again(uint64_t ended, bool waits)
+{
+	ASSERT(catalog_mirror_remove(catalog, mirrored_disks[0]) == 0);
+	hang(0, false);
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[0]) == 0);
+	while (!waits && state_of(0) != CATALOG_MIRROR_GOOD && ended_late() == ended)
+		fiber_sleep(NSEC_PER_SEC);
+	if (waits)
+		catalog_mirror_wait(catalog);
+	ASSERT(ended_late() > ended);
+	catalog_mirror_wait(catalog);
+	ASSERT(state_of(0) == CATALOG_MIRROR_GOOD);
+}
+
+static void append_and_add_again(void *arg)
+{
+	uint64_t ended = ended_late();
+
+	(void)arg;
+	hang(0, true);
+	while (state_of(0) == CATALOG_MIRROR_GOOD) /* how slow is drawn */
+		ASSERT(mirrored_put(3, 3, 100) == 0);
+	add_again(ended, true);
+}
+
+/* How many operations of the build come before the one that hangs. */
+static void slow_at(void *arg)
+{
+	(void)arg;
+	sim_crash_nth(rig.sim, OPS_FAR, SIM_CRASH_PROCESS);
+	while (!hanging.ended && OPS_FAR - sim_crash_left(rig.sim) < hanging.after)
+		fiber_sleep(NSEC_PER_USEC);
+	hanging.hit = !hanging.ended;
+	if (hanging.hit)
+		hang(0, true);
+}
+
+static void build_and_add_again(void *arg)
+{
+	uint64_t late = reached_count("mirror.late"), ended = ended_late();
+
+	(void)arg;
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[0]) == 0);
+	while (state_of(0) != CATALOG_MIRROR_GOOD && reached_count("mirror.late") == late)
+		fiber_sleep(hanging.hit ? NSEC_PER_SEC : 10 * NSEC_PER_USEC);
+	hanging.ended = true;
+	if (reached_count("mirror.late") > late)
+		add_again(ended, false);
+	hang(0, false);
+}
+
+static void add_third(void)
+{
+	ASSERT(catalog_mirror_add(catalog, mirrored_disks[THIRD]) == 0);
+	catalog_mirror_wait(catalog);
+}
+
+static bool add_beside(uint64_t n, uint64_t seed, void (*prepare)(void), void (*run)(void *arg))
+{
+	struct sim_rig_task tasks[2] = {{.run = run}, {.run = slow_at}};
+	size_t count = n > 0 ? 2 : 1;
+
+	hanging.after = n;
+	hanging.ended = hanging.hit = false;
+	mirrored_rig_begin(seed, THIRD + 1);
+	mirrored_in_fiber(prepare);
+	mirrored_in_fiber(add_third);
+	for (size_t i = 0; i < count; i++)
+		sim_rig_start(&rig, 0, &tasks[i]);
+	assert_int_equal(sim_rig_wait(&rig, tasks, (unsigned)count, 72 * HANG_NS), 0);
+	mirrored_in_fiber(all_are_good);
+	mirrored_in_fiber(mirrored_close);
+	mirrored_rig_end();
+	return hanging.hit;
+}
+
+static void nothing_is_built_beside_late_work(void **state)
+{
+	uint64_t n = 1, late = reached_count("mirror.late");
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+		add_beside(0, seed, begin, append_and_add_again);
+	while (add_beside(n, 1, begin_without_first, build_and_add_again))
+		n++;
+	assert_true(n > 10 && reached_count("mirror.late") > late + 10);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_is_built_beside_late_work),
 		cmocka_unit_test(hangs_while_its_log_is_rolled),
 		cmocka_unit_test(is_removed_while_it_hangs),
 		cmocka_unit_test(what_is_taken_over_is_durable),
