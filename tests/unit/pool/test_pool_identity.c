@@ -288,11 +288,9 @@ static void sweeps_what_no_row_names(void **state)
 	pool_rig_run(*state, sweep_run);
 }
 
-static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uint64_t size,
-			uint32_t length)
+static int put_value(struct pool_rig *rig, uint64_t vdisk, uint64_t file, const uint8_t *value,
+		     uint32_t length)
 {
-	const struct pool_copies copies = {.count = 1, .disks = {1}};
-	uint8_t value[FILE_ROW_BYTES] = {0};
 	struct catalog_change change = {.kind = CATALOG_PUT,
 					.key = catalog_key(CATALOG_EGFILE),
 					.value = value,
@@ -301,8 +299,17 @@ static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uin
 	catalog_key_add(&change.key, rig->pool_id);
 	catalog_key_add(&change.key, vdisk);
 	catalog_key_add(&change.key, file);
-	pool_rows_encode_file(size, &copies, value);
 	return catalog_commit(rig->catalog, &change, 1);
+}
+
+static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uint64_t size,
+			uint32_t length)
+{
+	const struct pool_copies copies = {.count = 1, .disks = {1}};
+	uint8_t value[FILE_ROW_BYTES] = {0};
+
+	pool_rows_encode_file(size, &copies, value);
+	return put_value(rig, vdisk, file, value, length);
 }
 
 static void rows_run(void *arg)
@@ -360,6 +367,99 @@ static void refuses_damaged_rows(void **state)
 	pool_rig_run(*state, rows_run);
 }
 
+/* What a row says of copies: each on another disk, one at least that is not stale. */
+static void copies_run(void *arg)
+{
+	static const struct {
+		int result;
+		struct pool_copies copies;
+	} rows[] = {
+		{0, {.count = 1, .disks = {1}}},
+		{0, {.count = 2, .disks = {1, 2}, .stale = 2}},
+		{-EUCLEAN, {.count = 0}},
+		{-EUCLEAN, {.count = POOL_COPIES_MAX + 1, .disks = {1, 2, 3, 4}}},
+		{-EUCLEAN, {.count = 1, .disks = {0}}},
+		{-EUCLEAN, {.count = 2, .disks = {1, 0}}},
+		{-EUCLEAN, {.count = 3, .disks = {7, 1, 7}}}, /* foreign ones, too */
+		{-EUCLEAN, {.count = 1, .disks = {1}, .stale = 1}},
+		{-EUCLEAN, {.count = 2, .disks = {1, 2}, .stale = 3}},
+		{-EUCLEAN, {.count = 1, .disks = {1}, .stale = 2}},
+	};
+	struct pool_rig *rig = arg;
+
+	begin(rig);
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint8_t value[FILE_ROW_BYTES] = {0};
+
+		pool_rows_encode_file(4096, &rows[i].copies, value);
+		ASSERT(put_value(rig, 1, 7, value, sizeof(value)) == 0);
+		ASSERT(reopen(rig) == rows[i].result);
+		value[8] = 9; /* a version to come */
+		ASSERT(put_value(rig, 1, 7, value, sizeof(value)) == 0);
+		ASSERT(reopen(rig) == -EUCLEAN);
+	}
+	pool_rig_close(rig);
+}
+
+static void refuses_copies_that_cannot_be(void **state)
+{
+	pool_rig_run(*state, copies_run);
+}
+
+#define FOREIGN_DISK 77u
+
+static void put_copies(struct pool_rig *rig, uint64_t file, const struct pool_copies *copies)
+{
+	uint8_t value[FILE_ROW_BYTES] = {0};
+
+	pool_rows_encode_file(MIB, copies, value);
+	pool_close(TAKE_PTR(rig->pool));
+	ASSERT(put_value(rig, 1, file, value, sizeof(value)) == 0);
+	ASSERT(pool_rig_open(rig, 0) == 0);
+}
+
+/* A row that names a disk that is not the pool's: nothing of it is here, and nothing of any other
+ * disk stands for it. */
+static void foreign_run(void *arg)
+{
+	const struct pool_copies both = {.count = 2, .disks = {FOREIGN_DISK, 1}};
+	const struct pool_copies other = {.count = 1, .disks = {FOREIGN_DISK}};
+	struct pool_rig *rig = arg;
+	struct pool_copies copies;
+	struct pool_file *file;
+	uint64_t id;
+	void *page = aligned_alloc(4096, 4096);
+
+	begin(rig);
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(take_file(rig->pool, POOL_USE_DATA, MIB, &file) == 0);
+	ASSERT(pool_rig_write(file, 'f') == 0);
+	id = pool_file_id(file);
+	pool_file_close(file);
+
+	put_copies(rig, id, &both);
+	ASSERT(pool_rig_space(rig).used == MIB);
+	ASSERT(pool_file_open(rig->pool, id, &both, &file) == 0);
+	pool_file_get_copies(file, &copies);
+	ASSERT(copies.count == 2 && copies.disks[0] == FOREIGN_DISK && copies.disks[1] == 1);
+	ASSERT(pool_io_read_copy(file, 0, page, 4096, 0) == -ENXIO);
+	ASSERT(pool_io_read_copy(file, 1, page, 4096, 0) == 0 && *(uint8_t *)page == 'f');
+	pool_check(rig->pool);
+	pool_file_close(file);
+
+	put_copies(rig, id, &other);
+	ASSERT(pool_rig_space(rig).used == 0); /* what is there is nobody's */
+	ASSERT(pool_file_open(rig->pool, id, &other, &file) == -ENOENT);
+	pool_check(rig->pool);
+	pool_rig_close(rig);
+	free(page);
+}
+
+static void takes_no_other_disk_for_a_foreign_one(void **state)
+{
+	pool_rig_run(*state, foreign_run);
+}
+
 #define MANY_ROWS 4101u /* many pages of a scan, and a last one that is not full */
 #define A_COMMIT  100u
 
@@ -415,6 +515,8 @@ int main(void)
 		TEST(refuses_bad_places),
 		TEST(sweeps_what_no_row_names),
 		TEST(refuses_damaged_rows),
+		TEST(refuses_copies_that_cannot_be),
+		TEST(takes_no_other_disk_for_a_foreign_one),
 		TEST(reads_more_rows_than_a_page),
 	};
 

@@ -176,6 +176,44 @@ static void spare_files_make_room(void **state)
 	pool_rig_run(*state, room_run);
 }
 
+/* One that fits, but is larger than what is left for data, is there for the next. */
+static void put_back_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct pool_file *file;
+	struct pool_space s;
+	uint64_t left;
+
+	ASSERT(pool_rig_open(rig, POOL_MIN_BYTES) == 0);
+	pool_file_discard(take(rig, 4 * MIB));
+	for (;;) { /* larger ones do not take it */
+		s = pool_rig_space(rig);
+		left = s.capacity - s.reserve - s.used;
+		if (left <= POOL_GROUP_BYTES)
+			break;
+		pool_file_close(take(rig, POOL_GROUP_BYTES / 2));
+	}
+	pool_file_close(take(rig, left - 2 * MIB));
+	ASSERT(pool_rig_space(rig).spare == 4 * MIB);
+
+	file = take(rig, MIB);
+	ASSERT(pool_file_size(file) == MIB);
+	ASSERT(pool_rig_space(rig).spare == 4 * MIB);
+	pool_file_close(file);
+	pool_check(rig->pool);
+	/* The reserve holds it. */
+	ASSERT(take_file(rig->pool, POOL_USE_INTERNAL, MIB, &file) == 0);
+	ASSERT(pool_file_size(file) == 4 * MIB && pool_rig_space(rig).spare == 0);
+	pool_file_close(file);
+	pool_check(rig->pool);
+	pool_rig_close(rig);
+}
+
+static void a_spare_file_that_is_too_large_is_put_back(void **state)
+{
+	pool_rig_run(*state, put_back_run);
+}
+
 static void ahead_run(void *arg)
 {
 	struct pool_rig *rig = arg;
@@ -387,6 +425,7 @@ int main(void)
 		TEST(holds_size_limits),
 		TEST(uses_removed_files_again),
 		TEST(spare_files_make_room),
+		TEST(a_spare_file_that_is_too_large_is_put_back),
 		cmocka_unit_test(writes_spare_files_ahead),
 		TEST(reads_on_a_read_only_disk),
 		TEST(orphans_go_when_they_can),

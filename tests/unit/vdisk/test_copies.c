@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/reached.h"
+#include "egroup/compact.h"
 #include "egroup/repair.h"
 #include "egroup/scan.h"
 #include "egroup/store_priv.h"
@@ -381,6 +382,101 @@ static void compaction_keeps_what_is_right_elsewhere(void **state)
 {
 	(void)state;
 	run(2, 2, compaction_beside_a_missing_disk);
+}
+
+/* The disk of one copy refuses what compaction writes: the other copy counts alone, until repair.
+ */
+
+#define KEPT_EVERY (64 * KIB)
+
+static int refuse_sync(void *arg, uint64_t read, uint64_t written)
+{
+	const struct sim_faults faults = {.sync_error_ppm = 1000000};
+	struct engine_rig *rig = arg;
+
+	(void)read;
+	(void)written;
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &faults);
+	return 0;
+}
+
+/* Before the vDisk does it by itself. */
+static void compact_with_one_copy(struct engine_rig *rig)
+{
+	_cleanup_free_ struct compact_choice *choice = malloc(sizeof(*choice));
+	const struct sim_faults none = {0};
+
+	assert_non_null(choice);
+	for (uint64_t at = 0; at < DISK_BYTES; at += KEPT_EVERY)
+		assert_int_equal(write_block(rig, 0xa5, at), 0);
+	seal_all(rig);
+	for (uint64_t at = 0; at < DISK_BYTES; at += KEPT_EVERY)
+		assert_int_equal(
+			block_io(rig->volume, BLOCK_UNMAP, 0, NULL, KEPT_EVERY - 4096, at + 4096),
+			0);
+	assert_int_equal(vdisk_checkpoint(rig->vdisk), 0);
+	assert_true(compact_choose(rig->vdisk->store, 50, choice));
+	assert_int_equal(compact_run(rig->vdisk->store, choice, refuse_sync, rig), 0);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &none);
+}
+
+static struct egroup_file *compacted_file(struct engine_rig *rig)
+{
+	struct egroup_file *file;
+
+	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
+		if (file->compacted)
+			return file;
+	return NULL;
+}
+
+static void expect_kept(struct engine_rig *rig)
+{
+	_cleanup_free_ uint8_t *block = aligned_alloc(4096, 4096);
+
+	for (uint64_t at = 0; at < DISK_BYTES; at += KEPT_EVERY) {
+		assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, block, 4096, at), 0);
+		assert_true(block[0] == 0xa5 && memcmp(block, block + 1, 4095) == 0);
+	}
+}
+
+static int compaction_to_one_copy(struct engine_rig *rig)
+{
+	struct vdisk_repair repair = {0};
+	struct egroup_file *file;
+	struct pool_copies copies;
+	unsigned stale;
+
+	begin(rig);
+	compact_with_one_copy(rig);
+	file = compacted_file(rig);
+	assert_non_null(file);
+	stale = file->copies.disks[0] == disk_id(rig, 1) ? 1 : 2;
+	assert_int_equal(file->copies.count, 2);
+	assert_int_equal(file->copies.stale, stale);
+	pool_file_get_copies(file->file, &copies);
+	assert_int_equal(copies.stale, stale);
+	assert_true(redundancy(rig).degraded > 0 && redundancy(rig).to_copy > 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	assert_int_equal(compacted_file(rig)->copies.stale, stale);
+	expect_kept(rig);
+	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
+	assert_true(repair.copied_bytes > 0 && repair.damaged_blocks == 0);
+	expect_nothing_to_do(rig);
+	assert_int_equal(redundancy(rig).degraded, 0);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
+	expect_kept(rig);
+	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);
+	while (pool_disk_state(rig->pool, disk_id(rig, 0)) != POOL_DISK_ONLINE)
+		fiber_sleep(NSEC_PER_SEC);
+	return end(rig);
+}
+
+static void compaction_that_one_disk_does_not_sync(void **state)
+{
+	(void)state;
+	run(2, 2, compaction_to_one_copy);
 }
 
 /* Each of two copies has another block wrong: whichever is read, the new one has both right, and is
@@ -1271,6 +1367,7 @@ int main(void)
 		cmocka_unit_test(draining_waits_for_another_disk),
 		cmocka_unit_test(a_copy_is_made_of_what_can_be_read),
 		cmocka_unit_test(compaction_keeps_what_is_right_elsewhere),
+		cmocka_unit_test(compaction_that_one_disk_does_not_sync),
 		cmocka_unit_test(a_new_copy_has_what_is_right_elsewhere),
 		cmocka_unit_test(repair_waits_for_what_may_be_right),
 		cmocka_unit_test(what_was_not_read_stands_for_nothing),
