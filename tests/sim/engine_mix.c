@@ -29,6 +29,14 @@ static unsigned draw_weight(struct chance *chance, unsigned usual)
 	return usual * factors[chance_below(chance, ARRAY_SIZE(factors))];
 }
 
+void mix_draw_turn(struct mix *mix, struct chance *chance)
+{
+	mix->turn = 0;
+	if (chance_below(chance, 4))
+		mix->turn = TURN_LEAST + (unsigned)chance_below(chance, TURN_MORE);
+	mix->left = 0;
+}
+
 void mix_init(struct mix *mix, struct chance *chance, bool usual)
 {
 	static const uint64_t hot[] = {32, 256, 256, 2048};
@@ -48,8 +56,7 @@ void mix_init(struct mix *mix, struct chance *chance, bool usual)
 	mix->hot_blocks = hot[chance_below(chance, ARRAY_SIZE(hot))];
 	mix->spot_blocks = 1 + chance_below(chance, 3);
 	mix->idle = 2 + (unsigned)chance_below(chance, 14);
-	if (chance_below(chance, 4))
-		mix->turn = TURN_LEAST + (unsigned)chance_below(chance, TURN_MORE);
+	mix_draw_turn(mix, chance);
 }
 
 static unsigned draw(struct chance *chance, const unsigned *weights, unsigned count)

@@ -50,6 +50,8 @@ struct mix_range {
 
 /* `usual`: the weights as they stand, nothing drawn. */
 void mix_init(struct mix *mix, struct chance *chance, bool usual);
+/* Whether they turn from now on, and after how many writes. */
+void mix_draw_turn(struct mix *mix, struct chance *chance);
 enum mix_action mix_draw_action(const struct mix *mix, struct chance *chance);
 /* Neither unmaps nor zeroes nor asks. */
 bool mix_moves_data(enum mix_action action);

@@ -3,9 +3,13 @@
  * Simulation of a pool of many disks: one vDisk with one to three copies on up to twelve simulated
  * disks, clients with random operations, repair beside them, and in each round bad days for as many
  * disks as the factor allows: they vanish, err, hang, are slow, full or read-only, or have bits
- * flipped; the process dies or the power goes meanwhile. As long as that is so no client may see an
- * error, and nothing flushed may be lost. Then the faults stop, a disk may be drained and removed
- * or given up and replaced, and the pool must be healthy again within bounded virtual time. With
+ * flipped, or most writes of one fail for moments; the process dies or the power goes meanwhile. As
+ * long as that is so no client may see an error, and nothing flushed may be lost. In most rounds
+ * the container's policy changes beside the clients, factor, tiers and width; what the factor
+ * allows is what the lesser one does, before and after. In some its capacity is limited: then, and
+ * only then, writes may be refused for want of room. Then the faults stop, a disk may be drained
+ * and removed or given up and replaced, and the pool must be healthy again, by the policy as it
+ * then is, within bounded virtual time. With
  * one seed in four a disk then hangs and returns until it has failed by itself; with another one in
  * four a disk is declared failed, the daemon starts again, and as many others as the factor allows
  * vanish or give wrong bits: all must be readable, and be copied from the failed disk.
@@ -19,6 +23,7 @@
 #include "base/reached.h"
 #include "engine_load.h"
 #include "pool/pool_disk.h"
+#include "pool_policy.h"
 #include "reactor/io.h"
 #include "sim_run.h"
 
@@ -31,6 +36,9 @@
 #define HANG_WAIT_NS(disks) ((disks)*POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC)
 #define FLIPS_MAX           40
 #define POOL_FOLDERS        256 /* of groups, on a disk */
+/* Beside the clients of a round: what repairs, and what changes. */
+#define TASKS        (ENGINE_LOAD_CLIENTS + 2)
+#define SLOW_JOBS_NS (10 * NSEC_PER_MSEC)
 
 enum bad_day {
 	DAY_GOOD,
@@ -48,14 +56,23 @@ struct simulation {
 	struct engine_rig rig;
 	struct engine_load load;
 	struct chance chance;
-	unsigned disks, factor;
+	unsigned disks;
+	unsigned factor; /* by the policy; this round's will be that of `next` at its end */
+	unsigned floor;  /* the least this round: one copy less may be lost */
+	struct pool_policy next;
 	unsigned generation[ENGINE_RIG_DISKS_MAX]; /* of directories, as disks are replaced */
 	bool bad[ENGINE_RIG_DISKS_MAX];            /* this round */
 	bool repairing;                            /* a repairer runs, and shall end when false */
-	bool replacing;                            /* a disk was given up for good */
-	unsigned flapping;                         /* disk */
-	bool flipped;                              /* bits, which a scrub must find */
-	bool only_hangs; /* this round: so how long a client may wait is known */
+	bool stirring;                             /* so does what changes */
+	bool policies;                             /* change this round */
+	bool bursts;       /* of failing writes this round, on `bursting`, or on any */
+	bool limits;       /* of capacity may be among them */
+	bool limited;      /* this round: there was a limit of capacity */
+	unsigned bursting; /* disk, or `disks`: any */
+	bool replacing;    /* a disk was given up for good */
+	unsigned flapping; /* disk */
+	bool flipped;      /* bits, which a scrub must find */
+	bool only_hangs;   /* this round: so how long a client may wait is known */
 	unsigned hung; /* disks; one may begin to hang for a request when the other is found out */
 };
 
@@ -83,10 +100,17 @@ static void set_day(struct simulation *simulation, unsigned disk, enum bad_day d
 	sim_disk_set_taken(sim, root, day == DAY_FULL ? DISK_BYTES + GIB - MIB : 0);
 }
 
-/* Up to factor - 1 of them. */
+/* Copies that may be lost beside the bursts. */
+static unsigned copies_to_lose(const struct simulation *simulation)
+{
+	return simulation->floor - 1 - simulation->bursts;
+}
+
+/* Up to as many disks. */
 static void begin_bad_days(struct simulation *simulation)
 {
-	unsigned count = (unsigned)chance_below(&simulation->chance, simulation->factor);
+	unsigned count =
+		(unsigned)chance_below(&simulation->chance, copies_to_lose(simulation) + 1);
 
 	simulation->only_hangs = count > 0;
 	simulation->hung = 0;
@@ -126,6 +150,118 @@ static void repairer_run(void *arg)
 		repair_once(simulation);
 		fiber_sleep(200 * NSEC_PER_MSEC);
 	}
+}
+
+/* For a moment; the catalog is slow then, so that what goes on beside goes on longer. */
+static void burst(struct simulation *simulation)
+{
+	/* The second: some take over more than once, and pause in between. */
+	static const uint64_t moments[] = {2 * NSEC_PER_MSEC, 80 * NSEC_PER_MSEC};
+	struct sim *sim = simulation->rig.sim.sim;
+	struct sim_faults faults = {
+		.write_error_ppm = 200000 + (uint32_t)chance_below(&simulation->chance, 800001)};
+	unsigned disk = simulation->bursting;
+
+	if (disk == simulation->disks)
+		disk = (unsigned)chance_below(&simulation->chance, simulation->disks);
+	if (simulation->bad[disk])
+		return;
+	REACHED("sim-pool.burst");
+	sim_disk_set_faults(sim, engine_rig_disk(disk), &faults);
+	sim_set_slow_jobs(sim, SLOW_JOBS_NS);
+	fiber_sleep(
+		chance_below(&simulation->chance, moments[chance_below(&simulation->chance, 2)]));
+	sim_set_slow_jobs(sim, 0);
+	if (!simulation->bad[disk])
+		set_day(simulation, disk, DAY_GOOD);
+}
+
+/* To the factor that comes or back to the one that was. */
+static void change_policy(struct simulation *simulation)
+{
+	bool limits = simulation->limits && chance_below(&simulation->chance, 3) == 0;
+	bool comes = chance_below(&simulation->chance, 2);
+	struct pool_policy policy;
+	int r;
+
+	pool_policy_draw(&policy, &simulation->chance,
+			 comes ? simulation->next.factor : simulation->factor, limits);
+	simulation->limited |= limits;
+	r = pool_policy_apply(&policy, &simulation->rig);
+	SIM_RUN_CHECK(r == 0 || sim_is_dead(simulation->rig.sim.sim), "change the policy: %d", r);
+	REACHED("sim-pool.policy");
+}
+
+static void stir_run(void *arg)
+{
+	static const uint64_t pauses[] = {10 * NSEC_PER_MSEC, 10 * NSEC_PER_MSEC,
+					  100 * NSEC_PER_MSEC, 2 * NSEC_PER_SEC};
+	struct simulation *simulation = arg;
+	struct sim *sim = simulation->rig.sim.sim;
+
+	while (simulation->stirring && !sim_is_dead(sim)) {
+		bool bursts = simulation->bursts && chance_below(&simulation->chance, 4) > 0;
+
+		if (bursts)
+			burst(simulation);
+		else if (simulation->policies)
+			change_policy(simulation);
+		if (!sim_is_dead(sim))
+			fiber_sleep(chance_below(&simulation->chance,
+						 pauses[chance_below(&simulation->chance, 4)]));
+	}
+}
+
+/* What will be different in this round, and by how much less is lost at worst. */
+static void draw_round(struct simulation *simulation)
+{
+	struct chance *chance = &simulation->chance;
+	unsigned factor = simulation->factor;
+
+	simulation->policies = chance_below(chance, 4) > 0;
+	simulation->limits = chance_below(chance, 3) == 0;
+	simulation->limited = simulation->next.limits; /* since the last round */
+	if (simulation->policies && chance_below(chance, 3) == 0)
+		factor =
+			1 + (unsigned)chance_below(chance, MIN(simulation->disks, POOL_FACTOR_MAX));
+	if (simulation->policies)
+		pool_policy_draw(&simulation->next, chance, factor,
+				 simulation->limits && chance_below(chance, 3) == 0);
+	simulation->floor = MIN(factor, simulation->factor);
+	simulation->bursts = simulation->floor > 1 && chance_below(chance, 4) == 0;
+	simulation->bursting = (unsigned)chance_below(chance, simulation->disks);
+	/* Flips or bad days beside would be one too many for what each disk lacks then. */
+	if (simulation->floor == 2 && chance_below(chance, 2))
+		simulation->bursting = simulation->disks;
+	mix_draw_turn(&simulation->load.mix, chance);
+}
+
+/* As it shall be from this round on; again, where the process died before it knew. */
+static int settle_policy(struct engine_rig *rig)
+{
+	int r = pool_policy_apply(&current->next, rig);
+
+	SIM_RUN_CHECK(r == 0, "change the policy: %d", r);
+	current->factor = current->floor = current->next.factor;
+	return 0;
+}
+
+/* What the vDisk was made with becomes the container's. */
+static int begin_policy(struct engine_rig *rig)
+{
+	const struct policy_set none = {0};
+
+	pool_policy_draw(&current->next, &current->chance, current->factor, false);
+	settle_policy(rig);
+	SIM_RUN_CHECK(policy_put_vdisk(rig->catalog, rig->vdisk_id, &none) == 0, "policy");
+	return 0;
+}
+
+static bool is_fault(const struct engine_load *load, int result)
+{
+	const struct simulation *simulation = CONTAINER_OF(load, struct simulation, load);
+
+	return simulation->limited && result == -ENOSPC;
 }
 
 static bool is_healthy(struct simulation *simulation)
@@ -197,7 +333,7 @@ static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
 
 	simulation->load.crashing = true;
 	sim_crash(rig->sim.sim, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
-	SIM_RUN_CHECK(sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS) == 0,
+	SIM_RUN_CHECK(sim_rig_wait(&rig->sim, tasks, TASKS, LIMIT_NS) == 0,
 		      "clients do not end in a dead world");
 	engine_rig_crashed(rig);
 	simulation->load.crashing = false;
@@ -315,7 +451,7 @@ static int drain_one(struct engine_rig *rig)
 /* A disk that hangs is waited for once: by a read, a write, or what a write waits for. */
 static void check_waits(const struct simulation *simulation)
 {
-	if (!simulation->only_hangs)
+	if (!simulation->only_hangs || simulation->bursts || simulation->limited)
 		return;
 	REACHED("sim-pool.hang-waited");
 	SIM_RUN_CHECK(simulation->load.longest_ns <= HANG_WAIT_NS(simulation->hung),
@@ -323,23 +459,31 @@ static void check_waits(const struct simulation *simulation)
 		      simulation->load.longest_ns / NSEC_PER_MSEC);
 }
 
+static void start_beside(struct simulation *simulation, struct sim_rig_task tasks[2])
+{
+	simulation->repairing = simulation->stirring = true;
+	tasks[0] = (struct sim_rig_task){.run = repairer_run, .arg = simulation};
+	tasks[1] = (struct sim_rig_task){.run = stir_run, .arg = simulation};
+	for (unsigned i = 0; i < 2; i++)
+		sim_rig_start(&simulation->rig.sim, 0, &tasks[i]);
+}
+
 static void round_run(struct simulation *simulation)
 {
 	struct engine_rig *rig = &simulation->rig;
-	struct sim_rig_task tasks[ENGINE_LOAD_CLIENTS + 1];
+	struct sim_rig_task tasks[TASKS];
 	uint64_t fate = chance_below(&simulation->chance, 4);
 	uint64_t until = chance_below(&simulation->chance, 400 * NSEC_PER_MSEC);
 
 	simulation->only_hangs = false;
 	simulation->load.longest_ns = 0;
-	simulation->repairing = true;
-	tasks[ENGINE_LOAD_CLIENTS] = (struct sim_rig_task){.run = repairer_run, .arg = simulation};
-	sim_rig_start(&rig->sim, 0, &tasks[ENGINE_LOAD_CLIENTS]);
+	draw_round(simulation);
+	start_beside(simulation, &tasks[ENGINE_LOAD_CLIENTS]);
 	engine_load_start(&simulation->load, tasks, 15, 60);
 	(void)sim_run_until(rig->sim.sim, never, NULL,
 			    chance_below(&simulation->chance, 200 * NSEC_PER_MSEC));
 	/* Not both: with two copies, a flip on one and a bad day of the other are one too many. */
-	if (simulation->factor > 1 && chance_below(&simulation->chance, 4) == 0)
+	if (copies_to_lose(simulation) > 0 && chance_below(&simulation->chance, 4) == 0)
 		engine_rig_call(rig, plant_flips);
 	else
 		begin_bad_days(simulation);
@@ -351,19 +495,28 @@ static void round_run(struct simulation *simulation)
 
 		SIM_RUN_CHECK(r == 0, "clients do not end: %d", r);
 		check_waits(simulation);
-		simulation->repairing = false;
-		r = sim_rig_wait(&rig->sim, tasks, ENGINE_LOAD_CLIENTS + 1, LIMIT_NS);
+		simulation->repairing = simulation->stirring = false;
+		r = sim_rig_wait(&rig->sim, tasks, TASKS, LIMIT_NS);
 		SIM_RUN_CHECK(r == 0, "the repair does not end: %d", r);
 		engine_load_verify(&simulation->load);
 	}
-	simulation->repairing = false;
+	simulation->repairing = simulation->stirring = false;
 	end_bad_days(simulation);
+	engine_rig_call(rig, settle_policy);
 	engine_rig_call(rig, heal);
 	if (simulation->flipped)
 		engine_rig_call(rig, scrub_twice);
 	engine_load_verify(&simulation->load);
 	if (simulation->disks > simulation->factor && chance_below(&simulation->chance, 3) == 0)
 		engine_rig_call(rig, drain_one);
+}
+
+/* What comes is to meet no refusal any more. */
+static void end_rounds(struct simulation *simulation)
+{
+	simulation->limited = simulation->bursts = false;
+	pool_policy_draw(&simulation->next, &simulation->chance, simulation->factor, false);
+	engine_rig_call(&simulation->rig, settle_policy);
 }
 
 static struct pool_disk_info *flapping_disk(struct engine_rig *rig)
@@ -625,6 +778,7 @@ static void simulation_init(struct simulation *simulation, uint64_t seed, bool t
 	mix_init(&simulation->load.mix, &simulation->chance, false);
 	engine_rig_init(&simulation->rig, seed, trace, DISK_BYTES);
 	engine_rig_set_disks(&simulation->rig, simulation->disks, simulation->factor);
+	simulation->load.is_fault = is_fault;
 	engine_load_init(&simulation->load, &simulation->rig, &simulation->chance, seed);
 	simulation->rig.vdisk_bytes = simulation->load.size_bytes * simulation->load.spread;
 	/* Two tiers, as far as there are disks; what is written in sequence goes the other way. */
@@ -645,8 +799,10 @@ static uint64_t run(uint64_t seed, bool trace)
 	simulation_init(&simulation, seed, trace);
 	r = engine_rig_call(&simulation.rig, engine_rig_bring_up);
 	SIM_RUN_CHECK(r == 0, "bring up: %d", r);
+	engine_rig_call(&simulation.rig, begin_policy);
 	for (unsigned i = 0; i < ROUNDS; i++)
 		round_run(&simulation);
+	end_rounds(&simulation);
 	if (seed % 4 == 1)
 		flap(&simulation, seed);
 	if (seed % 4 == 2)
@@ -675,7 +831,10 @@ static const char *const must_reach[] = {
 	"repair.copy-made",     "repair.seal",
 	"repair.two-files",     "sim-pool.disk-replaced",
 	"sim-pool.flapped",     "sim-pool.hang-waited",
-	"sim-pool.last-resort", NULL,
+	"sim-pool.last-resort", "sim-pool.burst",
+	"sim-pool.policy",      "request.no-space",
+	"log.other-tiers",      "pool.tier-refused",
+	"pool.tier-beyond",     NULL,
 };
 
 int main(int argc, char **argv)
