@@ -138,82 +138,74 @@ void nvme_ranges_verify(struct nvme_command *command)
 /* --- Copy --- */
 
 struct copy { /* in command->buffer */
-	struct nvme_command *command;
-	uint32_t skip; /* parts that an engine before this one has written */
-	struct block_wait write;
-	unsigned char data[COPY_BYTES];
+	_Alignas(4096) unsigned char data[COPY_BYTES];
+	uint32_t skip;  /* parts that an engine before this one has written */
+	uint32_t range; /* the one at work, ... */
+	uint64_t done;  /* what is copied of it, ... */
+	uint64_t part;  /* and what is being copied now; bytes */
+	uint64_t to;    /* where that goes, in bytes */
 	struct nvme_copy_range ranges[NVME_COPY_RANGES];
 };
 
-static void copy_written(struct block_request *request)
-{
-	const struct nvme_command *command =
-		CONTAINER_OF(request, struct copy, write.request)->command;
-
-	vfu_store(&command->slot->note, command->step);
-	nvme_point(command->controller, NVME_POINT_WRITTEN);
-}
-
-static int copy_write(struct nvme_command *command, uint64_t to, uint64_t length)
+static void copy_submit(struct nvme_command *command, enum block_op op, unsigned flags,
+			uint64_t offset)
 {
 	struct copy *copy = command->buffer;
-	struct iovec iov = {copy->data, length};
+	const struct nvme_range range = {offset, copy->part};
 
-	copy->write.request.op = BLOCK_WRITE;
-	copy->write.request.flags = nvme_io_write_flags(command) |
-				    (command->ns->options.shared ? BLOCK_TELL_WRITTEN : 0);
-	copy->write.request.written = copy_written;
-	copy->write.request.offset = to;
-	copy->write.request.length = length;
-	copy->write.request.iov = &iov;
-	copy->write.request.iov_count = 1;
-	return block_wait(command->ns->volume, &copy->write);
+	command->data.iov[0] = (struct iovec){copy->data, copy->part};
+	command->data.count = 1;
+	nvme_io_submit(command, op, flags, &range);
 }
 
-static int copy_part(struct nvme_command *command, uint64_t from, uint64_t to, uint64_t length)
+static void copy_part_ends(struct copy *copy)
+{
+	copy->done += copy->part;
+	copy->to += copy->part;
+}
+
+/* Begins with the next part that is not skipped; each is read, then written. A guest may have very
+ * many of these under way, and a full pool lets them wait: no fiber is held. */
+static void copy_next(struct nvme_command *command)
 {
 	struct copy *copy = command->buffer;
-	int result;
-
-	if (command->step++ < copy->skip)
-		return 0;
-	result = block_io(command->ns->volume, BLOCK_READ, 0, copy->data, length, from);
-	return result < 0 ? result : copy_write(command, to, length);
-}
-
-static int copy_range(struct nvme_command *command, uint64_t from, uint64_t to, uint64_t length)
-{
-	while (length > 0) {
-		uint64_t part = MIN(length, (uint64_t)COPY_BYTES);
-		int result = copy_part(command, from, to, part);
-
-		if (result < 0)
-			return result;
-		from += part;
-		to += part;
-		length -= part;
-	}
-	return 0;
-}
-
-static void copy_run(struct fiber_task *task)
-{
-	struct nvme_command *command = nvme_command_of_task(task);
-	const struct copy *copy = command->buffer;
 	unsigned shift = command->ns->shift;
-	uint64_t to = command->lba << shift;
-	int result = 0;
 
-	command->request.op = BLOCK_WRITE; /* what an error is taken for */
-	for (uint32_t i = 0; result == 0 && i < command->step_count; i++) {
-		uint64_t length = (copy->ranges[i].nlb + UINT64_C(1)) << shift;
+	while (copy->range < command->step_count) {
+		const struct nvme_copy_range *range = &copy->ranges[copy->range];
+		uint64_t length = (range->nlb + UINT64_C(1)) << shift;
 
-		result = copy_range(command, copy->ranges[i].slba << shift, to, length);
-		to += length;
+		copy->part = MIN(length - copy->done, (uint64_t)COPY_BYTES);
+		if (copy->part == 0) {
+			copy->range++;
+			copy->done = 0;
+		} else if (command->step++ < copy->skip) {
+			copy_part_ends(copy);
+		} else {
+			copy_submit(command, BLOCK_READ, 0, (range->slba << shift) + copy->done);
+			return;
+		}
 	}
-	if (result == 0 && copy->skip > 0)
-		result = block_io(command->ns->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
-	nvme_command_end_errno(command, result);
+	if (copy->skip > 0)
+		nvme_io_settle(command);
+	else
+		nvme_command_end(command, 0);
+}
+
+static void copy_done(struct block_request *request, int result)
+{
+	struct nvme_command *command = CONTAINER_OF(request, struct nvme_command, request);
+	struct copy *copy = command->buffer;
+
+	if (result < 0 || request->op == BLOCK_FLUSH) {
+		request->op = BLOCK_WRITE; /* what an error is taken for */
+		nvme_command_end_errno(command, result);
+	} else if (request->op == BLOCK_READ) {
+		copy_submit(command, BLOCK_WRITE, nvme_io_write_flags(command), copy->to);
+	} else {
+		copy_part_ends(copy);
+		copy_next(command);
+	}
 }
 
 static uint16_t copy_check(const struct nvme_command *command)
@@ -266,8 +258,10 @@ void nvme_ranges_copy(struct nvme_command *command)
 	if (!ranges_allocate(command, ALIGN_UP(sizeof(*copy), (size_t)4096)))
 		return;
 	copy = command->buffer;
-	copy->command = command;
 	copy->skip = command->recovered ? command->slot->note : 0;
+	copy->range = 0;
+	copy->done = 0;
+	copy->to = command->lba << command->ns->shift;
 	if (!nvme_command_take_data(command, copy->ranges,
 				    command->step_count * sizeof(copy->ranges[0])))
 		return;
@@ -277,5 +271,7 @@ void nvme_ranges_copy(struct nvme_command *command)
 		return;
 	}
 	command->controller->stats.others++;
-	nvme_command_spawn(command, copy_run);
+	command->request.done = copy_done;
+	nvme_command_empty_data(command, 0);
+	copy_next(command);
 }

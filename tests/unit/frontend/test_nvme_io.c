@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* I/O commands, their data pointers and their errors. */
+#include "block/delay.h"
 #include "nvme_fixture.h"
 
 static void ranges_are_checked(void **state)
@@ -293,6 +294,74 @@ static void copy_moves_ranges(void **state)
 	assert_int_equal(nvme_rig_run(&rig, 1, &sqe, NULL), NVME_SC_INVALID_FIELD);
 }
 
+enum { COPY_QUEUES = 7, COPIES = COPY_QUEUES * (NVME_RIG_DEPTH - 1) };
+
+static struct block_volume *slow;
+
+/* As in a full pool, where they wait for room. */
+static int set_up_slow_writes(void **state)
+{
+	const struct delay_options options = {.ops = 1 << BLOCK_WRITE,
+					      .before_ns = 10 * NSEC_PER_SEC};
+
+	nvme_rig_init(&rig, 1, 2);
+	volumes[0] = nvme_rig_add_memory(&rig, 1, 0, VOLUME_BYTES, 512);
+	volumes[1] = nvme_rig_add_memory(&rig, 2, 1, VOLUME_BYTES, 4096);
+	assert_int_equal(delay_volume_new(volumes[0], &options, &slow), 0);
+	rig.namespaces[0].volume = slow;
+	nvme_rig_start(&rig);
+	nvme_rig_make_queues(&rig, COPY_QUEUES);
+	return 0;
+}
+
+static int tear_down_slow_writes(void **state)
+{
+	nvme_rig_stop(&rig);
+	block_volume_free(slow);
+	return nvme_tear_down(state);
+}
+
+static void do_nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* More of them than there are fibers for what the daemon is asked for. */
+static void copies_that_wait_hold_no_fibers(void **state)
+{
+	struct nvme_sqe write = nvme_rig_rw(nvme_cmd_write, 1, 4000, 8, DATA);
+	struct sim_rig_task task = {.run = do_nothing};
+	struct nvme_copy_range *range = nvme_rig_at(&rig, OTHER);
+	struct reactor_stats stats;
+	struct nvme_cqe cqe;
+
+	nvme_fill(DATA, 4096, 5);
+	memset(range, 0, sizeof(*range));
+	range->slba = 4000;
+	range->nlb = 7;
+	(void)nvme_rig_submit(&rig, 1, &write);
+	nvme_rig_sleep(&rig, 20 * NSEC_PER_SEC);
+	assert_true(nvme_rig_take(&rig, 1, &cqe));
+	for (unsigned i = 0; i < COPIES; i++) {
+		struct nvme_sqe sqe = {.opcode = nvme_cmd_copy, .nsid = 1, .dptr = {OTHER}};
+
+		sqe.cdw10 = i * 8;
+		(void)nvme_rig_submit(&rig, 1 + i % COPY_QUEUES, &sqe);
+	}
+	nvme_rig_sleep(&rig, NSEC_PER_SEC);
+	reactor_get_stats(rig.sim->reactors[0], &stats);
+	assert_int_equal(stats.fibers_in_use[FIBER_CONTROL], 0);
+	sim_rig_start(rig.sim, 0, &task);
+	assert_int_equal(sim_rig_wait(rig.sim, &task, 1, NSEC_PER_SEC), 0);
+	nvme_rig_sleep(&rig, 60 * NSEC_PER_SEC);
+	for (unsigned i = 0; i < COPIES; i++) {
+		assert_true(nvme_rig_take(&rig, 1 + i % COPY_QUEUES, &cqe));
+		assert_int_equal(cqe.status >> 1, 0);
+	}
+	for (unsigned i = 0; i < COPIES; i++)
+		assert_int_equal(nvme_io(nvme_cmd_compare, i * 8, 8, DATA), 0);
+}
+
 /* Pushes both, rings once; the statuses in order. */
 static void run_pair(struct nvme_sqe *compare, struct nvme_sqe *write, uint16_t ret_status[2])
 {
@@ -381,6 +450,8 @@ int main(void)
 		NVME_TEST(zeroes_and_deallocation),
 		NVME_TEST(verify_and_flush),
 		NVME_TEST(copy_moves_ranges),
+		cmocka_unit_test_setup_teardown(copies_that_wait_hold_no_fibers, set_up_slow_writes,
+						tear_down_slow_writes),
 		NVME_TEST(fused_pairs),
 		NVME_TEST(fused_errors),
 	};
