@@ -96,7 +96,41 @@ def serves_a_disk_from_the_first_start_on(daemon):
             demo.process.wait(rig.SECONDS)
 
 
+def readme_commands(directory):
+    """Those of README.md that administer, as a person would complete them."""
+    secret = os.path.join(directory, "secret")
+    with open(secret, "w", encoding="utf-8") as file:
+        file.write("a secret of the host\n")
+    for name in ("second", "third"):
+        os.mkdir(os.path.join(directory, name))
+    with open(os.path.join(os.path.dirname(TOOL), "..", "README.md"), encoding="utf-8") as file:
+        text = file.read().replace("\\\n", " ")
+    for line in re.findall(r"^    build/sarsen (.*)$", text, re.MULTILINE):
+        words = line.split("#")[0].replace("/mnt/", directory + "/").split()
+        yield [{"DISK": "1", "FILE": secret}.get(word, word) for word in words]
+
+
+def readme_can_be_followed(daemon):
+    """From top to bottom, after `make run`: each command works."""
+    demo = Demo(daemon.directory)
+    try:
+        demo.start()
+        check("next: " not in demo.text(), f"what is done already:\n{demo.text()}")
+        commands = list(readme_commands(daemon.directory))
+        check(len(commands) >= 15, f"{commands}")
+        for words in commands:
+            demo.cli(*words)
+        check("default/vm1" in demo.cli("nvme", "namespaces"), "the last ones")
+        for name in ("demo", "vm1"):
+            demo.cli("nvme", "delete", name)
+        demo.interrupt()
+    finally:
+        if demo.process and demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.wait(rig.SECONDS)
+
+
 if __name__ == "__main__":
     rig.require_qemu_iscsi()
     rig.require("qemu-io", "bash", "awk")
-    sys.exit(rig.main(serves_a_disk_from_the_first_start_on))
+    sys.exit(rig.main(serves_a_disk_from_the_first_start_on, readme_can_be_followed))
