@@ -313,13 +313,16 @@ static bool confirm(struct run *run)
 	const char *name = params_text(args->params, "name");
 	char line[16];
 
+	if (!name)
+		name = params_text(args->params, "disk");
 	if (args->yes || !cli_args_destroys(args))
 		return true;
 	if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
 		error_set(&run->error, ERROR_INVALID_REQUEST, name,
 			  "add --yes to go on without asking",
-			  "%s %s destroys data, and there is no terminal to ask on: refused",
-			  args->method->noun, args->method->verb);
+			  "%s %s %s has to be confirmed, and there is no terminal to ask on: "
+			  "refused",
+			  args->method->noun, args->method->verb, name ? name : "");
 		return false;
 	}
 	fprintf(stderr, "%s %s %s: this cannot be undone. Type yes to go on: ", args->method->noun,

@@ -43,14 +43,14 @@ int api_directory_check(struct api_request *request, const char *directory)
 
 int api_directory_check_capacity(struct api_request *request, const char *object)
 {
-	char minimum[SIZE_TEXT_MAX];
+	uint64_t capacity = (uint64_t)params_integer(request->params, "capacity", 0);
+	char minimum[SIZE_TEXT_MAX], given[SIZE_TEXT_MAX];
 
-	if (!json_object_get(request->params, "capacity") ||
-	    (uint64_t)params_integer(request->params, "capacity", 0) >= POOL_MIN_BYTES)
+	if (!json_object_get(request->params, "capacity") || capacity >= POOL_MIN_BYTES)
 		return 0;
-	size_format(POOL_MIN_BYTES, minimum);
 	return api_fail(request, ERROR_INVALID_SIZE, object, "give more, or leave --capacity out",
-			"the capacity is at least %s", minimum);
+			"'%s': the capacity %s is less than %s", object,
+			size_format(capacity, given), size_format(POOL_MIN_BYTES, minimum));
 }
 
 static void uuid_text(const struct pool_label *label, char ret_text[static 2 * POOL_UUID_BYTES + 1])

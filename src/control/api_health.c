@@ -72,8 +72,8 @@ static void check_space(struct api_request *request, const struct node_pool *poo
 			 space->live / MIB, space->limit / MIB);
 	if (full_ns < FORECAST_TOLD)
 		api_find(request, EVENT_WARNING, pool->name, remedy,
-			 "at the present rate it is full in %" PRIu64 " hours",
-			 full_ns / (3600 * NSEC_PER_SEC));
+			 "at the present rate it is full within %" PRIu64 " h",
+			 full_ns / (3600 * NSEC_PER_SEC) + 1);
 }
 
 static void check_overcommit(struct api_request *request, struct node_pool *pool)

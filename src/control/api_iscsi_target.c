@@ -178,7 +178,7 @@ static int delete (struct api_request *request)
 	if (r == -ENOTEMPTY)
 		return api_fail(request, ERROR_NOT_EMPTY, params_text(request->params, "name"),
 				"first: sarsen iscsi lun remove, or iscsi unexport",
-				"the target has LUNs");
+				"target '%s' has LUNs", params_text(request->params, "name"));
 	if (r < 0)
 		return api_fail_errno(request, r, "delete target",
 				      params_text(request->params, "name"));
@@ -216,12 +216,14 @@ static int change_remove(struct api_request *request, struct node_access *access
 	    strcmp(access->rules[0].initiator, name) == 0)
 		return api_fail(request, ERROR_BUSY, name,
 				"add --open if every initiator may log in then",
-				"it is the last initiator of the target");
+				"'%s' is the last initiator of target '%s'", name,
+				params_text(request->params, "name"));
 	r = node_access_remove_rule(access, name);
 	if (r == 0)
 		return 0;
 	return api_fail(request, ERROR_NOT_FOUND, name, "see: sarsen iscsi initiator list TARGET",
-			"the target does not name '%s'", name);
+			"target '%s' does not name '%s'", params_text(request->params, "name"),
+			name);
 }
 
 static int remove_initiator(struct api_request *request)

@@ -58,7 +58,7 @@ static int fail(struct error *error, const struct method_param *param, enum erro
 
 static int fail_type(struct error *error, const struct method_param *param, const char *expected)
 {
-	error_set(error, ERROR_INVALID_REQUEST, param->name, "see /openapi.json for the parameters",
+	error_set(error, ERROR_INVALID_REQUEST, param->name, param->help,
 		  "parameter '%s' must be %s", param->name, expected);
 	return -EINVAL;
 }
@@ -277,6 +277,7 @@ static int check_value(const struct method_param *param, const json_t *value, js
 
 static int check_known(const struct method *method, const json_t *given, struct error *error)
 {
+	char remedy[ERROR_TEXT_MAX];
 	const char *key;
 	json_t *value;
 
@@ -284,7 +285,9 @@ static int check_known(const struct method *method, const json_t *given, struct 
 	{
 		if (method_param_find(method, key))
 			continue;
-		error_set(error, ERROR_INVALID_REQUEST, key, "see /openapi.json for the parameters",
+		snprintf(remedy, sizeof(remedy), "see: sarsen help %s %s; or /openapi.json",
+			 method->noun, method->verb);
+		error_set(error, ERROR_INVALID_REQUEST, key, remedy,
 			  "%s.%s has no parameter '%.80s'", method->noun, method->verb, key);
 		return -EINVAL;
 	}
@@ -294,6 +297,8 @@ static int check_known(const struct method *method, const json_t *given, struct 
 static int check_all(const struct method *method, const json_t *given, json_t *params,
 		     struct error *error)
 {
+	char remedy[ERROR_TEXT_MAX];
+
 	for (const struct method_param *param = method->params; param->name; param++) {
 		const json_t *value = json_object_get(given, param->name);
 		json_t *checked;
@@ -302,7 +307,9 @@ static int check_all(const struct method *method, const json_t *given, json_t *p
 		if (!value && !(param->flags & PARAM_REQUIRED))
 			continue;
 		if (!value) {
-			error_set(error, ERROR_INVALID_REQUEST, param->name, param->help,
+			snprintf(remedy, sizeof(remedy), "%s; see: sarsen help %s %s", param->help,
+				 method->noun, method->verb);
+			error_set(error, ERROR_INVALID_REQUEST, param->name, remedy,
 				  "%s.%s needs the parameter '%s'", method->noun, method->verb,
 				  param->name);
 			return -EINVAL;

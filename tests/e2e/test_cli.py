@@ -100,6 +100,38 @@ def errors_are_clear(daemon):
     daemon.stop()
 
 
+def refusals_say_what_and_why(daemon):
+    """The message names the object and the cause, the remedy what a person can type or change."""
+    daemon.start()
+    daemon.make_pool("1G")
+    daemon.cli("vdisk", "create", "default/d", "1G")
+    target, host = "iqn.2026-11.org.example:disks", "iqn.1993-08.org.debian:01:host"
+    daemon.cli("iscsi", "target", "create", target)
+    daemon.cli("iscsi", "lun", "add", target, "default/d")
+    daemon.cli("iscsi", "initiator", "add", target, host)
+    with open(daemon.path("short"), "w", encoding="utf-8") as file:
+        file.write("secret\n")
+    for words, message, remedy in (
+            (("iscsi", "target", "delete", target), f"target '{target}' has LUNs", "lun remove"),
+            (("iscsi", "initiator", "remove", target, host),
+             f"'{host}' is the last initiator of target '{target}'", "--open"),
+            (("iscsi", "initiator", "remove", target, host + "2"),
+             f"target '{target}' does not name '{host}2'", "initiator list"),
+            (("iscsi", "target", "set", target, "--chap-user", "u", "--chap-secret",
+              daemon.path("short")), "must be a secret of 12 to 128 bytes", "a file with one line"),
+            (("disk", "add", "local", daemon.path("d2"), "--capacity", "100M"),
+             f"'{daemon.path('d2')}': the capacity 100M is less than 512M", "--capacity"),
+            (("disk", "add", "local"), "disk.add needs the parameter 'directory'",
+             "see: sarsen help disk add"),
+            (("disk", "remove", "1"), "disk remove 1 has to be confirmed", "--yes"),
+            (("disk", "fail", "1"), "disk fail 1 has to be confirmed", "--yes")):
+        error = daemon.json(*words, expect=None)
+        check(message in error["message"] and remedy in error["remedy"], f"{words}: {error}")
+    code, output = daemon.on_terminal("no\n", "disk", "remove", "1")
+    check(code == 9 and "disk remove 1: " in output, output)
+    daemon.stop()
+
+
 def destruction_is_confirmed(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -149,5 +181,6 @@ def http_is_robust(daemon):
 
 
 if __name__ == "__main__":
-    sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, destruction_is_confirmed,
+    sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, refusals_say_what_and_why,
+                      destruction_is_confirmed,
                       http_is_robust))
