@@ -56,6 +56,10 @@ static uint64_t full_in_ns(const struct node *node, const struct node_pool *pool
 	return (uint64_t)MIN((double)(space->limit - space->live) / rate, 1e18);
 }
 
+static const char stranded_remedy[] =
+	"take a disk back (sarsen disk restore), add one (sarsen disk add) or mount what is "
+	"missing: then its vDisks take writes by themselves";
+
 static void check_space(struct api_request *request, const struct node_pool *pool,
 			const struct pool_space *space)
 {
@@ -65,6 +69,8 @@ static void check_space(struct api_request *request, const struct node_pool *poo
 	uint64_t full_ns = full_in_ns(request->node, pool, space);
 	const char *remedy = "delete vDisks, unmap what guests do not need, or give more room";
 
+	if (space->limit == 0) /* no disk counts: its state tells */
+		return;
 	if (level >= NODE_SPACE_LOW)
 		api_find(request, level == NODE_SPACE_CRITICAL ? EVENT_ERROR : EVENT_WARNING,
 			 pool->name, remedy,
@@ -334,7 +340,12 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 		return;
 	}
 	node_pool_get_info(pool, info);
-	if (strcmp(info->state, "online") != 0)
+	if (pool_is_stranded(pool->pool))
+		api_find(
+			request, EVENT_ERROR, pool->name, stranded_remedy,
+			"no disk of it can be written, all have failed or are away: what can still "
+			"be read is read, and nothing is written");
+	else if (strcmp(info->state, "online") != 0)
 		api_find(request, EVENT_ERROR, pool->name,
 			 strcmp(info->state, "full") == 0       ? "free space in its file system"
 			 : strcmp(info->state, "degraded") == 0 ? "see which disk: sarsen disk list"
@@ -385,7 +396,11 @@ static void check_open(struct api_request *request, struct node_vdisk *vdisk)
 	if (!node_vdisk_use(vdisk))
 		return;
 	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
-	if (look.error)
+	if (look.error && vdisk_is_stranded(vdisk->vdisk))
+		api_find(request, EVENT_ERROR, vdisk->name, stranded_remedy,
+			 "it takes no writes: when it was opened no disk of its pool could be "
+			 "written");
+	else if (look.error)
 		api_find(request, EVENT_ERROR, vdisk->name,
 			 "check the disk, then restart the daemon", "it takes no more writes: %s",
 			 error_text(look.error));

@@ -16,7 +16,8 @@ static const char *state_of(const struct node_vdisk *vdisk)
 {
 	if (vdisk->info.deleting)
 		return "deleting";
-	/* "read-only": its log failed; it takes writes again once the daemon was restarted. */
+	/* "read-only": its log failed, and it takes writes again once the daemon was restarted; or
+	 * it was opened without a disk to write to. */
 	if (vdisk->vdisk && vdisk_error(vdisk->vdisk) < 0)
 		return "read-only";
 	return vdisk->vdisk ? "online" : "failed";
@@ -63,6 +64,26 @@ static void add_controllers(struct node *node, const struct node_vdisk *vdisk, j
 	json_object_set_new(json, "controllers", names);
 }
 
+static const char stranded_cause[] = "no disk of its pool can be written";
+static const char stranded_remedy[] =
+	"take a disk back (sarsen disk restore), add one (sarsen disk add) or mount what is "
+	"missing: then it takes writes by itself";
+
+static bool is_stranded(const struct node_vdisk *vdisk)
+{
+	return vdisk->vdisk && vdisk_is_stranded(vdisk->vdisk);
+}
+
+static void add_error(const struct node_vdisk *vdisk, json_t *json)
+{
+	if (vdisk->error)
+		json_object_set_new(json, "error", json_string(api_error_text(vdisk->error)));
+	else if (is_stranded(vdisk))
+		json_object_set_new(
+			json, "error",
+			json_sprintf("%s: it is only read; %s", stranded_cause, stranded_remedy));
+}
+
 /* Reads the row too; suspends. The vDisk may be gone afterwards. */
 static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 {
@@ -74,8 +95,7 @@ static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 		"state", state_of(vdisk), "size_bytes", (json_int_t)info.size_bytes, "block_bytes",
 		(json_int_t)info.block_bytes, "created", time_text(info.created_wall_ns, created));
 
-	if (vdisk->error)
-		json_object_set_new(json, "error", json_string(api_error_text(vdisk->error)));
+	add_error(vdisk, json);
 	add_runtime(node, vdisk, json);
 	add_controllers(node, vdisk, json);
 	if (stats && node_vdisk_get_stats(node, vdisk, stats) == 0) {
@@ -251,6 +271,9 @@ static int resize(struct api_request *request, struct node_vdisk *vdisk, uint64_
 				"add --shrink to lose what lies beyond the new size",
 				"vDisk '%s' is larger than that", vdisk->name);
 	r = node_vdisk_call(vdisk, resize_at_home, &call);
+	if (r < 0 && is_stranded(vdisk))
+		return api_fail(request, ERROR_IO, vdisk->name, stranded_remedy,
+				"cannot resize vDisk '%s': %s", vdisk->name, stranded_cause);
 	if (r < 0)
 		return api_fail_errno(request, r, "resize vDisk", vdisk->name);
 	grows = size > vdisk->info.size_bytes;
@@ -398,8 +421,11 @@ static int run_check(struct job *job, void *arg, struct error *ret_error)
 	job_set_cancellable(job, true);
 	r = node_vdisk_call(check->vdisk, check_at_home, &call);
 	if (r < 0 && r != -ECANCELED) {
-		text = api_error_text(r);
-		error_set(ret_error, error_code_of(r), name, "see the daemon's log",
+		bool stranded = is_stranded(check->vdisk);
+
+		text = stranded ? stranded_cause : api_error_text(r);
+		error_set(ret_error, error_code_of(r), name,
+			  stranded ? stranded_remedy : "see the daemon's log",
 			  "vDisk '%s' cannot be checked: %s", name, text ? text : "see the log");
 	} else if (r == 0) {
 		job_set_result(job, report_to_json(report));

@@ -26,8 +26,9 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_FULL] = {"pool-full", EVENT_ERROR,
 			     "Its file system has no room: free some. Writes fail until then."},
 	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,
-				  "Its file system cannot be written: check the disk. vDisks that "
-				  "failed to write need a restart of the daemon afterwards."},
+				  "No disk of it can be written: check them. vDisks that "
+				  "failed to write need a restart of the daemon afterwards; those "
+				  "opened meanwhile take writes by themselves."},
 	[EVENT_POOL_SPACE_OK] = {"pool-space-ok", EVENT_INFO,
 				 "Clearly less than 75 % of what may be live is live "
 				 "again."},
@@ -115,7 +116,11 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 				"served."},
 	[EVENT_VDISK_READ_ONLY] = {"vdisk-read-only", EVENT_ERROR,
 				   "A write or sync failed, so the vDisk takes no more: check the "
-				   "disk, then restart the daemon."},
+				   "disk, then restart the daemon. Or it was opened while no disk "
+				   "could be written: see the text."},
+	[EVENT_VDISK_ONLINE] = {"vdisk-online", EVENT_INFO,
+				"A disk can be written again, and so can the vDisk that was only "
+				"read without one."},
 	[EVENT_VDISK_DAMAGED] = {"vdisk-damaged", EVENT_ERROR,
 				 "Stored data did not match its checksum and was not returned: run "
 				 "sarsen vdisk check --data, restore what is bad from a copy, "

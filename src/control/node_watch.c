@@ -42,10 +42,18 @@ static void watch_state(struct node *node, struct node_pool *pool, const char *s
 				   : strcmp(state, "read-only") == 0 ? EVENT_POOL_READ_ONLY
 								     : EVENT_POOL_ONLINE;
 
+	bool was_read_only = pool->seen_state && strcmp(pool->seen_state, "read-only") == 0;
+
 	if (pool->seen_state && strcmp(pool->seen_state, state) == 0)
 		return;
-	/* What of a pool that is degraded matters is told by its disks, and by repair. */
-	if (strcmp(state, "degraded") != 0 && (pool->seen_state || reason != EVENT_POOL_ONLINE))
+	/* What of a pool that is degraded matters is told by its disks, and by repair; but that it
+	 * takes writes again. */
+	if (reason == EVENT_POOL_READ_ONLY && pool_is_stranded(pool->pool))
+		event_emit(node->events, reason, pool->name,
+			   "the pool is read-only: all its disks have failed or are away; to write "
+			   "again: sarsen disk restore, sarsen disk add, or mount one");
+	else if (was_read_only || (strcmp(state, "degraded") != 0 &&
+				   (pool->seen_state || reason != EVENT_POOL_ONLINE)))
 		event_emit(node->events, reason, pool->name, "the pool is %s", state);
 	pool->seen_state = state; /* one of a few constants */
 }
@@ -61,7 +69,7 @@ static void watch_space(struct node *node, struct node_pool *pool, const struct 
 	enum node_space level = node_space_level(space->live, space->limit,
 						 node_space_percents(node), pool->seen_space);
 
-	if (level == pool->seen_space)
+	if (level == pool->seen_space || space->limit == 0) /* no disk counts: its state tells */
 		return;
 	pool->seen_space = level;
 	event_emit(node->events, reasons[level], pool->name,
@@ -176,6 +184,20 @@ static int look_at_home(void *arg)
 	return 0;
 }
 
+static void watch_writes(struct node *node, const struct node_vdisk *vdisk, int error,
+			 bool stranded)
+{
+	if (error != 0 && vdisk->seen_error == 0 && stranded)
+		event_emit(node->events, EVENT_VDISK_READ_ONLY, vdisk->name,
+			   "it is only read, for all disks of its pool have failed or are away; it "
+			   "takes writes by itself once one is there");
+	else if (error != 0 && vdisk->seen_error == 0)
+		event_emit(node->events, EVENT_VDISK_READ_ONLY, vdisk->name,
+			   "it takes no more writes (error %d)", -error);
+	else if (error == 0 && vdisk->seen_error != 0)
+		event_emit(node->events, EVENT_VDISK_ONLINE, vdisk->name, "it takes writes again");
+}
+
 static void watch_vdisk(struct node *node, struct node_vdisk *vdisk, struct vdisk_stats *stats)
 {
 	struct look look = {.vdisk = vdisk->vdisk, .stats = stats};
@@ -183,9 +205,7 @@ static void watch_vdisk(struct node *node, struct node_vdisk *vdisk, struct vdis
 	if (!node_vdisk_use(vdisk))
 		return;
 	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
-	if (look.error != 0 && vdisk->seen_error == 0)
-		event_emit(node->events, EVENT_VDISK_READ_ONLY, vdisk->name,
-			   "it takes no more writes (error %d)", -look.error);
+	watch_writes(node, vdisk, look.error, vdisk_is_stranded(vdisk->vdisk));
 	if (stats->checksum_errors > vdisk->seen_damage)
 		event_emit(node->events, EVENT_VDISK_DAMAGED, vdisk->name,
 			   "%" PRIu64 " blocks did not match their checksum since it was opened",

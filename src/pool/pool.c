@@ -6,6 +6,8 @@
  *
  * Opening reads the catalog's rows, then finds each disk: compares its label and sweeps its
  * directories. As long as one is there, the pool opens; others are missing then, and searched for.
+ * When none is, one that has failed will do, unless another is in its place: the pool is stranded
+ * then.
  * Failure modes: -ENOENT no such pool; -ENODEV no disk's directory or label is there, or the label
  * is another's; -EUCLEAN, -EPROTONOSUPPORT the only label there is, or a row, is damaged or too
  * new.
@@ -68,37 +70,49 @@ static void call_missing(struct pool_disk *disk, int error)
 
 #define ATTACHING INT_MAX /* disk->attached: it is being looked for */
 
+/* Only whether it is the one in its place: a label that cannot be read proves nothing, and each
+ * file is held against checksums. */
+static int look_at_failed(struct pool_disk *disk)
+{
+	int r = pool_disk_ask_label(disk);
+
+	return r == -EIO || r == -EUCLEAN ? 0 : r;
+}
+
 static void attach_run(struct fiber_task *task)
 {
 	struct pool_disk *disk = CONTAINER_OF(task, struct pool_disk, tend_task);
 	struct pool *pool = disk->pool;
 
-	disk->attached = pool_disk_attach(disk);
+	disk->attached = pool_disk_is_failed(disk) ? look_at_failed(disk) : pool_disk_attach(disk);
 	disk->searching = disk->tending = false;
 	pool->tasks--;
 	fiber_queue_wake_all(&pool->keeper_ended);
 }
 
-static void attach_all(struct pool *pool)
+/* Returns how many there are. */
+static unsigned attach_all(struct pool *pool, bool failed)
 {
 	struct pool_disk *disk;
+	unsigned count = 0;
 
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
-		disk->attached = -ENODEV;
-		if (pool_disk_is_failed(disk))
+		if (pool_disk_is_failed(disk) != failed)
 			continue;
 		disk->attached = ATTACHING;
 		disk->stepped_ns = reactor_now_ns(pool->home);
 		disk->searching = disk->tending = true;
 		disk->tend_task.run = attach_run;
 		pool->tasks++;
+		count++;
 		fiber_spawn(pool->home, FIBER_DISK, &disk->tend_task);
 	}
+	return count;
 }
 
 /* When to stop waiting for those that are being looked for; 0 = there is none any more. */
-static uint64_t attach_deadline(struct pool *pool)
+static uint64_t attach_deadline(struct pool *pool, bool patient)
 {
 	struct pool_disk *disk;
 	uint64_t deadline_ns = 0;
@@ -112,16 +126,62 @@ static uint64_t attach_deadline(struct pool *pool)
 	}
 	/* Without any disk there is no pool: one that hangs is worth waiting for, unless that is
 	 * known to take long, and there may be other pools. */
-	return deadline_ns && !found && pool_fence_get() == POOL_FENCE_NONE ? UINT64_MAX
-									    : deadline_ns;
+	return deadline_ns && !found && patient ? UINT64_MAX : deadline_ns;
 }
 
-static void attach_wait(struct pool *pool)
+static void attach_wait(struct pool *pool, bool patient)
 {
 	uint64_t deadline_ns;
 
-	while ((deadline_ns = attach_deadline(pool)) > reactor_now_ns(pool->home))
+	patient = patient && pool_fence_get() == POOL_FENCE_NONE;
+	while ((deadline_ns = attach_deadline(pool, patient)) > reactor_now_ns(pool->home))
 		(void)fiber_queue_wait_until(&pool->keeper_ended, deadline_ns); /* or woken */
+}
+
+static bool has_failed_disk(const struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (pool_disk_is_failed(disk))
+		return true;
+	return false;
+}
+
+static bool is_any_attached(const struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (disk->attached == 0)
+		return true;
+	return false;
+}
+
+/* Those that have failed are left alone as long as another is there. */
+static void look_for_all(struct pool *pool)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	disk->attached = -ENODEV;
+	(void)attach_all(pool, false); /* their number does not matter */
+	attach_wait(pool, !has_failed_disk(pool));
+	if (is_any_attached(pool) || attach_all(pool, true) == 0)
+		return;
+	attach_wait(pool, false);
+	if (!is_any_attached(pool))
+		attach_wait(pool, true);
+}
+
+static void tell_stranded(const struct pool *pool)
+{
+	REACHED("pool.opened-stranded");
+	log_error("pool",
+		  "no disk of the pool can be written, and some have failed: it is only read, "
+		  "until a disk is taken back (sarsen disk restore), added (sarsen disk add) or "
+		  "mounted",
+		  "pool=%s", pool->name);
 }
 
 /* -ESHUTDOWN and -ENOMEM are not the disks' fault. */
@@ -131,8 +191,7 @@ static int find_disks(struct pool *pool)
 	unsigned found = 0;
 	int error = 0;
 
-	attach_all(pool);
-	attach_wait(pool);
+	look_for_all(pool);
 	POOL_FOR_EACH_DISK(pool, disk)
 	{
 		int r = disk->attached == ATTACHING ? -ETIMEDOUT : disk->attached;
@@ -147,6 +206,8 @@ static int find_disks(struct pool *pool)
 	}
 	if (found > 0 && error)
 		REACHED("pool.opened-degraded");
+	if (found > 0 && pool_is_stranded(pool))
+		tell_stranded(pool);
 	return found > 0 ? 0 : error;
 }
 
@@ -257,6 +318,8 @@ static const char *state_of(const struct pool *pool)
 		usable += pool_disk_state_of(disk) < POOL_DISK_READ_ONLY;
 		count++;
 	}
+	if (worst == POOL_DISK_FAILED && usable == 0)
+		return pool_disk_state_name(POOL_DISK_READ_ONLY);
 	return count == 1 || usable == 0 || worst == POOL_DISK_ONLINE ? pool_disk_state_name(worst)
 								      : "degraded";
 }

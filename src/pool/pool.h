@@ -189,6 +189,9 @@ void pool_account_live(struct pool *pool, unsigned factor, int64_t bytes);
 
 /* 0 = plenty .. 100 = nothing but the reserve left; any reactor. */
 unsigned pool_pressure(const struct pool *pool);
+/* No disk can be written, and some are missing or have failed: what can be read is read, and
+ * nothing is decided about what the others may have. Any reactor. */
+bool pool_is_stranded(const struct pool *pool);
 
 /* How many spare files of POOL_GROUP_BYTES are written ahead while the pool is idle; 0 at first.
  * On each disk, only in pools whose groups are that large; they pay for streams that take such a

@@ -232,7 +232,7 @@ static bool is_slow(struct pool_disk *disk)
 	       atomic_load(&disk->health.write_ns) >= POOL_DISK_SLOW_NS;
 }
 
-static int ask_label(struct pool_disk *disk)
+int pool_disk_ask_label(struct pool_disk *disk)
 {
 	struct pool_flight flight = {0};
 	int r;
@@ -273,7 +273,7 @@ static int look_for_label(struct pool_disk *disk)
 	for (unsigned i = 0; i < LABEL_TRIES && !disk->pool->stopping; i++) {
 		if (i > 0)
 			fiber_sleep(LABEL_PAUSE_NS);
-		r = ask_label(disk);
+		r = pool_disk_ask_label(disk);
 		if (r == 0 || r == -ESHUTDOWN)
 			return r;
 	}
@@ -466,7 +466,7 @@ static void measure(struct pool_disk *disk)
 	int r = ask_size(disk, &fs);
 
 	if (r == 0 && fs.id != disk->file_system) {
-		r = ask_label(disk);
+		r = pool_disk_ask_label(disk);
 		if (r == 0)
 			disk->file_system = fs.id;
 	}

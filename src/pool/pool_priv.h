@@ -264,6 +264,8 @@ int pool_disk_search(struct pool_disk *disk);
 /* Whether the label is there and this disk's (pool_disk_label.c); -ENODEV when not. One that is
  * damaged but was this disk's for certain is good enough, and written anew unless `read_only`. */
 int pool_disk_check_label(const struct pool_disk *disk, bool read_only);
+/* Only whether it can be read, as I/O that counts (pool_disk_health.c). Home, fibers. */
+int pool_disk_ask_label(struct pool_disk *disk);
 /* Writes it into the row, then into its state. */
 int pool_disk_declare_failed(struct pool_disk *disk, int error);
 

@@ -202,6 +202,20 @@ int pool_state_writable(const struct pool *pool)
 	return read_only ? -EROFS : 0;
 }
 
+bool pool_is_stranded(const struct pool *pool)
+{
+	struct pool_disk *disk;
+	bool gone = false;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	{
+		if (pool_disk_state_of(disk) < POOL_DISK_READ_ONLY)
+			return false;
+		gone |= pool_disk_is_gone(disk);
+	}
+	return gone;
+}
+
 void pool_get_space(struct pool *pool, struct pool_space *ret_space)
 {
 	struct pool_space space = {0};

@@ -223,7 +223,9 @@ int vdisk_check(struct vdisk *vdisk, bool read_data, vdisk_progress_fn *progress
 
 	reactor_assert_home(vdisk->reactor);
 	check.walker = &walker;
-	r = vdisk_checkpoint(vdisk);
+	r = vdisk_settle(vdisk);
+	if (r == 0)
+		r = vdisk_checkpoint(vdisk);
 	if (r == 0)
 		r = wait_for_liveness(vdisk);
 	if (r < 0)

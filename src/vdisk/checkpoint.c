@@ -379,6 +379,8 @@ static void checkpoint_run(struct fiber_task *task)
 
 void vdisk_checkpoint_soon(struct vdisk *vdisk)
 {
+	if (vdisk->stranded)
+		return;
 	if (vdisk->checkpointing) {
 		vdisk->checkpoint_wanted = true;
 		return;

@@ -374,7 +374,7 @@ static void reclaim_run(struct fiber_task *task)
 
 void vdisk_reclaim_soon(struct vdisk *vdisk)
 {
-	if (vdisk->closing)
+	if (vdisk->closing || vdisk->stranded)
 		return;
 	if (vdisk->reclaiming) {
 		vdisk->reclaim_wanted = true;

@@ -16,6 +16,10 @@
  * but it may lack what the run has more, so the transaction of the seals calls it stale. So it is
  * with one on a disk that has failed, which is asked where the others have no record, unless there
  * is no other: what is read there was there, so nothing has to be written to it.
+ *
+ * While no disk of the pool can be written (pool_is_stranded()) the run goes into the map and no
+ * further: nothing is written, synced, sealed or called stale, for a disk that is away may have as
+ * much, and be the better one. Another recovery does that when there is a disk (stranded.c).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -44,7 +48,12 @@ struct recovery {
 	struct egroup **groups; /* of the log, in order of id */
 	uint32_t *ends;         /* of what counts, in slots */
 	uint64_t *last_lsns;
+	unsigned *parts;   /* bits of copies that took part when it was read */
+	unsigned *dropped; /* that are to be stale by the transaction of the seals */
 	size_t count;
+	bool shows;        /* the run goes into the map */
+	bool settles;      /* and its end is made durable */
+	uint64_t shown;    /* LSN that the run must reach, for guests have read up to it */
 	uint64_t expected; /* the next LSN */
 	uint64_t bytes;
 	struct window windows[POOL_COPIES_MAX];
@@ -74,7 +83,10 @@ static int collect_groups(struct recovery *recovery)
 	recovery->groups = calloc(most, sizeof(struct egroup *));
 	recovery->ends = calloc(most, sizeof(*recovery->ends));
 	recovery->last_lsns = calloc(most, sizeof(*recovery->last_lsns));
-	if (!recovery->groups || !recovery->ends || !recovery->last_lsns)
+	recovery->parts = calloc(most, sizeof(*recovery->parts));
+	recovery->dropped = calloc(most, sizeof(*recovery->dropped));
+	if (!recovery->groups || !recovery->ends || !recovery->last_lsns || !recovery->parts ||
+	    !recovery->dropped)
 		return -ENOMEM;
 	egroup_cursor_init(&cursor, vdisk->store, 0);
 	while ((file = egroup_cursor_step(&cursor)))
@@ -226,7 +238,7 @@ static void make_equal(struct recovery *recovery, struct egroup *group, unsigned
 	struct pool_file *file = egroup_file_handle(group->file);
 	uint32_t blocks = 1 + record_payload_blocks(header);
 	size_t length = (size_t)blocks * BLOCK_BYTES;
-	unsigned others = copies_of(group) & ~(1u << from);
+	unsigned others = recovery->settles ? copies_of(group) & ~(1u << from) : 0;
 
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++) {
 		char *bytes;
@@ -277,7 +289,8 @@ static int take_record(struct recovery *recovery, size_t at, uint32_t slot,
 	if (lsn == recovery->expected) {
 		if (!cache_reserve(vdisk->cache))
 			return -ENOMEM;
-		vdisk_apply_record(vdisk, header, group->id, slot);
+		if (recovery->shows)
+			vdisk_apply_record(vdisk, header, group->id, slot);
 		recovery->expected++;
 		recovery->bytes += (uint64_t)blocks * BLOCK_BYTES;
 	}
@@ -311,6 +324,8 @@ static int replay_group(struct recovery *recovery, size_t at)
 	r = egroup_file_open(group->file);
 	if (r < 0)
 		return r;
+	/* It may be open since before a disk came back. */
+	recovery->parts[at] = pool_file_reopen(egroup_file_handle(group->file));
 	while (slot < group_slots(group)) {
 		r = read_record(recovery, group, slot, &header, &copy);
 		if (r == 0)
@@ -393,11 +408,13 @@ static bool is_unsealed(const struct egroup *group)
 	return !group->sealed;
 }
 
-/* Valid, says the row, but they take no part: what recovery made of the group is not there. */
-static unsigned unreachable_copies(const struct egroup_file *file)
+/* Valid, says the row, but they take no part, or did not when it was read: what recovery made of
+ * the group is not there. */
+static unsigned unreachable_copies(const struct egroup_file *file, unsigned parts)
 {
 	const struct pool_file *handle = egroup_file_handle(file);
-	unsigned all = (1u << file->copies.count) - 1, there = pool_file_taking_part(handle);
+	unsigned all = (1u << file->copies.count) - 1;
+	unsigned there = pool_file_taking_part(handle) & parts;
 
 	if (!there) /* it was read from a last resort */
 		there = pool_file_resorts(handle);
@@ -405,15 +422,24 @@ static unsigned unreachable_copies(const struct egroup_file *file)
 }
 
 /* -EIO: none would be left, which no row may say. */
-static int drop_unreachable(struct egroup_file *file)
+static int drop_unreachable(struct recovery *recovery, size_t at)
 {
+	struct egroup_file *file = recovery->groups[at]->file;
 	unsigned all = (1u << file->copies.count) - 1;
-	unsigned stale = file->copies.stale | unreachable_copies(file);
+	unsigned dropped = unreachable_copies(file, recovery->parts[at]);
 
-	if (stale == all)
+	if ((file->copies.stale | dropped) == all)
 		return -EIO;
-	file->copies.stale = stale;
+	recovery->dropped[at] = dropped;
+	file->copies.stale |= dropped;
 	return 0;
+}
+
+/* No row says it: they count as before. */
+static void take_back_dropped(struct recovery *recovery)
+{
+	for (size_t i = 0; i < recovery->count; i++)
+		recovery->groups[i]->file->copies.stale &= ~recovery->dropped[i];
 }
 
 static int sync_found(struct recovery *recovery)
@@ -429,7 +455,7 @@ static int sync_found(struct recovery *recovery)
 			return r;
 		r = egroup_file_sync(group->file);
 		if (r == 0)
-			r = drop_unreachable(group->file);
+			r = drop_unreachable(recovery, i);
 		egroup_file_unref(group->file);
 		if (r < 0)
 			return r;
@@ -546,31 +572,98 @@ static int replay(struct recovery *recovery)
 	return r;
 }
 
-int vdisk_recover(struct vdisk *vdisk)
+static int settle(struct recovery *recovery)
 {
-	struct recovery recovery = {.vdisk = vdisk, .expected = vdisk->row.checkpoint_lsn + 1};
+	int r = sync_found(recovery);
+
+	if (r == 0)
+		r = commit_seals(recovery);
+	if (r < 0 && r != -ENOTRECOVERABLE) /* which may have happened */
+		take_back_dropped(recovery);
+	if (r < 0)
+		return r;
+	recovery->vdisk->log.tail_bytes = recovery->bytes;
+	return keep_tail(recovery);
+}
+
+/* What a guest has read does not go away again under it. */
+static int check_shown(const struct recovery *recovery)
+{
+	if (recovery->expected > recovery->shown)
+		return 0;
+	REACHED("recover.shorter");
+	log_error("vdisk",
+		  "the log is shorter now than it was when it was opened: bring back the disk that "
+		  "had more of it; or restart the daemon to go on without",
+		  "vdisk=%" PRIu64 " lsn=%" PRIu64 " shown=%" PRIu64, recovery->vdisk->row.id,
+		  recovery->expected - 1, recovery->shown);
+	return -ENODATA;
+}
+
+static int run(struct recovery *recovery)
+{
+	struct vdisk *vdisk = recovery->vdisk;
 	int r;
 
+	recovery->expected = vdisk->row.checkpoint_lsn + 1;
 	vdisk->log.prev_group = vdisk->row.log_group;
 	vdisk->log.prev_slot = vdisk->row.log_slot;
-	r = collect_groups(&recovery);
+	r = collect_groups(recovery);
+	vdisk->torn |= r == 0 && recovery->shows;
 	if (r == 0)
-		r = replay(&recovery);
+		r = replay(recovery);
 	if (r == 0)
-		r = sync_found(&recovery);
-	if (r == 0)
-		r = commit_seals(&recovery);
-	if (r == 0) {
-		log_start(&vdisk->log, recovery.expected - 1);
-		vdisk->log.tail_bytes = recovery.bytes;
-		r = keep_tail(&recovery);
-		if (recovery.bytes)
-			REACHED("recover.replayed");
-	}
-	free(recovery.groups);
-	free(recovery.ends);
-	free(recovery.last_lsns);
+		r = check_shown(recovery);
+	if (r < 0 || !recovery->shows)
+		return r;
+	vdisk->torn = false;
+	log_start(&vdisk->log, recovery->expected - 1);
+	if (recovery->bytes)
+		REACHED("recover.replayed");
+	return recovery->settles ? settle(recovery) : 0;
+}
+
+static int recover(struct recovery *recovery)
+{
+	struct log *log = &recovery->vdisk->log;
+	struct log_group *group;
+	int r = run(recovery);
+
+	if (r < 0)
+		LIST_FOR_EACH (&log->groups, group, struct log_group, link)
+			log_group_release(log, group);
+	free(recovery->groups);
+	free(recovery->ends);
+	free(recovery->last_lsns);
+	free(recovery->parts);
+	free(recovery->dropped);
 	for (unsigned copy = 0; copy < POOL_COPIES_MAX; copy++)
-		free(recovery.windows[copy].memory);
+		free(recovery->windows[copy].memory);
 	return r;
+}
+
+int vdisk_recover(struct vdisk *vdisk)
+{
+	struct recovery recovery = {
+		.vdisk = vdisk, .shows = true, .settles = !pool_is_stranded(vdisk->pool)};
+	int r = recover(&recovery);
+
+	if (r == 0 && !recovery.settles)
+		vdisk_strand(vdisk);
+	return r;
+}
+
+int vdisk_recover_look(struct vdisk *vdisk)
+{
+	struct recovery recovery = {.vdisk = vdisk, .shown = vdisk->log.acked_lsn};
+
+	return recover(&recovery);
+}
+
+int vdisk_recover_again(struct vdisk *vdisk)
+{
+	struct recovery recovery = {
+		.vdisk = vdisk, .shows = true, .settles = true, .shown = vdisk->log.acked_lsn};
+
+	return recover(&recovery);
 }

@@ -273,6 +273,9 @@ int vdisk_repair(struct vdisk *vdisk, struct vdisk_repair *repair)
 	reactor_assert_home(vdisk->reactor);
 	if (vdisk->closing)
 		return -ECANCELED;
+	r = vdisk_settle(vdisk);
+	if (r < 0)
+		return r;
 	run = run_new(vdisk, repair);
 	if (!run)
 		return -ENOMEM;

@@ -347,6 +347,8 @@ void vdisk_submit(struct block_volume *volume, struct block_request *request)
 	struct vdisk *vdisk = vdisk_of(volume);
 
 	prepare(vdisk, request);
+	if (UNLIKELY(vdisk->stranded) && vdisk_stranded_takes(vdisk, request))
+		return;
 	switch (request->op) {
 	case BLOCK_READ:
 		vdisk_read_start(vdisk, request);

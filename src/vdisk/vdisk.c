@@ -89,6 +89,11 @@ static void tick(struct reactor_timer *timer)
 
 	if (vdisk->closing)
 		return;
+	if (vdisk->stranded) {
+		vdisk_settle_soon(vdisk);
+		arm_tick(vdisk, VDISK_TICK_NS);
+		return;
+	}
 	look_after_idle(vdisk);
 	vdisk_space_changed(vdisk);
 	cache_trim(vdisk->cache);
@@ -120,6 +125,8 @@ static struct vdisk *vdisk_new(struct pool *pool, struct vdisk_cache *cache)
 	fiber_queue_init(&vdisk->reclaim_done);
 	fiber_queue_init(&vdisk->loaded);
 	fiber_queue_init(&vdisk->fibers_done);
+	fiber_queue_init(&vdisk->settled);
+	list_init(&vdisk->held);
 	histogram_init(&vdisk->read_latency);
 	histogram_init(&vdisk->write_latency);
 	pattern_init(&vdisk->pattern);
@@ -293,6 +300,8 @@ static int checkpoint_for_good(struct vdisk *vdisk)
 {
 	if (vdisk->log.failed)
 		return vdisk->log.failed;
+	if (vdisk->stranded) /* the next opening begins where this one did */
+		return 0;
 	log_close_current(&vdisk->log);
 	if (list_is_empty(&vdisk->log.groups) && !map_is_dirty(&vdisk->map) && !vdisk->page_group &&
 	    list_is_empty(&vdisk->old_page_groups))
@@ -361,6 +370,8 @@ static int unmap_end(struct vdisk *vdisk, uint64_t from, uint64_t to)
 
 int vdisk_error(const struct vdisk *vdisk)
 {
+	if (vdisk_is_stranded(vdisk))
+		return -EROFS;
 	return __atomic_load_n(&vdisk->log.failed, __ATOMIC_RELAXED);
 }
 
@@ -389,6 +400,9 @@ int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes)
 	reactor_assert_home(vdisk->reactor);
 	if (vdisk_check_size(size_bytes) < 0)
 		return -EINVAL;
+	r = vdisk_settle(vdisk);
+	if (r < 0)
+		return r;
 	r = size_bytes < vdisk->volume.size_bytes ? shrink(vdisk, size_bytes) : 0;
 	/* The tree must not become higher while a fold is on its way through it. */
 	while (r == 0 && vdisk->checkpointing)

@@ -66,7 +66,8 @@ int vdisk_list(struct catalog *catalog, struct vdisk_info **ret_infos, size_t *r
 /* Of an open or closed vDisk; a new name within its container. */
 int vdisk_rename(struct catalog *catalog, uint64_t id, const char *name);
 
-/* Opens on the current reactor: replays the log's tail. -EUCLEAN / -EBADMSG where it is damaged.
+/* Opens on the current reactor: replays the log's tail (vdisk_is_stranded(): where nothing can be
+ * written, only into memory). -EUCLEAN / -EBADMSG where it is damaged.
  * The volume it gives lives until vdisk_close(). */
 int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct vdisk **ret_vdisk);
 /* No request is in flight. Checkpoints, seals, trims. The object is freed whatever is returned. */
@@ -75,6 +76,10 @@ struct block_volume *vdisk_volume(struct vdisk *vdisk);
 uint64_t vdisk_id(const struct vdisk *vdisk);
 /* 0, or why it takes no more writes until it is opened again. Any reactor. */
 int vdisk_error(const struct vdisk *vdisk);
+/* It was opened while no disk of its pool could be written: vdisk_error() is -EROFS until one can,
+ * then it takes writes by itself. What changes it gives -EROFS meanwhile: guests' writes,
+ * vdisk_resize(), vdisk_repair(), vdisk_check(). Any reactor. */
+bool vdisk_is_stranded(const struct vdisk *vdisk);
 /* Grows or shrinks; what is cut off is gone and its space comes back. */
 int vdisk_resize(struct vdisk *vdisk, uint64_t size_bytes);
 int vdisk_checkpoint(struct vdisk *vdisk);

@@ -98,6 +98,17 @@ struct vdisk {
 	int reclaim_error;
 	uint64_t operations_at_step; /* of the guest, when compaction last looked */
 
+	/* stranded.c. Any reactor reads the first. */
+	bool stranded; /* opened while nothing could be written: it is only read */
+	bool torn;     /* a replay into the map was broken off */
+	bool settling, settle_spawned;
+	bool holding;     /* requests wait in `held` */
+	struct list held; /* of struct block_request */
+	uint64_t held_count;
+	int settle_error; /* of the last attempt */
+	struct fiber_task settle_task;
+	struct fiber_queue settled;
+
 	struct reactor_timer tick;
 	unsigned idle_ticks;
 	uint64_t writes_at_tick;
@@ -245,8 +256,22 @@ struct page_group { /* a full group of the page stream */
 	bool given_up; /* a sync failed on all copies: no page of the next fold is in it */
 };
 
-/* recover.c. Fiber. */
+/* recover.c. Fibers. */
 int vdisk_recover(struct vdisk *vdisk);
+/* Of one that is stranded: whether it would succeed; then, with no request under way, for good.
+ * -ENODATA: less of the log is there than was shown. */
+int vdisk_recover_look(struct vdisk *vdisk);
+int vdisk_recover_again(struct vdisk *vdisk);
+
+/* stranded.c */
+/* It was recovered without writing anything. */
+void vdisk_strand(struct vdisk *vdisk);
+/* Of one that is stranded: true when the request was refused, or waits. */
+bool vdisk_stranded_takes(struct vdisk *vdisk, struct block_request *request);
+/* 0: it can be written. -EROFS: no disk can. Fiber. */
+int vdisk_settle(struct vdisk *vdisk);
+/* Begins that where there is a disk again. */
+void vdisk_settle_soon(struct vdisk *vdisk);
 
 /* reclaim.c */
 void vdisk_reclaim_soon(struct vdisk *vdisk);

@@ -192,6 +192,71 @@ def a_failed_disk_is_the_last_resort(daemon):
     daemon.stop()
 
 
+def without_a_disk_to_write_to(daemon):
+    """One disk has failed, the other is away: all is read, nothing written, until one is back."""
+    daemon.start()
+    daemon.make_pool("1G")
+    away = daemon.json("disk", "list")[0]["directory"]
+    second = daemon.path("second")
+    daemon.cli("disk", "add", "local", second, "--capacity", "1G")
+    daemon.cli("container", "set", "default", "replication_factor=2")
+    daemon.cli("vdisk", "create", "default/a", "64M")
+    daemon.cli("iscsi", "export", "default/a")
+
+    def on_guest(*commands):
+        url = daemon.json("vdisk", "show", "default/a")["url"]
+        words = [word for command in commands for word in ("-c", command)]
+        return run(["qemu-io", "-f", "raw", *words, url], None)
+
+    def went_well(done):
+        return done.returncode == 0 and "failed" not in done.stdout + done.stderr
+
+    def state():
+        return daemon.json("vdisk", "show", "default/a")["state"]
+
+    def reasons():
+        return {event["reason"] for event in daemon.json("event", "list")}
+
+    def files_of(directory):
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(directory)
+                 for name in names]
+        return {path: (os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths}
+    check(went_well(on_guest("write -P 7 0 16M", "flush")), "write")
+    daemon.stop()
+    daemon.start()
+    check(went_well(on_guest("write -P 8 0 16M", "flush")), "write")  # its log has to be replayed
+    daemon.cli("disk", "fail", "2", "--yes")
+    daemon.kill()
+    os.rename(away, away + ".away")
+    before = files_of(second)
+    daemon.start()
+    check(daemon.json("pool", "show", "local")["state"] == "read-only" and state() == "read-only",
+          "states")
+    check(went_well(on_guest("read -P 8 0 16M")), "read")
+    check(not went_well(on_guest("write -P 9 0 1M", "flush")), "written")
+    done = daemon.cli("vdisk", "resize", "default/a", "128M", expect=None)
+    check(done.returncode != 0 and "default/a" in done.stderr and
+          "no disk of its pool can be written" in done.stderr and
+          "sarsen disk restore" in done.stderr, done.stderr)
+    done = daemon.cli("health", expect=None)
+    check("no disk of it can be written" in done.stdout and "sarsen disk restore" in done.stdout and
+          "it takes no writes" in done.stdout, done.stdout)
+    check(daemon.json("disk", "show", "2")["only_here_groups"] > 0, "disk show")
+    rig.wait_for(lambda: {"pool-read-only", "vdisk-read-only"} <= reasons(), "events", 20)
+    check("pool-space-critical" not in reasons(), f"{reasons()}")
+    check(files_of(second) == before, "something was written to the failed disk")
+    daemon.cli("disk", "restore", "2")
+    rig.wait_for(lambda: state() == "online", "it takes writes", 20)
+    check(went_well(on_guest("write -P 9 0 1M", "flush", "read -P 9 0 1M", "read -P 8 1M 15M")),
+          "written and read")
+    rig.wait_for(lambda: {"pool-online", "vdisk-online"} <= reasons(), "events", 20)
+    os.rename(away + ".away", away)
+    daemon.stop()
+    daemon.start()
+    check(went_well(on_guest("read -P 9 0 1M", "read -P 8 1M 15M")), "read again")
+    daemon.stop()
+
+
 def overcommit_is_told(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -218,5 +283,5 @@ if __name__ == "__main__":
     rig.require("resize2fs", "xfs_growfs")
     rig.require_qemu_iscsi()
     sys.exit(rig.main(tiers_change_while_it_is_in_use, overcommit_is_told,
-                      a_failed_disk_is_the_last_resort, a_disk_is_located, a_grown_xfs_is_seen,
-                      a_grown_ext4_is_seen))
+                      a_failed_disk_is_the_last_resort, without_a_disk_to_write_to,
+                      a_disk_is_located, a_grown_xfs_is_seen, a_grown_ext4_is_seen))
