@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control/api_directory.h"
+#include "control/api_disk_warning.h"
 #include "control/node_drain.h"
 #include "control/node_retire.h"
 #include "control/size.h"
@@ -56,6 +57,7 @@ static json_t *disk_to_json(struct node *node, struct node_pool *pool,
 	json_object_set_new(json, "spare_bytes", json_integer((json_int_t)info->spare));
 	json_object_set_new(json, "silent_ns", json_integer((json_int_t)info->silent_ns));
 	json_object_set_new(json, "silences", json_integer((json_int_t)info->silences));
+	json_object_set_new(json, "shares_with", json_integer((json_int_t)info->shares_with));
 	json_object_set_new(json, "files", json_integer((json_int_t)info->files));
 	json_object_set_new(
 		json, "only_here_groups",
@@ -78,6 +80,19 @@ static int show_disk(struct api_request *request, struct node_pool *pool, uint64
 	if (r < 0)
 		return api_fail_errno(request, r, "show a disk of pool", pool->name);
 	request->result = disk_to_json(request->node, pool, info);
+	return 0;
+}
+
+/* As show_disk(), of one that was added. */
+static int show_added(struct api_request *request, struct node_pool *pool, uint64_t id)
+{
+	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info)); /* large */
+	int r = info ? node_disk_get(pool, id, info) : -ENOMEM;
+
+	if (r < 0)
+		return api_fail_errno(request, r, "show a disk of pool", pool->name);
+	request->result = disk_to_json(request->node, pool, info);
+	api_disk_warn_of_shared(request, pool, info);
 	return 0;
 }
 
@@ -155,7 +170,7 @@ int api_disk_add(struct api_request *request)
 	pool = node_pool_find(node, name);
 	r = pool ? add(request, pool, &id) : api_fail_unknown(request, "pool", name);
 	if (r == 0)
-		r = show_disk(request, pool, id);
+		r = show_added(request, pool, id);
 	if (r == 0)
 		api_next(request,
 			 "disk %" PRIu64 " was added and takes new data; for more copies of all "
@@ -321,12 +336,15 @@ static int drain(struct api_request *request, struct node_pool *pool, uint64_t i
 	if (r == -EINVAL)
 		return refuse_last(request, pool);
 	r = r < 0 ? api_fail_errno(request, r, "drain disk", text) : show_disk(request, pool, id);
-	if (r == 0)
-		api_next(request,
-			 "disk %" PRIu64 " is being emptied: sarsen job list; once it is drained: "
-			 "sarsen disk remove %" PRIu64,
-			 id, id);
-	return r;
+	if (r < 0)
+		return r;
+	api_disk_warn_of_copies(request, pool);
+	api_next(request,
+		 "disk %" PRIu64 " is being emptied: sarsen job list; once it is drained: "
+		 "sarsen disk remove %" PRIu64 "; keep it after all: sarsen disk drain %" PRIu64
+		 " --stop",
+		 id, id, id);
+	return 0;
 }
 
 int api_disk_drain(struct api_request *request)
@@ -341,13 +359,15 @@ static int fail(struct api_request *request, struct node_pool *pool, uint64_t id
 {
 	int r = change(request, pool, id, NODE_DISK_FAIL);
 
-	if (r == 0)
-		api_next(request,
-			 "disk %" PRIu64 " was given up: copies are made elsewhere (sarsen job "
-			 "list); replace it: sarsen disk replace %" PRIu64
-			 " DIRECTORY; take it back: sarsen disk restore %" PRIu64,
-			 id, id, id);
-	return r;
+	if (r < 0)
+		return r;
+	api_disk_warn_of_copies(request, pool);
+	api_next(request,
+		 "disk %" PRIu64 " was given up: copies are made elsewhere (sarsen job list); "
+		 "replace it: sarsen disk replace %" PRIu64
+		 " DIRECTORY; take it back: sarsen disk restore %" PRIu64,
+		 id, id, id);
+	return 0;
 }
 
 int api_disk_fail(struct api_request *request)
@@ -453,7 +473,9 @@ static int replace(struct api_request *request, struct node_pool *pool, uint64_t
 				"say the same again: what was done is not done twice",
 				"disk '%s' is not replaced yet, but disk %" PRIu64 " was added: %s",
 				text, fresh, why ? why : strerror(-r));
-	r = show_disk(request, pool, fresh);
+	r = show_added(request, pool, fresh);
+	if (r == 0)
+		api_disk_warn_of_copies(request, pool);
 	if (r == 0)
 		api_next(request, "what disk %" PRIu64 " has is moved (sarsen job list); %s", id,
 			 params_bool(request->params, "keep")

@@ -33,6 +33,8 @@ static json_t *pool_to_json(struct node *node, struct node_pool *pool)
 		return json;
 	}
 	node_pool_get_info(pool, info);
+	/* The first disk's; the one that the pool was made on may be gone. */
+	json_object_set_new(json, "directory", json_string(info->directory));
 	json_object_set_new(json, "state", json_string(info->state));
 	json_object_set_new(json, "space", space_to_json(&info->space));
 	node_overcommit_get(node, pool, &overcommit);

@@ -150,6 +150,7 @@ static const struct method_column disk_fields[] = {
 	{"reserve_bytes", "reserve", COLUMN_SIZE},
 	{"spare_bytes", "spare", COLUMN_SIZE},
 	{"files", "files", COLUMN_COUNT},
+	{"shares_with", "shares-file-system-with", COLUMN_COUNT},
 	{"only_here_groups", "groups-only-here", COLUMN_COUNT},
 	{"health.read_ns", "read-latency", COLUMN_DURATION},
 	{"health.write_ns", "write-latency", COLUMN_DURATION},

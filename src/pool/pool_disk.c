@@ -290,6 +290,18 @@ static void get_health(struct pool_disk *disk, struct pool_disk_health *ret_heal
 	};
 }
 
+/* Home. The first of the others that are lost with its file system. */
+static uint64_t shares_with(const struct pool_disk *disk)
+{
+	struct pool_disk *other;
+	uint64_t first = UINT64_MAX;
+
+	POOL_FOR_EACH_DISK(disk->pool, other)
+	if (other != disk && other->file_system != 0 && other->file_system == disk->file_system)
+		first = MIN(first, other->id);
+	return first == UINT64_MAX ? 0 : first;
+}
+
 static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 {
 	uint64_t silent_since_ns =
@@ -306,6 +318,7 @@ static void get_info(struct pool_disk *disk, struct pool_disk_info *ret_info)
 		.draining = atomic_load(&disk->draining),
 		.paused = atomic_load(&disk->paused),
 		.files = disk->files.count - disk->orphans,
+		.shares_with = shares_with(disk),
 	};
 	memcpy(ret_info->uuid, disk->row.uuid, sizeof(ret_info->uuid));
 	memcpy(ret_info->directory, disk->row.directory, strlen(disk->row.directory));

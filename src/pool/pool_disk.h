@@ -73,7 +73,8 @@ struct pool_disk_info {
 	bool draining;
 	bool paused;                             /* its draining is */
 	uint64_t capacity, used, reserve, spare; /* bytes; 0 while it is missing */
-	uint64_t files;                          /* copies that the catalog places there */
+	uint64_t shares_with; /* another disk of the pool on its file system; 0 = none is known */
+	uint64_t files;       /* copies that the catalog places there */
 	struct pool_disk_health health;
 };
 

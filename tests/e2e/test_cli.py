@@ -132,6 +132,41 @@ def refusals_say_what_and_why(daemon):
     daemon.stop()
 
 
+def codes(result):
+    return [warning["code"] for warning in result.get("warnings", [])]
+
+
+def wait_drained(daemon, number):
+    rig.wait_for(lambda: daemon.json("disk", "show", number)["state"] == "drained", "drained")
+
+
+def what_weakens_copies_is_told(daemon):
+    """Disks on one file system, and fewer disks than there should be copies."""
+    daemon.start()
+    daemon.make_pool("1G")
+    added = daemon.json("disk", "add", "local", daemon.path("d2"), "--capacity", "1G")
+    check(codes(added) == ["shared-file-system"] and "disk 1" in added["warnings"][0]["message"],
+          f"{added}")
+    check(daemon.json("disk", "show", "1")["shares_with"] == 2, "each shares with the other")
+    check(codes(daemon.json("disk", "drain", "2")) == [], "one copy is enough")
+    daemon.cli("disk", "drain", "2", "--stop")
+    daemon.cli("container", "set", "default", "replication_factor=2")
+    daemon.cli("vdisk", "create", "default/d", "64M")
+    told = daemon.cli("disk", "drain", "2").stderr
+    check("warning: pool 'local' keeps 1 disk for 2 copies: 1 of its vDisks" in told and
+          "sarsen disk add" in told and "--stop" in told, told)
+    daemon.cli("disk", "drain", "2", "--stop")
+    check(codes(daemon.json("disk", "fail", "2", "--yes")) == ["fewer-copies"], "given up")
+    daemon.cli("disk", "restore", "2")
+    daemon.cli("disk", "add", "local", daemon.path("d3"), "--capacity", "1G")
+    check(codes(daemon.json("disk", "drain", "1")) == [], "two disks stay")
+    wait_drained(daemon, "1")
+    daemon.cli("disk", "remove", "1", "--yes")
+    check(daemon.json("pool", "show", "local")["directory"] == daemon.path("d2"),
+          "the directory of a pool whose first disk has gone")
+    daemon.stop()
+
+
 def destruction_is_confirmed(daemon):
     daemon.start()
     daemon.make_pool("1G")
@@ -182,5 +217,6 @@ def http_is_robust(daemon):
 
 if __name__ == "__main__":
     sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, refusals_say_what_and_why,
+                      what_weakens_copies_is_told,
                       destruction_is_confirmed,
                       http_is_robust))

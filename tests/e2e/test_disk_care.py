@@ -43,7 +43,8 @@ def device_of(place):
 @with_systems("ext4", "xfs")
 def a_disk_is_located(daemon, first, second):
     daemon.cli("pool", "create", "local", pool_on(first))
-    daemon.cli("disk", "add", "local", pool_on(second))
+    added = daemon.json("disk", "add", "local", pool_on(second))
+    check("warnings" not in added and added["shares_with"] == 0, f"on its own: {added}")
     place = daemon.json("disk", "locate", "2")
     check(place["mount"] == {"point": second.mount_point, "source": f"/dev/{second.device()}",
                              "type": "xfs"}, f"mount: {place}")
