@@ -150,10 +150,15 @@ int mirror_compare(const struct mirrors *mirrors, const struct mirror_look *look
 bool mirror_is_forked(const struct catalog_position *copy, const struct catalog_position *other,
 		      const struct lineage *lineage);
 void mirror_kick(struct catalog *catalog); /* the builder */
-void mirror_free(struct mirror *mirror);   /* its files are closed */
 /* In a fiber: from the next frame on, frames go to this empty log, which becomes the mirror's.
  * -ETIMEDOUT: the file stays the caller's, for an append is under way that nobody waits for. */
 int mirror_join(struct mirror *mirror, struct world_file *file, uint64_t number);
+
+/* mirror_members.c */
+int mirrors_prepare(struct mirrors *mirrors); /* what is needed once there is a mirror */
+struct mirror *mirror_new(struct catalog *catalog, const char *directory); /* in the list */
+void mirror_free(struct mirror *mirror); /* its files are closed */
+struct mirror *mirror_find(struct mirrors *mirrors, const char *directory); /* not removed */
 
 /* mirror_adopt.c, in the fiber that has `work`: those that are equal to the catalog take their
  * standing again. Those whose disks hang are lost. -ESTALE: one is newer. */
