@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -95,6 +96,35 @@ static void leave_files(struct pool_rig *rig, uint64_t *ret_named, struct pool_c
 	pool_file_discard(spare);
 	pool_file_close(unnamed);
 	ASSERT(count_spares() == 2 && count_groups() == 4);
+}
+
+#define LABEL POOL_RIG_DIRECTORY "/label"
+
+/* A label that is written anew is a new file: what the dead daemon had open under that name, and
+ * writes late, is none. */
+static void label_run(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct world_file *late;
+	uint8_t *page = aligned_alloc(PAGE, PAGE);
+	bool put_right = false;
+
+	ASSERT(page);
+	memset(page, 'l', PAGE);
+	begin(rig);
+	reopen(rig, POOL_FENCE_DATA);
+	ASSERT(io_open(LABEL ".new", WORLD_FILE_CREATE, &late) == 0);
+	ASSERT(sim_disk_flip(rig->sim.sim, LABEL, 300, 2) == 0);
+	ASSERT(pool_disk_scrub_label(rig->pool, 1, &put_right) == 0 && put_right);
+	ASSERT(io_write(late, page, PAGE, 0) == 0 && io_close(late) == 0);
+	ASSERT(pool_disk_scrub_label(rig->pool, 1, &put_right) == 0 && !put_right);
+	pool_rig_close(rig);
+	free(page);
+}
+
+static void a_label_is_a_new_file(void **state)
+{
+	pool_rig_run(*state, label_run);
 }
 
 static void nothing_is_used_again_run(void *arg)
@@ -234,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(nothing_is_used_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_label_is_a_new_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_copy_while_names_may_change, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_disk_comes_back_only_afterwards, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_disk_must_take_writes, setup, teardown),

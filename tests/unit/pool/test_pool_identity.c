@@ -367,6 +367,43 @@ static void refuses_damaged_rows(void **state)
 	pool_rig_run(*state, rows_run);
 }
 
+/* A disk's row with one byte that nothing writes. */
+static void disk_row_run(void *arg)
+{
+	static const struct {
+		unsigned offset;
+		uint8_t byte;
+	} bad[] = {{0, 0}, {0, 9}, {1, 4}, {6, 0}, {40, 0}, {40, '/'}, {56, 'x'}};
+	struct pool_rig *rig = arg;
+	struct catalog_key prefix = catalog_key(CATALOG_DISK);
+	struct catalog_rows rows;
+
+	begin(rig);
+	ASSERT(catalog_scan(rig->catalog, &prefix, NULL, 0, &rows) == 0 && rows.count == 1);
+	struct catalog_change change = {.kind = CATALOG_PUT,
+					.key = rows.rows[0].key,
+					.value = rows.rows[0].value,
+					.length = rows.rows[0].length};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		uint8_t *byte = (uint8_t *)rows.rows[0].value + bad[i].offset, good = *byte;
+
+		*byte = bad[i].byte;
+		ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
+		ASSERT(reopen(rig) == -EUCLEAN);
+		*byte = good;
+	}
+	ASSERT(catalog_commit(rig->catalog, &change, 1) == 0);
+	ASSERT(reopen(rig) == 0);
+	catalog_rows_done(&rows);
+	pool_rig_close(rig);
+}
+
+static void refuses_disks_that_cannot_be(void **state)
+{
+	pool_rig_run(*state, disk_row_run);
+}
+
 /* What a row says of copies: each on another disk, one at least that is not stale. */
 static void copies_run(void *arg)
 {
@@ -515,6 +552,7 @@ int main(void)
 		TEST(refuses_bad_places),
 		TEST(sweeps_what_no_row_names),
 		TEST(refuses_damaged_rows),
+		TEST(refuses_disks_that_cannot_be),
 		TEST(refuses_copies_that_cannot_be),
 		TEST(takes_no_other_disk_for_a_foreign_one),
 		TEST(reads_more_rows_than_a_page),
