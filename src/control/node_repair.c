@@ -51,6 +51,7 @@ static void add(struct vdisk_redundancy *sum, const struct vdisk_redundancy *one
 	sum->leaving += one->leaving;
 	sum->to_copy += one->to_copy;
 	sum->to_drop += one->to_drop;
+	sum->waiting_blocks += one->waiting_blocks;
 }
 
 /* A disk that was given up while no other can take its place is nothing to be done about. */
@@ -125,8 +126,7 @@ struct repair {
 	enum vdisk_urgency urgent;
 	uint64_t done, total; /* bytes; both only grow */
 	uint64_t dropped, damaged;
-	uint64_t waiting; /* blocks, of the last pass */
-	int error;        /* the first that left something undone */
+	int error; /* the first that left something undone */
 };
 
 struct repair_call {
@@ -169,7 +169,6 @@ static int repair_vdisk(struct repair *repair, struct node_vdisk *vdisk)
 	repair->done += call.vdisk_repair.copied_bytes;
 	repair->dropped += call.vdisk_repair.dropped_copies;
 	repair->damaged += call.vdisk_repair.damaged_blocks;
-	repair->waiting += call.vdisk_repair.waiting_blocks;
 	if (call.vdisk_repair.mismatches)
 		event_emit(repair->node->events, EVENT_REPAIR_MISMATCH, vdisk->name,
 			   "disk %" PRIu64 " did not give back what was written: %" PRIu64
@@ -206,7 +205,6 @@ static int repair_passes(struct repair *repair)
 		int r;
 
 		repair->error = 0;
-		repair->waiting = 0;
 		r = left.resort ? repair_all(repair, VDISK_REPAIR_RESORT) : 0;
 		if (r == 0)
 			r = repair_all(repair, VDISK_REPAIR_SINGLE);
@@ -231,7 +229,7 @@ static json_t *result_to_json(const struct repair *repair, const struct vdisk_re
 			 "damaged_blocks", (json_int_t)repair->damaged, "degraded_bytes",
 			 (json_int_t)left->degraded, "lost_bytes", (json_int_t)left->lost,
 			 "leaving_bytes", (json_int_t)left->leaving, "waiting_blocks",
-			 (json_int_t)repair->waiting);
+			 (json_int_t)left->waiting_blocks);
 }
 
 /* "healthy" is said only after everything was looked up again. */
@@ -249,14 +247,14 @@ static int conclude(struct repair *repair, const char *name, struct error *ret_e
 			   repair->done / MIB, left.degraded / MIB);
 		return 0;
 	}
-	if (repair->waiting) {
+	if (left.waiting_blocks) {
 		error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,
 			  "bring back the disks that have gone, see sarsen disk list; or give one "
 			  "up for good: sarsen disk drain",
 			  "%" PRIu64
 			  " blocks are damaged on every copy that can be read; copies on "
 			  "disks that have gone may have them right and are waited for",
-			  repair->waiting);
+			  left.waiting_blocks);
 		return repair->error ? repair->error : -EIO;
 	}
 	error_set(ret_error, error_code_of(repair->error ? repair->error : -EIO), name,

@@ -25,6 +25,7 @@
 #include "codec/crc32c.h"
 #include "egroup/scan.h"
 #include "egroup/store_priv.h"
+#include "egroup/waiting.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_io.h"
 
@@ -133,7 +134,7 @@ static bool needs_work(const struct egroup_need *need)
 static bool can_work(const struct egroup_file *file, const struct egroup_need *need)
 {
 	return needs_work(need) && egroup_file_is_sealed(file) && !file->busy && !file->dying &&
-	       !egroup_file_is_avoided(file);
+	       !waiting_leaves_alone(file, need);
 }
 
 static void count_file(const struct egroup_file *file, struct egroup_redundancy *sum)
@@ -147,8 +148,10 @@ static void count_file(const struct egroup_file *file, struct egroup_redundancy 
 	sum->to_copy += need.make * egroup_scan_bytes(file);
 	if (need.leaving)
 		sum->leaving += bytes;
-	if (need.drop)
+	if (need.drop) {
 		sum->to_drop += bytes;
+		sum->waiting_blocks += file->waiting_blocks;
+	}
 	if (need.lost) {
 		sum->lost += bytes;
 		sum->resort += need.resort ? bytes : 0;
@@ -607,17 +610,6 @@ static int remove_doubts(struct egroup_file *file, unsigned drop, struct egroup_
 	return r;
 }
 
-/* The operator has said twice that it will not come back. */
-static bool is_given_up(const struct egroup_file *file, unsigned copy)
-{
-	_cleanup_free_ struct pool_disk_info *info = calloc(1, sizeof(*info));
-	struct pool *pool = file->store->pool;
-	uint64_t disk = file->copies.disks[copy];
-	int r = info ? pool_disk_get(pool, disk, info) : -ENOMEM;
-
-	return r == -ENOENT || (r == 0 && info->state == POOL_DISK_FAILED && info->draining);
-}
-
 /* But for those that alone may have something right; doubts were removed before. */
 static int release_copies(struct egroup_file *file, unsigned drop, struct egroup_repair *repair,
 			  const struct doubts *doubts)
@@ -626,7 +618,7 @@ static int release_copies(struct egroup_file *file, unsigned drop, struct egroup
 	int r;
 
 	for (unsigned copy = 0; copy < file->copies.count; copy++)
-		if (wait >> copy & 1 && is_given_up(file, copy))
+		if (wait >> copy & 1 && waiting_is_given_up(file, copy))
 			wait &= ~(1u << copy);
 	r = drop_copies(file, drop & ~wait, repair);
 	if (wait == 0 || r < 0)
@@ -778,6 +770,8 @@ static int repair_open_file(struct egroup_file *file, struct egroup_repair *repa
 
 int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)
 {
+	uint32_t gone = pool_disks_gone(file->store->pool);
+	uint64_t waiting = repair->waiting_blocks;
 	int r;
 
 	ASSERT(!file->busy && egroup_file_is_sealed(file));
@@ -785,6 +779,7 @@ int egroup_repair_file(struct egroup_file *file, struct egroup_repair *repair)
 	r = egroup_file_open(file);
 	if (r == 0) {
 		r = repair_open_file(file, repair);
+		waiting_note(file, repair->waiting_blocks - waiting, gone);
 		egroup_file_unref(file);
 	}
 	file->busy = false;

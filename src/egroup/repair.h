@@ -30,6 +30,7 @@ struct egroup_redundancy { /* bytes of files, each counted once */
 			   */
 	uint64_t to_copy; /* what repair has to write, copies counted */
 	uint64_t to_drop; /* have copies that are to go */
+	uint64_t waiting_blocks; /* for which copies that would go are waited for */
 };
 /* Fiber: others get a turn when there are many files; what changes meanwhile is met or not. */
 void egroup_store_redundancy(struct egroup_store *store, struct egroup_redundancy *ret);
@@ -51,7 +52,8 @@ struct egroup_repair {
 };
 /* The next file that can be repaired now, of those with at most so many readable copies on disks
  * that have not failed: 0: with some on disks that have. NULL: none is left of this pass. Files
- * that a repair failed on are left alone for a while. Fiber: others get a turn when there are many
+ * that a repair failed on are left alone for a while; those that only wait for disks which have
+ * gone for longer, unless something changes there. Fiber: others get a turn when there are many
  * files that need nothing. */
 struct egroup_file *egroup_repair_next(struct egroup_cursor *cursor, unsigned most);
 /* One file: new copies are filled from whichever copy is right, block by block, synced, read

@@ -33,14 +33,17 @@ struct egroup_file {
 	uint32_t total_slots;  /* stored in a compacted file */
 	uint32_t references;   /* reads under way and other users */
 	bool compacted;
-	bool sequential;           /* written in sequence: which order of tiers it follows */
-	bool index_loaded;         /* always true for a plain file */
-	bool busy;                 /* compacted, repaired, scrubbed, trimmed or removed: by one */
-	bool dying;                /* discarded when the last reference goes */
-	bool forgotten;            /* only closed then: the next start decides about it */
-	bool opening;              /* or closing: whoever wants it waits */
-	int open_error;            /* of the last attempt; for the log's sake */
-	uint64_t avoid_until_ns;   /* reclaim failed on it: not again before */
+	bool sequential;         /* written in sequence: which order of tiers it follows */
+	bool index_loaded;       /* always true for a plain file */
+	bool busy;               /* compacted, repaired, scrubbed, trimmed or removed: by one */
+	bool dying;              /* discarded when the last reference goes */
+	bool forgotten;          /* only closed then: the next start decides about it */
+	bool opening;            /* or closing: whoever wants it waits */
+	int open_error;          /* of the last attempt; for the log's sake */
+	uint64_t avoid_until_ns; /* reclaim failed on it: not again before */
+	uint32_t waiting_blocks; /* repair found that copies on disks that have gone, alone, ... */
+	uint32_t waiting_state;  /* ... may have right; of the disks then: see waiting.c */
+	uint64_t waiting_until_ns; /* not looked through again before, while that is the same */
 	struct list_node link;     /* of store->files */
 	struct list_node lru_link; /* of store->idle, when open and without references; or doomed */
 	struct egroup_store *store;

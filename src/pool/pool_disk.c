@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "pool/pool_priv.h"
+#include "pool/pool_watch.h"
 
 static const char *const state_names[] = {
 	[POOL_DISK_ONLINE] = "online",   [POOL_DISK_FULL] = "full",
@@ -231,6 +232,21 @@ bool pool_disk_answers(const struct pool *pool, uint64_t id)
 	struct pool_disk *disk = pool_disk_by_id(pool, id);
 
 	return disk && !pool_disk_is_gone(disk) && atomic_load(&disk->late) == 0;
+}
+
+uint32_t pool_disks_gone(const struct pool *pool)
+{
+	struct pool_disk *disk;
+	uint32_t gone = 0;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (pool_disk_is_gone(disk) || pool_disk_is_silent(disk)) {
+		uint32_t how = (uint32_t)pool_disk_is_failed(disk) << 1;
+
+		how |= (uint32_t)atomic_load(&disk->draining);
+		gone += ((uint32_t)disk->id << 2 | how) * UINT32_C(0x9E3779B1);
+	}
+	return gone;
 }
 
 bool pool_disk_is_leaving(const struct pool *pool, uint64_t id)

@@ -128,6 +128,9 @@ bool pool_disk_answers(const struct pool *pool, uint64_t id);
 /* Whether copies there are to be moved: it has failed, is draining (and that is not paused) or is
  * not the pool's. */
 bool pool_disk_is_leaving(const struct pool *pool, uint64_t id);
+/* A number that changes when a disk is missing, fails, falls silent, or is given up for good, and
+ * when it comes back; but for one in 2^32. Any reactor. */
+uint32_t pool_disks_gone(const struct pool *pool);
 /* Told of a checksum mismatch in what a copy on it gave. Any reactor. */
 void pool_disk_report_mismatch(struct pool *pool, uint64_t id);
 

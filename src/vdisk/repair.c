@@ -56,6 +56,7 @@ void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret)
 		.leaving = sum.leaving,
 		.to_copy = sum.to_copy,
 		.to_drop = sum.to_drop,
+		.waiting_blocks = sum.waiting_blocks,
 	};
 }
 

@@ -99,16 +99,17 @@ int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, vo
 
 /* How many copies of its data there are; bytes of files, each file counted once. */
 struct vdisk_redundancy {
-	unsigned factor;        /* copies that there should be */
-	uint64_t whole;         /* have them */
-	uint64_t degraded;      /* have fewer; of these: */
-	uint64_t single;        /* one copy is left where there should be more */
-	uint64_t lost;          /* no copy can be read; of these: */
-	uint64_t resort;        /* a disk that has failed has one, which may still give it */
-	uint64_t resort_groups; /* the same, in groups */
-	uint64_t leaving;       /* have copies on disks that are draining */
-	uint64_t to_copy;       /* bytes that repair has to write, as things are now */
-	uint64_t to_drop;       /* have copies that repair is to remove */
+	unsigned factor;         /* copies that there should be */
+	uint64_t whole;          /* have them */
+	uint64_t degraded;       /* have fewer; of these: */
+	uint64_t single;         /* one copy is left where there should be more */
+	uint64_t lost;           /* no copy can be read; of these: */
+	uint64_t resort;         /* a disk that has failed has one, which may still give it */
+	uint64_t resort_groups;  /* the same, in groups */
+	uint64_t leaving;        /* have copies on disks that are draining */
+	uint64_t to_copy;        /* bytes that repair has to write, as things are now */
+	uint64_t to_drop;        /* have copies that repair is to remove */
+	uint64_t waiting_blocks; /* because of which such copies, on disks that have gone, stay */
 };
 /* Gives others a turn now and then: what changes meanwhile is counted as before or as after. */
 void vdisk_get_redundancy(struct vdisk *vdisk, struct vdisk_redundancy *ret);

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scrub with the daemon: what is planted in the files of a pool is found and told by vDisk and
 offset."""
+import json
 import os
 import sys
 
@@ -170,6 +171,40 @@ def pending_until_the_disk_is_back(daemon):
     daemon.stop()
 
 
+def repair_waits_for_the_disk(daemon):
+    """What the copy that is left has wrong, one on a disk that was given up may have right: repair
+    makes another copy, and its job ends by saying what it waits for."""
+    make(daemon, 2, 2)
+    write(daemon, "default/first", PATTERNS["first"], 0, 4 * MIB)
+    daemon.stop()
+    flips = flip(daemon, "disk0", PATTERNS["first"], 500)
+    check(flips == 2, f"planted: {flips}")
+    os.rename(daemon.path("disk1"), daemon.path("away"))
+    daemon.start()
+    daemon.cli("disk", "add", "local", daemon.path("disk2"), "--capacity", "2G")
+    disk = next(row["id"] for row in daemon.json("disk", "list")
+                if row["directory"] == daemon.path("disk1"))
+    daemon.cli("disk", "fail", str(disk), "--yes")
+
+    def ended():
+        return [job for job in daemon.json("job", "list")
+                if job["kind"] == "pool.repair" and job["state"] == "failed"]
+    rig.wait_for(ended, "the repair ends", 60)
+    job = ended()[0]
+    check(job["result"]["waiting_blocks"] == flips, f"{job}")
+    check("are waited for" in json.dumps(job) and f"{flips} blocks" in json.dumps(job), f"{job}")
+    os.rename(daemon.path("away"), daemon.path("disk1"))
+    daemon.cli("disk", "restore", str(disk))
+
+    def settled():
+        copies = daemon.json("pool", "show", "local")["copies"]
+        return copies["to_drop_bytes"] + copies["to_copy_bytes"] + copies["degraded_bytes"] == 0
+    rig.wait_for(settled, "nothing is waited for", 120)
+    result = daemon.json("pool", "scrub", "local")["result"]
+    check(result["damaged_blocks"] == 0, f"{result}")
+    daemon.stop()
+
+
 VDISKS = 6
 RATE = 4 * MIB  # a vDisk takes two seconds or more, however fast the machine is
 
@@ -310,5 +345,6 @@ def killed_and_cancelled(daemon):
 if __name__ == "__main__":
     rig.require_qemu_iscsi()
     sys.exit(rig.main(put_right_by_offset, damaged_by_offset,
-                      pending_until_the_disk_is_back, paused_and_resumed,
+                      pending_until_the_disk_is_back, repair_waits_for_the_disk,
+                      paused_and_resumed,
                       killed_and_cancelled))
