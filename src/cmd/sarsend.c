@@ -41,7 +41,8 @@
 #define STATE_SLOW_MS   10000 /* when it is told that the state directory does not answer */
 #define STOP_MARGIN_MS  5000  /* for the rest, when what hangs was given up */
 /* API calls, jobs and log-ins at once; each is a fiber, and costs memory only when it was used. */
-#define CONTROL_FIBERS 512
+#define CONTROL_FIBERS      512
+#define CONTROL_FIBERS_MOST 2048 /* while those stand still, because of disks that hang */
 
 struct daemon {
 	struct config config;
@@ -251,6 +252,7 @@ static int start_reactors(struct daemon *daemon)
 		const struct reactor_options options = {
 			.index = i,
 			.fibers = {[FIBER_CONTROL] = CONTROL_FIBERS},
+			.fibers_most = {[FIBER_CONTROL] = CONTROL_FIBERS_MOST},
 			/* A single reactor shares its CPU with everything else. */
 			.pin = config->pin && count > 1,
 			.poll_ns = config->poll_us * NSEC_PER_USEC};

@@ -14,8 +14,10 @@
  * task waits as if there were fewer fibers.
  *
  * Fibers that stand still, because a disk hangs, must not hold up work that has nothing to do with
- * it: while tasks wait, and half of the fibers did not run for a time, the limit grows by half. It
- * falls when fewer than usual are in use. A number of the options is kept to.
+ * it: while tasks wait, and half of the fibers have been at the same task for a time, the limit
+ * grows by half. It falls when fewer than usual are in use. Work of reclaim is long, and how much
+ * of it goes on at a time is what leaves the disks to guests: there a fiber must not have run at
+ * all.
  */
 #include "reactor/fiber.h"
 
@@ -39,8 +41,8 @@
 static const struct {
 	unsigned usual, most;
 } fiber_defaults[FIBER_CLASS_COUNT] = {
-	[FIBER_DATA] = {64, 1024},  [FIBER_CHECKPOINT] = {16, 512}, [FIBER_RECLAIM] = {16, 256},
-	[FIBER_CONTROL] = {64, 64}, [FIBER_DISK] = {384, 384},
+	[FIBER_DATA] = {64, 1024},    [FIBER_CHECKPOINT] = {16, 512}, [FIBER_RECLAIM] = {16, 256},
+	[FIBER_CONTROL] = {64, 1024}, [FIBER_DISK] = {384, 384},
 };
 
 static void fiber_run_out_of_patience(struct reactor_timer *timer);
@@ -85,10 +87,21 @@ static int fiber_open_first(struct fiber_pool *pool)
 static bool fiber_options_are_valid(const struct reactor_options *options)
 {
 	for (unsigned i = 0; i < FIBER_CLASS_COUNT; i++) {
-		if (options->fibers[i] > REACTOR_FIBERS_MAX)
+		if (options->fibers[i] > REACTOR_FIBERS_MAX ||
+		    options->fibers_most[i] > REACTOR_FIBERS_MAX)
 			return false;
 	}
 	return !options->stack_bytes || options->stack_bytes >= REACTOR_STACK_MIN_BYTES;
+}
+
+static void fiber_pool_size(struct fiber_pool *pool, const struct reactor_options *options,
+			    enum fiber_class class)
+{
+	unsigned usual = options->fibers[class], most = options->fibers_most[class];
+
+	pool->usual = usual ? usual : fiber_defaults[class].usual;
+	pool->count = usual || most ? MAX(most, pool->usual) : fiber_defaults[class].most;
+	pool->limit = pool->usual;
 }
 
 int fiber_pools_init(struct reactor *reactor, const struct reactor_options *options)
@@ -105,9 +118,7 @@ int fiber_pools_init(struct reactor *reactor, const struct reactor_options *opti
 
 		list_init(&pool->free);
 		list_init(&pool->tasks);
-		pool->usual = options->fibers[i] ? options->fibers[i] : fiber_defaults[i].usual;
-		pool->count = options->fibers[i] ? options->fibers[i] : fiber_defaults[i].most;
-		pool->limit = pool->usual;
+		fiber_pool_size(pool, options, i);
 		error = fiber_pool_init(reactor, i, stacks);
 		if (error < 0)
 			return error;
@@ -125,7 +136,8 @@ static void fiber_resume(struct fiber *fiber)
 	struct reactor *reactor = fiber->reactor;
 
 	fiber->state = FIBER_RUNNING;
-	fiber->ran = true;
+	if (fiber->class == FIBER_RECLAIM)
+		fiber->moved = true;
 	reactor->running = fiber;
 	context_switch(&reactor->thread_context, &fiber->context);
 	reactor->running = NULL;
@@ -193,6 +205,7 @@ static void fiber_take_next_task(struct fiber *fiber)
 	struct list_node *node = list_pop_front(&pool->tasks);
 
 	fiber->wake_pending = false;
+	fiber->moved = true;
 	if (node) {
 		fiber_unqueued(fiber->reactor, pool);
 		fiber->task = LIST_ENTRY(node, struct fiber_task, link);
@@ -268,8 +281,8 @@ static unsigned fiber_count_still(const struct fiber_pool *pool)
 	for (unsigned i = 0; i < pool->count; i++) {
 		struct fiber *fiber = &pool->fibers[i];
 
-		still += fiber->state == FIBER_SUSPENDED && !fiber->ran;
-		fiber->ran = false;
+		still += fiber->task && !fiber->moved;
+		fiber->moved = false;
 	}
 	return still;
 }

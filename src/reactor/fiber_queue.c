@@ -40,6 +40,9 @@ bool fiber_queue_wait_until(struct fiber_queue *queue, uint64_t deadline_ns)
 	while (!waiter.woken && !waiter.timed_out)
 		fiber_suspend();
 	reactor_timer_cancel(waiter.fiber->reactor, &waiter.timer);
+	/* Who only looks again now and then stands still all the same. */
+	if (!waiter.woken)
+		waiter.fiber->moved = false;
 	return waiter.woken;
 }
 

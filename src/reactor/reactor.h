@@ -36,8 +36,10 @@ enum fiber_class {
 
 struct reactor_options {
 	unsigned index;
-	/* 0 = the default: 64, 16, 16, 64, 384; of the first three more while all stand still. */
-	unsigned fibers[FIBER_CLASS_COUNT];
+	unsigned fibers[FIBER_CLASS_COUNT]; /* 0 = the default: 64, 16, 16, 64, 384 */
+	/* While they stand still. 0 = no more than the above, where that is not 0; else 1024, 512,
+	 * 256, 1024, 384. */
+	unsigned fibers_most[FIBER_CLASS_COUNT];
 	uint32_t stack_bytes; /* 0 = 64 KiB (256 KiB under a sanitizer) */
 	bool pin;             /* bind the thread to CPU `index` modulo the CPUs */
 	uint64_t poll_ns;     /* busy polling before the thread sleeps; 0 = none */

@@ -27,7 +27,7 @@ struct fiber {
 	bool has_stack; /* it is open */
 	bool started;   /* `context` exists */
 	bool wake_pending;
-	bool ran;          /* since the last look at whether fibers stand still */
+	bool moved;        /* has begun a task since the last look at whether fibers stand still */
 	uint64_t op_steps; /* odd while it waits for an operation */
 };
 

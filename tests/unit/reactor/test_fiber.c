@@ -254,13 +254,23 @@ static void suspend_once(struct fiber_task *task)
 	fiber_suspend();
 }
 
-static void expect_checkpoints(const struct reactor *of, unsigned in_use, unsigned queued)
+static void expect_fibers(const struct reactor *of, enum fiber_class class, unsigned in_use,
+			  unsigned queued)
 {
 	struct reactor_stats stats;
 
 	reactor_get_stats(of, &stats);
-	assert_int_equal(stats.fibers_in_use[FIBER_CHECKPOINT], in_use);
-	assert_int_equal(stats.fibers_queued[FIBER_CHECKPOINT], queued);
+	assert_int_equal(stats.fibers_in_use[class], in_use);
+	assert_int_equal(stats.fibers_queued[class], queued);
+}
+
+static void run_for(uint64_t duration_ns)
+{
+	uint64_t end_ns = fake.now_ns + duration_ns;
+
+	for (; fake.now_ns < end_ns; fake.now_ns += 10 * NSEC_PER_MSEC)
+		while (fake_step(&fake))
+			;
 }
 
 /* Up to a limit, which holds; and when they have ended it is as before. */
@@ -268,31 +278,31 @@ static void fibers_that_stand_still_are_made_up_for(void **state)
 {
 	static struct actor actors[MOST + 8];
 	struct reactor *many = reactor_with_defaults();
-	uint64_t began = fake.now_ns;
 
 	for (unsigned i = 0; i < 70; i++) {
 		actors[i] = (struct actor){.task.run = suspend_once};
 		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
 	}
-	expect_checkpoints(many, USUAL, 70 - USUAL);
-	fake_run(&fake);
-	expect_checkpoints(many, 70, 0);
-	assert_in_range(fake.now_ns - began, NSEC_PER_SEC / 2, 4 * NSEC_PER_SEC);
+	expect_fibers(many, FIBER_CHECKPOINT, USUAL, 70 - USUAL);
+	run_for(NSEC_PER_SEC / 4);
+	expect_fibers(many, FIBER_CHECKPOINT, USUAL, 70 - USUAL);
+	run_for(4 * NSEC_PER_SEC);
+	expect_fibers(many, FIBER_CHECKPOINT, 70, 0);
 	for (unsigned i = 70; i < MOST + 8; i++) {
 		actors[i] = (struct actor){.task.run = suspend_once};
 		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
 	}
 	fake_run(&fake);
-	expect_checkpoints(many, MOST, 8);
+	expect_fibers(many, FIBER_CHECKPOINT, MOST, 8);
 	for (unsigned i = 0; i < MOST + 8; i++) {
 		fiber_wake(actors[i].fiber);
 		fake_run(&fake);
 		assert_int_equal(actors[i].times, 1);
 	}
-	expect_checkpoints(many, 0, 0);
+	expect_fibers(many, FIBER_CHECKPOINT, 0, 0);
 	for (unsigned i = 0; i < USUAL + 1; i++)
 		fiber_spawn(many, FIBER_CHECKPOINT, &actors[i].task);
-	expect_checkpoints(many, USUAL, 1);
+	expect_fibers(many, FIBER_CHECKPOINT, USUAL, 1);
 	assert_true(fiber_unspawn(many, &actors[USUAL].task));
 	fake_run(&fake);
 	for (unsigned i = 0; i < USUAL; i++)
@@ -309,29 +319,73 @@ static void sleep_often(struct fiber_task *task)
 		fiber_sleep(100 * NSEC_PER_MSEC);
 }
 
-/* Long work that goes on is no reason for more. */
-static void fibers_that_move_are_waited_for(void **state)
+static void look_often(struct fiber_task *task)
+{
+	struct actor *actor = actor_of(task);
+
+	for (actor->times = 0; actor->times < 30; actor->times++)
+		assert_false(fiber_queue_wait_until(&queue, fake.now_ns + 100 * NSEC_PER_MSEC));
+}
+
+/* One more than usual of a class waits behind those that go on for 3 s. Returns how long. */
+static uint64_t wait_behind(enum fiber_class class, void (*work)(struct fiber_task *task))
 {
 	static struct actor actors[USUAL + 1];
 	struct reactor *busy = reactor_with_defaults();
-	uint64_t began = fake.now_ns;
+	uint64_t began = fake.now_ns, waited;
 
 	for (unsigned i = 0; i < USUAL; i++) {
-		actors[i] = (struct actor){.task.run = sleep_often};
-		fiber_spawn(busy, FIBER_CHECKPOINT, &actors[i].task);
+		actors[i] = (struct actor){.task.run = work};
+		fiber_spawn(busy, class, &actors[i].task);
 	}
 	actors[USUAL] = (struct actor){.task.run = suspend_once};
-	fiber_spawn(busy, FIBER_CHECKPOINT, &actors[USUAL].task);
+	fiber_spawn(busy, class, &actors[USUAL].task);
 	while (actors[USUAL].times == 0) {
-		fake_step(&fake);
-		if (fake.now_ns < began + 10 * NSEC_PER_SEC)
-			fake.now_ns += 10 * NSEC_PER_MSEC;
+		assert_true(fake.now_ns < began + 10 * NSEC_PER_SEC);
+		fake.now_ns += 10 * NSEC_PER_MSEC;
+		(void)fake_step(&fake);
 	}
-	assert_true(fake.now_ns >= began + 3 * NSEC_PER_SEC);
+	waited = fake.now_ns - began;
 	fiber_wake(actors[USUAL].fiber);
 	fake_run(&fake);
-	expect_checkpoints(busy, 0, 0);
+	expect_fibers(busy, class, 0, 0);
 	reactor_free(busy);
+	return waited;
+}
+
+/* Reclaim that goes on is no reason for more of it; all others are, that take long. */
+static void long_work_is_waited_for_in_reclaim(void **state)
+{
+	fiber_queue_init(&queue);
+	assert_true(wait_behind(FIBER_RECLAIM, sleep_often) >= 3 * NSEC_PER_SEC);
+	assert_true(wait_behind(FIBER_RECLAIM, look_often) <= 2 * NSEC_PER_SEC);
+	assert_true(wait_behind(FIBER_CHECKPOINT, sleep_often) <= 2 * NSEC_PER_SEC);
+}
+
+static void fibers_grow_as_far_as_asked_for(void **state)
+{
+	const struct reactor_options options = {
+		.index = 1, .fibers = {2, 2}, .fibers_most = {4, 1}};
+	struct actor actors[2][6] = {0};
+	struct reactor *some;
+
+	assert_int_equal(reactor_new(&fake.world, &options, &some), 0);
+	for (unsigned class = 0; class < 2; class ++)
+		for (unsigned i = 0; i < 6; i++) {
+			actors[class][i].task.run = suspend_once;
+			fiber_spawn(some, class, &actors[class][i].task);
+		}
+	fake_run(&fake);
+	expect_fibers(some, 0, 4, 2);
+	expect_fibers(some, 1, 2, 4);
+	for (unsigned class = 0; class < 2; class ++)
+		for (unsigned i = 0; i < 6; i++) {
+			fiber_wake(actors[class][i].fiber);
+			fake_run(&fake);
+		}
+	expect_fibers(some, 0, 0, 0);
+	expect_fibers(some, 1, 0, 0);
+	reactor_free(some);
 }
 
 static void full_class_leaves_others_alone(void **state)
@@ -623,7 +677,8 @@ int main(void)
 		TEST(stacks_that_cannot_be_had_are_waited_for),
 		TEST(full_class_leaves_others_alone),
 		TEST(fibers_that_stand_still_are_made_up_for),
-		TEST(fibers_that_move_are_waited_for),
+		TEST(long_work_is_waited_for_in_reclaim),
+		TEST(fibers_grow_as_far_as_asked_for),
 		TEST(yielding_takes_turns),
 		TEST(yielding_lets_messages_run),
 		TEST(a_call_to_the_own_reactor_is_direct),

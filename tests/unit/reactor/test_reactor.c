@@ -280,6 +280,9 @@ static void refuses_bad_options(void **state)
 	options.fibers[FIBER_CONTROL] = REACTOR_FIBERS_MAX + 1;
 	assert_int_equal(reactor_new(&fake.world, &options, &other), -EINVAL);
 	options.fibers[FIBER_CONTROL] = REACTOR_FIBERS_MAX;
+	options.fibers_most[FIBER_DATA] = REACTOR_FIBERS_MAX + 1;
+	assert_int_equal(reactor_new(&fake.world, &options, &other), -EINVAL);
+	options.fibers_most[FIBER_DATA] = 0;
 	assert_null(other);
 	assert_int_equal(reactor_new(&fake.world, &options, &other), 0);
 	reactor_free(other);

@@ -17,6 +17,7 @@
 
 #include "engine_rig.h"
 #include "pool/container.h"
+#include "pool/pool_priv.h"
 #include "vdisk/vdisk_priv.h"
 
 #define SIZE    (256 * MIB)
@@ -204,6 +205,108 @@ static int hang(struct engine_rig *rig)
 	return 0;
 }
 
+#define ROUNDS    8u  /* files of each vDisk */
+#define STRANGERS 12u /* vDisks: more files than there are fibers to open them */
+
+/* A pool of its own, whose only disk will hang: nobody can do without it. */
+static struct pool *open_other_pool(struct engine_rig *rig, uint64_t *ret_container)
+{
+	const struct pool_spec spec = {
+		.name = "q", .directory = engine_rig_directory(1, 0), .capacity_bytes = 2 * GIB};
+	struct world *world = sim_world(rig->sim.sim);
+	struct pool *pool;
+	uint64_t id;
+
+	assert_int_equal(pool_create(world, rig->catalog, &spec, &id), 0);
+	assert_int_equal(container_create(rig->catalog, world, id, "q", ret_container), 0);
+	assert_int_equal(pool_open(world, rig->catalog, id, &pool), 0);
+	return pool;
+}
+
+/* In each round the next block, which goes to another file. */
+static void write_files(struct pool *pool, uint64_t container, unsigned number,
+			struct vdisk **ret_vdisk)
+{
+	struct vdisk_spec spec = {
+		.container_id = container, .size_bytes = SIZE, .block_bytes = 512};
+	char name[16];
+	uint64_t id;
+
+	snprintf(name, sizeof(name), "q%u", number);
+	spec.name = name;
+	assert_int_equal(vdisk_create(pool, &spec, &id), 0);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		assert_int_equal(vdisk_open(pool, crowd.rig->cache, id, ret_vdisk), 0);
+		assert_int_equal(io(*ret_vdisk, BLOCK_WRITE, round * 4096, 4096, 1), 0);
+		assert_int_equal(vdisk_close(*ret_vdisk), 0);
+	}
+	assert_int_equal(vdisk_open(pool, crowd.rig->cache, id, ret_vdisk), 0);
+}
+
+static int nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+/* Fibers for control: files to be opened. */
+static void openings_stand_still(struct engine_rig *rig, struct vdisk *const strangers[STRANGERS])
+{
+	uint64_t began;
+
+	/* Of the map, all is in memory then; of files, only one is open. */
+	for (unsigned i = 0; i < STRANGERS; i++)
+		assert_int_equal(io(strangers[i], BLOCK_READ, 0, 4096, 0), 0);
+	set_hung(true);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		for (unsigned round = 1; round < ROUNDS; round++)
+			submit(strangers[i], BLOCK_READ, round * 4096, 4096);
+	fiber_sleep(NSEC_PER_SEC);
+	began = now();
+	assert_int_equal(pool_carry(rig->pool, nothing, NULL), 0);
+	assert_int_equal(io(crowd.other, BLOCK_WRITE, 30 * MIB, MIB, 1), 0);
+	open_again(&crowd.other);
+	assert_int_equal(io(crowd.other, BLOCK_READ, 30 * MIB, MIB, 0), 0);
+	assert_true(now() < began + SOON_NS);
+	set_hung(false);
+	expect_answers();
+}
+
+static int hang_other_pool(struct engine_rig *rig)
+{
+	struct vdisk *strangers[STRANGERS];
+	uint64_t container;
+	struct pool *pool;
+
+	crowd.rig = rig;
+	rig->disks = 1; /* of the first pool */
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	pool = open_other_pool(rig, &container);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		write_files(pool, container, i, &strangers[i]);
+	open_one(rig->container_id, "other", &crowd.other);
+	fiber_sleep(2 * NSEC_PER_SEC); /* what opening began has ended */
+	openings_stand_still(rig, strangers);
+	for (unsigned i = 0; i < STRANGERS; i++)
+		assert_int_equal(vdisk_close(strangers[i]), 0);
+	assert_int_equal(vdisk_close(crowd.other), 0);
+	pool_close(pool);
+	engine_rig_stop(rig);
+	return 0;
+}
+
+static void a_pool_that_hangs_leaves_others_alone(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	engine_rig_init(&rig, 1, false, 2 * GIB);
+	engine_rig_set_disks(&rig, 2, 1);
+	engine_rig_call(&rig, hang_other_pool);
+	engine_rig_done(&rig);
+}
+
 static void a_disk_that_hangs_holds_up_its_own(void **state)
 {
 	struct engine_rig rig;
@@ -220,6 +323,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_disk_that_hangs_holds_up_its_own),
+		cmocka_unit_test(a_pool_that_hangs_leaves_others_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
