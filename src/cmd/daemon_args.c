@@ -86,8 +86,10 @@ static int parse_options(int argc, char **argv, struct given *given, config_faul
 			given->action = DAEMON_VERSION;
 		else if (option == OPTION_HELP)
 			given->action = DAEMON_HELP;
-		else
+		else {
+			fault("see sarsend --help", arg);
 			return -EINVAL;
+		}
 	}
 	if (given->output && strcmp(given->output, "text") != 0 &&
 	    strcmp(given->output, "json") != 0) {

@@ -49,8 +49,8 @@ int api_directory_check_capacity(struct api_request *request, const char *object
 	if (!json_object_get(request->params, "capacity") || capacity >= POOL_MIN_BYTES)
 		return 0;
 	return api_fail(request, ERROR_INVALID_SIZE, object, "give more, or leave --capacity out",
-			"'%s': the capacity %s is less than %s", object,
-			size_format(capacity, given), size_format(POOL_MIN_BYTES, minimum));
+			"'%s': the capacity is at least %s, not %s", object,
+			size_format(POOL_MIN_BYTES, minimum), size_format(capacity, given));
 }
 
 static void uuid_text(const struct pool_label *label, char ret_text[static 2 * POOL_UUID_BYTES + 1])

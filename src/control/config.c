@@ -282,14 +282,12 @@ static void finish_line(struct reading *reading)
 
 static void begin_section(struct reading *reading, const char *start)
 {
-	char name[64];
+	char name[64], names[SECTION_NAMES_MAX];
 
 	if (!strchr(start, ']'))
 		fault(reading, "section without its ]");
 	else if (sscanf(start, "[%63[^]]", name) != 1 || !is_section(name))
-		fault(reading,
-		      "unknown section %.40s: use [node], [iscsi], [nvme], [log] or [memory]",
-		      start);
+		fault(reading, "unknown section %.40s: use %s", start, section_names(names));
 }
 
 /* inih's reader: hands out one line and judges what inih itself would skip in silence. */

@@ -120,7 +120,7 @@ def refusals_say_what_and_why(daemon):
             (("iscsi", "target", "set", target, "--chap-user", "u", "--chap-secret",
               daemon.path("short")), "must be a secret of 12 to 128 bytes", "a file with one line"),
             (("disk", "add", "local", daemon.path("d2"), "--capacity", "100M"),
-             f"'{daemon.path('d2')}': the capacity 100M is less than 512M", "--capacity"),
+             f"'{daemon.path('d2')}': the capacity is at least 512M, not 100M", "--capacity"),
             (("disk", "add", "local"), "disk.add needs the parameter 'directory'",
              "see: sarsen help disk add"),
             (("disk", "remove", "1"), "disk remove 1 has to be confirmed", "--yes"),

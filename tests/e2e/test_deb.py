@@ -192,9 +192,13 @@ def check_installed(chroot, version):
     home = chroot.run("getent", "passwd", "sarsen").stdout.split(":")
     check(home[5] == "/var/lib/sarsen" and home[6].strip().endswith("nologin"), f"user {home}")
     for name in ("usr/share/man/man1/sarsen.1.gz", "usr/share/man/man8/sarsend.8.gz",
+                 "usr/share/man/man8/sarsen-fsck.8.gz", "usr/share/man/man8/sarsen-keeper.8.gz",
                  "usr/share/man/man5/sarsend.conf.5.gz",
                  "usr/share/bash-completion/completions/sarsen"):
         check(os.path.exists(chroot.path(name)), name)
+    script = chroot.path("usr/share/bash-completion/completions/sarsen")
+    with open(script, encoding="utf-8") as file:
+        check(file.read() == chroot.run("sarsen", "completion", "bash").stdout, "completion")
 
 
 def check_unit(chroot):

@@ -18,6 +18,8 @@
 
 #include "base/macros.h"
 #include "cmd/cli_help.h"
+#include "cmd/daemon_args.h"
+#include "cmd/fsck_args.h"
 #include "control/method.h"
 #include "page.h"
 
@@ -152,6 +154,28 @@ static void check_text(const char *page, const char *text)
 			check_command(page, at + strlen(program), is_command(text, at));
 }
 
+/* "sarsend --check-config": an option that its help tells of. */
+static void check_program(const char *page, const char *text, const char *program,
+			  const char *program_help)
+{
+	size_t length;
+
+	for (const char *at = text; (at = strstr(at, program)); at++) {
+		const char *option = at + strlen(program), *end = option;
+
+		if (at > text && (isalnum((unsigned char)at[-1]) || at[-1] == '-'))
+			continue;
+		while (!is_end(*end))
+			end++;
+		if (option[0] != ' ' || option[1] != '-' || option[2] != '-')
+			continue;
+		length = page_next_option(&option);
+		commands++;
+		if (length && option < end && !page_has_option(program_help, option, length))
+			FAULT("%s: %s has no --%.*s", page, program, (int)length, option);
+	}
+}
+
 static void check_pages(const char *pattern, void (*prepare)(char *text))
 {
 	char path[4096];
@@ -165,6 +189,8 @@ static void check_pages(const char *pattern, void (*prepare)(char *text))
 		assert_non_null(text);
 		prepare(text);
 		check_text(found.gl_pathv[i], text);
+		check_program(found.gl_pathv[i], text, "sarsend", daemon_help_text);
+		check_program(found.gl_pathv[i], text, "sarsen-fsck", fsck_help_text);
 		free(text);
 	}
 	globfree(&found);

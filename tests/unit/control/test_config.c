@@ -134,12 +134,16 @@ static void names_the_sections_that_there_are(void **state)
 	struct config config;
 	struct config_key key;
 	struct faults faults;
-	char section[20];
+	char section[20], *key_fault;
 
 	assert_int_equal(read_text("[disk]\nsize = 1\n", &config, &faults), -EINVAL);
+	assert_int_equal(faults.count, 2); /* the section's own line, and the key in it */
+	key_fault = strchr(faults.text, '\n');
+	*key_fault++ = '\0';
 	for (size_t i = 0; config_key_get(i, &key); i++) {
 		snprintf(section, sizeof(section), "[%s]", key.section);
 		assert_non_null(strstr(faults.text, section));
+		assert_non_null(strstr(key_fault, section));
 	}
 }
 
