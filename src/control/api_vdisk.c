@@ -253,6 +253,18 @@ struct home_call {
 	struct vdisk_check_report report;
 };
 
+static int fail_change(struct api_request *request, const struct node_vdisk *vdisk, int error,
+		       const char *verb)
+{
+	char what[32];
+
+	if (is_stranded(vdisk))
+		return api_fail(request, ERROR_IO, vdisk->name, stranded_remedy,
+				"cannot %s vDisk '%s': %s", verb, vdisk->name, stranded_cause);
+	snprintf(what, sizeof(what), "%s vDisk", verb);
+	return api_fail_errno(request, error, what, vdisk->name);
+}
+
 static int resize_at_home(void *arg)
 {
 	struct home_call *call = arg;
@@ -271,11 +283,8 @@ static int resize(struct api_request *request, struct node_vdisk *vdisk, uint64_
 				"add --shrink to lose what lies beyond the new size",
 				"vDisk '%s' is larger than that", vdisk->name);
 	r = node_vdisk_call(vdisk, resize_at_home, &call);
-	if (r < 0 && is_stranded(vdisk))
-		return api_fail(request, ERROR_IO, vdisk->name, stranded_remedy,
-				"cannot resize vDisk '%s': %s", vdisk->name, stranded_cause);
 	if (r < 0)
-		return api_fail_errno(request, r, "resize vDisk", vdisk->name);
+		return fail_change(request, vdisk, r, "resize");
 	grows = size > vdisk->info.size_bytes;
 	vdisk->info.size_bytes = size;
 	node_export_resized(request->node, vdisk);
@@ -499,9 +508,11 @@ int api_vdisk_flush(struct api_request *request)
 		return r;
 	call.vdisk = vdisk->vdisk;
 	r = node_vdisk_call(vdisk, flush_at_home, &call);
+	if (r < 0)
+		r = fail_change(request, vdisk, r, "flush");
 	node_vdisk_end(request->node, vdisk);
 	if (r < 0)
-		return api_fail_errno(request, r, "flush vDisk", name);
+		return r;
 	request->result = json_object();
 	return 0;
 }

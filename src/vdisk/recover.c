@@ -53,6 +53,7 @@ struct recovery {
 	size_t count;
 	bool shows;        /* the run goes into the map */
 	bool settles;      /* and its end is made durable */
+	bool unsettled;    /* some of it may not be durable yet */
 	uint64_t shown;    /* LSN that the run must reach, for guests have read up to it */
 	uint64_t expected; /* the next LSN */
 	uint64_t bytes;
@@ -292,6 +293,7 @@ static int take_record(struct recovery *recovery, size_t at, uint32_t slot,
 		if (recovery->shows)
 			vdisk_apply_record(vdisk, header, group->id, slot);
 		recovery->expected++;
+		recovery->unsettled |= !group->sealed;
 		recovery->bytes += (uint64_t)blocks * BLOCK_BYTES;
 	}
 	recovery->ends[at] = slot + blocks;
@@ -617,6 +619,7 @@ static int run(struct recovery *recovery)
 	if (r < 0 || !recovery->shows)
 		return r;
 	vdisk->torn = false;
+	vdisk->unsettled = recovery->unsettled;
 	log_start(&vdisk->log, recovery->expected - 1);
 	if (recovery->bytes)
 		REACHED("recover.replayed");

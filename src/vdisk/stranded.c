@@ -9,7 +9,9 @@
  *  2. It is recovered from all copies that can be read by then, and only when these have each
  *     record that was shown: a first pass finds that out while guests read on. During the second
  *     no request is under way: they wait.
- *  3. A second pass that is broken off leaves the map torn, neither the older nor the newer: then
+ *  3. No flush succeeds while something that was replayed may be known to the disk's cache only:
+ *     whoever wrote it before a crash of the daemon may ask for that now, and nothing is synced.
+ *  4. A second pass that is broken off leaves the map torn, neither the older nor the newer: then
  *     nothing is read until one has come to its end.
  * Home: the vDisk's reactor.
  */
@@ -51,6 +53,9 @@ bool vdisk_stranded_takes(struct vdisk *vdisk, struct block_request *request)
 		list_push_back(&vdisk->held, &request->link);
 		vdisk->held_count++;
 	} else if (block_op_is_write(request->op)) {
+		vdisk_finish_later(vdisk, request, -EROFS);
+	} else if (request->op == BLOCK_FLUSH && vdisk->unsettled) {
+		REACHED("stranded.flush-refused");
 		vdisk_finish_later(vdisk, request, -EROFS);
 	} else if (vdisk->torn && request->op != BLOCK_FLUSH) {
 		vdisk_finish_later(vdisk, request, -EIO);

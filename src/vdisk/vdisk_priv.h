@@ -99,8 +99,9 @@ struct vdisk {
 	uint64_t operations_at_step; /* of the guest, when compaction last looked */
 
 	/* stranded.c. Any reactor reads the first. */
-	bool stranded; /* opened while nothing could be written: it is only read */
-	bool torn;     /* a replay into the map was broken off */
+	bool stranded;  /* opened while nothing could be written: it is only read */
+	bool torn;      /* a replay into the map was broken off */
+	bool unsettled; /* what was replayed may not be durable: no flush succeeds */
 	bool settling, settle_spawned;
 	bool holding;     /* requests wait in `held` */
 	struct list held; /* of struct block_request */

@@ -239,6 +239,8 @@ def without_a_disk_to_write_to(daemon):
     check(done.returncode != 0 and "default/a" in done.stderr and
           "no disk of its pool can be written" in done.stderr and
           "sarsen disk restore" in done.stderr, done.stderr)
+    done = daemon.cli("vdisk", "flush", "default/a", expect=None)
+    check(done.returncode != 0 and "sarsen disk restore" in done.stderr, done.stderr)
     done = daemon.cli("health", expect=None)
     check("no disk of it can be written" in done.stdout and "sarsen disk restore" in done.stdout and
           "it takes no writes" in done.stdout, done.stdout)

@@ -325,22 +325,29 @@ static int heal(struct engine_rig *rig)
 	return 0;
 }
 
-static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
+static enum model_crash end_world(struct simulation *simulation, struct sim_rig_task *tasks,
+				  unsigned count)
 {
 	struct engine_rig *rig = &simulation->rig;
 	bool power = chance_below(&simulation->chance, 2);
-	int r;
 
 	simulation->load.crashing = true;
 	sim_crash(rig->sim.sim, power ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
-	SIM_RUN_CHECK(sim_rig_wait(&rig->sim, tasks, TASKS, LIMIT_NS) == 0,
+	SIM_RUN_CHECK(sim_rig_wait(&rig->sim, tasks, count, LIMIT_NS) == 0,
 		      "clients do not end in a dead world");
 	engine_rig_crashed(rig);
 	simulation->load.crashing = false;
+	return power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH;
+}
+
+static void crash(struct simulation *simulation, struct sim_rig_task *tasks)
+{
+	enum model_crash kind = end_world(simulation, tasks, TASKS);
 	/* Opening may meet a disk on its bad day; others must do. */
-	r = engine_rig_call(rig, engine_rig_open_again);
+	int r = engine_rig_call(&simulation->rig, engine_rig_open_again);
+
 	SIM_RUN_CHECK(r == 0, "open: %d", r);
-	engine_load_verify_crash(&simulation->load, power ? MODEL_POWER_LOSS : MODEL_PROCESS_CRASH);
+	engine_load_verify_crash(&simulation->load, kind);
 }
 
 static bool never(void *arg)
@@ -739,6 +746,94 @@ static void resort(struct simulation *simulation, uint64_t seed)
 	engine_load_verify(&simulation->load);
 }
 
+/* Without a disk to write to */
+
+/* While the vDisk is closed: the end of its log is as the crash left it. */
+static int fail_closed(struct engine_rig *rig)
+{
+	SIM_RUN_CHECK(engine_rig_start(rig) == 0, "start");
+	SIM_RUN_CHECK(pool_disk_fail(rig->pool, flapping_disk(rig)->id) == 0, "fail a disk");
+	engine_rig_stop(rig);
+	return 0;
+}
+
+/* What the failed disk is asked to write, or to sync, is an error that counts. */
+static int look_stranded(struct engine_rig *rig)
+{
+	_cleanup_free_ char *block = aligned_alloc(4096, 4096);
+	struct pool_disk_info *info;
+	struct vdisk_info before, after;
+
+	SIM_RUN_CHECK(block && pool_is_stranded(rig->pool) && vdisk_is_stranded(rig->vdisk),
+		      "not stranded");
+	SIM_RUN_CHECK(vdisk_get(rig->catalog, rig->vdisk_id, &before) == 0, "get");
+	memset(block, 0, 4096);
+	SIM_RUN_CHECK(block_io(rig->volume, BLOCK_WRITE, 0, block, 4096, 0) == -EROFS, "write");
+	fiber_sleep(POOL_DISK_WINDOW_NS / 2);
+	info = flapping_disk(rig);
+	SIM_RUN_CHECK(info->state == POOL_DISK_FAILED && info->health.write_errors == 0 &&
+			      info->health.sync_errors == 0,
+		      "written to a failed disk");
+	SIM_RUN_CHECK(vdisk_get(rig->catalog, rig->vdisk_id, &after) == 0 &&
+			      after.epoch == before.epoch,
+		      "a new epoch without a disk");
+	return 0;
+}
+
+static int take_back(struct engine_rig *rig)
+{
+	uint64_t end = reactor_now_ns(reactor_current()) + HEAL_NS;
+	int r = pool_disk_restore(rig->pool, flapping_disk(rig)->id);
+
+	SIM_RUN_CHECK(r == 0, "restore: %d", r);
+	while (vdisk_is_stranded(rig->vdisk)) {
+		SIM_RUN_CHECK(reactor_now_ns(reactor_current()) < end, "it stays stranded");
+		fiber_sleep(NSEC_PER_SEC / 10);
+	}
+	return 0;
+}
+
+/* All have all, the end of the log, too; then one has failed, and the others are away. */
+static void strand(struct simulation *simulation, uint64_t seed)
+{
+	struct sim_faults faults = {.write_error_ppm = 1000000, .sync_error_ppm = 1000000};
+	struct engine_rig *rig = &simulation->rig;
+	struct sim_rig_task tasks[ENGINE_LOAD_CLIENTS];
+	enum model_crash kind;
+	int r;
+
+	if (simulation->factor == 1 || simulation->disks != simulation->factor)
+		return;
+	simulation->flapping = (unsigned)(seed / 4 % simulation->disks);
+	engine_rig_call(rig, heal);
+	engine_load_start(&simulation->load, tasks, 5, 20);
+	(void)sim_run_until(rig->sim.sim, never, NULL,
+			    chance_below(&simulation->chance, 200 * NSEC_PER_MSEC));
+	kind = end_world(simulation, tasks, ENGINE_LOAD_CLIENTS);
+	engine_rig_call(rig, fail_closed);
+	for (unsigned i = 0; i < simulation->disks; i++)
+		set_day(simulation, i, i == simulation->flapping ? DAY_GOOD : DAY_VANISHED);
+	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(simulation->flapping), &faults);
+	r = engine_rig_call(rig, engine_rig_open_again);
+	SIM_RUN_CHECK(r == 0, "open without a disk to write to: %d", r);
+	engine_load_verify_crash(&simulation->load, kind);
+	engine_rig_call(rig, look_stranded);
+	set_day(simulation, simulation->flapping, DAY_GOOD);
+	REACHED("sim-pool.stranded");
+	if (chance_below(&simulation->chance, 2)) {
+		/* What was shown after a crash of the process alone has not been synced. */
+		engine_rig_crash(rig,
+				 kind == MODEL_POWER_LOSS ? SIM_CRASH_POWER : SIM_CRASH_PROCESS);
+		r = engine_rig_call(rig, engine_rig_open_again);
+		SIM_RUN_CHECK(r == 0, "open again: %d", r);
+	}
+	engine_rig_call(rig, take_back);
+	engine_load_verify(&simulation->load);
+	end_bad_days(simulation);
+	engine_rig_call(rig, heal);
+	engine_load_verify(&simulation->load);
+}
+
 static int delete_all(struct engine_rig *rig)
 {
 	struct pool_space space;
@@ -807,6 +902,8 @@ static uint64_t run(uint64_t seed, bool trace)
 		flap(&simulation, seed);
 	if (seed % 4 == 2)
 		resort(&simulation, seed);
+	if (seed % 4 == 3)
+		strand(&simulation, seed);
 	engine_load_check_clean(&simulation.load);
 	r = engine_rig_call(&simulation.rig, engine_rig_close_vdisk);
 	SIM_RUN_CHECK(r == 0, "close: %d", r);

@@ -259,7 +259,8 @@ static void only_reads(struct engine_rig *rig)
 	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
 	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, DISK_BYTES, 0), -EROFS);
 	assert_int_equal(block_io(rig->volume, BLOCK_WRITE_ZEROES, 0, NULL, 512, 0), -EROFS);
-	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	/* What was not flushed before the crash is not durable now. */
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), -EROFS);
 	assert_int_equal(vdisk_resize(rig->vdisk, 2 * DISK_BYTES), -EROFS);
 	assert_int_equal(vdisk_resize(rig->vdisk, DISK_BYTES / 2), -EROFS);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), -EROFS);
@@ -338,6 +339,35 @@ static void every_disk_has_failed(void **state)
 	engine_rig_call(&rig_memory, open_again_and_read);
 	engine_rig_crash(&rig_memory, SIM_CRASH_PROCESS);
 	engine_rig_call(&rig_memory, restore_one);
+	end();
+}
+
+/* After a clean stop there is nothing to flush. */
+static int make_closed(struct engine_rig *rig)
+{
+	make(rig);
+	stop(rig);
+	assert_int_equal(engine_rig_start(rig), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(give_up(rig, i), 0);
+	return 0;
+}
+
+static int flush_nothing(struct engine_rig *rig)
+{
+	assert_int_equal(engine_rig_open_again(rig), 0);
+	assert_true(vdisk_is_stranded(rig->vdisk));
+	verify(rig);
+	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
+	return stop(rig);
+}
+
+static void there_is_nothing_to_flush(void **state)
+{
+	(void)state;
+	begin(make_closed);
+	engine_rig_call(&rig_memory, flush_nothing);
 	end();
 }
 
@@ -708,6 +738,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_disk_has_failed),
+		cmocka_unit_test(there_is_nothing_to_flush),
 		cmocka_unit_test(a_missing_disk_comes_back),
 		cmocka_unit_test(another_disk_is_added),
 		cmocka_unit_test(another_in_its_place),
