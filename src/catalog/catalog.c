@@ -261,19 +261,41 @@ int catalog_get(struct catalog *catalog, const struct catalog_key *key, struct c
 	return r;
 }
 
+static int scan(struct catalog *catalog, struct call *call, struct catalog_rows *ret_rows)
+{
+	int r;
+
+	ASSERT(call->request.scan.prefix->length > 0);
+	r = catalog_call_run(catalog, call);
+	if (r == 0)
+		*ret_rows = call->request.scan.rows;
+	return r;
+}
+
 int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows)
 {
 	struct call call = {
 		.request = {.kind = STORE_SCAN,
 			    .scan = {.prefix = prefix, .after = after, .limit = limit}}};
-	int r;
 
-	ASSERT(prefix->length > 0);
-	r = catalog_call_run(catalog, &call);
-	if (r == 0)
-		*ret_rows = call.request.scan.rows;
-	return r;
+	return scan(catalog, &call, ret_rows);
+}
+
+int catalog_scan_all(struct catalog *catalog, const struct catalog_key *prefix,
+		     const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows)
+{
+	struct call call = {
+		.request = {
+			.kind = STORE_SCAN,
+			.scan = {.prefix = prefix, .after = after, .limit = limit, .all = true}}};
+
+	return scan(catalog, &call, ret_rows);
+}
+
+bool catalog_is_whole(const struct catalog *catalog)
+{
+	return !catalog->damaged;
 }
 
 int catalog_commit(struct catalog *catalog, const struct catalog_change *changes, size_t count)
@@ -469,6 +491,9 @@ static int open_parts(struct world *world, const struct catalog_options *options
 	catalog->world = world;
 	catalog->home = reactor_current();
 	catalog->store = store;
+	catalog->damaged = report->damage == -EUCLEAN && !report->restored;
+	if (catalog->damaged)
+		store_set_damaged(store);
 	list_init(&catalog->reads);
 	list_init(&catalog->writes);
 	list_init(&catalog->running);

@@ -69,6 +69,8 @@ struct catalog_row {
 	uint64_t version; /* grows with each change of the row; a new row starts at 1 */
 	uint32_t length;
 	uint8_t *value;
+	bool damaged; /* only catalog_scan_all() gives such: there is no value, the key may be wrong
+		       */
 };
 
 struct catalog_rows {
@@ -126,6 +128,12 @@ int catalog_get(struct catalog *catalog, const struct catalog_key *key,
  * all). */
 int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
 		 const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows);
+/* The same, with the rows that are damaged, which end the other with -EUCLEAN. */
+int catalog_scan_all(struct catalog *catalog, const struct catalog_key *prefix,
+		     const struct catalog_key *after, size_t limit, struct catalog_rows *ret_rows);
+/* Whether all rows were there and sound when it was opened. If not, what no row names may have been
+ * named by one that is lost. Any reactor. */
+bool catalog_is_whole(const struct catalog *catalog);
 /*
  * All or nothing, durable when it returns 0. What is expected is checked before anything is
  * changed. -ESTALE, -ENOSPC, -EIO, -EROFS, ...: nothing was changed and nothing will be.
@@ -136,7 +144,8 @@ int catalog_scan(struct catalog *catalog, const struct catalog_key *prefix,
  * room set aside in the database; others get -ENOSPC.
  */
 int catalog_commit(struct catalog *catalog, const struct catalog_change *changes, size_t count);
-/* Reserves `count` ids of a named counter, never given again, even after a crash. Starts at 1. */
+/* Reserves `count` ids of a named counter, never given again, even after a crash. Starts at 1.
+ * -EUCLEAN: the counter is damaged, or not there while rows are missing. */
 int catalog_reserve_ids(struct catalog *catalog, const char *counter, uint64_t count,
 			uint64_t *ret_first);
 

@@ -99,6 +99,7 @@ struct catalog {
 	bool busy;
 	enum job job;
 	bool upkeep;
+	bool damaged;    /* when it was opened */
 	int write_error; /* of the disk, at the last write */
 	struct world_op op;
 	struct reactor_hook hook; /* starts a job once all fibers of a turn have queued theirs */

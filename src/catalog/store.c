@@ -283,23 +283,49 @@ static int rows_add(struct catalog_rows *rows, size_t *capacity, const struct co
 	return r;
 }
 
-static int scan_steps(struct store *store, sqlite3_stmt *statement, struct catalog_rows *rows)
+/* What is known of a row that is damaged: where it lies. */
+static int columns_read_key(sqlite3_stmt *statement, struct columns *ret_columns)
+{
+	const void *key = sqlite3_column_blob(statement, 0);
+	int length = sqlite3_column_bytes(statement, 0);
+
+	if (!key || length < 1 || length > CATALOG_KEY_MAX)
+		return -EUCLEAN;
+	*ret_columns = (struct columns){.key.length = (uint8_t)length};
+	memcpy(ret_columns->key.bytes, key, (size_t)length);
+	return 0;
+}
+
+static int scan_one(sqlite3_stmt *statement, bool all, struct catalog_rows *rows, size_t *capacity)
 {
 	struct columns columns;
+	int r = columns_read(statement, &columns);
+	bool damaged = all && r == -EUCLEAN;
+
+	if (damaged)
+		r = columns_read_key(statement, &columns);
+	if (r == 0)
+		r = rows_add(rows, capacity, &columns);
+	if (r == 0)
+		rows->rows[rows->count - 1].damaged = damaged;
+	return r;
+}
+
+static int scan_steps(struct store *store, sqlite3_stmt *statement, bool all,
+		      struct catalog_rows *rows)
+{
 	size_t capacity = 0;
 	int rc, r = 0;
 
 	while (r == 0 && (rc = sqlite3_step(statement)) != SQLITE_DONE) {
 		if (rc != SQLITE_ROW)
 			return store_error(store, rc, "scan");
-		r = columns_read(statement, &columns);
-		if (r == 0)
-			r = rows_add(rows, &capacity, &columns);
+		r = scan_one(statement, all, rows, &capacity);
 	}
 	return r;
 }
 
-static int store_scan(struct store *store, const struct store_request *request,
+static int store_scan(struct store *store, const struct store_request *request, bool all,
 		      struct catalog_rows *ret_rows)
 {
 	sqlite3_stmt *statement = store->statements[STORE_RANGE];
@@ -320,7 +346,7 @@ static int store_scan(struct store *store, const struct store_request *request,
 	rc = sqlite3_bind_int64(statement, 3,
 				request->scan.limit ? (sqlite3_int64)request->scan.limit : -1);
 	ASSERT(rc == SQLITE_OK);
-	r = scan_steps(store, statement, &rows);
+	r = scan_steps(store, statement, all, &rows);
 	(void)sqlite3_reset(statement); /* repeats the code of the step */
 	if (r)
 		return r;
@@ -441,7 +467,8 @@ int store_check(struct store *store)
 	return r;
 }
 
-static int read_one(struct store *store, struct store_request *request)
+/* `again`: what SQLite had kept does not count any more. */
+static int read_one(struct store *store, struct store_request *request, bool again)
 {
 	uint64_t version;
 
@@ -453,7 +480,7 @@ static int read_one(struct store *store, struct store_request *request)
 		(void)sqlite3_db_release_memory(store->db); /* always SQLITE_OK */
 		return store_check(store);
 	}
-	return store_scan(store, request, &request->scan.rows);
+	return store_scan(store, request, again && request->scan.all, &request->scan.rows);
 }
 
 void store_read(struct store *store, struct list *requests)
@@ -461,12 +488,17 @@ void store_read(struct store *store, struct list *requests)
 	struct store_request *request;
 
 	LIST_FOR_EACH (requests, request, struct store_request, link) {
-		request->result = read_one(store, request);
+		request->result = read_one(store, request, false);
 		if (request->result != -EUCLEAN)
 			continue;
 		(void)sqlite3_db_release_memory(store->db); /* always SQLITE_OK */
-		request->result = read_one(store, request);
+		request->result = read_one(store, request, true);
 	}
+}
+
+void store_set_damaged(struct store *store)
+{
+	store->damaged = true;
 }
 
 static int keep_wal_frames(void *arg, sqlite3 *db, const char *name, int frames)

@@ -32,6 +32,7 @@ struct store_request {
 			const struct catalog_key *prefix;
 			const struct catalog_key *after; /* may be NULL */
 			size_t limit;                    /* 0 = all */
+			bool all;                        /* damaged ones, too */
 			struct catalog_rows rows;        /* output */
 		} scan;
 		/* Rows of all tables that come after `after`, but for those that are this
@@ -58,6 +59,8 @@ struct store_request {
 /* -ENOENT, -EUCLEAN, -EPROTONOSUPPORT, -EBUSY, -EROFS, -EIO, -ENOSPC. */
 int store_open(const struct catalog_options *options, struct store **ret_store);
 void store_close(struct store *store); /* NULL is fine */
+/* Rows are damaged or missing: a counter that is not there may be one of them. */
+void store_set_damaged(struct store *store);
 
 /* Runs a list of STORE_GET, STORE_SCAN, STORE_DUMP and STORE_CHECK; sets each request's result. */
 void store_read(struct store *store, struct list *requests);

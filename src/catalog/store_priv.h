@@ -54,6 +54,7 @@ struct store {
 	uint64_t page_count;
 	unsigned fill_countdown; /* commits until room is asked for again after -ENOSPC */
 	bool uncertain;          /* a failed commit may still be in the WAL: see store_write.c */
+	bool damaged;            /* when it was opened: rows are damaged or missing */
 	struct catalog_position position, saved_position;
 	struct store_changes changes;
 	/* As committed; and with the epoch that the transaction that runs begins. */

@@ -188,9 +188,9 @@ static int counter_load(struct store *store, struct store_counter *counter)
 
 	if (r && r != -ENOENT)
 		return r;
-	if (r == 0 && row.length != sizeof(uint64_t)) {
-		log_error("catalog", "a counter is damaged", "counter=%s length=%u", counter->name,
-			  row.length);
+	if ((r == 0 && row.length != sizeof(uint64_t)) || (r == -ENOENT && store->damaged)) {
+		log_error("catalog", "a counter is damaged or missing", "counter=%s length=%u",
+			  counter->name, row.length);
 		return -EUCLEAN;
 	}
 	counter->end = r == 0 ? get_le64(row.value) : 1;

@@ -42,6 +42,9 @@ enum {
 	FILE_SEQUENTIAL = 20, /* 0 before it was known */
 };
 _Static_assert(EGROUP_ROW_BYTES >= POOL_FILE_ROW_BYTES_MIN, "both parts fit");
+_Static_assert(GROUP_FILE == POOL_GROUP_ROW_FILE && EGROUP_ROW_BYTES == POOL_GROUP_ROW_BYTES &&
+		       GROUP_ROW_VERSION == POOL_GROUP_ROW_VERSION,
+	       "the pool reads it");
 
 struct catalog_key egroup_prefix(enum catalog_table table, uint64_t pool, uint64_t vdisk)
 {

@@ -25,9 +25,11 @@ static const struct kind kinds[FSCK_KIND_COUNT] = {
 	[FSCK_CATALOG_END] = {"catalog-end", FSCK_NOTE,
 			      "nothing after a crash; after a clean stop, check the disk"},
 	[FSCK_ROW] = {"catalog-row", FSCK_ERROR,
-		      "restore it from a disk's mirror: sarsend --restore-catalog"},
+		      "restore it from a disk's mirror: sarsend --restore-catalog; or make it "
+		      "again: sarsen-fsck --rebuild-catalog"},
 	[FSCK_REFERENCE] = {"catalog-reference", FSCK_ERROR,
-			    "restore it from a disk's mirror: sarsend --restore-catalog"},
+			    "restore it from a disk's mirror: sarsend --restore-catalog; or make "
+			    "it again: sarsen-fsck --rebuild-catalog"},
 	[FSCK_NAME] = {"catalog-name", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_COUNTER] = {"catalog-counter", FSCK_MINOR, "run sarsen-fsck without -n"},
 	[FSCK_DISK] = {"disk", FSCK_ERROR, "mount the disk at its directory, or put it back"},

@@ -9,8 +9,8 @@
  * When none is, one that has failed will do, unless another is in its place: the pool is stranded
  * then.
  * Failure modes: -ENOENT no such pool; -ENODEV no disk's directory or label is there, or the label
- * is another's; -EUCLEAN, -EPROTONOSUPPORT the only label there is, or a row, is damaged or too
- * new.
+ * is another's; -EUCLEAN, -EPROTONOSUPPORT the only label there is, or the row of the pool or of a
+ * disk, is damaged or too new. Rows of files and groups that are damaged: pool_damage.h.
  */
 #include "pool/pool.h"
 
@@ -273,6 +273,7 @@ void pool_close(struct pool *pool)
 	ASSERT(!atomic_load(&pool->keeper_message_posted)); /* it is part of the pool */
 	pool_quotas_close(pool);
 	pool_disks_done(pool);
+	pool_damages_done(pool);
 	free(pool);
 }
 
@@ -326,7 +327,7 @@ static const char *state_of(const struct pool *pool)
 
 void pool_get_info(struct pool *pool, struct pool_info *ret_info)
 {
-	const struct pool_disk *disk = pool_disk_by_id(pool, pool_first_disk(pool));
+	struct pool_disk *disk = pool_disk_by_id(pool, pool_first_disk(pool));
 
 	*ret_info = (struct pool_info){
 		.id = pool->id,
@@ -335,6 +336,9 @@ void pool_get_info(struct pool *pool, struct pool_info *ret_info)
 	memcpy(ret_info->name, pool->name, sizeof(ret_info->name));
 	memcpy(ret_info->directory, disk->row.directory, strlen(disk->row.directory));
 	pool_get_space(pool, &ret_info->space);
+	ret_info->in_doubt = pool->damages.in_doubt;
+	POOL_FOR_EACH_DISK(pool, disk)
+	ret_info->kept_files += disk->kept;
 }
 
 static void check_disk(struct pool_disk *disk)

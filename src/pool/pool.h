@@ -74,6 +74,10 @@ struct pool_info {
 	char name[POOL_NAME_MAX + 1];
 	char directory[4096]; /* of its first disk */
 	struct pool_space space;
+	/* Rows of files or groups are damaged; copies of files that are kept for that reason
+	 * (pool_damage.h). */
+	bool in_doubt;
+	uint64_t kept_files;
 	const char *state; /* of its worst disk (pool_disk_state_name()); "degraded" when others go
 			      on */
 };
@@ -86,8 +90,9 @@ int pool_create(struct world *world, struct catalog *catalog, const struct pool_
 		uint64_t *ret_id);
 /* Opens a pool on the current reactor (its home). Checks the labels, clears files that no catalog
  * row names away to spare/. Disks that cannot be found are missing (pool_disk.h); when all are,
- * fails with the reason of the first: -ENODEV other pool or missing directory, -EUCLEAN ... From a
- * fiber.
+ * fails with the reason of the first: -ENODEV other pool or missing directory, -EUCLEAN ... Rows of
+ * files and groups that are damaged keep only their vDisks from being opened (pool_damage.h). From
+ * a fiber.
  */
 int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool);
 /* The same; an operation on a disk may take `timeout_ns` instead of POOL_DISK_TIMEOUT_NS. A disk
@@ -97,7 +102,8 @@ int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, 
 /* No file is open. From a fiber of its home. While something hangs there for good, the pool stays
  * in memory. */
 void pool_close(struct pool *pool);
-/* Forgets an empty pool (-EBUSY when a container or a group file is in it) and removes its files;
+/* Forgets an empty pool (-EBUSY when a container or a group file is in it, -EUCLEAN when it cannot
+ * be known whether one is) and removes its files;
  * the directory itself stays. On success the pool is closed as by pool_close(), else it stays
  * open. */
 int pool_delete(struct pool *pool);

@@ -104,8 +104,8 @@ static int make_new(struct pool_making *making)
 	pool_path_group(making->disk, making->file_id, &path);
 	r = io_open(path.text, flags, &making->file);
 	/* What an earlier copy left on a disk that was read-only: no row names it, or the table
-	 * would. */
-	if (r == -EEXIST && io_unlink(path.text) == 0) {
+	 * would, which also names what is kept in doubt. */
+	if (r == -EEXIST && !pool_is_in_doubt(making->disk->pool) && io_unlink(path.text) == 0) {
 		REACHED("pool.leftover");
 		r = io_open(path.text, flags, &making->file);
 	}

@@ -134,7 +134,9 @@ static int expect_unused(struct pool *pool)
 	r = catalog_scan(pool->catalog, &prefix, NULL, 1, &rows);
 	if (r)
 		return r;
-	return rows.count > 0 ? -EBUSY : 0;
+	if (rows.count > 0)
+		return -EBUSY;
+	return pool_is_in_doubt(pool) ? -EUCLEAN : 0;
 }
 
 /* -ESTALE: somebody has put something into the pool meanwhile. */

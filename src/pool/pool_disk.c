@@ -112,7 +112,8 @@ static void disk_free(struct pool_disk *disk)
 	const struct pool_table_entry *entry;
 
 	while ((entry = pool_table_next(&disk->files, &walk)))
-		ASSERT(entry->state == POOL_TABLE_CLOSED || entry->state == POOL_TABLE_ORPHAN);
+		ASSERT(entry->state == POOL_TABLE_CLOSED || entry->state == POOL_TABLE_ORPHAN ||
+		       entry->state == POOL_TABLE_KEPT);
 	pool_spare_done(disk);
 	pool_table_done(&disk->files);
 	free(disk);

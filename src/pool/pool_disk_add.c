@@ -246,9 +246,14 @@ static int remove_locked(struct disk_call *call)
 		return -ENOENT;
 	if (count_disks(call->pool) == 1 || !pool_disk_can_be_spared(disk))
 		return -EINVAL;
+	if (disk->kept > 0)
+		return -EUCLEAN;
 	if (disk->files.count > disk->orphans || disk->names_busy > 0 || disk->searching ||
 	    atomic_load(&disk->late) > 0)
 		return -EBUSY;
+	/* A row that is damaged may be of a file there. */
+	if (pool_is_in_doubt(call->pool) && !disk->swept)
+		return -EUCLEAN;
 	disk->leaving = true;
 	r = take_out(disk);
 	disk->leaving = r == 0;

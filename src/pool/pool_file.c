@@ -205,6 +205,27 @@ static int take_tightly(struct taking *taking)
 	return r;
 }
 
+static bool id_is_taken(const struct pool *pool, uint64_t id)
+{
+	struct pool_disk *disk;
+
+	POOL_FOR_EACH_DISK(pool, disk)
+	if (pool_table_find(&disk->files, id))
+		return true;
+	return false;
+}
+
+/* None that a file has, whatever the counter says. */
+static int reserve_id(struct pool *pool, uint64_t *ret_id)
+{
+	int r;
+
+	do {
+		r = catalog_reserve_ids(pool->catalog, pool->file_counter, 1, ret_id);
+	} while (r == 0 && id_is_taken(pool, *ret_id));
+	return r;
+}
+
 static int take_at_home(void *arg)
 {
 	struct file_call *call = arg;
@@ -225,7 +246,7 @@ static int take_at_home(void *arg)
 	int r = pool_state_writable(pool);
 
 	if (r == 0)
-		r = catalog_reserve_ids(pool->catalog, pool->file_counter, 1, &id);
+		r = reserve_id(pool, &id);
 	if (r)
 		return r;
 	taking.file = file = file_new(pool, id);
@@ -262,8 +283,8 @@ static struct pool_disk *disk_of_row(struct pool *pool, uint64_t disk_id)
 	return pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
 }
 
-/* Entries of the copies; NULL where there is none. -ENOENT when all are; -EBUSY when one is in use.
- */
+/* Entries of the copies; NULL where there is none. -ENOENT when all are; -EBUSY when one is in use;
+ * -EUCLEAN when it may be another vDisk's. */
 static int find_entries(struct pool *pool, uint64_t file_id, const struct pool_copies *copies,
 			struct pool_table_entry *ret_entries[POOL_COPIES_MAX])
 {
@@ -278,6 +299,8 @@ static int find_entries(struct pool *pool, uint64_t file_id, const struct pool_c
 			ret_entries[i] = NULL;
 		if (!ret_entries[i])
 			continue;
+		if (ret_entries[i]->state == POOL_TABLE_KEPT)
+			return -EUCLEAN;
 		if (ret_entries[i]->state != POOL_TABLE_CLOSED)
 			return -EBUSY;
 		r = 0;

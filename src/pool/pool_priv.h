@@ -5,6 +5,7 @@
 
 #include "pool/placement.h"
 #include "pool/pool.h"
+#include "pool/pool_damage_priv.h"
 #include "pool/pool_disk.h"
 #include "pool/pool_label.h"
 #include "pool/pool_rows.h"
@@ -79,6 +80,8 @@ struct pool_disk {
 	bool spares_fail;     /* writing one ahead failed: not again */
 	bool refused;         /* it knows of later changes than the catalog; was told */
 	unsigned orphans;     /* entries in state POOL_TABLE_ORPHAN */
+	unsigned kept;        /* entries in state POOL_TABLE_KEPT */
+	bool swept;           /* ever since the pool was opened */
 	unsigned names_busy;  /* operations that change names below the directory */
 	uint64_t measured_ns; /* the keeper last looked how large it is */
 	uint64_t tried_ns;    /* the keeper last looked whether it can be used again */
@@ -121,6 +124,7 @@ struct pool {
 	uint64_t capacity_bytes; /* of its row: a first disk of version 1 has no other */
 	uint64_t opened_ns;
 	uint64_t timeout_ns; /* that an operation on a disk may take */
+	struct pool_damages damages;
 
 	/* The disks; NULL = free. They change on the home reactor. One that was removed stays in
 	 * memory, for others may still look at it. */

@@ -226,7 +226,7 @@ int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint6
 {
 	uint64_t id, size;
 
-	if (row->key.length != 1 + 24 || row->length < POOL_FILE_ROW_BYTES_MIN)
+	if (row->damaged || row->key.length != 1 + 24 || row->length < POOL_FILE_ROW_BYTES_MIN)
 		return damaged("file", row);
 	id = catalog_key_number(&row->key, 2);
 	size = get_le64(row->value + FILE_SIZE);
@@ -235,6 +235,15 @@ int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint6
 		return damaged("file", row);
 	*ret_id = id;
 	*ret_size_bytes = size;
+	return 0;
+}
+
+int pool_rows_decode_group(const struct catalog_row *row, uint64_t *ret_file)
+{
+	if (row->key.length != 1 + 24 || row->length != POOL_GROUP_ROW_BYTES ||
+	    row->value[0] != POOL_GROUP_ROW_VERSION)
+		return -EUCLEAN;
+	*ret_file = get_le64(row->value + POOL_GROUP_ROW_FILE);
 	return 0;
 }
 

@@ -54,6 +54,13 @@ void pool_rows_encode_file(uint64_t size_bytes, const struct pool_copies *copies
 int pool_rows_decode_file(const struct catalog_row *row, uint64_t *ret_id, uint64_t *ret_size_bytes,
 			  struct pool_copies *ret_copies);
 
+/* Of a CATALOG_EGROUP row no more than the file that the group is in; the rest is the egroup
+ * store's. */
+#define POOL_GROUP_ROW_BYTES   64u
+#define POOL_GROUP_ROW_VERSION 1u
+#define POOL_GROUP_ROW_FILE    24u /* offset of 8 bytes */
+int pool_rows_decode_group(const struct catalog_row *row, uint64_t *ret_file);
+
 /* From fibers. */
 /* The container of a vDisk, by its row, of which the rest is the vDisk's: those bytes and the
  * version before them. -ENOENT; -EUCLEAN: too short. */

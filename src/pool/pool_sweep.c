@@ -6,7 +6,8 @@
  *
  *   named and there      counts as used, by the size in its row
  *   named, not there     counts as used and is reported; opening it gives -ENOENT
- *   there, not named     a crash came before its row, or after the row's removal: to spare/
+ *   there, not named     a crash came before its row, or after the row's removal: to spare/; while
+ *                        a row is damaged it may be that one's: kept as it is (pool_damage.h)
  *   anything else        is not ours: left alone, logged
  *
  * On a read-only file system nothing is moved. While a dead daemon's I/O may land, nothing is kept
@@ -21,6 +22,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/reached.h"
 #include "pool/pool_fence.h"
 #include "pool/pool_rows.h"
 #include "pool/pool_quota_priv.h"
@@ -31,81 +33,98 @@
 #define MISSING_LOGGED_MAX 16
 #define PARTS_A_TURN       8u /* of a disk's table */
 
-/* On one of its disks. A disk that is not the pool's any more has nothing that could be missed. */
-static int add_copy(struct pool *pool, uint64_t disk_id, uint64_t id, uint64_t size,
-		    struct pool_quota *owner)
-{
-	struct pool_disk *disk = pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
-	struct pool_tier_change change;
-	struct pool_table_entry *entry;
-	int r;
+/* What the rows of files are read into. */
+struct reading {
+	struct pool *pool;
+	uint64_t vdisk; /* of the rows that are read, whose files are `owner`'s */
+	struct pool_quota *owner;
+	struct pool_known_files known;
+};
 
-	if (!disk) {
-		log_error("pool", "a row names a disk that is not the pool's",
-			  "pool=%s disk=%" PRIu64 " file=%016" PRIx64, pool->name, disk_id, id);
-		return 0;
-	}
-	r = pool_table_reserve(&disk->files, id);
-	if (r)
-		return r;
-	if (pool_table_find(&disk->files, id)) {
-		log_error("pool", "two rows name one file", "pool=%s file=%016" PRIx64, pool->name,
-			  id);
-		return -EUCLEAN;
-	}
-	change = pool_tier_change_begin(disk, owner, id);
-	entry = pool_table_insert(&disk->files, id);
+static struct pool_table_entry *enter(struct pool_disk *disk, uint64_t id, uint64_t size,
+				      struct pool_quota *owner)
+{
+	struct pool_tier_change change = pool_tier_change_begin(disk, owner, id);
+	struct pool_table_entry *entry = pool_table_insert(&disk->files, id);
+
 	entry->pages = (uint32_t)(size / POOL_PAGE_BYTES);
 	pool_tier_own(entry, owner);
 	pool_tier_change_end(&change);
 	atomic_fetch_add(&disk->used, size);
+	return entry;
+}
+
+static void keep(struct pool_disk *disk, struct pool_table_entry *entry)
+{
+	disk->kept += entry->state != POOL_TABLE_KEPT;
+	entry->state = POOL_TABLE_KEPT;
+}
+
+/* On one of its disks. */
+static int add_copy(struct reading *reading, uint64_t disk_id, uint64_t id, uint64_t size)
+{
+	struct pool *pool = reading->pool;
+	struct pool_disk *disk = pool_disk_by_id(pool, disk_id ? disk_id : pool_first_disk(pool));
+	struct pool_table_entry *entry;
+	int r;
+
+	if (!disk)
+		return pool_damage_add(pool, &(struct pool_damage){.kind = POOL_DAMAGE_DISK,
+								   .vdisk = reading->vdisk,
+								   .id = id});
+	r = pool_table_reserve(&disk->files, id);
+	if (r)
+		return r;
+	entry = pool_table_find(&disk->files, id);
+	if (entry) {
+		/* Of either, or of neither: who is deleted does not take it along. */
+		keep(disk, entry);
+		return pool_damage_add_shared(pool, &reading->known, reading->vdisk, id);
+	}
+	(void)enter(disk, id, size, reading->owner);
 	return 0;
 }
 
-/* Whose files the rows of one vDisk after the other are. */
-struct owning {
-	uint64_t vdisk;
-	struct pool_quota *owner;
-};
-
-static int find_owner(struct pool *pool, uint64_t vdisk, struct owning *owning)
+static int find_owner(struct reading *reading, uint64_t vdisk)
 {
+	struct pool *pool = reading->pool;
 	uint64_t container;
 	int r;
 
-	if (vdisk == owning->vdisk)
+	if (vdisk == reading->vdisk)
 		return 0;
-	*owning = (struct owning){.vdisk = vdisk};
+	reading->vdisk = vdisk;
+	reading->owner = NULL;
 	r = pool_rows_get_container(pool->catalog, vdisk, &container);
 	if (r == 0)
-		r = pool_quota_of(pool, container, &owning->owner);
+		r = pool_quota_of(pool, container, &reading->owner);
 	/* Files of a vDisk without a row, or with a damaged one, are nobody's. */
 	return r == -ENOENT || r == -EUCLEAN ? 0 : r;
 }
 
-static int add_row(struct pool *pool, const struct catalog_row *row, struct owning *owning)
+static int add_row(struct reading *reading, const struct catalog_row *row)
 {
 	struct pool_copies copies;
 	uint64_t id, size;
-	int r = pool_rows_decode_file(row, &id, &size, &copies);
+	int r;
 
-	if (r == 0)
-		r = find_owner(pool, catalog_key_number(&row->key, 1), owning);
+	if (pool_rows_decode_file(row, &id, &size, &copies) < 0)
+		return pool_damage_add_row(reading->pool, POOL_DAMAGE_FILE, row);
+	r = find_owner(reading, catalog_key_number(&row->key, 1));
 	for (unsigned i = 0; r == 0 && i < copies.count; i++)
-		r = add_copy(pool, copies.disks[i], id, size, owning->owner);
-	return r;
+		r = add_copy(reading, copies.disks[i], id, size);
+	return r ? r : pool_known_files_add(&reading->known, reading->vdisk, id);
 }
 
-static int add_rows(struct pool *pool, struct catalog_key *after, struct owning *owning,
-		    bool *ret_more)
+static int add_rows(struct reading *reading, struct catalog_key *after, bool *ret_more)
 {
 	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
-	struct catalog_key prefix = pool_rows_files_prefix(pool->id);
-	int r = catalog_scan(pool->catalog, &prefix, after->length ? after : NULL, SCAN_ROWS,
-			     &rows);
+	struct catalog_key prefix = pool_rows_files_prefix(reading->pool->id);
+	int r = catalog_scan_all(reading->pool->catalog, &prefix, after->length ? after : NULL,
+				 SCAN_ROWS, &rows);
 
 	for (size_t i = 0; r == 0 && i < rows.count; i++)
-		r = add_row(pool, &rows.rows[i], owning);
+		r = add_row(reading, &rows.rows[i]);
 	if (r)
 		return r;
 	*ret_more = rows.count == SCAN_ROWS;
@@ -116,13 +135,16 @@ static int add_rows(struct pool *pool, struct catalog_key *after, struct owning 
 
 int pool_sweep_read_rows(struct pool *pool)
 {
+	struct reading reading = {.pool = pool};
 	struct catalog_key after = {0};
-	struct owning owning = {0};
 	bool more = true;
 	int r = 0;
 
 	while (r == 0 && more)
-		r = add_rows(pool, &after, &owning, &more);
+		r = add_rows(&reading, &after, &more);
+	if (r == 0)
+		r = pool_damage_find(pool, &reading.known);
+	pool_known_files_done(&reading.known);
 	return r;
 }
 
@@ -155,6 +177,26 @@ static int unless_gone(int r)
 	return r == -ENOENT && pool_fence_get() == POOL_FENCE_NAMES ? 0 : r;
 }
 
+/* It takes the room that it takes, and its id. */
+static int keep_unnamed(struct pool_disk *disk, const char *path, uint64_t id)
+{
+	struct world_stat stat;
+	int r = pool_disk_steps(disk);
+
+	if (r == 0)
+		r = io_stat(path, &stat);
+	if (r == 0)
+		r = pool_table_reserve(&disk->files, id);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	REACHED("pool.kept-in-doubt");
+	/* In the meantime nothing is put on a disk that is looked through. */
+	keep(disk, enter(disk, id,
+			 ALIGN_UP(MIN(stat.size_bytes, POOL_GROUP_BYTES), POOL_PAGE_BYTES), NULL));
+	pool_table_find(&disk->files, id)->seen = 1;
+	return 0;
+}
+
 static int sweep_name(struct pool_disk *disk, const char *directory, unsigned index,
 		      const char *name, bool read_only)
 {
@@ -171,9 +213,11 @@ static int sweep_name(struct pool_disk *disk, const char *directory, unsigned in
 		entry->seen = 1;
 		return 0;
 	}
+	pool_path_group(disk, id, &path);
+	if (pool_is_in_doubt(disk->pool))
+		return keep_unnamed(disk, path.text, id);
 	if (read_only)
 		return 0;
-	pool_path_group(disk, id, &path);
 	return unless_gone(move_unnamed(disk, path.text, id));
 }
 
@@ -300,6 +344,7 @@ int pool_sweep_disk(struct pool_disk *disk, bool read_only)
 	}
 	if (r)
 		return r;
+	disk->swept = true;
 	report_missing(disk);
 	return read_only ? 0 : sweep_spares(disk);
 }

@@ -15,6 +15,7 @@ enum pool_table_state {
 	POOL_TABLE_OPEN,
 	POOL_TABLE_BUSY,   /* being opened or removed */
 	POOL_TABLE_ORPHAN, /* no row names it, but it could not be removed yet */
+	POOL_TABLE_KEPT,   /* it may be of a row that is damaged: stays as it is (pool_damage.h) */
 };
 
 struct pool_quota;

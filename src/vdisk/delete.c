@@ -67,7 +67,8 @@ static int total_bytes(struct catalog *catalog, const struct catalog_key *prefix
 	while (r == 0 && more) {
 		_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
 
-		r = catalog_scan(catalog, prefix, after.length ? &after : NULL, ROWS_A_PAGE, &rows);
+		r = catalog_scan_all(catalog, prefix, after.length ? &after : NULL, ROWS_A_PAGE,
+				     &rows);
 		for (size_t i = 0; r == 0 && i < rows.count; i++)
 			*ret_total += row_bytes(&rows.rows[i]);
 		more = r == 0 && rows.count == ROWS_A_PAGE;
@@ -77,7 +78,8 @@ static int total_bytes(struct catalog *catalog, const struct catalog_key *prefix
 	return r;
 }
 
-/* Without its row a file that stays is swept by the next start. */
+/* Without its row a file that stays is swept by the next start. So is that of a row that is
+ * damaged, unless another row may be its. */
 static void discard_file(struct pool *pool, const struct catalog_row *row)
 {
 	struct pool_copies copies;
@@ -133,7 +135,7 @@ int vdisk_delete(struct pool *pool, uint64_t id, vdisk_progress_fn *progress, vo
 	while (r >= 0) {
 		struct catalog_rows rows = {0};
 
-		r = catalog_scan(catalog, &files, NULL, FILES_A_STEP, &rows);
+		r = catalog_scan_all(catalog, &files, NULL, FILES_A_STEP, &rows);
 		if (r == 0 && rows.count == 0)
 			break;
 		if (r == 0)

@@ -108,6 +108,11 @@ int vdisk_row_decode(const struct catalog_row *from, struct vdisk_row *ret_row)
 	const uint8_t *value = from->value;
 	struct vdisk_row row = {0};
 
+	if (from->key.length != 1 + 8) {
+		log_error("vdisk", "the key of a catalog row is damaged", "length=%u",
+			  from->key.length);
+		return -EUCLEAN;
+	}
 	row.id = catalog_key_number(&from->key, 0);
 	row.version = from->version;
 	if (from->length == VDISK_ROW_BYTES && value[ROW_AT_VERSION] == ROW_VERSION) {
@@ -199,7 +204,7 @@ int vdisk_list(struct catalog *catalog, struct vdisk_info **ret_infos, size_t *r
 	size_t count = 0;
 	int r;
 
-	r = catalog_scan(catalog, &prefix, NULL, 0, &rows);
+	r = catalog_scan_all(catalog, &prefix, NULL, 0, &rows);
 	if (r < 0)
 		return r;
 	infos = calloc(rows.count + 1, sizeof(*infos));

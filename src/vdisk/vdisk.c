@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/reached.h"
 #include "pool/policy.h"
+#include "pool/pool_damage.h"
 #include "vdisk/vdisk_priv.h"
 
 static void volume_free(struct block_volume *volume)
@@ -261,12 +262,15 @@ static int open_parts(struct vdisk *vdisk)
 int vdisk_open(struct pool *pool, struct vdisk_cache *cache, uint64_t id, struct vdisk **ret_vdisk)
 {
 	struct vdisk *vdisk = vdisk_new(pool, cache);
+	struct pool_damage damage;
 	int r;
 
 	if (!vdisk)
 		return -ENOMEM;
 	cache->resume = vdisk_read_resume;
 	r = vdisk_row_get(vdisk->catalog, id, &vdisk->row);
+	if (r == 0 && pool_damage_of(pool, id, &damage))
+		r = -EUCLEAN;
 	if (r == 0)
 		r = open_parts(vdisk);
 	if (r < 0) {

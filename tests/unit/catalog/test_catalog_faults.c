@@ -390,6 +390,69 @@ static void never_returns_wrong_bytes(void **state)
 	assert_int_equal(refused, 0);
 }
 
+/* Rows that are damaged, as catalog_scan_all() tells them; the others are as they were. */
+static int count_damaged(unsigned *ret_damaged)
+{
+	_cleanup_(catalog_rows_done) struct catalog_rows rows = {0};
+	const struct catalog_key prefix = catalog_key(CATALOG_JOB);
+	int r = catalog_scan_all(catalog, &prefix, NULL, 0, &rows);
+
+	*ret_damaged = 0;
+	for (size_t i = 0; i < rows.count; i++) {
+		const struct catalog_row *row = &rows.rows[i];
+
+		*ret_damaged += row->damaged;
+		ASSERT(row->length == (row->damaged ? 0 : 300));
+		for (uint32_t at = 0; at < row->length; at++)
+			ASSERT(row->value[at] == (uint8_t)catalog_key_number(&row->key, 0));
+	}
+	ASSERT(r != 0 || rows.count == DAMAGE_ROWS);
+	return r;
+}
+
+/* What SQLite keeps of a row that was damaged is no longer believed when it is not. */
+static unsigned damage_one(uint64_t offset)
+{
+	const struct catalog_key prefix = catalog_key(CATALOG_JOB);
+	struct catalog_rows rows;
+	unsigned damaged = 0, after;
+	int r;
+
+	ASSERT(sim_disk_flip(rig.sim, PATH, offset, 3) == 0);
+	r = open_catalog(false);
+	if (r == 0)
+		r = count_damaged(&damaged);
+	ASSERT(sim_disk_flip(rig.sim, PATH, offset, 3) == 0);
+	if (r == 0 && damaged > 0) {
+		ASSERT(!catalog_is_whole(catalog));
+		ASSERT(count_damaged(&after) == 0 && after == 0);
+		ASSERT(catalog_scan(catalog, &prefix, NULL, 0, &rows) == 0);
+		catalog_rows_done(&rows);
+	}
+	close_catalog();
+	return damaged;
+}
+
+static void scan_all_run(void *arg)
+{
+	unsigned found = 0, damaged;
+
+	(void)arg;
+	ASSERT(open_catalog(false) == 0 && catalog_is_whole(catalog));
+	ASSERT(count_damaged(&damaged) == 0 && damaged == 0);
+	close_catalog();
+	for (uint64_t at = 0; at < 40; at++)
+		found += damage_one(at * 5003);
+	ASSERT(found > 5);
+}
+
+static void scans_beside_damaged_rows(void **state)
+{
+	(void)state;
+	sim_rig_run(&rig, 0, damage_fill, NULL);
+	sim_rig_run(&rig, 0, scan_all_run, NULL);
+}
+
 static void newer_run(void *arg)
 {
 	struct catalog_key key = catalog_key(CATALOG_META);
@@ -425,6 +488,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(reads_on_a_read_only_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(holds_its_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(never_returns_wrong_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(scans_beside_damaged_rows, setup, teardown),
 		cmocka_unit_test_setup_teardown(refuses_a_newer_format, setup, teardown),
 	};
 

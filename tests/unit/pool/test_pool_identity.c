@@ -15,6 +15,7 @@
 
 #include "base/endian.h"
 #include "codec/crc32c.h"
+#include "pool/pool_damage.h"
 
 #define LABEL POOL_RIG_DIRECTORY "/label"
 
@@ -312,6 +313,26 @@ static int put_file_row(struct pool_rig *rig, uint64_t vdisk, uint64_t file, uin
 	return put_value(rig, vdisk, file, value, length);
 }
 
+static void expect_damage(struct pool_rig *rig, uint64_t vdisk, enum pool_damage_kind kind)
+{
+	struct pool_damage damage;
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(pool_damage_of(rig->pool, vdisk, &damage));
+	ASSERT(damage.vdisk == vdisk && damage.kind == kind && damage.rows == 1);
+	ASSERT(!pool_damage_of(rig->pool, 3, &damage) && pool_is_in_doubt(rig->pool));
+	pool_close(TAKE_PTR(rig->pool));
+}
+
+static void expect_no_damage(struct pool_rig *rig, uint64_t vdisk)
+{
+	struct pool_damage damage;
+
+	ASSERT(pool_rig_open(rig, 0) == 0);
+	ASSERT(!pool_damage_of(rig->pool, vdisk, &damage));
+	pool_close(TAKE_PTR(rig->pool));
+}
+
 static void rows_run(void *arg)
 {
 	struct pool_rig *rig = arg;
@@ -331,13 +352,15 @@ static void rows_run(void *arg)
 		   {1, POOL_GROUP_BYTES + 4096, FILE_ROW_BYTES}};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		/* Of a file: only its vDisk is not opened (test_pool_damage.c). */
 		ASSERT(put_file_row(rig, 1, bad[i].file, bad[i].size, bad[i].length) == 0);
-		ASSERT(reopen(rig) == -EUCLEAN);
+		expect_damage(rig, 1, POOL_DAMAGE_FILE);
 		ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
 	}
 	ASSERT(put_file_row(rig, 1, 5, 4096, FILE_ROW_BYTES) == 0);
 	ASSERT(put_file_row(rig, 2, 5, 4096, FILE_ROW_BYTES) == 0);
-	ASSERT(reopen(rig) == -EUCLEAN); /* two owners of one file */
+	expect_damage(rig, 1, POOL_DAMAGE_SHARED); /* two owners of one file */
+	expect_damage(rig, 2, POOL_DAMAGE_SHARED);
 	ASSERT(catalog_commit(rig->catalog, &remove, 1) == 0);
 	ASSERT(reopen(rig) == 0);
 	for (unsigned i = 0; i < 2; i++) {
@@ -404,23 +427,24 @@ static void refuses_disks_that_cannot_be(void **state)
 	pool_rig_run(*state, disk_row_run);
 }
 
-/* What a row says of copies: each on another disk, one at least that is not stale. */
+/* What a row says of copies: each on another disk, one at least that is not stale. Else its vDisk
+ * is not opened. */
 static void copies_run(void *arg)
 {
 	static const struct {
-		int result;
+		bool damaged;
 		struct pool_copies copies;
 	} rows[] = {
-		{0, {.count = 1, .disks = {1}}},
-		{0, {.count = 2, .disks = {1, 2}, .stale = 2}},
-		{-EUCLEAN, {.count = 0}},
-		{-EUCLEAN, {.count = POOL_COPIES_MAX + 1, .disks = {1, 2, 3, 4}}},
-		{-EUCLEAN, {.count = 1, .disks = {0}}},
-		{-EUCLEAN, {.count = 2, .disks = {1, 0}}},
-		{-EUCLEAN, {.count = 3, .disks = {7, 1, 7}}}, /* foreign ones, too */
-		{-EUCLEAN, {.count = 1, .disks = {1}, .stale = 1}},
-		{-EUCLEAN, {.count = 2, .disks = {1, 2}, .stale = 3}},
-		{-EUCLEAN, {.count = 1, .disks = {1}, .stale = 2}},
+		{false, {.count = 1, .disks = {1}}},
+		{false, {.count = 2, .disks = {1, 2}, .stale = 2}},
+		{true, {.count = 0}},
+		{true, {.count = POOL_COPIES_MAX + 1, .disks = {1, 2, 3, 4}}},
+		{true, {.count = 1, .disks = {0}}},
+		{true, {.count = 2, .disks = {1, 0}}},
+		{true, {.count = 3, .disks = {7, 1, 7}}}, /* foreign ones, too */
+		{true, {.count = 1, .disks = {1}, .stale = 1}},
+		{true, {.count = 2, .disks = {1, 2}, .stale = 3}},
+		{true, {.count = 1, .disks = {1}, .stale = 2}},
 	};
 	struct pool_rig *rig = arg;
 
@@ -430,10 +454,13 @@ static void copies_run(void *arg)
 
 		pool_rows_encode_file(4096, &rows[i].copies, value);
 		ASSERT(put_value(rig, 1, 7, value, sizeof(value)) == 0);
-		ASSERT(reopen(rig) == rows[i].result);
+		if (rows[i].damaged)
+			expect_damage(rig, 1, POOL_DAMAGE_FILE);
+		else
+			expect_no_damage(rig, 1);
 		value[8] = 9; /* a version to come */
 		ASSERT(put_value(rig, 1, 7, value, sizeof(value)) == 0);
-		ASSERT(reopen(rig) == -EUCLEAN);
+		expect_damage(rig, 1, POOL_DAMAGE_FILE);
 	}
 	pool_rig_close(rig);
 }
@@ -485,7 +512,8 @@ static void foreign_run(void *arg)
 	pool_file_close(file);
 
 	put_copies(rig, id, &other);
-	ASSERT(pool_rig_space(rig).used == 0); /* what is there is nobody's */
+	ASSERT(pool_rig_space(rig).used == MIB); /* what is there has no row: it is kept */
+	ASSERT(pool_is_in_doubt(rig->pool));
 	ASSERT(pool_file_open(rig->pool, id, &other, &file) == -ENOENT);
 	pool_check(rig->pool);
 	pool_rig_close(rig);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A vDisk whose rows of groups cannot be true is not opened; put back, it has all its data. */
+/* A vDisk whose rows of groups or files cannot be true is not opened, while others are; put back,
+ * it has all its data. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include "egroup/rows.h"
 #include "egroup/store_priv.h"
 #include "engine_rig.h"
+#include "pool/pool_damage.h"
 
 #define SIZE  (64 * MIB)
 #define PIECE (64 * KIB)
@@ -100,10 +102,146 @@ static void refuses_damaged_group_rows(void **state)
 	engine_rig_done(&rig);
 }
 
+static void spoil_files(struct engine_rig *rig, uint64_t vdisk)
+{
+	const struct catalog_key prefix = egroup_prefix(CATALOG_EGFILE, rig->pool_id, vdisk);
+	struct catalog_rows rows;
+
+	assert_int_equal(catalog_scan(rig->catalog, &prefix, NULL, 0, &rows), 0);
+	assert_true(rows.count > 0);
+	for (size_t i = 0; i < rows.count; i++)
+		write_row(rig, &rows.rows[i], 8);
+	catalog_rows_done(&rows);
+}
+
+static void unspoil_files(struct engine_rig *rig, const struct catalog_rows *rows)
+{
+	for (size_t i = 0; i < rows->count; i++)
+		write_row(rig, &rows->rows[i], rows->rows[i].length);
+}
+
+/* The row as if it was of another vDisk. */
+static void name_too(struct engine_rig *rig, uint64_t vdisk, const struct catalog_row *row,
+		     enum catalog_change_kind kind)
+{
+	struct catalog_change change = {.kind = kind,
+					.key = egroup_prefix(CATALOG_EGFILE, rig->pool_id, vdisk),
+					.value = row->value,
+					.length = row->length};
+
+	catalog_key_add(&change.key, catalog_key_number(&row->key, 2));
+	assert_int_equal(catalog_commit(rig->catalog, &change, 1), 0);
+}
+
+static struct pool_info info_of(struct engine_rig *rig)
+{
+	struct pool_info info;
+
+	pool_get_info(rig->pool, &info);
+	return info;
+}
+
+static void restart(struct engine_rig *rig, bool in_doubt)
+{
+	engine_rig_stop(rig);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(pool_is_in_doubt(rig->pool), in_doubt);
+}
+
+/* The other one is opened, read, written, emptied and reclaimed meanwhile. */
+static void use_other(struct engine_rig *rig, uint64_t other)
+{
+	uint64_t damaged = rig->vdisk_id;
+
+	assert_int_equal(engine_rig_open_vdisk(rig), -EUCLEAN);
+	rig->vdisk_id = other;
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	expect(rig, 5);
+	put(rig, 9);
+	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, PIECE, 0), 0);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	put(rig, 5);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	rig->vdisk_id = damaged;
+}
+
+static int damage_files(struct engine_rig *rig)
+{
+	struct catalog_key prefix;
+	struct catalog_rows rows;
+	uint64_t other, mine, used;
+
+	assert_int_equal(engine_rig_create(rig), 0);
+	assert_int_equal(engine_rig_start(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "other", SIZE), 0);
+	other = rig->vdisk_id;
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	put(rig, 5);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	assert_int_equal(engine_rig_create_vdisk(rig, "disk", SIZE), 0);
+	mine = rig->vdisk_id;
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	put(rig, 6);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	prefix = egroup_prefix(CATALOG_EGFILE, rig->pool_id, rig->vdisk_id);
+	assert_int_equal(catalog_scan(rig->catalog, &prefix, NULL, 0, &rows), 0);
+
+	spoil_files(rig, rig->vdisk_id);
+	restart(rig, true);
+	assert_int_equal(info_of(rig).kept_files, rows.count);
+	use_other(rig, other);
+	unspoil_files(rig, &rows);
+	restart(rig, false);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	expect(rig, 6);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+
+	/* A row of each names one file: neither is opened. */
+	name_too(rig, other, &rows.rows[0], CATALOG_PUT);
+	restart(rig, true);
+	assert_int_equal(engine_rig_open_vdisk(rig), -EUCLEAN);
+	rig->vdisk_id = other;
+	assert_int_equal(engine_rig_open_vdisk(rig), -EUCLEAN);
+	name_too(rig, other, &rows.rows[0], CATALOG_DELETE);
+	rig->vdisk_id = mine;
+	restart(rig, false);
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	expect(rig, 6);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+
+	/* Who does not miss it deletes it: its files go at the next start. */
+	spoil_files(rig, rig->vdisk_id);
+	restart(rig, true);
+	assert_int_equal(vdisk_delete(rig->pool, rig->vdisk_id, NULL, NULL), 0);
+	assert_int_equal(info_of(rig).kept_files, rows.count);
+	used = info_of(rig).space.used;
+	restart(rig, false);
+	assert_true(info_of(rig).kept_files == 0 && info_of(rig).space.used < used);
+	rig->vdisk_id = other;
+	assert_int_equal(engine_rig_open_vdisk(rig), 0);
+	expect(rig, 5);
+	assert_int_equal(engine_rig_close_vdisk(rig), 0);
+	engine_rig_stop(rig);
+	catalog_rows_done(&rows);
+	return 0;
+}
+
+static void closes_only_whose_file_rows_are_damaged(void **state)
+{
+	struct engine_rig rig;
+
+	(void)state;
+	engine_rig_init(&rig, 1, false, 512 * MIB);
+	engine_rig_call(&rig, damage_files);
+	engine_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refuses_damaged_group_rows),
+		cmocka_unit_test(closes_only_whose_file_rows_are_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
