@@ -152,14 +152,16 @@ static void repairer_run(void *arg)
 	}
 }
 
-/* For a moment; the catalog is slow then, so that what goes on beside goes on longer. */
+/* For a moment, of making files, too; the catalog is slow then, so that what goes on beside goes on
+ * longer. */
 static void burst(struct simulation *simulation)
 {
 	/* The second: some take over more than once, and pause in between. */
 	static const uint64_t moments[] = {2 * NSEC_PER_MSEC, 80 * NSEC_PER_MSEC};
 	struct sim *sim = simulation->rig.sim.sim;
 	struct sim_faults faults = {
-		.write_error_ppm = 200000 + (uint32_t)chance_below(&simulation->chance, 800001)};
+		.write_error_ppm = 200000 + (uint32_t)chance_below(&simulation->chance, 800001),
+		.metadata_error_ppm = chance_below(&simulation->chance, 2) ? 200000 : 0};
 	unsigned disk = simulation->bursting;
 
 	if (disk == simulation->disks)
