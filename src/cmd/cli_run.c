@@ -126,7 +126,11 @@ static void print_next(const struct run *run, const json_t *result)
 	const json_t *next = json_object_get(result, "next");
 	char text[CLI_CELL_MAX];
 
-	if (!next || run->args.json || run->args.no_header)
+	if (run->args.json || run->args.no_header)
+		return;
+	if (method_id(run->args.method) == METHOD_HEALTH_SHOW && json_array_size(result) == 0)
+		fputs("nothing is wrong\n", stderr);
+	if (!next)
 		return;
 	cli_print_cell(next, COLUMN_TEXT, false, text);
 	fprintf(stderr, "%s\n", text);

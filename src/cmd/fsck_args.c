@@ -142,8 +142,10 @@ int fsck_args_parse(int argc, char **argv, struct fsck_args *ret_args)
 		else if (option == OPTION_HELP)
 			args.help = true;
 		else
-			r = -EINVAL; /* getopt told */
+			r = -EINVAL; /* getopt told which */
 	}
+	if (r < 0)
+		print_fault("see sarsen-fsck --help", NULL);
 	if (r == 0)
 		r = set_directories(argc - optind, argv + optind, &args);
 	if (r == 0 && !args.help && !args.version)

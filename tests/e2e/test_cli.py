@@ -132,6 +132,17 @@ def refusals_say_what_and_why(daemon):
     daemon.stop()
 
 
+def health_says_that_nothing_is_wrong(daemon):
+    daemon.start()
+    daemon.make_pool("1G")
+    rig.wait_for(lambda: daemon.cli("-H", "health", expect=None).stdout == "", "health")
+    told = daemon.cli("health")
+    check(told.stdout.startswith("SEVERITY") and told.stderr == "nothing is wrong\n", f"{told}")
+    for options in (("-H",), ("-o", "json")):
+        check(daemon.cli(*options, "health").stderr == "", "not for programs")
+    daemon.stop()
+
+
 def codes(result):
     return [warning["code"] for warning in result.get("warnings", [])]
 
@@ -217,6 +228,7 @@ def http_is_robust(daemon):
 
 if __name__ == "__main__":
     sys.exit(rig.main(every_verb_in_both_forms, errors_are_clear, refusals_say_what_and_why,
+                      health_says_that_nothing_is_wrong,
                       what_weakens_copies_is_told,
                       destruction_is_confirmed,
                       http_is_robust))
