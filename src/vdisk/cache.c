@@ -6,8 +6,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/reached.h"
 #include "vdisk/record_buffer.h"
 #include "vdisk/read_part.h"
+
+#define RECORD_PATIENCE_NS (500 * NSEC_PER_MSEC)
 
 static const size_t class_bytes[CACHE_CLASSES] = {64, 128, 256, 512, 1024, 2048, 3200, 5632};
 
@@ -219,6 +222,63 @@ static void back(struct cache_lent *lent, struct cache_pool *pool, void *piece)
 	cache_give(pool, piece);
 }
 
+/* Waiting for records */
+
+/* All of them: the first may have nothing to write any more. */
+static void wake_record_waiters(struct vdisk_cache *cache)
+{
+	struct list_node *waiter;
+
+	while ((waiter = list_pop_front(&cache->record_waiters))) {
+		struct reactor_hook *hook = LIST_ENTRY(waiter, struct reactor_hook, link);
+
+		hook->run(hook);
+	}
+}
+
+static void await_records(struct vdisk_cache *cache)
+{
+	cache->records_given = 0;
+	reactor_timer_arm(cache->reactor, &cache->record_patience,
+			  reactor_turn_ns(cache->reactor) + RECORD_PATIENCE_NS);
+}
+
+/* Most are held by a disk that hangs, and vDisks on others need some: half as many again. What is
+ * added counts as surplus, and takes the place of what will be lent. */
+static void look_for_records(struct reactor_timer *timer)
+{
+	struct vdisk_cache *cache = CONTAINER_OF(timer, struct vdisk_cache, record_patience);
+	struct cache_lent *lent = &cache->lent_records;
+	int most = MIN(lent->surplus + (CACHE_RECORDS + MAX(lent->surplus, 0)) / 2,
+		       CACHE_RECORDS_MORE);
+
+	if (list_is_empty(&cache->record_waiters))
+		return;
+	if (cache->records_given >= CACHE_RECORDS / 2 || lent->surplus >= most) {
+		await_records(cache);
+		return;
+	}
+	REACHED("cache.more-records");
+	while (lent->surplus < most && add_piece(cache, lent, &cache->records))
+		;
+	wake_record_waiters(cache);
+}
+
+void cache_wait_for_record(struct vdisk_cache *cache, struct reactor_hook *waiter)
+{
+	if (!list_is_linked(&waiter->link))
+		list_push_back(&cache->record_waiters, &waiter->link);
+	if (!cache->record_patience.armed)
+		await_records(cache);
+}
+
+void cache_give_record(struct vdisk_cache *cache, void *record)
+{
+	cache->records_given++;
+	cache_give(&cache->records, record);
+	wake_record_waiters(cache);
+}
+
 bool cache_lend_record(struct vdisk_cache *cache)
 {
 	return lend_or_not(cache, &cache->lent_records, &cache->records);
@@ -237,6 +297,7 @@ void cache_lend_bounce(struct vdisk_cache *cache)
 void cache_record_back(struct vdisk_cache *cache, void *record)
 {
 	back(&cache->lent_records, &cache->records, record);
+	wake_record_waiters(cache);
 }
 
 void cache_part_back(struct vdisk_cache *cache, void *part)
@@ -267,6 +328,7 @@ int vdisk_cache_new(struct reactor *reactor, uint64_t budget_bytes, struct vdisk
 	list_init(&cache->spare_chunks);
 	list_init(&cache->items);
 	list_init(&cache->record_waiters);
+	cache->record_patience.run = look_for_records;
 	list_init(&cache->part_waiters);
 	r = make_pools(cache);
 	if (r < 0) {
@@ -292,6 +354,7 @@ void vdisk_cache_free(struct vdisk_cache *cache)
 	if (!cache)
 		return;
 	ASSERT(cache->used_bytes == 0);
+	reactor_timer_cancel(cache->reactor, &cache->record_patience);
 	/* A disk that hangs has some of it: it stays. */
 	if (!cache_is_whole(cache))
 		return;

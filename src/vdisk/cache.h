@@ -13,6 +13,7 @@
 
 #define CACHE_CLASSES       8
 #define CACHE_RECORDS       32  /* record buffers */
+#define CACHE_RECORDS_MORE  256 /* while those stand still on disks that hang */
 #define CACHE_RECORD_BLOCKS 64u /* payload of one: 256 KiB */
 #define CACHE_READ_PARTS    1024
 #define CACHE_BOUNCE_BLOCKS 2048
@@ -68,6 +69,8 @@ struct vdisk_cache {
 		*extra; /* what took the place of lent pieces: to be freed at the end */
 	struct cache_pool records;
 	struct list record_waiters; /* hooks of logs that found none */
+	struct reactor_timer record_patience;
+	unsigned records_given; /* back, since it was last looked at */
 	struct cache_pool parts;
 	struct list part_waiters; /* block requests that found none */
 	struct cache_pool bounces;
@@ -106,3 +109,6 @@ bool cache_is_whole(const struct vdisk_cache *cache);
 /* A piece, or NULL: all are taken. */
 void *cache_take(struct cache_pool *pool);
 void cache_give(struct cache_pool *pool, void *piece);
+/* `waiter` runs, once, when there may be one again: where few come back, there will be more. */
+void cache_wait_for_record(struct vdisk_cache *cache, struct reactor_hook *waiter);
+void cache_give_record(struct vdisk_cache *cache, void *record);

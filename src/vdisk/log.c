@@ -74,24 +74,11 @@ static void request_settled(struct log *log, struct block_request *request, int 
 		vdisk_write_acked(log->vdisk, request, state->error);
 }
 
-/* All of them: the first may have nothing to write any more. */
-static void wake_record_waiters(struct vdisk_cache *cache)
-{
-	struct list_node *waiter;
-
-	while ((waiter = list_pop_front(&cache->record_waiters))) {
-		struct reactor_hook *hook = LIST_ENTRY(waiter, struct reactor_hook, link);
-
-		hook->run(hook);
-	}
-}
-
 static void free_record(struct log *log, struct record_buffer *record)
 {
 	list_remove(&record->link);
 	log->in_flight_count--;
-	cache_give(&log->vdisk->cache->records, record);
-	wake_record_waiters(log->vdisk->cache);
+	cache_give_record(log->vdisk->cache, record);
 }
 
 static void settle_record(struct log *log, struct record_buffer *record, int result)
@@ -195,7 +182,6 @@ static void orphan_released(struct pool_write *write)
 	struct vdisk_cache *cache = orphan->cache;
 
 	cache_record_back(cache, orphan);
-	wake_record_waiters(cache);
 }
 
 /* The disk of one copy hangs and keeps the buffer; a copy of it goes on in its place. False: there
@@ -433,8 +419,7 @@ static struct record_buffer *take_record(struct log *log)
 		return record;
 	}
 	REACHED("log.no-record-buffer");
-	if (!list_is_linked(&log->waiter.link))
-		list_push_back(&cache->record_waiters, &log->waiter.link);
+	cache_wait_for_record(cache, &log->waiter);
 	return NULL;
 }
 

@@ -24,6 +24,7 @@
 #define WRITTEN 16u   /* MiB of each, so many leaves of the map */
 #define HUNG    24u   /* vDisks, more than there are fibers for checkpoints or for reclaim */
 #define READS   1200u /* more than there are fibers for data at most */
+#define WRITES  10u
 #define SOON_NS (8 * NSEC_PER_SEC)
 
 static struct crowd {
@@ -36,7 +37,7 @@ static struct ask {
 	struct iovec iov;
 	bool finished;
 	int result;
-} asks[HUNG * 2 + READS];
+} asks[HUNG * WRITES + READS];
 static unsigned ask_count;
 
 static void asked(struct block_request *request, int result)
@@ -190,6 +191,24 @@ static void flushes_stand_still(void)
 	expect_answers();
 }
 
+/* Buffers for records: each vDisk has as many under way as it may. */
+static void writes_stand_still(void)
+{
+	uint64_t began;
+
+	set_hung(true);
+	for (unsigned i = 0; i < HUNG; i++)
+		for (unsigned j = 0; j < WRITES; j++)
+			submit(crowd.hung[i], BLOCK_WRITE, (24 + j) * MIB, 128 * KIB);
+	fiber_sleep(NSEC_PER_SEC);
+	began = now();
+	assert_int_equal(io(crowd.other, BLOCK_WRITE, 24 * MIB, MIB, 1), 0);
+	assert_int_equal(block_io(vdisk_volume(crowd.other), BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_true(now() < began + SOON_NS);
+	set_hung(false);
+	expect_answers();
+}
+
 static int hang(struct engine_rig *rig)
 {
 	crowd.rig = rig;
@@ -198,6 +217,7 @@ static int hang(struct engine_rig *rig)
 	open_all();
 	reads_stand_still();
 	flushes_stand_still();
+	writes_stand_still();
 	for (unsigned i = 0; i < HUNG; i++)
 		assert_int_equal(vdisk_close(crowd.hung[i]), 0);
 	assert_int_equal(vdisk_close(crowd.other), 0);
