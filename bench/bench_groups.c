@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,6 +43,7 @@ struct bench {
 	struct vdisk_cache *cache;
 	uint64_t groups, pool_id;
 	uint64_t catalog_ns, pool_ns, vdisk_ns, memory_bytes;
+	uint64_t cpu_ns; /* of the process, for all three */
 	struct bench_turns turns;
 	unsigned writers; /* that run */
 	uint64_t deadline_ns;
@@ -71,11 +73,21 @@ static uint64_t lap(uint64_t *from_ns)
 	return took;
 }
 
+static uint64_t process_cpu_ns(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage) < 0)
+		bench_fail("getrusage", -errno);
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NSEC_PER_SEC +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NSEC_PER_USEC;
+}
+
 static int open_all(struct bench *bench, const char *path)
 {
 	const struct catalog_options options = {.path = path};
 	struct vdisk_stats stats;
-	uint64_t at = bench_now_ns(), before;
+	uint64_t at = bench_now_ns(), cpu_ns = process_cpu_ns(), before;
 	int r = catalog_open(bench->world, &options, &bench->catalog);
 
 	bench->catalog_ns = lap(&at);
@@ -90,6 +102,7 @@ static int open_all(struct bench *bench, const char *path)
 	if (r == 0)
 		r = vdisk_open(bench->pool, bench->cache, 1, &bench->vdisk);
 	bench->vdisk_ns = lap(&at);
+	bench->cpu_ns = process_cpu_ns() - cpu_ns;
 	if (r < 0)
 		return r;
 	bench->memory_bytes = mallinfo2().uordblks - before;
@@ -100,11 +113,12 @@ static int open_all(struct bench *bench, const char *path)
 
 static void print_open(const struct bench *bench)
 {
-	printf("{\"groups\": %" PRIu64 ", \"seconds\": %.4f, \"catalog_seconds\": %.4f, "
+	printf("{\"groups\": %" PRIu64 ", \"seconds\": %.4f, \"cpu_seconds\": %.4f, "
+	       "\"catalog_seconds\": %.4f, "
 	       "\"pool_seconds\": %.4f, \"vdisk_seconds\": %.4f, \"bytes_a_group\": %.1f}\n",
 	       bench->groups, (double)(bench->catalog_ns + bench->pool_ns + bench->vdisk_ns) / 1e9,
-	       (double)bench->catalog_ns / 1e9, (double)bench->pool_ns / 1e9,
-	       (double)bench->vdisk_ns / 1e9,
+	       (double)bench->cpu_ns / 1e9, (double)bench->catalog_ns / 1e9,
+	       (double)bench->pool_ns / 1e9, (double)bench->vdisk_ns / 1e9,
 	       (double)bench->memory_bytes / (double)MAX(bench->groups, UINT64_C(1)));
 }
 
@@ -276,8 +290,10 @@ static void measure_turns(struct bench *bench)
 	}
 	bench_turns_stop(&bench->turns);
 	printf("\"groups\": %" PRIu64 ", \"blocked_turns\": %" PRIu64
-	       ", \"longest_seconds\": %.6f}\n",
-	       bench->groups, bench->turns.blocked, (double)longest_ns / 1e9);
+	       ", \"interrupted_turns\": %" PRIu64
+	       ", \"longest_seconds\": %.6f, \"longest_wall_seconds\": %.6f}\n",
+	       bench->groups, bench->turns.blocked, bench->turns.interrupted,
+	       (double)longest_ns / 1e9, (double)bench->turns.longest_wall_ns / 1e9);
 }
 
 static int run(void *arg)

@@ -6,23 +6,36 @@
 
 #include "bench_rig.h"
 
-static uint64_t count_sleeps(void)
+static struct rusage get_usage(void)
 {
 	struct rusage usage;
 
 	if (getrusage(RUSAGE_THREAD, &usage) < 0)
 		bench_fail("getrusage", -errno);
-	return (uint64_t)usage.ru_nvcsw;
+	return usage;
+}
+
+static void begin_turn(struct bench_turns *turns)
+{
+	struct rusage usage = get_usage();
+
+	turns->sleeps = (uint64_t)usage.ru_nvcsw;
+	turns->interruptions = (uint64_t)usage.ru_nivcsw;
+	turns->wall_ns = bench_now_ns();
+	turns->cpu_ns = bench_cpu_ns();
 }
 
 static void end_turn(struct bench_turns *turns)
 {
-	uint64_t cpu_ns = bench_cpu_ns(), sleeps = count_sleeps();
+	uint64_t cpu_ns = bench_cpu_ns() - turns->cpu_ns;
+	uint64_t wall_ns = bench_now_ns() - turns->wall_ns;
+	struct rusage usage = get_usage();
 
-	turns->longest_ns = MAX(turns->longest_ns, cpu_ns - turns->cpu_ns);
-	turns->blocked += sleeps != turns->sleeps;
-	turns->cpu_ns = cpu_ns;
-	turns->sleeps = sleeps;
+	turns->longest_ns = MAX(turns->longest_ns, cpu_ns);
+	turns->longest_wall_ns = MAX(turns->longest_wall_ns, wall_ns);
+	turns->blocked += (uint64_t)usage.ru_nvcsw != turns->sleeps;
+	turns->interrupted += (uint64_t)usage.ru_nivcsw != turns->interruptions;
+	begin_turn(turns);
 }
 
 static void run_hook(struct reactor_hook *hook)
@@ -35,8 +48,8 @@ static void run_hook(struct reactor_hook *hook)
 
 void bench_turns_start(struct bench_turns *turns)
 {
-	*turns = (struct bench_turns){
-		.reactor = reactor_current(), .cpu_ns = bench_cpu_ns(), .sleeps = count_sleeps()};
+	*turns = (struct bench_turns){.reactor = reactor_current()};
+	begin_turn(turns);
 	reactor_hook_init(&turns->hook, run_hook);
 	reactor_hook_arm(turns->reactor, &turns->hook);
 }

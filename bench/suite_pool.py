@@ -35,12 +35,15 @@ def many_groups(bench):
     bench.program(*command, timeout=300)  # makes them
     results = [bench.program(*command, timeout=60) for _ in range(bench.pair_count)]
     memory = max(result["bytes_a_group"] for result in results)
+    cpu = min(result["cpu_seconds"] for result in results)
     if min(result["groups"] for result in results) < groups * 0.9:
         raise lib.BenchError(f"groups are gone: {results}")
     return [
         lib.make_row(f"pool start, {groups:,} groups", "s",
                      [result["seconds"] for result in results], goal=1, absolute=True,
-                     lower_is_better=True, note=f"{memory:.0f} bytes of memory a group"),
+                     lower_is_better=True,
+                     note=f"{cpu:.2f} s of processor time, "
+                          f"{memory:.0f} bytes of memory a group"),
         longest_turn(bench, groups)]
 
 
@@ -48,16 +51,19 @@ def longest_turn(bench, groups):
     """Of each phase the run in which its longest turn took least: what other processes do to the
     caches, and a hypervisor to the processor, is in the others. Each run uses its groups up."""
     runs = []
-    for number in range(1 if bench.quick else TURN_RUNS):
+    for number in range(TURN_RUNS):
         path = bench.path("groups" if number == 0 else f"groups{number}")
         runs.append(bench.program("bench_groups", "turns", path, f"--groups={groups}",
                                   timeout=300))
         shutil.rmtree(path)
     phases = {phase: min(result[phase + "_seconds"] for result in runs) * 1e3 for phase in PHASES}
+    blocked = min(result["blocked_turns"] for result in runs)
+    wall = max(result["longest_wall_seconds"] for result in runs) * 1e3
     return lib.make_row(
         f"pool longest turn, {groups:,} groups", "ms", [max(phases.values())], goal=1,
         absolute=True, lower_is_better=True, note="milliseconds of processor time: " +
-        ", ".join(f"{phase} {longest:.2f}" for phase, longest in phases.items()))
+        ", ".join(f"{phase} {longest:.2f}" for phase, longest in phases.items()) +
+        f"; {blocked} turns slept; up to {wall:.1f} ms on the clock, with what other processes did")
 
 
 class Pool:

@@ -134,8 +134,9 @@ void reactor_post(struct reactor *to, struct world_message *message);
 
 struct reactor_stats {
 	uint64_t turns;
-	uint64_t events;     /* completions and messages */
-	uint64_t sleeps;     /* turns that were allowed to wait */
+	uint64_t events; /* completions and messages */
+	uint64_t sleeps; /* turns that were allowed to wait */
+	/* On the clock, so what other processes did meanwhile is in them. */
 	uint64_t slow_turns; /* over 5 ms; each is logged, at most one line a second */
 	uint64_t longest_turn_ns;
 	unsigned fibers_in_use[FIBER_CLASS_COUNT];
