@@ -209,14 +209,18 @@ int api_begin(struct api_request *request, const char *name, bool is_job,
 int api_begin_open(struct api_request *request, const char *name, bool is_job,
 		   struct node_vdisk **ret_vdisk)
 {
+	char damage[NODE_DAMAGE_TEXT_MAX];
 	struct node_vdisk *vdisk;
 	int r = api_begin(request, name, is_job, &vdisk);
 
 	if (r < 0)
 		return r;
 	if (!vdisk->vdisk) {
-		r = api_fail_errno(request, vdisk->error ? vdisk->error : -ENODEV, "use vDisk",
-				   name);
+		r = node_damage_text(request->node, vdisk, damage)
+			    ? api_fail(request, ERROR_DAMAGED, name, NODE_DAMAGE_REMEDY,
+				       "vDisk '%s' is not open: %s", name, damage)
+			    : api_fail_errno(request, vdisk->error ? vdisk->error : -ENODEV,
+					     "use vDisk", name);
 		node_vdisk_end(request->node, vdisk);
 		return r;
 	}

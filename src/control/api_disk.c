@@ -400,6 +400,10 @@ static int remove_disk(struct api_request *request, struct node_pool *pool, uint
 		return api_fail(request, ERROR_NOT_EMPTY, text,
 				"move them first: sarsen disk drain, then sarsen job list",
 				"disk '%s' still has copies that count", text);
+	if (r == -EUCLEAN)
+		return api_fail(request, ERROR_DAMAGED, text, NODE_DAMAGE_REMEDY,
+				"disk '%s' may have files whose rows in the catalog are damaged",
+				text);
 	if (r == -EINVAL)
 		return refuse_last(request, pool);
 	if (r < 0)

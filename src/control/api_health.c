@@ -331,6 +331,17 @@ static void check_containers(struct api_request *request, const struct node_pool
 	}
 }
 
+static void check_doubt(struct api_request *request, const struct node_pool *pool,
+			const struct pool_info *info)
+{
+	char text[NODE_DAMAGE_TEXT_MAX];
+
+	if (!info->in_doubt)
+		return;
+	node_damage_pool_text(pool, info->kept_files, text);
+	api_find(request, EVENT_ERROR, pool->name, NODE_DAMAGE_REMEDY, "%s", text);
+}
+
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
@@ -351,6 +362,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 			 : strcmp(info->state, "degraded") == 0 ? "see which disk: sarsen disk list"
 								: "check the disk and its mount",
 			 "the pool is %s", info->state);
+	check_doubt(request, pool, info);
 	check_space(request, pool, &info->space);
 	check_overcommit(request, pool);
 	check_containers(request, pool);
@@ -415,11 +427,15 @@ static void check_open(struct api_request *request, struct node_vdisk *vdisk)
 static void check_vdisks(struct api_request *request)
 {
 	struct node *node = request->node;
+	char text[NODE_DAMAGE_TEXT_MAX];
 	struct node_vdisk *vdisk;
 
 	for (uint64_t id = 0; (vdisk = node_vdisk_after(node, id));) {
 		id = vdisk->info.id;
-		if (vdisk->error && !vdisk->vdisk && !vdisk->info.deleting)
+		if (node_damage_text(node, vdisk, text))
+			api_find(request, EVENT_ERROR, vdisk->name, NODE_DAMAGE_REMEDY,
+				 "it is not opened: %s", text);
+		else if (vdisk->error && !vdisk->vdisk && !vdisk->info.deleting)
 			api_find(request, EVENT_ERROR, vdisk->name,
 				 "see the daemon's log; it is opened by itself when disks come "
 				 "back; restore it from a copy if it is damaged",

@@ -164,6 +164,10 @@ static int delete_locked(struct api_request *request, const char *name)
 		return api_fail(request, ERROR_NOT_EMPTY, name,
 				"delete its vDisks and containers first: sarsen vdisk list",
 				"pool '%s' is not empty", name);
+	if (r == -EUCLEAN && pool->pool)
+		return api_fail(request, ERROR_DAMAGED, name, NODE_DAMAGE_REMEDY,
+				"rows of the catalog are damaged that may be of files of pool '%s'",
+				name);
 	if (r == -EAGAIN)
 		return api_fail(request, ERROR_BUSY, name,
 				"see which disk does not answer: sarsen health; then say it again",

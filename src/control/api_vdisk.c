@@ -74,9 +74,14 @@ static bool is_stranded(const struct node_vdisk *vdisk)
 	return vdisk->vdisk && vdisk_is_stranded(vdisk->vdisk);
 }
 
-static void add_error(const struct node_vdisk *vdisk, json_t *json)
+static void add_error(struct node *node, const struct node_vdisk *vdisk, json_t *json)
 {
-	if (vdisk->error)
+	char cause[NODE_DAMAGE_TEXT_MAX];
+
+	if (node_damage_text(node, vdisk, cause))
+		json_object_set_new(json, "error",
+				    json_sprintf("%s: %s", cause, NODE_DAMAGE_REMEDY));
+	else if (vdisk->error)
 		json_object_set_new(json, "error", json_string(api_error_text(vdisk->error)));
 	else if (is_stranded(vdisk))
 		json_object_set_new(
@@ -95,7 +100,7 @@ static json_t *vdisk_to_json(struct node *node, struct node_vdisk *vdisk)
 		"state", state_of(vdisk), "size_bytes", (json_int_t)info.size_bytes, "block_bytes",
 		(json_int_t)info.block_bytes, "created", time_text(info.created_wall_ns, created));
 
-	add_error(vdisk, json);
+	add_error(node, vdisk, json);
 	add_runtime(node, vdisk, json);
 	add_controllers(node, vdisk, json);
 	if (stats && node_vdisk_get_stats(node, vdisk, stats) == 0) {

@@ -23,6 +23,10 @@ static const struct event_kind kinds[EVENT_REASON_COUNT] = {
 	[EVENT_POOL_FAILED] = {"pool-failed", EVENT_ERROR,
 			       "The pool cannot be opened and its vDisks are not served: mount its "
 			       "disk; then it is opened by itself."},
+	[EVENT_POOL_IN_DOUBT] = {"pool-in-doubt", EVENT_ERROR,
+				 "Rows of the catalog about its files are damaged or missing: "
+				 "vDisks that they may be of are not opened, and files without a "
+				 "row are kept. Stop the daemon and run sarsen-fsck."},
 	[EVENT_POOL_FULL] = {"pool-full", EVENT_ERROR,
 			     "Its file system has no room: free some. Writes fail until then."},
 	[EVENT_POOL_READ_ONLY] = {"pool-read-only", EVENT_ERROR,

@@ -194,6 +194,18 @@ int node_pool_delete(struct node *node, struct node_pool *pool);
 void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);
 void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
 
+/* node_damage.c: rows of the catalog that are damaged. */
+#define NODE_DAMAGE_TEXT_MAX 200
+#define NODE_DAMAGE_REMEDY                                                                   \
+	"stop the daemon and run sarsen-fsck -n; then start with --restore-catalog and the " \
+	"directory of a disk, or run sarsen-fsck --rebuild-catalog"
+/* Why it is not open; false when it is, or that is not why. */
+bool node_damage_text(struct node *node, const struct node_vdisk *vdisk,
+		      char ret_text[NODE_DAMAGE_TEXT_MAX]);
+/* Of an open pool that is in doubt and keeps so many copies. */
+void node_damage_pool_text(const struct node_pool *pool, uint64_t kept,
+			   char ret_text[NODE_DAMAGE_TEXT_MAX]);
+
 /* node_orphans.c: at start, when the pools are known. */
 void node_forget_orphans(struct node *node);
 

@@ -257,17 +257,37 @@ static void tell_recovered(struct node *node)
 		   "the last run ended without a clean stop; %u vDisks were recovered", count);
 }
 
+static void tell_pool(struct node *node, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
+	char text[NODE_DAMAGE_TEXT_MAX];
+
+	if (!pool->pool) {
+		event_emit(node->events, EVENT_POOL_FAILED, pool->name,
+			   "%s cannot be opened (error %d)", pool->directory, -pool->error);
+		return;
+	}
+	if (info)
+		node_pool_get_info(pool, info);
+	if (!info || !info->in_doubt)
+		return;
+	node_damage_pool_text(pool, info->kept_files, text);
+	event_emit(node->events, EVENT_POOL_IN_DOUBT, pool->name, "%s", text);
+}
+
 static void tell_failed(struct node *node)
 {
+	char text[NODE_DAMAGE_TEXT_MAX];
 	struct node_pool *pool;
 	struct node_vdisk *vdisk;
 
 	LIST_FOR_EACH (&node->pools, pool, struct node_pool, link)
-		if (!pool->pool)
-			event_emit(node->events, EVENT_POOL_FAILED, pool->name,
-				   "%s cannot be opened (error %d)", pool->directory, -pool->error);
+		tell_pool(node, pool);
 	LIST_FOR_EACH (&node->vdisks, vdisk, struct node_vdisk, link) {
-		if (!vdisk->vdisk && !vdisk->info.deleting)
+		if (node_damage_text(node, vdisk, text))
+			event_emit(node->events, EVENT_VDISK_FAILED, vdisk->name,
+				   "it is not opened: %s", text);
+		else if (!vdisk->vdisk && !vdisk->info.deleting)
 			event_emit(node->events, EVENT_VDISK_FAILED, vdisk->name,
 				   "it cannot be opened (error %d)", -vdisk->error);
 		if (vdisk->export && vdisk->export->error)

@@ -755,6 +755,88 @@ static void refuses_copies_without_room(void **state)
 	node_rig_done(&rig);
 }
 
+static void spoil_rows(void *arg)
+{
+	const struct catalog_options options = {.path = NODE_RIG_DISK "/state/catalog.db",
+						.vfs = SIM_VFS_NAME};
+	struct catalog_key prefix = catalog_key(CATALOG_EGFILE);
+	struct catalog_change change = {.kind = CATALOG_PUT, .value = "nonsense", .length = 8};
+	struct catalog_rows rows;
+	struct catalog *catalog;
+
+	(void)arg;
+	ASSERT(catalog_open(sim_world(rig.sim.sim), &options, &catalog) == 0);
+	catalog_key_add(&prefix, 1);
+	catalog_key_add(&prefix, 2); /* the second vDisk */
+	ASSERT(catalog_scan(catalog, &prefix, NULL, 0, &rows) == 0 && rows.count > 0);
+	for (size_t i = 0; i < rows.count; i++) {
+		change.key = rows.rows[i].key;
+		ASSERT(catalog_commit(catalog, &change, 1) == 0);
+	}
+	catalog_rows_done(&rows);
+	catalog_close(catalog);
+}
+
+/* What the call says has all of it; texts end with NULL. */
+static void expect_texts(const char *method, const char *params, ...)
+{
+	json_t *answer = node_rig_call(&rig, method, params);
+	char *text = json_dumps(answer, 0);
+	const char *wanted;
+	va_list wants;
+
+	va_start(wants, params);
+	while ((wanted = va_arg(wants, const char *)))
+		if (!strstr(text, wanted))
+			fail_msg("no '%s' in %s", wanted, text);
+	va_end(wants);
+	free(text);
+	json_decref(answer);
+}
+
+/* A row of its file is damaged: the vDisk is named, and what to do; the others are served. */
+static void tells_of_damaged_rows(void **state)
+{
+	struct writing writing = {.bytes = MIB};
+
+	(void)state;
+	begin(46, 1);
+	node_rig_make_pool(&rig);
+	CREATE("d");
+	CREATE("e");
+	sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
+	assert_int_equal(writing.result, 0);
+	GOOD("vdisk.flush", DISK("e"));
+	node_rig_stop(&rig);
+	sim_rig_run(&rig.sim, 0, spoil_rows, NULL);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_state("c/d", "online");
+	expect_state("c/e", "failed");
+	sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
+	assert_int_equal(writing.result, 0);
+	expect_texts("vdisk.show", DISK("e"), "row of its file 0000", "is damaged",
+		     "sarsen-fsck --rebuild-catalog", NULL);
+	expect_texts("vdisk.list", "{}", "row of its file 0000", NULL);
+	expect_texts("health.show", "{}", "it is not opened: the catalog's row of its file",
+		     "rows of its files and groups are damaged, of which 0 may be any vDisk's",
+		     "copies of files without a row are kept", "--restore-catalog", NULL);
+	expect_texts("event.list", "{}", "pool-in-doubt", "vdisk-failed", "row of its file", NULL);
+	expect_texts("vdisk.flush", DISK("e"), "damaged", "'c/e' is not open: the catalog's row",
+		     NULL);
+	/* A pool that is in doubt stays. */
+	GOOD("vdisk.delete", DISK("d"));
+	GOOD("vdisk.delete", DISK("e"));
+	GOOD("job.wait", "{\"id\": 1, \"timeout_ms\": 30000}");
+	GOOD("job.wait", "{\"id\": 2, \"timeout_ms\": 30000}");
+	GOOD("container.delete", "{\"name\": \"c\"}");
+	expect_texts("pool.delete", "{\"name\": \"p\"}", "damaged that may be of files of pool 'p'",
+		     NULL);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	GOOD("pool.delete", "{\"name\": \"p\"}");
+	node_rig_done(&rig);
+}
+
 /* Whoever looks learns which container has too much, and where. */
 static void tells_of_a_full_tier(void **state)
 {
@@ -839,6 +921,7 @@ int main(void)
 		cmocka_unit_test(the_other_disk_counts),
 		cmocka_unit_test(refuses_copies_without_room),
 		cmocka_unit_test(tells_of_a_full_tier),
+		cmocka_unit_test(tells_of_damaged_rows),
 		cmocka_unit_test(a_pool_begins_on_any_tier),
 		cmocka_unit_test(refuses_with_the_right_code),
 		cmocka_unit_test(warns_of_overcommit),
