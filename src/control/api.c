@@ -110,6 +110,8 @@ const char *api_error_text(int error)
 		return "its structure on disk is damaged";
 	case -EBADMSG:
 		return "stored data does not match its checksum";
+	case -EINPROGRESS:
+		return "it is being deleted, which was cut off and goes on by itself";
 	case -ENODEV:
 		return "its pool or directory is missing";
 	case -ENOTDIR:

@@ -345,9 +345,12 @@ static void check_doubt(struct api_request *request, const struct node_pool *poo
 static void check_pool(struct api_request *request, struct node_pool *pool, struct pool_info *info)
 {
 	if (!pool->pool) {
-		api_find(request, EVENT_ERROR, pool->name,
-			 "mount its disk; then it is opened by itself", "%s cannot be opened: %s",
-			 pool->directory, error_text(pool->error));
+		bool deleting = pool->error == -EINPROGRESS;
+
+		api_find(request, deleting ? EVENT_INFO : EVENT_ERROR, pool->name,
+			 deleting ? "wait; if it stays so: see the daemon's log"
+				  : "mount its disk; then it is opened by itself",
+			 "%s cannot be opened: %s", pool->directory, error_text(pool->error));
 		return;
 	}
 	node_pool_get_info(pool, info);

@@ -50,3 +50,17 @@ void node_damage_pool_text(const struct node_pool *pool, uint64_t kept,
 			 " may be any vDisk's; %" PRIu64 " copies of files without a row are kept",
 			 rows, nobodys, kept);
 }
+
+void node_damage_tell(struct node *node, struct node_pool *pool)
+{
+	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
+	char text[NODE_DAMAGE_TEXT_MAX];
+
+	if (!info)
+		return; /* health tells all the same */
+	node_pool_get_info(pool, info);
+	if (!info->in_doubt)
+		return;
+	node_damage_pool_text(pool, info->kept_files, text);
+	event_emit(node->events, EVENT_POOL_IN_DOUBT, pool->name, "%s", text);
+}

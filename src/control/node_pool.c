@@ -75,7 +75,10 @@ int node_pool_open(struct node *node, struct node_pool *pool)
 	if (pool->error == 0 && node_drain_load(node, pool) < 0)
 		log_warning("node", "it is not known which disks' draining is paused", "pool=%s",
 			    pool->name);
-	if (pool->error < 0)
+	if (pool->error == -EINPROGRESS)
+		log_info("node", "a pool is being deleted, which was cut off", "pool=%s",
+			 pool->name);
+	else if (pool->error < 0)
 		log_error("node", "a pool cannot be opened, its vDisks are not served",
 			  "pool=%s directory=%s error=%d", pool->name, pool->directory,
 			  pool->error);
@@ -175,10 +178,22 @@ static int wait_for_users(struct node *node, const struct node_pool *pool)
 	return 0;
 }
 
+/* The pool is no more. */
+static void forget(struct node *node, struct node_pool *pool)
+{
+	uint64_t id = pool->id;
+
+	remove_entry(pool);
+	fiber_mutex_lock(&node->scrub_lock);   /* who has it writes before that, or finds no pool */
+	(void)scrub_forget(node->catalog, id); /* if that fails, node_orphans.c does it */
+	fiber_mutex_unlock(&node->scrub_lock);
+	node_place_forget_pool(node, id);
+	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
+}
+
 int node_pool_delete(struct node *node, struct node_pool *pool)
 {
 	struct call call = {.pool = pool->pool};
-	uint64_t id = pool->id;
 	struct node_vdisk *vdisk;
 	int r;
 
@@ -193,13 +208,36 @@ int node_pool_delete(struct node *node, struct node_pool *pool)
 	pool->deleting = r == 0;
 	if (r)
 		return r;
-	remove_entry(pool);
-	fiber_mutex_lock(&node->scrub_lock);   /* who has it writes before that, or finds no pool */
-	(void)scrub_forget(node->catalog, id); /* if that fails, node_orphans.c does it */
-	fiber_mutex_unlock(&node->scrub_lock);
-	node_place_forget_pool(node, id);
-	(void)node_catalog_sync(node); /* logged, and tried again by the watch */
+	forget(node, pool);
 	return 0;
+}
+
+static int finish_at_home(void *arg)
+{
+	struct call *call = arg;
+
+	return pool_delete_finish(call->node->catalog, call->id);
+}
+
+int node_pool_finish_delete(struct node *node, struct node_pool *pool)
+{
+	struct call call = {.node = node, .id = pool->id};
+	int r;
+
+	ASSERT(!pool->pool && !pool->deleting);
+	pool->deleting = true; /* nobody frees the entry meanwhile */
+	r = fiber_call(pool->home, FIBER_CONTROL, finish_at_home, &call);
+	fiber_mutex_lock(&node->lock);
+	pool->deleting = false;
+	if (r == 0)
+		forget(node, pool);
+	else if (r == -EBUSY)
+		(void)node_pool_open(node, pool); /* there is something in it: kept in its error */
+	fiber_mutex_unlock(&node->lock);
+	if (r < 0)
+		log_error("node", "a deletion that was cut off cannot go on",
+			  "pool_id=%" PRIu64 " error=%d", call.id, r);
+	return r;
 }
 
 static int info_at_home(void *arg)

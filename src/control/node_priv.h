@@ -190,6 +190,9 @@ void node_pool_unuse(struct node *node, struct node_pool *pool);
 /* Deletes an open pool and frees the entry. -EBUSY while it has vDisks, also such as are being
  * deleted; -EAGAIN: who uses it does not come to an end. */
 int node_pool_delete(struct node *node, struct node_pool *pool);
+/* Goes on with deleting one that could not be opened for that (-EINPROGRESS), and frees the entry.
+ * Without the lock, for a disk may take its time. */
+int node_pool_finish_delete(struct node *node, struct node_pool *pool);
 /* Of an open pool, asked at its home. */
 void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);
 void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
@@ -202,6 +205,8 @@ void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
 /* Why it is not open; false when it is, or that is not why. */
 bool node_damage_text(struct node *node, const struct node_vdisk *vdisk,
 		      char ret_text[NODE_DAMAGE_TEXT_MAX]);
+/* An event, if the pool, which was just opened, is in doubt. */
+void node_damage_tell(struct node *node, struct node_pool *pool);
 /* Of an open pool that is in doubt and keeps so many copies. */
 void node_damage_pool_text(const struct node_pool *pool, uint64_t kept,
 			   char ret_text[NODE_DAMAGE_TEXT_MAX]);

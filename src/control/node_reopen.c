@@ -8,6 +8,8 @@
  * land on the disks that are out for its sake. A pool is not tried while any disk hangs, for an
  * attempt that hangs takes memory and a fiber until that disk answers.
  *
+ * A pool whose deletion was cut off is deleted (pool_delete.c).
+ *
  * Failure modes: what fails again stays as it is, and is logged. Home: the node's; from the fiber
  * of its service.
  */
@@ -37,6 +39,7 @@ static void try_pool(struct node *node, struct node_pool *pool)
 	if (node_pool_open(node, pool) == 0) {
 		event_emit(node->events, EVENT_POOL_ONLINE, pool->name,
 			   "it could not be opened at the start, and is now");
+		node_damage_tell(node, pool);
 		return;
 	}
 	pool->reopen_pause_ns = pool->reopen_pause_ns ? MIN(2 * pool->reopen_pause_ns, POOL_LAST_NS)
@@ -51,10 +54,24 @@ static void try_pools(struct node *node)
 	fiber_mutex_lock(&node->lock);
 	for (uint64_t id = 0; !node->stopping && (pool = node_pool_after(node, id));) {
 		id = pool->id;
-		if (!pool->pool)
+		if (!pool->pool && pool->error != -EINPROGRESS)
 			try_pool(node, pool);
 	}
 	fiber_mutex_unlock(&node->lock);
+}
+
+static void finish_deletions(struct node *node)
+{
+	struct node_pool *pool;
+
+	for (uint64_t id = 0; !node->stopping && (pool = node_pool_after(node, id));) {
+		id = pool->id;
+		if (pool->pool || pool->error != -EINPROGRESS ||
+		    reactor_now_ns(node->home) < pool->reopen_ns)
+			continue;
+		pool->reopen_ns = reactor_now_ns(node->home) + POOL_LAST_NS;
+		(void)node_pool_finish_delete(node, pool); /* logged, and tried again */
+	}
 }
 
 static bool is_out(const struct node_vdisk *vdisk)
@@ -108,6 +125,7 @@ static void look(struct node *node)
 {
 	if (node->dead_left > 0)
 		return;
+	finish_deletions(node);
 	try_pools(node);
 	try_vdisks(node);
 }

@@ -259,20 +259,11 @@ static void tell_recovered(struct node *node)
 
 static void tell_pool(struct node *node, struct node_pool *pool)
 {
-	_cleanup_free_ struct pool_info *info = calloc(1, sizeof(*info)); /* large for a stack */
-	char text[NODE_DAMAGE_TEXT_MAX];
-
-	if (!pool->pool) {
+	if (pool->pool)
+		node_damage_tell(node, pool);
+	else if (pool->error != -EINPROGRESS)
 		event_emit(node->events, EVENT_POOL_FAILED, pool->name,
 			   "%s cannot be opened (error %d)", pool->directory, -pool->error);
-		return;
-	}
-	if (info)
-		node_pool_get_info(pool, info);
-	if (!info || !info->in_doubt)
-		return;
-	node_damage_pool_text(pool, info->kept_files, text);
-	event_emit(node->events, EVENT_POOL_IN_DOUBT, pool->name, "%s", text);
 }
 
 static void tell_failed(struct node *node)

@@ -287,12 +287,21 @@ static void find_missing(struct fsck *fsck, struct fsck_file *file)
 		fsck_file_missing(fsck, file);
 }
 
+/* The next start of the daemon clears it; it may have no label any more. */
+static bool is_being_deleted(const struct fsck *fsck, const struct fsck_disk *disk)
+{
+	const struct fsck_pool *pool = fsck_pool_find(fsck, disk->pool);
+
+	return pool && pool->row.deleting;
+}
+
 int fsck_disks_check(struct fsck *fsck)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < fsck->disk_count; i++)
-		r = check_disk(fsck, &fsck->disks[i]);
+		if (!is_being_deleted(fsck, &fsck->disks[i]))
+			r = check_disk(fsck, &fsck->disks[i]);
 	for (size_t i = 0; r == 0 && i < fsck->file_count; i++) {
 		struct fsck_file *file = &fsck->files[i];
 

@@ -138,6 +138,8 @@ static int create_once(struct catalog *catalog, struct container_info *info,
 	if (r != -ENOENT)
 		return r;
 	r = pool_rows_get_pool(catalog, info->pool_id, &pool, &pool_row);
+	if (r == 0 && pool_row.deleting)
+		r = -EBUSY;
 	if (r == 0)
 		r = catalog_reserve_ids(catalog, "container", 1, &info->id);
 	return r ? r : create_commit(catalog, info, &pool, set);

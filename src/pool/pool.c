@@ -10,7 +10,8 @@
  * then.
  * Failure modes: -ENOENT no such pool; -ENODEV no disk's directory or label is there, or the label
  * is another's; -EUCLEAN, -EPROTONOSUPPORT the only label there is, or the row of the pool or of a
- * disk, is damaged or too new. Rows of files and groups that are damaged: pool_damage.h.
+ * disk, is damaged or too new; -EINPROGRESS it is being deleted. Rows of files and groups that are
+ * damaged: pool_damage.h.
  */
 #include "pool/pool.h"
 
@@ -46,6 +47,8 @@ static int read_identity(struct pool *pool)
 
 	if (r)
 		return r;
+	if (row.deleting)
+		return -EINPROGRESS;
 	memcpy(pool->name, row.name, sizeof(pool->name));
 	pool->capacity_bytes = row.capacity_bytes;
 	snprintf(pool->file_counter, sizeof(pool->file_counter), "pool/%016" PRIx64 "/file",

@@ -78,6 +78,7 @@ struct pool_info {
 	 * (pool_damage.h). */
 	bool in_doubt;
 	uint64_t kept_files;
+	bool deleting; /* of pool_list(): its deletion was cut off */
 	const char *state; /* of its worst disk (pool_disk_state_name()); "degraded" when others go
 			      on */
 };
@@ -90,9 +91,9 @@ int pool_create(struct world *world, struct catalog *catalog, const struct pool_
 		uint64_t *ret_id);
 /* Opens a pool on the current reactor (its home). Checks the labels, clears files that no catalog
  * row names away to spare/. Disks that cannot be found are missing (pool_disk.h); when all are,
- * fails with the reason of the first: -ENODEV other pool or missing directory, -EUCLEAN ... Rows of
- * files and groups that are damaged keep only their vDisks from being opened (pool_damage.h). From
- * a fiber.
+ * fails with the reason of the first: -ENODEV other pool or missing directory, -EUCLEAN ...
+ * -EINPROGRESS: it is being deleted. Rows of files and groups that are damaged keep only their
+ * vDisks from being opened (pool_damage.h). From a fiber.
  */
 int pool_open(struct world *world, struct catalog *catalog, uint64_t id, struct pool **ret_pool);
 /* The same; an operation on a disk may take `timeout_ns` instead of POOL_DISK_TIMEOUT_NS. A disk
@@ -105,8 +106,12 @@ void pool_close(struct pool *pool);
 /* Forgets an empty pool (-EBUSY when a container or a group file is in it, -EUCLEAN when it cannot
  * be known whether one is) and removes its files;
  * the directory itself stays. On success the pool is closed as by pool_close(), else it stays
- * open. */
+ * open. When it was cut off, or failed, after its row said so, it goes on when called again. */
 int pool_delete(struct pool *pool);
+/* Completes the deletion of a pool that is not open and of which pool_list() says `deleting`. From
+ * a fiber. -EBUSY: there is something in it, so it was not to be deleted, and is not any more;
+ * -EUCLEAN: rows of the catalog are damaged or missing; -ESTALE: the catalog was set back. */
+int pool_delete_finish(struct catalog *catalog, uint64_t id);
 
 int pool_find(struct catalog *catalog, const char *name, uint64_t *ret_id); /* -ENOENT */
 /* All pools the catalog knows, open or not, in order of id, without `space` but its capacity as

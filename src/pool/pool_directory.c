@@ -180,7 +180,8 @@ static int remove_groups_in(const char *groups, const char *name)
 		r = io_unlink(file.text);
 	}
 	world_names_free(&names);
-	return r;
+	/* Also of files that went before: nobody would take away what came back. */
+	return r ? r : io_directory_sync(path.text);
 }
 
 static int remove_groups(const char *directory)
@@ -247,6 +248,32 @@ int pool_directory_make(const char *directory, bool force)
 	pool_path_of(directory, "spare", &spare);
 	r = make_directory(spare.text);
 	return r ? r : spares_check(directory, true);
+}
+
+static int remove_name(const char *directory, const char *name)
+{
+	struct pool_path path;
+	int r;
+
+	pool_path_of(directory, name, &path);
+	r = io_unlink(path.text);
+	return r == -ENOENT ? 0 : r;
+}
+
+int pool_directory_clear(const char *directory)
+{
+	int r = remove_groups(directory), r2;
+
+	if (r)
+		return r;
+	/* What it leaves there the next pool takes away, or refuses. */
+	r = spares_check(directory, true);
+	if (r == -ESHUTDOWN)
+		return r;
+	r = remove_name(directory, "label");
+	r2 = remove_name(directory, "label.new");
+	r = r ? r : r2;
+	return r ? r : io_directory_sync(directory);
 }
 
 int pool_directory_label(const char *directory, const struct pool_label *label)

@@ -444,6 +444,8 @@ int pool_directory_make(const char *directory, bool force);
 int pool_directory_probe(const char *directory);
 int pool_directory_label(const char *directory, const struct pool_label *label); /* label.new */
 int pool_directory_rename_label(const char *directory, const char *from, const char *to);
+/* Takes away, durably, what pool_create() does not take over, and the label last. */
+int pool_directory_clear(const char *directory);
 int pool_directory_check_capacity(const char *directory, uint64_t capacity_bytes); /* -ENOSPC */
 /* As pool_spec says: -EINVAL, -ENAMETOOLONG. */
 int pool_directory_check_name(const char *directory);

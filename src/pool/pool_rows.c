@@ -14,14 +14,18 @@
 #define ROW_VERSION 1
 
 /* docs/format.md, "Pool row". */
+enum { POOL_DELETING = 1 << 0 };
+
 struct pool_value {
 	uint8_t version;
-	uint8_t zero[7];
+	uint8_t flags;
+	uint8_t zero[6];
 	uint8_t capacity_bytes[8];
 	uint8_t created_wall_ns[8];
 	uint8_t name[POOL_NAME_MAX + 1];
 };
 _Static_assert(sizeof(struct pool_value) == POOL_ROW_BYTES, "on disk");
+_Static_assert(offsetof(struct pool_value, flags) == 1, "on disk");
 _Static_assert(offsetof(struct pool_value, capacity_bytes) == 8, "on disk");
 _Static_assert(offsetof(struct pool_value, created_wall_ns) == 16, "on disk");
 _Static_assert(offsetof(struct pool_value, name) == 24, "on disk");
@@ -78,7 +82,8 @@ struct catalog_key pool_rows_files_prefix(uint64_t pool_id)
 
 void pool_rows_encode_pool(const struct pool_row *row, uint8_t ret_value[POOL_ROW_BYTES])
 {
-	struct pool_value value = {.version = ROW_VERSION};
+	struct pool_value value = {.version = ROW_VERSION,
+				   .flags = row->deleting ? POOL_DELETING : 0};
 
 	put_le64(value.capacity_bytes, row->capacity_bytes);
 	put_le64(value.created_wall_ns, row->created_wall_ns);
@@ -120,12 +125,14 @@ int pool_rows_decode_pool(const struct catalog_row *row, struct pool_row *ret_ro
 	const struct pool_value *value = (const struct pool_value *)row->value;
 
 	if (row->key.length != 1 + 8 || row->length != sizeof(*value) ||
-	    value->version != ROW_VERSION || !memchr(value->name, 0, sizeof(value->name)) ||
+	    value->version != ROW_VERSION || (value->flags & ~POOL_DELETING) ||
+	    !memchr(value->name, 0, sizeof(value->name)) ||
 	    !pool_name_is_valid((const char *)value->name))
 		return damaged("pool", row);
 	*ret_row = (struct pool_row){
 		.capacity_bytes = get_le64(value->capacity_bytes),
 		.created_wall_ns = get_le64(value->created_wall_ns),
+		.deleting = value->flags & POOL_DELETING,
 	};
 	memcpy(ret_row->name, value->name, sizeof(value->name));
 	return 0;
@@ -339,6 +346,7 @@ static int info_fill(struct catalog *catalog, const struct catalog_row *raw,
 		.id = catalog_key_number(&raw->key, 0),
 		.space.limit = row.capacity_bytes,
 		.state = "",
+		.deleting = row.deleting,
 	};
 	memcpy(ret_info->name, row.name, sizeof(row.name));
 	r = pool_rows_each_disk(catalog, ret_info->id, info_add_disk, ret_info);

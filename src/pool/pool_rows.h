@@ -15,6 +15,7 @@ struct pool_row {
 	uint64_t capacity_bytes; /* 0 = the file system's */
 	uint64_t created_wall_ns;
 	char name[POOL_NAME_MAX + 1];
+	bool deleting; /* for good: pool_delete.c */
 };
 
 struct pool_disk_row {

@@ -13,6 +13,7 @@
 #include "control/json_memory.h"
 #include "control/metrics.h"
 #include "control/node_priv.h"
+#include "pool/pool_rows.h"
 #include "reactor/io.h"
 
 #include "node_rig.h"
@@ -670,6 +671,7 @@ static void policies_are_kept(void **state)
 
 /* From a fiber of reactor 0; `result` is the first error. */
 struct writing {
+	const char *name; /* of the vDisk; NULL: c/d */
 	uint64_t bytes;
 	int result;
 };
@@ -677,7 +679,7 @@ struct writing {
 static void write_in_fiber(void *arg)
 {
 	struct writing *writing = arg;
-	struct node_vdisk *vdisk = node_vdisk_find(rig.node, "c/d");
+	struct node_vdisk *vdisk = node_vdisk_find(rig.node, writing->name ? writing->name : "c/d");
 	void *buffer = aligned_alloc(4096, MIB);
 
 	ASSERT(vdisk && buffer);
@@ -794,10 +796,65 @@ static void expect_texts(const char *method, const char *params, ...)
 	json_decref(answer);
 }
 
+/* As a daemon leaves it that is killed while it deletes the pool "p". */
+static void cut_off_deletion(void *arg)
+{
+	const struct catalog_options options = {.path = NODE_RIG_DISK "/state/catalog.db",
+						.vfs = SIM_VFS_NAME};
+	uint8_t value[POOL_ROW_BYTES];
+	struct catalog_change change = {
+		.kind = CATALOG_PUT, .value = value, .length = sizeof(value)};
+	struct catalog *catalog;
+	struct catalog_row raw;
+	struct world_file *file;
+	struct pool_row row;
+
+	(void)arg;
+	ASSERT(catalog_open(sim_world(rig.sim.sim), &options, &catalog) == 0);
+	ASSERT(pool_rows_get_pool(catalog, 1, &raw, &row) == 0);
+	row.deleting = true;
+	pool_rows_encode_pool(&row, value);
+	change.key = raw.key;
+	ASSERT(catalog_commit(catalog, &change, 1) == 0);
+	catalog_row_done(&raw);
+	catalog_close(catalog);
+	ASSERT(io_open(NODE_RIG_DISK "/pool/groups/07/0000000000000007.eg", WORLD_FILE_CREATE,
+		       &file) == 0);
+	ASSERT(io_close(file) == 0);
+}
+
+static void wait_in_fiber(void *arg)
+{
+	(void)arg;
+	fiber_sleep(5 * NSEC_PER_SEC);
+}
+
+/* It is completed when the daemon runs again, and then the directory does for another pool. */
+static void a_deletion_of_a_pool_goes_on(void **state)
+{
+	(void)state;
+	begin(47, 1);
+	node_rig_make_pool(&rig);
+	GOOD("container.delete", "{\"name\": \"c\"}");
+	node_rig_stop(&rig);
+	sim_rig_run(&rig.sim, 0, cut_off_deletion, NULL);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_texts("health.show", "{}", "it is being deleted, which was cut off", NULL);
+	BAD(ERROR_EXISTS, "pool.create",
+	    "{\"name\": \"p\", \"directory\": \"" NODE_RIG_DISK "/pool\"}");
+	sim_rig_run(&rig.sim, 0, wait_in_fiber, NULL);
+	BAD(ERROR_NOT_FOUND, "pool.show", "{\"name\": \"p\"}");
+	node_rig_make_pool(&rig);
+	node_rig_stop(&rig);
+	assert_int_equal(node_rig_start(&rig), 0);
+	expect_texts("pool.list", "{}", "online", NULL);
+	node_rig_done(&rig);
+}
+
 /* A row of its file is damaged: the vDisk is named, and what to do; the others are served. */
 static void tells_of_damaged_rows(void **state)
 {
-	struct writing writing = {.bytes = MIB};
+	struct writing writing = {.bytes = MIB, .name = "c/e"};
 
 	(void)state;
 	begin(46, 1);
@@ -806,7 +863,7 @@ static void tells_of_damaged_rows(void **state)
 	CREATE("e");
 	sim_rig_run(&rig.sim, 0, write_in_fiber, &writing);
 	assert_int_equal(writing.result, 0);
-	GOOD("vdisk.flush", DISK("e"));
+	writing.name = "c/d";
 	node_rig_stop(&rig);
 	sim_rig_run(&rig.sim, 0, spoil_rows, NULL);
 	assert_int_equal(node_rig_start(&rig), 0);
@@ -922,6 +979,7 @@ int main(void)
 		cmocka_unit_test(refuses_copies_without_room),
 		cmocka_unit_test(tells_of_a_full_tier),
 		cmocka_unit_test(tells_of_damaged_rows),
+		cmocka_unit_test(a_deletion_of_a_pool_goes_on),
 		cmocka_unit_test(a_pool_begins_on_any_tier),
 		cmocka_unit_test(refuses_with_the_right_code),
 		cmocka_unit_test(warns_of_overcommit),

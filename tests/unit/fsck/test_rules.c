@@ -871,6 +871,33 @@ static int test_label(struct engine_rig *rig)
 	return 0;
 }
 
+/* A pool whose deletion was cut off may have disks without a label: the next start goes on. */
+static int test_deleted(struct engine_rig *rig)
+{
+	uint8_t value[POOL_ROW_BYTES];
+	struct catalog_change change = {
+		.kind = CATALOG_PUT, .value = value, .length = sizeof(value)};
+	const struct catalog_options options = {.path = CATALOG, .vfs = SIM_VFS_NAME};
+	struct catalog_row raw;
+	struct pool_row row;
+
+	CHECK(engine_rig_create(rig) == 0 && io_directory_make(SCRATCH) == 0);
+	CHECK(io_unlink("/p0/pool0/label") == 0);
+	check();
+	CHECK(test.found[FSCK_DISK] == 1);
+	CHECK(catalog_open(sim_world(rig->sim.sim), &options, &rig->catalog) == 0);
+	CHECK(pool_rows_get_pool(rig->catalog, 1, &raw, &row) == 0);
+	row.deleting = true;
+	pool_rows_encode_pool(&row, value);
+	change.key = raw.key;
+	CHECK(catalog_commit(rig->catalog, &change, 1) == 0);
+	catalog_row_done(&raw);
+	engine_rig_stop(rig);
+	check();
+	CHECK(test.found[FSCK_DISK] == 0);
+	return 0;
+}
+
 /* Rows of that table of the vDisk become nonsense. */
 static void spoil_rows(struct engine_rig *rig, enum catalog_table table)
 {
@@ -945,6 +972,7 @@ static const struct fsck_case cases[] = {
 	{"short-file", 2, 2, .phases = {test_short_file}},
 	{"left-file", 2, 2, .phases = {test_left_file}},
 	{"label", 1, 1, .phases = {test_label}},
+	{"deleted", 1, 1, .phases = {test_deleted}},
 	{"damaged-rows", 1, 1, .phases = {test_damaged_rows}},
 };
 

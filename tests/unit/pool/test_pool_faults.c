@@ -157,6 +157,18 @@ static void verify_file(struct sweep *s, unsigned i)
 	pool_file_close(file);
 }
 
+/* As the daemon does: what was cut off is completed. */
+static void finish_deletion(struct pool_rig *rig)
+{
+	_cleanup_free_ struct pool_info *infos = NULL;
+	size_t count;
+
+	ASSERT(pool_list(rig->catalog, &infos, &count) == 0);
+	for (size_t i = 0; i < count; i++)
+		if (infos[i].deleting)
+			ASSERT(pool_delete_finish(rig->catalog, infos[i].id) == 0);
+}
+
 static void verify_run(void *arg)
 {
 	struct sweep *s = arg;
@@ -170,6 +182,7 @@ static void verify_run(void *arg)
 		ASSERT(pool_find(rig->catalog, "p", &id) == -ENOENT);
 	else if (s->outcome.created && !s->delete_it)
 		ASSERT(pool_find(rig->catalog, "p", &id) == 0);
+	finish_deletion(rig);
 	r = pool_rig_open(rig, POOL_MIN_BYTES);
 	if (r)
 		fprintf(stderr, "n=%llu: opening gives %d\n", (unsigned long long)s->n, r);
