@@ -35,3 +35,14 @@ int egroup_check_header(void *arg, const void *block);
 /* Before it is freed (cursor.c). */
 void egroup_cursors_leave(struct egroup_store *store, struct egroup_file *file);
 int egroup_rows_load(struct egroup_store *store);
+
+/* need.c */
+/* Copies by what becomes of them; bits. */
+struct sorted_copies {
+	unsigned good;    /* count, and stay */
+	unsigned away;    /* on a missing disk: count again when it is back */
+	unsigned leaving; /* can be read, but are to be moved */
+	unsigned failed;  /* on a disk that was given up: may still come back */
+	unsigned stale;
+};
+struct sorted_copies egroup_sort_copies(const struct egroup_file *file);
