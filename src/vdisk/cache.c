@@ -10,8 +10,6 @@
 #include "vdisk/record_buffer.h"
 #include "vdisk/read_part.h"
 
-#define RECORD_PATIENCE_NS (500 * NSEC_PER_MSEC)
-
 static const size_t class_bytes[CACHE_CLASSES] = {64, 128, 256, 512, 1024, 2048, 3200, 5632};
 
 static unsigned class_of(size_t bytes)
@@ -240,7 +238,28 @@ static void await_records(struct vdisk_cache *cache)
 {
 	cache->records_given = 0;
 	reactor_timer_arm(cache->reactor, &cache->record_patience,
-			  reactor_turn_ns(cache->reactor) + RECORD_PATIENCE_NS);
+			  reactor_turn_ns(cache->reactor) + CACHE_PATIENCE_NS);
+}
+
+/* The surplus with which there are half as many pieces again. */
+static int half_more(const struct cache_lent *lent, int usual, int most)
+{
+	return MIN(lent->surplus + (usual + MAX(lent->surplus, 0)) / 2, most);
+}
+
+void cache_more_parts(struct vdisk_cache *cache)
+{
+	struct cache_lent *parts = &cache->lent_parts, *bounces = &cache->lent_bounces;
+	int most = half_more(parts, CACHE_READ_PARTS, CACHE_PARTS_MORE);
+
+	REACHED("cache.more-parts");
+	while (parts->surplus < most && add_piece(cache, parts, &cache->parts))
+		;
+	most = half_more(bounces, CACHE_BOUNCE_BLOCKS, CACHE_PARTS_MORE);
+	if (!is_empty(&cache->bounces))
+		return;
+	while (bounces->surplus < most && add_piece(cache, bounces, &cache->bounces))
+		;
 }
 
 /* Most are held by a disk that hangs, and vDisks on others need some: half as many again. What is
@@ -249,8 +268,7 @@ static void look_for_records(struct reactor_timer *timer)
 {
 	struct vdisk_cache *cache = CONTAINER_OF(timer, struct vdisk_cache, record_patience);
 	struct cache_lent *lent = &cache->lent_records;
-	int most = MIN(lent->surplus + (CACHE_RECORDS + MAX(lent->surplus, 0)) / 2,
-		       CACHE_RECORDS_MORE);
+	int most = half_more(lent, CACHE_RECORDS, CACHE_RECORDS_MORE);
 
 	if (list_is_empty(&cache->record_waiters))
 		return;
@@ -355,6 +373,7 @@ void vdisk_cache_free(struct vdisk_cache *cache)
 		return;
 	ASSERT(cache->used_bytes == 0);
 	reactor_timer_cancel(cache->reactor, &cache->record_patience);
+	reactor_timer_cancel(cache->reactor, &cache->part_patience);
 	/* A disk that hangs has some of it: it stays. */
 	if (!cache_is_whole(cache))
 		return;

@@ -16,7 +16,9 @@
 #define CACHE_RECORDS_MORE  256 /* while those stand still on disks that hang */
 #define CACHE_RECORD_BLOCKS 64u /* payload of one: 256 KiB */
 #define CACHE_READ_PARTS    1024
+#define CACHE_PARTS_MORE    8192 /* as CACHE_RECORDS_MORE */
 #define CACHE_BOUNCE_BLOCKS 2048
+#define CACHE_PATIENCE_NS   (500 * NSEC_PER_MSEC)
 #define CACHE_CHUNK_BYTES   (1 * MIB)
 #define CACHE_CHUNKS_SPARE  6
 
@@ -73,6 +75,8 @@ struct vdisk_cache {
 	unsigned records_given; /* back, since it was last looked at */
 	struct cache_pool parts;
 	struct list part_waiters; /* block requests that found none */
+	struct reactor_timer part_patience;
+	unsigned parts_given; /* back, since it was last looked at */
 	struct cache_pool bounces;
 	void (*resume)(struct block_request *request);
 };
@@ -112,3 +116,5 @@ void cache_give(struct cache_pool *pool, void *piece);
 /* `waiter` runs, once, when there may be one again: where few come back, there will be more. */
 void cache_wait_for_record(struct vdisk_cache *cache, struct reactor_hook *waiter);
 void cache_give_record(struct vdisk_cache *cache, void *record);
+/* Half as many parts again, as far as there may be more, and bounce blocks where none is left. */
+void cache_more_parts(struct vdisk_cache *cache);

@@ -91,6 +91,31 @@ static void wake_part_waiters(struct vdisk_cache *cache)
 	list_splice_back(&cache->part_waiters, &waiting);
 }
 
+static void await_parts(struct vdisk_cache *cache);
+
+/* Where few parts come back, most are held by a disk that hangs, and vDisks on others need some. */
+static void look_for_parts(struct reactor_timer *timer)
+{
+	struct vdisk_cache *cache = CONTAINER_OF(timer, struct vdisk_cache, part_patience);
+
+	if (list_is_empty(&cache->part_waiters))
+		return;
+	if (cache->parts_given < CACHE_READ_PARTS / 2)
+		cache_more_parts(cache);
+	await_parts(cache);
+	wake_part_waiters(cache);
+}
+
+static void await_parts(struct vdisk_cache *cache)
+{
+	if (cache->part_patience.armed)
+		return;
+	cache->parts_given = 0;
+	cache->part_patience.run = look_for_parts;
+	reactor_timer_arm(cache->reactor, &cache->part_patience,
+			  reactor_turn_ns(cache->reactor) + CACHE_PATIENCE_NS);
+}
+
 static void free_part(struct read_part *part)
 {
 	struct vdisk_cache *cache = part->cache;
@@ -102,6 +127,7 @@ static void free_part(struct read_part *part)
 	for (uint32_t i = 0; i < part->bounces; i++)
 		cache_give(&cache->bounces, part->iov[i].iov_base);
 	cache_give(&cache->parts, part);
+	cache->parts_given++;
 	wake_part_waiters(cache);
 }
 
@@ -511,6 +537,7 @@ static bool read_loop(struct vdisk *vdisk, struct block_request *request)
 		} else if (!start_part(vdisk, request, &run, direct)) {
 			REACHED("read.no-part");
 			list_push_back(&vdisk->cache->part_waiters, &request->link);
+			await_parts(vdisk->cache);
 			return false;
 		}
 	}

@@ -168,6 +168,25 @@ static void reads_stand_still(void)
 	expect_answers();
 }
 
+/* Parts: of the map, all is in memory. */
+static void warm_reads_stand_still(void)
+{
+	uint64_t began;
+
+	for (unsigned i = 0; i < 3 * WRITTEN; i++)
+		submit(crowd.hung[i % 3], BLOCK_READ, i / 3 * MIB, 512);
+	expect_answers();
+	set_hung(true);
+	for (unsigned i = 0; i < READS; i++)
+		submit(crowd.hung[i % 3], BLOCK_READ, i / 3 % WRITTEN * MIB, 512);
+	fiber_sleep(NSEC_PER_SEC);
+	began = now();
+	assert_int_equal(io(crowd.other, BLOCK_READ, 0, 8192, 0), 0);
+	assert_true(now() < began + SOON_NS);
+	set_hung(false);
+	expect_answers();
+}
+
 /* Fibers for checkpoints: groups to be made, syncs. */
 static void flushes_stand_still(void)
 {
@@ -216,6 +235,7 @@ static int hang(struct engine_rig *rig)
 	assert_int_equal(engine_rig_start(rig), 0);
 	open_all();
 	reads_stand_still();
+	warm_reads_stand_still();
 	flushes_stand_still();
 	writes_stand_still();
 	for (unsigned i = 0; i < HUNG; i++)
