@@ -261,8 +261,14 @@ static void forget(struct pool_disk *disk, uint64_t file_id)
 static int make(void *arg)
 {
 	struct pool_making *making = arg;
-	int r = make_file(making);
+	int r = -EIO;
 
+	/* It may have been since it was chosen. From here on it is not, for that waits until names
+	 * are not busy. */
+	if (atomic_load(&making->disk->leaving))
+		put_spare_back(making);
+	else
+		r = make_file(making);
 	if (r == 0)
 		r = enter(making);
 	if (r)

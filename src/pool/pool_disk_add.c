@@ -124,12 +124,13 @@ static int enter(struct pool *pool, uint64_t id, const struct pool_disk_row *row
 		return r;
 	disk->tried_ns = reactor_now_ns(pool->home);
 	atomic_store(&disk->state_since_ns, disk->tried_ns);
+	disk->searching = true; /* nobody else does: its row may take longer than that waits */
 	r = pool_disk_commit_row(disk);
 	if (r) {
+		disk->searching = false;
 		pool_disk_take_out(disk);
 		return r;
 	}
-	disk->searching = true;
 	r = pool_disk_attach(disk);
 	disk->searching = false;
 	if (r)

@@ -94,9 +94,10 @@ static void make_spare(struct pool_disk *disk)
 {
 	struct pool_flight flight = {0};
 	uint64_t id;
-	int r = catalog_reserve_ids(disk->pool->catalog, disk->pool->file_counter, 1, &id);
+	int r;
 
-	disk->names_busy++;
+	disk->names_busy++; /* first: so the disk is not removed meanwhile */
+	r = catalog_reserve_ids(disk->pool->catalog, disk->pool->file_counter, 1, &id);
 	pool_flight_begins(&flight, disk, NULL);
 	if (r == 0)
 		r = write_ahead(disk, id, &flight);

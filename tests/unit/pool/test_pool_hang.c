@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/macros.h"
+#include "catalog/mirror.h"
 #include "pool/pool_disk.h"
 
 #define PAGE 4096
@@ -496,6 +497,134 @@ static void opening_is_not_waited_for_for_ever(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, pool_rig_teardown)
 
+/* Disks that come and go while others are slow */
+
+struct changing {
+	struct fiber_task task;
+	struct pool_rig *rig;
+	struct pool_file *file;
+	bool ended;
+};
+
+static void add_third(struct fiber_task *task)
+{
+	struct changing *changing = CONTAINER_OF(task, struct changing, task);
+
+	ASSERT(add_disk(changing->rig, "/disk3/p") == 3);
+	changing->ended = true;
+}
+
+static bool is_used(struct pool_rig *rig, uint64_t disk)
+{
+	return pool_disk_state(rig->pool, disk) < POOL_DISK_MISSING;
+}
+
+/* The commit of the row waits for a mirror as long as that may take, which is longer than until a
+ * missing disk is searched for. */
+static void add_beside_a_mirror_that_hangs(void *arg)
+{
+	struct pool_rig *rig = arg;
+	struct changing changing = {.task.run = add_third, .rig = rig};
+	struct world_stat stat;
+	uint64_t start_ns;
+
+	begin(rig);
+	ASSERT(catalog_mirror_add(rig->catalog, "/disk2/p") == 0);
+	catalog_mirror_wait(rig->catalog);
+	fiber_spawn(reactor_current(), FIBER_CONTROL, &changing.task);
+	while (io_stat("/disk3/p/label.new", &stat) != 0)
+		fiber_sleep(NSEC_PER_USEC);
+	set_hung(rig, 2, true);
+	start_ns = now_ns();
+	while (!is_used(rig, 3))
+		fiber_sleep(NSEC_PER_SEC / 100);
+	ASSERT(now_ns() - start_ns > POOL_DISK_SEARCH_NS);
+	fiber_sleep(NSEC_PER_SEC / 100);
+	ASSERT(changing.ended);
+	set_hung(rig, 2, false);
+	fiber_sleep(20 * NSEC_PER_SEC);
+	end(rig);
+}
+
+static void a_disk_is_not_used_before_its_row_is_there(void **state)
+{
+	pool_rig_run(*state, add_beside_a_mirror_that_hangs);
+}
+
+static void take_on_two(struct fiber_task *task)
+{
+	struct changing *changing = CONTAINER_OF(task, struct changing, task);
+
+	changing->file = pool_rig_take(changing->rig, 2);
+	changing->ended = true;
+}
+
+#define TRIMMERS 4u /* as much as a disk does at a time */
+
+struct trimming {
+	struct fiber_task task;
+	struct pool_file *file;
+	unsigned *busy;
+};
+
+static void trim_a_page(struct fiber_task *task)
+{
+	struct trimming *trimming = CONTAINER_OF(task, struct trimming, task);
+
+	ASSERT(pool_file_trim(trimming->file, pool_file_size(trimming->file) - PAGE) == 0);
+	--*trimming->busy;
+}
+
+/* The disk of the first copy has other things to do; the one that was chosen for the second goes
+ * meanwhile. */
+static int take_and_remove(struct pool_rig *rig, struct trimming trimmings[TRIMMERS])
+{
+	struct changing changing = {.task.run = take_on_two, .rig = rig};
+	struct pool_copies copies;
+	unsigned busy = TRIMMERS;
+	int r;
+
+	for (unsigned i = 0; i < TRIMMERS; i++) {
+		trimmings[i].task = (struct fiber_task){.run = trim_a_page};
+		trimmings[i].busy = &busy;
+		fiber_spawn(reactor_current(), FIBER_CONTROL, &trimmings[i].task);
+	}
+	fiber_sleep(NSEC_PER_SEC / 1000);
+	fiber_spawn(reactor_current(), FIBER_CONTROL, &changing.task);
+	fiber_sleep(NSEC_PER_SEC / 1000);
+	r = pool_disk_remove(rig->pool, 2);
+	while (!changing.ended || busy > 0)
+		fiber_sleep(NSEC_PER_SEC);
+	pool_file_get_copies(changing.file, &copies);
+	ASSERT(r ? copies.count == 2 : copies.count == 1 && copies.disks[0] == 1);
+	pool_file_discard(changing.file);
+	return r;
+}
+
+static void remove_what_was_chosen(void *arg)
+{
+	const struct sim_faults slow = {.slow_ppm = 1000000, .slow_ns = NSEC_PER_SEC};
+	struct pool_rig *rig = arg;
+	struct trimming trimmings[TRIMMERS];
+	unsigned tries = 0;
+
+	ASSERT(pool_rig_open(rig, 2 * POOL_MIN_BYTES) == 0); /* chosen first */
+	for (unsigned i = 0; i < TRIMMERS; i++)
+		trimmings[i].file = pool_rig_take(rig, 1);
+	ASSERT(add_disk(rig, "/disk2/p") == 2);
+	sim_disk_set_faults(rig->sim.sim, roots[0], &slow);
+	while (take_and_remove(rig, trimmings) != 0)
+		ASSERT(tries++ < 50);
+	for (unsigned i = 0; i < TRIMMERS; i++)
+		pool_file_close(trimmings[i].file);
+	end(rig);
+}
+
+static void nothing_is_made_on_a_disk_that_was_removed(void **state)
+{
+	pool_rig_run(*state, remove_what_was_chosen);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -509,6 +638,8 @@ int main(void)
 		TEST(what_finds_no_fiber_is_not_waited_for_for_ever),
 		TEST(the_scrub_of_a_label_holds_up_nobody),
 		TEST(opening_is_not_waited_for_for_ever),
+		TEST(a_disk_is_not_used_before_its_row_is_there),
+		TEST(nothing_is_made_on_a_disk_that_was_removed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
