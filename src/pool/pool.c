@@ -114,41 +114,26 @@ static unsigned attach_all(struct pool *pool, bool failed)
 	return count;
 }
 
-/* When to stop waiting for those that are being looked for; 0 = there is none any more. */
-static uint64_t attach_deadline(struct pool *pool, bool patient)
+/* When to stop waiting for those that are being looked for; 0 = there is none any more. A disk that
+ * hangs is not waited for, also where there is no other: there may be other pools, and this one is
+ * opened once the disk answers (node_reopen.c). */
+static uint64_t attach_deadline(struct pool *pool)
 {
 	struct pool_disk *disk;
 	uint64_t deadline_ns = 0;
-	bool found = false;
 
 	POOL_FOR_EACH_DISK(pool, disk)
-	{
-		found |= disk->attached == 0;
-		if (disk->attached == ATTACHING)
-			deadline_ns = MAX(deadline_ns, disk->stepped_ns + pool->timeout_ns);
-	}
-	/* Without any disk there is no pool: one that hangs is worth waiting for, unless that is
-	 * known to take long, and there may be other pools. */
-	return deadline_ns && !found && patient ? UINT64_MAX : deadline_ns;
+	if (disk->attached == ATTACHING)
+		deadline_ns = MAX(deadline_ns, disk->stepped_ns + pool->timeout_ns);
+	return deadline_ns;
 }
 
-static void attach_wait(struct pool *pool, bool patient)
+static void attach_wait(struct pool *pool)
 {
 	uint64_t deadline_ns;
 
-	patient = patient && pool_fence_get() == POOL_FENCE_NONE;
-	while ((deadline_ns = attach_deadline(pool, patient)) > reactor_now_ns(pool->home))
+	while ((deadline_ns = attach_deadline(pool)) > reactor_now_ns(pool->home))
 		(void)fiber_queue_wait_until(&pool->keeper_ended, deadline_ns); /* or woken */
-}
-
-static bool has_failed_disk(const struct pool *pool)
-{
-	struct pool_disk *disk;
-
-	POOL_FOR_EACH_DISK(pool, disk)
-	if (pool_disk_is_failed(disk))
-		return true;
-	return false;
 }
 
 static bool is_any_attached(const struct pool *pool)
@@ -169,12 +154,9 @@ static void look_for_all(struct pool *pool)
 	POOL_FOR_EACH_DISK(pool, disk)
 	disk->attached = -ENODEV;
 	(void)attach_all(pool, false); /* their number does not matter */
-	attach_wait(pool, !has_failed_disk(pool));
-	if (is_any_attached(pool) || attach_all(pool, true) == 0)
-		return;
-	attach_wait(pool, false);
-	if (!is_any_attached(pool))
-		attach_wait(pool, true);
+	attach_wait(pool);
+	if (!is_any_attached(pool) && attach_all(pool, true) > 0)
+		attach_wait(pool);
 }
 
 static void tell_stranded(const struct pool *pool)

@@ -200,12 +200,42 @@ static void the_pool_is_away(void **state)
 	node_rig_done(&rig);
 }
 
+/* Its only disk hangs: that holds up neither the start nor other pools. */
+static void the_pool_hangs(void **state)
+{
+	uint64_t begun_ns;
+
+	(void)state;
+	begin(4);
+	node_rig_make_pool(&rig);
+	GOOD("pool.create", "{\"name\": \"q\", \"directory\": \"" OTHER "/pool\", "
+			    "\"capacity\": \"1G\"}");
+	GOOD("container.create", "{\"name\": \"o\", \"pool\": \"q\"}");
+	GOOD("vdisk.create", "{\"name\": \"o/e\", \"size\": \"64M\"}");
+	make_vdisk();
+	node_rig_crash(&rig, SIM_CRASH_PROCESS);
+	sim_disk_set_hung(rig.sim.sim, OTHER, true);
+	begun_ns = reactor_now_ns(rig.sim.reactors[0]);
+	assert_int_equal(node_rig_start(&rig), 0);
+	assert_true(reactor_now_ns(rig.sim.reactors[0]) - begun_ns < 60 * NSEC_PER_SEC);
+	pass(400); /* it is not tried again and again */
+	GOOD("vdisk.create", "{\"name\": \"c/f\", \"size\": \"64M\"}");
+	assert_int_equal(told("vdisk-opened"), 0);
+	sim_disk_set_hung(rig.sim.sim, OTHER, false);
+	pass(30);
+	assert_int_equal(told("pool-online"), 1);
+	assert_int_equal(told("vdisk-opened"), 1);
+	GOOD("vdisk.create", "{\"name\": \"o/g\", \"size\": \"64M\"}");
+	node_rig_done(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_only_copy_hangs),
 		cmocka_unit_test(the_only_copy_is_away),
 		cmocka_unit_test(the_pool_is_away),
+		cmocka_unit_test(the_pool_hangs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
