@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define REGISTER_PENDING_MAX 4u
-#define REGISTER_CONFIGS_MAX 4096u
+#define REGISTER_CONFIGS_MAX 16384u
 
 enum register_kind { REGISTER_READ, REGISTER_WRITE, REGISTER_SWAP };
 
