@@ -49,12 +49,14 @@ static struct inner *inner_new(struct block_request *guest)
 static void part_done(struct block_request *request, int result)
 {
 	struct inner *inner = CONTAINER_OF(request, struct inner_part, request)->inner;
-	struct block_request *guest = inner->guest;
+	struct block_request *guest;
 
 	if (result < 0)
 		inner->result = result;
 	if (--inner->left > 0)
 		return;
+	guest = TAKE_PTR(inner->guest);
+	ASSERT(guest); /* it ends once */
 	result = inner->result;
 	free(inner);
 	vdisk_write_ends(vdisk_request(guest)->vdisk, guest, result);
