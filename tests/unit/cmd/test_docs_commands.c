@@ -111,13 +111,18 @@ static void check_options(const char *page, const struct method *method, const c
 /* Is it shown as a command, rather than the name in a sentence? */
 static bool is_command(const char *text, const char *at)
 {
+	static const char *const marks[] = {"    ", ".B ", ": "};
 	size_t before = (size_t)(at - text);
 
 	if (before == 0 || at[-1] == '\n' || strchr("`/\"", at[-1]))
 		return true;
-	return (before > 4 && strncmp(at - 4, "    ", 4) == 0) ||
-	       (before > 3 && strncmp(at - 3, ".B ", 3) == 0) ||
-	       (before > 2 && strncmp(at - 2, ": ", 2) == 0);
+	for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
+		size_t length = strlen(marks[i]);
+
+		if (before > length && memcmp(text + before - length, marks[i], length) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* `at`: behind "sarsen ". A noun in capitals stands for any. */
