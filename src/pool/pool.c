@@ -91,6 +91,8 @@ static void attach_run(struct fiber_task *task)
 	disk->searching = disk->tending = false;
 	pool->tasks--;
 	fiber_queue_wake_all(&pool->keeper_ended);
+	if (pool->gave_up && pool->tasks == 0)
+		pool_close(pool); /* what held that up has ended */
 }
 
 /* Returns how many there are. */
@@ -235,6 +237,7 @@ int pool_open_within(struct world *world, struct catalog *catalog, uint64_t id, 
 		pool_close(pool);
 		return r;
 	}
+	pool->opened = true;
 	*ret_pool = pool;
 	return 0;
 }
@@ -253,6 +256,7 @@ void pool_close(struct pool *pool)
 	if (!pool_watch_stop(pool)) {
 		/* What ends some day looks at it. */
 		log_warning("pool", "closed while a disk does not answer", "pool=%s", pool->name);
+		pool->gave_up = !pool->opened;
 		return;
 	}
 	ASSERT(!atomic_load(&pool->keeper_message_posted)); /* it is part of the pool */

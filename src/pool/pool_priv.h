@@ -162,6 +162,8 @@ struct pool {
 	atomic_bool keeper_message_posted;
 	bool keeper_looks;
 	unsigned tasks; /* fibers of the keeper's */
+	bool opened;    /* somebody has it */
+	bool gave_up;   /* to open it: the last of its tasks frees it */
 	struct fiber_task spare_task;
 	bool making_spare;
 
