@@ -167,7 +167,8 @@ int mirrors_adopt(struct catalog *catalog, bool renew, struct catalog_report *re
 
 /* mirror_ask.c, in a fiber */
 /* mirror_look() and mirror_load(); -ETIMEDOUT when the disk does not answer an operation within
- * timeout_ns. Beside a catalog that is open `mirrors` counts it, else it is NULL. */
+ * timeout_ns, -ENAMETOOLONG when no mirror can be there. Beside a catalog that is open `mirrors`
+ * counts it, else it is NULL. */
 int mirror_look_within(struct mirrors *mirrors, const char *directory, uint64_t timeout_ns,
 		       struct mirror_look *ret_look);
 int mirror_load_within(const char *directory, uint64_t timeout_ns, struct mirror_look *ret_look,

@@ -56,19 +56,24 @@ static void ask_run(struct fiber_task *task)
 	}
 }
 
-static struct ask *ask_new(struct mirrors *mirrors, const char *directory,
-			   int (*run)(struct ask *ask))
+static int ask_new(struct mirrors *mirrors, const char *directory, int (*run)(struct ask *ask),
+		   struct ask **ret_ask)
 {
-	struct ask *ask = calloc(1, sizeof(*ask));
+	size_t length = strlen(directory);
+	struct ask *ask;
 
+	if (length > CATALOG_MIRROR_DIRECTORY_MAX)
+		return -ENAMETOOLONG;
+	ask = calloc(1, sizeof(*ask));
 	if (!ask)
-		return NULL;
+		return -ENOMEM;
 	ask->mirrors = mirrors;
 	ask->run = run;
 	ask->task.run = ask_run;
 	fiber_queue_init(&ask->ended);
-	memcpy(ask->directory, directory, strlen(directory) + 1);
-	return ask;
+	memcpy(ask->directory, directory, length + 1);
+	*ret_ask = ask;
+	return 0;
 }
 
 /* False: its disk hangs, and it frees itself. */
@@ -92,6 +97,25 @@ static bool ask_wait(struct ask *ask, uint64_t timeout_ns)
 	return true;
 }
 
+/* 0: the caller frees it. */
+static int ask(struct mirrors *mirrors, const char *directory, uint64_t timeout_ns,
+	       int (*run)(struct ask *ask), struct ask **ret_ask)
+{
+	struct ask *asked;
+	int r = ask_new(mirrors, directory, run, &asked);
+
+	if (r)
+		return r;
+	if (!ask_wait(asked, timeout_ns))
+		return -ETIMEDOUT;
+	r = asked->result;
+	if (r)
+		ask_free(asked);
+	else
+		*ret_ask = asked;
+	return r;
+}
+
 static int look_run(struct ask *ask)
 {
 	return mirror_look(ask->directory, &ask->look);
@@ -100,18 +124,14 @@ static int look_run(struct ask *ask)
 int mirror_look_within(struct mirrors *mirrors, const char *directory, uint64_t timeout_ns,
 		       struct mirror_look *ret_look)
 {
-	struct ask *ask = ask_new(mirrors, directory, look_run);
-	int r;
+	struct ask *asked;
+	int r = ask(mirrors, directory, timeout_ns, look_run, &asked);
 
-	if (!ask)
-		return -ENOMEM;
-	if (!ask_wait(ask, timeout_ns))
-		return -ETIMEDOUT;
-	r = ask->result;
-	if (r == 0)
-		*ret_look = ask->look;
-	ask_free(ask);
-	return r;
+	if (r)
+		return r;
+	*ret_look = asked->look;
+	ask_free(asked);
+	return 0;
 }
 
 static int load_run(struct ask *ask)
@@ -122,21 +142,16 @@ static int load_run(struct ask *ask)
 int mirror_load_within(const char *directory, uint64_t timeout_ns, struct mirror_look *ret_look,
 		       struct mirror_rows *ret_rows)
 {
-	struct ask *ask = ask_new(NULL, directory, load_run);
-	int r;
+	struct ask *asked;
+	int r = ask(NULL, directory, timeout_ns, load_run, &asked);
 
-	if (!ask)
-		return -ENOMEM;
-	if (!ask_wait(ask, timeout_ns))
-		return -ETIMEDOUT;
-	r = ask->result;
-	if (r == 0) {
-		*ret_look = ask->look;
-		*ret_rows = ask->rows;
-		ask->rows = (struct mirror_rows){0};
-	}
-	ask_free(ask);
-	return r;
+	if (r)
+		return r;
+	*ret_look = asked->look;
+	*ret_rows = asked->rows;
+	asked->rows = (struct mirror_rows){0};
+	ask_free(asked);
+	return 0;
 }
 
 static int stat_run(struct ask *ask)
@@ -152,14 +167,14 @@ static int stat_run(struct ask *ask)
 
 bool catalog_mirror_was(struct catalog *catalog, const char *directory)
 {
-	struct ask *ask = ask_new(&catalog->mirrors, directory, stat_run);
-	bool was;
+	struct mirrors *mirrors = &catalog->mirrors;
+	struct ask *asked;
+	int r = ask(mirrors, directory, mirrors->timeout_ns, stat_run, &asked);
 
-	if (!ask || !ask_wait(ask, catalog->mirrors.timeout_ns))
+	if (r)
 		return false;
-	was = ask->result == 0;
-	ask_free(ask);
-	return was;
+	ask_free(asked);
+	return true;
 }
 
 /* Before writing */

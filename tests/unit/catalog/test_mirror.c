@@ -378,6 +378,9 @@ static void another_catalogs_mirror_is_not_written_over(void **state)
 	assert_int_equal(result, -EEXIST); /* once is enough */
 }
 
+/* As a path may be that is given to the daemon. */
+static char too_long[4096];
+
 static void add_many(void)
 {
 	char path[20];
@@ -391,6 +394,8 @@ static void add_many(void)
 	ASSERT(catalog_mirror_add(catalog, "/m0/one-more") == -EMFILE);
 	ASSERT(catalog_mirror_add(catalog, "relative") == -EINVAL);
 	ASSERT(catalog_mirror_remove(catalog, "/m0/one-more") == -ENOENT);
+	ASSERT(catalog_mirror_add(catalog, too_long) == -ENAMETOOLONG);
+	ASSERT(!catalog_mirror_was(catalog, too_long));
 	for (unsigned i = 0; i < CATALOG_MIRRORS_MAX; i++) {
 		snprintf(path, sizeof(path), "/m0/%u", i);
 		ASSERT(catalog_mirror_remove(catalog, path) == 0);
@@ -401,7 +406,14 @@ static void add_many(void)
 static void limits_hold(void **state)
 {
 	(void)state;
+	memset(too_long, 'd', sizeof(too_long) - 1);
+	too_long[0] = '/';
 	mirrored_in_fiber(add_many);
+	mirrored_in_fiber(remove_database);
+	restore_from = too_long;
+	mirrored_in_fiber(open_any);
+	assert_int_equal(result, -ENODATA);
+	assert_int_equal(report.mirror_error, -ENAMETOOLONG);
 }
 
 /* Sweeps: a life in which anything may fail, and what it acknowledged. */
