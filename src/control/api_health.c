@@ -56,10 +56,6 @@ static uint64_t full_in_ns(const struct node *node, const struct node_pool *pool
 	return (uint64_t)MIN((double)(space->limit - space->live) / rate, 1e18);
 }
 
-static const char stranded_remedy[] =
-	"take a disk back (sarsen disk restore), add one (sarsen disk add) or mount what is "
-	"missing: then its vDisks take writes by themselves";
-
 static void check_space(struct api_request *request, const struct node_pool *pool,
 			const struct pool_space *space)
 {
@@ -356,7 +352,7 @@ static void check_pool(struct api_request *request, struct node_pool *pool, stru
 	node_pool_get_info(pool, info);
 	if (pool_is_stranded(pool->pool))
 		api_find(
-			request, EVENT_ERROR, pool->name, stranded_remedy,
+			request, EVENT_ERROR, pool->name, NODE_STRANDED_REMEDY,
 			"no disk of it can be written, all have failed or are away: what can still "
 			"be read is read, and nothing is written");
 	else if (strcmp(info->state, "online") != 0)
@@ -412,7 +408,7 @@ static void check_open(struct api_request *request, struct node_vdisk *vdisk)
 		return;
 	(void)node_vdisk_call(vdisk, look_at_home, &look); /* is 0 */
 	if (look.error && vdisk_is_stranded(vdisk->vdisk))
-		api_find(request, EVENT_ERROR, vdisk->name, stranded_remedy,
+		api_find(request, EVENT_ERROR, vdisk->name, NODE_STRANDED_REMEDY,
 			 "it takes no writes: when it was opened no disk of its pool could be "
 			 "written");
 	else if (look.error)

@@ -65,9 +65,6 @@ static void add_controllers(struct node *node, const struct node_vdisk *vdisk, j
 }
 
 static const char stranded_cause[] = "no disk of its pool can be written";
-static const char stranded_remedy[] =
-	"take a disk back (sarsen disk restore), add one (sarsen disk add) or mount what is "
-	"missing: then it takes writes by itself";
 
 static bool is_stranded(const struct node_vdisk *vdisk)
 {
@@ -86,7 +83,7 @@ static void add_error(struct node *node, const struct node_vdisk *vdisk, json_t 
 	else if (is_stranded(vdisk))
 		json_object_set_new(
 			json, "error",
-			json_sprintf("%s: it is only read; %s", stranded_cause, stranded_remedy));
+			json_sprintf("%s: it is only read; " NODE_STRANDED_REMEDY, stranded_cause));
 }
 
 /* Reads the row too; suspends. The vDisk may be gone afterwards. */
@@ -264,7 +261,7 @@ static int fail_change(struct api_request *request, const struct node_vdisk *vdi
 	char what[32];
 
 	if (is_stranded(vdisk))
-		return api_fail(request, ERROR_IO, vdisk->name, stranded_remedy,
+		return api_fail(request, ERROR_IO, vdisk->name, NODE_STRANDED_REMEDY,
 				"cannot %s vDisk '%s': %s", verb, vdisk->name, stranded_cause);
 	snprintf(what, sizeof(what), "%s vDisk", verb);
 	return api_fail_errno(request, error, what, vdisk->name);
@@ -439,7 +436,7 @@ static int run_check(struct job *job, void *arg, struct error *ret_error)
 
 		text = stranded ? stranded_cause : api_error_text(r);
 		error_set(ret_error, error_code_of(r), name,
-			  stranded ? stranded_remedy : "see the daemon's log",
+			  stranded ? NODE_STRANDED_REMEDY : "see the daemon's log",
 			  "vDisk '%s' cannot be checked: %s", name, text ? text : "see the log");
 	} else if (r == 0) {
 		job_set_result(job, report_to_json(report));

@@ -46,14 +46,7 @@ bool node_disk_answers(const struct pool_disk_info *info)
 
 uint64_t node_disks_out(const struct pool *pool)
 {
-	uint64_t ids[POOL_DISKS_MAX], set = UINT64_C(0xcbf29ce484222325);
-	uint8_t tiers[POOL_DISKS_MAX];
-	unsigned count = pool_disk_ids(pool, ids, tiers);
-
-	for (unsigned i = 0; i < count; i++)
-		if (!pool_disk_answers(pool, ids[i]))
-			set = (set ^ ids[i]) * UINT64_C(0x100000001b3);
-	return MAX(set, 1u);
+	return UINT64_C(1) << 32 | pool_disks_gone(pool);
 }
 
 int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count)

@@ -15,8 +15,7 @@ int node_disk_add(struct node_pool *pool, const struct pool_disk_spec *spec, uin
 int node_disk_get(struct node_pool *pool, uint64_t id, struct pool_disk_info *ret_info);
 /* False: it is gone, was given up, or has an operation that does not come back. */
 bool node_disk_answers(const struct pool_disk_info *info);
-/* For which disks of the pool cannot be reached now: two sets that differ have different values, as
- * good as always; never 0. */
+/* pool_disks_gone(), but never 0. */
 uint64_t node_disks_out(const struct pool *pool);
 /* Caller frees. */
 int node_disk_list(struct node_pool *pool, struct pool_disk_info **ret_infos, size_t *ret_count);

@@ -197,6 +197,11 @@ int node_pool_finish_delete(struct node *node, struct node_pool *pool);
 void node_pool_get_info(struct node_pool *pool, struct pool_info *ret_info);
 void node_pool_get_space(struct node_pool *pool, struct pool_space *ret_space);
 
+/* Of pools without a disk to write to (pool_is_stranded()), and their vDisks. */
+#define NODE_STRANDED_REMEDY                                                                  \
+	"take a disk back (sarsen disk restore), add one (sarsen disk add) or mount what is " \
+	"missing: then writes go on by themselves"
+
 /* node_damage.c: rows of the catalog that are damaged. */
 #define NODE_DAMAGE_TEXT_MAX 200
 #define NODE_DAMAGE_REMEDY                                                                   \

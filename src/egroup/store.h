@@ -165,8 +165,8 @@ struct egroup_read {
 	unsigned first; /* copy, or EGROUP_ANY_COPY */
 	int (*check)(void *arg, const void *buffer);
 	void *arg;
-	/* Who asks waits himself for a disk that hangs: -EINPROGRESS where others do not have it
-	 * either, for now. */
+	/* Who asks waits himself for a disk that hangs: -EINPROGRESS while others do not have it
+	 * either. */
 	bool waits_itself;
 	struct egroup_tried *tried; /* NULL, or filled in */
 };

@@ -228,13 +228,6 @@ enum pool_disk_state pool_disk_state(const struct pool *pool, uint64_t id)
 	return disk ? pool_disk_state_of(disk) : POOL_DISK_FAILED;
 }
 
-bool pool_disk_answers(const struct pool *pool, uint64_t id)
-{
-	struct pool_disk *disk = pool_disk_by_id(pool, id);
-
-	return disk && !pool_disk_is_gone(disk) && atomic_load(&disk->late) == 0;
-}
-
 uint32_t pool_disks_gone(const struct pool *pool)
 {
 	struct pool_disk *disk;

@@ -123,8 +123,6 @@ unsigned pool_disks_staying(const struct pool *pool);
 unsigned pool_disks_silent(void);
 enum pool_disk_state pool_disk_state(const struct pool *pool,
 				     uint64_t id); /* no such disk: FAILED */
-/* Whether it can be reached: neither missing nor failed, and nothing takes too long there. */
-bool pool_disk_answers(const struct pool *pool, uint64_t id);
 /* Whether copies there are to be moved: it has failed, is draining (and that is not paused) or is
  * not the pool's. */
 bool pool_disk_is_leaving(const struct pool *pool, uint64_t id);
