@@ -2,6 +2,8 @@
 #include "engine_rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "pool/container.h"
 #include "pool/pool_disk.h"
@@ -245,4 +247,36 @@ void engine_rig_crash(struct engine_rig *rig, enum sim_crash kind)
 {
 	sim_crash(rig->sim.sim, kind);
 	engine_rig_crashed(rig);
+}
+
+uint64_t engine_rig_disk_id(struct engine_rig *rig, unsigned number)
+{
+	uint64_t id = 0;
+
+	ASSERT(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id) == 0);
+	return id;
+}
+
+int engine_rig_write_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
+{
+	_cleanup_free_ char *piece = aligned_alloc(4096, ENGINE_RIG_PIECE);
+	int r;
+
+	ASSERT(piece);
+	memset(piece, byte, ENGINE_RIG_PIECE);
+	r = block_io(rig->volume, BLOCK_WRITE, 0, piece, ENGINE_RIG_PIECE, at);
+	return r < 0 ? r : block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
+}
+
+int engine_rig_read_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
+{
+	_cleanup_free_ char *piece = aligned_alloc(4096, ENGINE_RIG_PIECE);
+	int r;
+
+	ASSERT(piece);
+	r = block_io(rig->volume, BLOCK_READ, 0, piece, ENGINE_RIG_PIECE, at);
+	if (r < 0)
+		return r;
+	ASSERT((uint8_t)piece[0] == byte && memcmp(piece, piece + 1, ENGINE_RIG_PIECE - 1) == 0);
+	return 0;
 }

@@ -38,6 +38,14 @@ void engine_rig_set_disks(struct engine_rig *rig, unsigned disks, unsigned facto
 /* The root of the pool's n-th disk, and a directory there for the pool; static memory. */
 const char *engine_rig_disk(unsigned n);
 const char *engine_rig_directory(unsigned n, unsigned generation);
+/* Of the pool that is open. */
+uint64_t engine_rig_disk_id(struct engine_rig *rig, unsigned number);
+
+#define ENGINE_RIG_PIECE MIB
+/* Writes a piece of such bytes at `at` of the vDisk that is open, and flushes. */
+int engine_rig_write_piece(struct engine_rig *rig, uint8_t byte, uint64_t at);
+/* What is read is nothing else; an error is returned. */
+int engine_rig_read_piece(struct engine_rig *rig, uint8_t byte, uint64_t at);
 void engine_rig_done(struct engine_rig *rig);
 /* Makes catalog, pool and container. */
 int engine_rig_create(struct engine_rig *rig);

@@ -30,14 +30,6 @@
 
 static struct engine_rig rig_memory;
 
-static uint64_t disk_id(struct engine_rig *rig, unsigned number)
-{
-	uint64_t id = 0;
-
-	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
-	return id;
-}
-
 static void write_all(struct engine_rig *rig)
 {
 	char *piece = aligned_alloc(4096, PIECE_BYTES);
@@ -108,13 +100,13 @@ static int one_of_two_fails(struct engine_rig *rig)
 	begin(rig);
 	expect_nothing_to_do(rig);
 	assert_true(redundancy(rig).whole > 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_true(redundancy(rig).degraded > 0 && redundancy(rig).whole == 0);
 	assert_int_equal(redundancy(rig).single, redundancy(rig).degraded);
 	expect_nothing_to_do(rig);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_int_equal(repair.copied_bytes + repair.dropped_copies, 0);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_int_equal(redundancy(rig).degraded, 0);
 	expect_nothing_to_do(rig);
 	return end(rig);
@@ -131,15 +123,15 @@ static int one_of_three_fails(struct engine_rig *rig)
 	struct vdisk_repair repair = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_true(redundancy(rig).to_copy > 0);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), -EBUSY);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 1)), -EBUSY);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_true(repair.copied_bytes > 0 && repair.dropped_copies > 0);
 	assert_int_equal(repair.damaged_blocks, 0);
 	expect_nothing_to_do(rig);
 	assert_int_equal(redundancy(rig).degraded, 0);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	return end(rig);
 }
 
@@ -154,11 +146,11 @@ static int one_is_drained(struct engine_rig *rig)
 	struct vdisk_repair repair = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 0), true), 0);
 	assert_true(redundancy(rig).leaving > 0 && redundancy(rig).to_copy > 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	expect_nothing_to_do(rig);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 0)), 0);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 0)), 0);
 	return end(rig);
 }
 
@@ -174,19 +166,20 @@ static int drained_copies_count(struct engine_rig *rig)
 	struct vdisk_repair urgent = {.urgent = true}, paused = {0}, repair = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 0), true), 0);
 	assert_true(redundancy(rig).leaving > 0 && redundancy(rig).to_copy > 0);
 	assert_true(redundancy(rig).whole > 0);
 	assert_int_equal(redundancy(rig).degraded + redundancy(rig).single, 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &urgent), 0);
 	assert_int_equal(urgent.copied_bytes, 0);
-	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 1), true), -EINVAL);
-	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, engine_rig_disk_id(rig, 1), true),
+			 -EINVAL);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, engine_rig_disk_id(rig, 0), true), 0);
 	assert_int_equal(redundancy(rig).leaving + redundancy(rig).to_copy, 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &paused), 0);
 	assert_int_equal(paused.copied_bytes, 0);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 0)), -EBUSY);
-	assert_int_equal(pool_disk_pause_draining(rig->pool, disk_id(rig, 0), false), 0);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 0)), -EBUSY);
+	assert_int_equal(pool_disk_pause_draining(rig->pool, engine_rig_disk_id(rig, 0), false), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_true(repair.copied_bytes > 0);
 	expect_nothing_to_do(rig);
@@ -206,17 +199,17 @@ static int one_is_drained_beside_a_read_only_one(struct engine_rig *rig)
 	uint64_t third;
 
 	begin(rig);
-	third = disk_id(rig, 2);
+	third = engine_rig_disk_id(rig, 2);
 	sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(2), true);
 	write_all(rig);
 	assert_int_equal(pool_disk_state(rig->pool, third), POOL_DISK_READ_ONLY);
 	assert_int_equal(vdisk_repair(rig->vdisk, &blocked), 0); /* seals what was interrupted */
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 1), true), 0);
 	blocked = (struct vdisk_repair){0};
 	assert_int_equal(vdisk_repair(rig->vdisk, &blocked), 0);
 	assert_true(redundancy(rig).leaving > 0);
 	assert_int_equal(redundancy(rig).to_drop, 0);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), -EBUSY);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 1)), -EBUSY);
 	sim_disk_set_read_only(rig->sim.sim, engine_rig_disk(2), false);
 	while (pool_disk_state(rig->pool, third) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
@@ -224,7 +217,7 @@ static int one_is_drained_beside_a_read_only_one(struct engine_rig *rig)
 	assert_true(repair.copied_bytes > 0 && repair.dropped_copies > 0);
 	expect_nothing_to_do(rig);
 	assert_int_equal(redundancy(rig).degraded, 0);
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	return end(rig);
 }
 
@@ -254,7 +247,7 @@ static int the_source_goes_away(struct engine_rig *rig)
 	struct vdisk_scrub scrub = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
 	assert_int_equal(vdisk_repair(rig->vdisk, &first), -EIO);
 	copied_before += first.copied_bytes;
@@ -371,7 +364,7 @@ static int compaction_beside_a_missing_disk(struct engine_rig *rig)
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
 	reclaim_rest(rig);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	assert_int_equal(block_io(rig->volume, BLOCK_READ, 0, block, 4096, MARK_AT), 0);
 	assert_true(block[0] == 0xa5 && memcmp(block, block + 1, 4095) == 0);
@@ -452,7 +445,7 @@ static int compaction_to_one_copy(struct engine_rig *rig)
 	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1), &none);
 	file = compacted_file(rig);
 	assert_non_null(file);
-	stale = file->copies.disks[0] == disk_id(rig, 1) ? 1 : 2;
+	stale = file->copies.disks[0] == engine_rig_disk_id(rig, 1) ? 1 : 2;
 	assert_int_equal(file->copies.count, 2);
 	assert_int_equal(file->copies.stale, stale);
 	pool_file_get_copies(file->file, &copies);
@@ -469,7 +462,7 @@ static int compaction_to_one_copy(struct engine_rig *rig)
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
 	expect_kept(rig);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, 0)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, 0)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	return end(rig);
 }
@@ -541,7 +534,7 @@ static int repair_of_what_is_right_elsewhere(struct engine_rig *rig)
 
 	assert_int_equal(engine_rig_create(rig), 0);
 	assert_int_equal(engine_rig_start(rig), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0);
@@ -549,7 +542,7 @@ static int repair_of_what_is_right_elsewhere(struct engine_rig *rig)
 	seal_all(rig);
 	flip_block(rig, 0, 0xa5);
 	flip_block(rig, 1, 0xb6);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), false), 0);
 	vdisk_set_factor(rig->vdisk, 3);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_true(repair.copied_bytes > 0);
@@ -575,7 +568,7 @@ static unsigned copies_on(struct engine_rig *rig, unsigned number)
 
 	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
 		for (unsigned i = 0; i < file->copies.count; i++)
-			count += file->copies.disks[i] == disk_id(rig, number);
+			count += file->copies.disks[i] == engine_rig_disk_id(rig, number);
 	return count;
 }
 
@@ -601,7 +594,7 @@ static int repair_beside_a_hanging_disk(struct engine_rig *rig)
 
 	assert_int_equal(engine_rig_create(rig), 0);
 	assert_int_equal(engine_rig_start(rig), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0); /* in the first file */
@@ -609,8 +602,8 @@ static int repair_beside_a_hanging_disk(struct engine_rig *rig)
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	flip_block(rig, 0, 0xa5);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 1), true), 0);
 	open_files(rig, true);
 	fiber_sleep(NSEC_PER_SEC); /* what goes on after an open has ended */
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
@@ -618,7 +611,7 @@ static int repair_beside_a_hanging_disk(struct engine_rig *rig)
 	open_files(rig, false);
 	assert_true(reached_count("egroup.copy-unread") > unread);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	fiber_sleep(120 * NSEC_PER_SEC); /* files are no more left alone */
 	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
@@ -647,16 +640,16 @@ static void repair_without_the_right_copy(struct engine_rig *rig)
 
 	assert_int_equal(engine_rig_create(rig), 0);
 	assert_int_equal(engine_rig_start(rig), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0);
 	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
 	seal_all(rig);
 	flip_block(rig, 0, 0xa5);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), false), 0);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), -EIO);
 	assert_int_equal(repair.waiting_blocks, 1);
 	assert_true(repair.copied_bytes > 0);
@@ -688,8 +681,8 @@ static int the_right_copy_comes_back(struct engine_rig *rig)
 
 	repair_without_the_right_copy(rig);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), false);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
-	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 1)), 0);
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_int_equal(repair.waiting_blocks, 0);
@@ -705,18 +698,18 @@ static int the_right_copy_is_given_up(struct engine_rig *rig)
 
 	repair_without_the_right_copy(rig);
 	fiber_sleep(120 * NSEC_PER_SEC); /* no disk is suspect any more */
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 1), true), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	expect_nothing_to_do(rig);
 	fiber_sleep(120 * NSEC_PER_SEC); /* no disk is suspect any more */
-	assert_int_equal(pool_disk_remove(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_remove(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	return end(rig);
 }
 
 static void lose_disk(struct engine_rig *rig, unsigned number)
 {
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(number), true);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, number)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, number)), 0);
 }
 
 /* A row is full of copies on disks that have gone, which alone may have a block right. One of them
@@ -730,7 +723,8 @@ static int room_beside_a_doubt(struct engine_rig *rig)
 	assert_int_equal(engine_rig_create(rig), 0);
 	assert_int_equal(engine_rig_start(rig), 0);
 	for (unsigned i = 3; i < 5; i++)
-		assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), true), 0);
+		assert_int_equal(
+			pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, i), true), 0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	assert_int_equal(write_block(rig, 0xa5, MARK_AT), 0); /* in the first file */
@@ -739,21 +733,21 @@ static int room_beside_a_doubt(struct engine_rig *rig)
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	flip_block(rig, 0, 0xa5);
 	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 3), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 3), false), 0);
 	lose_disk(rig, 1);
 	lose_disk(rig, 2);
 	assert_int_equal(vdisk_repair(rig->vdisk, &first), 0);
 	assert_int_equal(file->copies.count, POOL_COPIES_MAX);
 	fiber_sleep(120 * NSEC_PER_SEC); /* no disk is suspect any more */
 	lose_disk(rig, 3);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 4), false), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 4), false), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &then), -EIO);
 	assert_true(reached_count("repair.room-beside-doubts") > reached);
 	assert_int_equal(then.waiting_blocks, 1);
 	assert_int_equal(file->copies.count, POOL_COPIES_MAX);
-	assert_int_equal(file->copies.disks[POOL_COPIES_MAX - 1], disk_id(rig, 4));
-	assert_int_equal(file->copies.disks[1], disk_id(rig, 1));
+	assert_int_equal(file->copies.disks[POOL_COPIES_MAX - 1], engine_rig_disk_id(rig, 4));
+	assert_int_equal(file->copies.disks[1], engine_rig_disk_id(rig, 1));
 	return end(rig);
 }
 
@@ -812,7 +806,7 @@ static int drained_with_a_bad_block(struct engine_rig *rig)
 	seal_all(rig);
 	flip_block(rig, 0, 0xa5);
 	vdisk_set_factor(rig->vdisk, 1);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 1), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 1), true), 0);
 	set_bad(rig, true);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_int_equal(bad_passes, 0);
@@ -853,14 +847,14 @@ static int the_factor_falls_beside_a_hanging_disk(struct engine_rig *rig)
 	assert_true(on_first > 0 && copies_on(rig, 1) == on_first);
 	open_files(rig, true);
 	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
-	staying = file->copies.disks[1] == disk_id(rig, 0) ? 0 : 1;
+	staying = file->copies.disks[1] == engine_rig_disk_id(rig, 0) ? 0 : 1;
 	vdisk_set_factor(rig->vdisk, 1);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(staying), true);
 	(void)vdisk_repair(rig->vdisk, &during);
 	assert_int_equal(copies_on(rig, 1 - staying), on_first);
 	open_files(rig, false);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(staying), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, staying)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, staying)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	fiber_sleep(120 * NSEC_PER_SEC); /* files are no more left alone */
 	assert_int_equal(vdisk_repair(rig->vdisk, &then), 0);
@@ -1016,8 +1010,8 @@ static int the_target_is_bad(struct engine_rig *rig)
 	assert_true(file->copies.count == 1 && egroup_file_is_sealed(file));
 	damaging.bytes = egroup_scan_bytes(file);
 	snprintf(damaging.path, sizeof(damaging.path), "/p%u/pool0/groups/%02x/%016" PRIx64 ".eg",
-		 file->copies.disks[0] == disk_id(rig, 0) ? 1u : 0u, (unsigned)(uint8_t)file->id,
-		 file->id);
+		 file->copies.disks[0] == engine_rig_disk_id(rig, 0) ? 1u : 0u,
+		 (unsigned)(uint8_t)file->id, file->id);
 	assert_int_equal(vdisk_repair(rig->vdisk, &first), -EIO);
 	assert_true(damaging.done && !damaging.went_back);
 	assert_true(reached_count("repair.read-back-differs") > 0);
@@ -1046,16 +1040,17 @@ static int the_target_is_bad_and_another_is_not(struct engine_rig *rig)
 	uint64_t third;
 
 	begin(rig);
-	third = disk_id(rig, 2);
+	third = engine_rig_disk_id(rig, 2);
 	file = LIST_ENTRY(list_front(&rig->vdisk->store->files), struct egroup_file, link);
-	if (file->copies.disks[0] != disk_id(rig, 0))
-		third = disk_id(rig, 0);
+	if (file->copies.disks[0] != engine_rig_disk_id(rig, 0))
+		third = engine_rig_disk_id(rig, 0);
 	/* The first copy is made on the disk that is not drained. */
 	assert_int_equal(pool_disk_set_draining(rig->pool, third, true), 0);
 	vdisk_set_factor(rig->vdisk, 2);
 	damaging.bytes = egroup_scan_bytes(file);
 	for (unsigned i = 0; i < 3; i++)
-		if (disk_id(rig, i) != third && disk_id(rig, i) != file->copies.disks[0])
+		if (engine_rig_disk_id(rig, i) != third &&
+		    engine_rig_disk_id(rig, i) != file->copies.disks[0])
 			snprintf(damaging.path, sizeof(damaging.path),
 				 "/p%u/pool0/groups/%02x/%016" PRIx64 ".eg", i,
 				 (unsigned)(uint8_t)file->id, file->id);
@@ -1197,12 +1192,12 @@ static void expect_pending_then_right(struct looking *looking, unsigned bad, uns
 	assert_int_equal(scrub.done_pending, scrub.pending);
 	assert_int_equal(looking->count, 1);
 	assert_true(looking->finding.pending && !looking->finding.put_right);
-	assert_int_equal(looking->finding.disk, disk_id(rig, bad));
+	assert_int_equal(looking->finding.disk, engine_rig_disk_id(rig, bad));
 	assert_int_equal(looking->finding.offset, MARK_AT);
 	looking->take_at = 0;
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(away), false);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(away), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, away)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, away)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	scrub = (struct vdisk_scrub){.after = looking->finding.file - 1,
 				     .last = looking->finding.file};
@@ -1254,7 +1249,7 @@ static int unread_on_a_hanging_disk(struct engine_rig *rig)
 	assert_int_equal(looking.unseen, scrub.pending);
 	assert_int_equal(looking.count + scrub.damaged + scrub.left + scrub.put_right, 0);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
-	while (pool_disk_state(rig->pool, disk_id(rig, 1)) != POOL_DISK_ONLINE)
+	while (pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)) != POOL_DISK_ONLINE)
 		fiber_sleep(NSEC_PER_SEC);
 	scrub = scrub_looking(&looking);
 	assert_int_equal(scrub.pending + scrub.damaged + scrub.left + scrub.put_right, 0);
@@ -1278,7 +1273,7 @@ static int damaged_after_the_first_disk_went(struct engine_rig *rig)
 		if (file->id == id)
 			break;
 	}
-	looking.take = first == disk_id(rig, 0) ? 0 : 1;
+	looking.take = first == engine_rig_disk_id(rig, 0) ? 0 : 1;
 	flip_block(rig, 1 - looking.take, 0xa5);
 	expect_pending_then_right(&looking, 1 - looking.take, looking.take);
 	return end(rig);
@@ -1405,7 +1400,8 @@ static int many_files_are_looked_at(struct engine_rig *rig)
 	for (unsigned i = 0; i < MANY_FILES; i++) {
 		files[i] = egroup_file_new(store, 1000000 + i);
 		assert_non_null(files[i]);
-		files[i]->copies = (struct pool_copies){.count = 1, .disks = {disk_id(rig, 0)}};
+		files[i]->copies =
+			(struct pool_copies){.count = 1, .disks = {engine_rig_disk_id(rig, 0)}};
 		files[i]->allocated_bytes = MIB;
 		files[i]->busy = true;
 	}

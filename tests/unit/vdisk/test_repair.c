@@ -30,14 +30,6 @@
 static struct engine_rig rig_memory;
 static uint64_t delay_ns;
 
-static uint64_t disk_id(struct engine_rig *rig, unsigned number)
-{
-	uint64_t id = 0;
-
-	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
-	return id;
-}
-
 static void set_faults(struct engine_rig *rig, const char *disk, struct sim_faults faults)
 {
 	sim_disk_set_faults(rig->sim.sim, disk, &faults);
@@ -124,7 +116,7 @@ static int drain_first(struct engine_rig *rig)
 	struct vdisk_repair repair = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 0), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 0), true), 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_true(repair.copied_bytes > 0);
 	assert_int_equal(redundancy(rig).leaving, 0);
@@ -217,7 +209,7 @@ static int a_disk_goes_missing(struct engine_rig *rig)
 	uint64_t disk;
 
 	begin(rig);
-	disk = disk_id(rig, 1);
+	disk = engine_rig_disk_id(rig, 1);
 	assert_true(expect_need(rig, disk, 0, 0) > 0);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(1), true);
 	for (unsigned i = 0; pool_disk_state(rig->pool, disk) != POOL_DISK_MISSING; i++) {
@@ -244,7 +236,7 @@ static int two_are_left(struct engine_rig *rig)
 	struct vdisk_repair urgent = {.urgent = true}, repair = {0};
 
 	begin(rig);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_true(redundancy(rig).to_copy > 0);
 	assert_int_equal(vdisk_repair(rig->vdisk, &urgent), 0);
 	assert_int_equal(urgent.copied_bytes, 0);
@@ -387,7 +379,7 @@ static int expect_stale(struct engine_rig *rig)
 	LIST_FOR_EACH (&rig->vdisk->store->files, file, struct egroup_file, link)
 		for (unsigned i = 0; i < file->copies.count; i++)
 			if (file->copies.stale >> i & 1) {
-				assert_int_equal(file->copies.disks[i], disk_id(rig, 1));
+				assert_int_equal(file->copies.disks[i], engine_rig_disk_id(rig, 1));
 				stale++;
 			}
 	assert_true(stale > 0);

@@ -22,31 +22,11 @@
 #include "reactor/io.h"
 #include "vdisk/vdisk_priv.h"
 
-#define POOL_BYTES  (512 * MIB)
-#define DISK_BYTES  (8 * MIB)
-#define PIECE_BYTES MIB
-#define BYTE        0x5a
+#define POOL_BYTES (512 * MIB)
+#define DISK_BYTES (8 * MIB)
+#define BYTE       0x5a
 
 static struct engine_rig rig_memory;
-
-static uint64_t disk_id(struct engine_rig *rig, unsigned number)
-{
-	uint64_t id = 0;
-
-	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
-	return id;
-}
-
-static int write_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
-{
-	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
-	int r;
-
-	assert_non_null(piece);
-	memset(piece, byte, PIECE_BYTES);
-	r = block_io(rig->volume, BLOCK_WRITE, 0, piece, PIECE_BYTES, at);
-	return r < 0 ? r : block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
-}
 
 /* All of it, on the disks with these numbers; all is sealed. */
 static void make(struct engine_rig *rig, unsigned on)
@@ -55,16 +35,18 @@ static void make(struct engine_rig *rig, unsigned on)
 	assert_int_equal(engine_rig_start(rig), 0);
 	for (unsigned i = 0; i < rig->disks; i++)
 		if (!(on >> i & 1))
-			assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), true),
-					 0);
+			assert_int_equal(
+				pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, i), true),
+				0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_int_equal(write_piece(rig, BYTE, at), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_write_piece(rig, BYTE, at), 0);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	for (unsigned i = 0; i < rig->disks; i++)
-		assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, i), false), 0);
+		assert_int_equal(
+			pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, i), false), 0);
 }
 
 static void open_again(struct engine_rig *rig)
@@ -81,24 +63,10 @@ static int end(struct engine_rig *rig)
 	return 0;
 }
 
-static int read_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
-{
-	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
-	int r;
-
-	assert_non_null(piece);
-	r = block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at);
-	if (r < 0)
-		return r;
-	assert_int_equal((uint8_t)piece[0], byte);
-	assert_memory_equal(piece, piece + 1, PIECE_BYTES - 1);
-	return 0;
-}
-
 static void verify(struct engine_rig *rig)
 {
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_int_equal(read_piece(rig, BYTE, at), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_read_piece(rig, BYTE, at), 0);
 }
 
 static struct vdisk_redundancy redundancy(struct engine_rig *rig)
@@ -111,7 +79,7 @@ static struct vdisk_redundancy redundancy(struct engine_rig *rig)
 
 static int restore(struct engine_rig *rig, unsigned number)
 {
-	return pool_disk_restore(rig->pool, disk_id(rig, number));
+	return pool_disk_restore(rig->pool, engine_rig_disk_id(rig, number));
 }
 
 /* All files of a disk have a bit flipped in every MiB. */
@@ -151,7 +119,7 @@ static int damaged_afterwards(struct engine_rig *rig)
 	uint64_t resorts = reached_count("egroup.last-resort"), id;
 
 	make(rig, 3);
-	id = disk_id(rig, 1);
+	id = engine_rig_disk_id(rig, 1);
 	assert_int_equal(pool_disk_fail(rig->pool, id), 0);
 	open_again(rig);
 	verify(rig);
@@ -176,7 +144,7 @@ static void what_is_damaged_elsewhere(void **state)
 static int lost_afterwards(struct engine_rig *rig)
 {
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
@@ -196,8 +164,8 @@ static void what_is_lost_elsewhere(void **state)
 static int write_and_fail(struct engine_rig *rig)
 {
 	make(rig, 3);
-	assert_int_equal(write_piece(rig, 0x77, 0), 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(engine_rig_write_piece(rig, 0x77, 0), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	return 0;
 }
 
@@ -205,10 +173,10 @@ static int open_without_the_other(struct engine_rig *rig)
 {
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
 	assert_int_equal(engine_rig_open_again(rig), 0);
-	assert_int_equal(read_piece(rig, 0x77, 0), 0);
-	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), 0);
-	assert_int_equal(write_piece(rig, 0x66, PIECE_BYTES), 0);
-	assert_int_equal(read_piece(rig, 0x66, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x77, 0), 0);
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_write_piece(rig, 0x66, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x66, ENGINE_RIG_PIECE), 0);
 	return end(rig);
 }
 
@@ -230,7 +198,7 @@ static int open_with_a_damaged_one(struct engine_rig *rig)
 {
 	assert_true(flip_all(rig, 0) > 0);
 	assert_int_equal(engine_rig_open_again(rig), 0);
-	assert_int_equal(read_piece(rig, 0x77, 0), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x77, 0), 0);
 	return end(rig);
 }
 
@@ -260,7 +228,7 @@ static int open_where_nothing_can_be_written(struct engine_rig *rig)
 		open_again(rig);
 	else
 		assert_int_equal(engine_rig_open_again(rig), 0);
-	assert_int_equal(read_piece(rig, 0x77, 0), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x77, 0), 0);
 	return end(rig);
 }
 
@@ -281,18 +249,18 @@ static void what_cannot_be_made_equal(void **state)
 /* What a copy missed that its disk failed for stays missing: no read gives the older. */
 static int stale_copy(struct engine_rig *rig)
 {
-	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
+	_cleanup_free_ char *piece = aligned_alloc(4096, ENGINE_RIG_PIECE);
 
 	assert_non_null(piece);
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_int_equal(write_piece(rig, 0x77, at), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_write_piece(rig, 0x77, at), 0);
 	open_again(rig);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(2), true);
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_true(block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at) < 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_true(block_io(rig->volume, BLOCK_READ, 0, piece, ENGINE_RIG_PIECE, at) < 0);
 	return end(rig);
 }
 
@@ -308,20 +276,21 @@ static int hanging(struct engine_rig *rig)
 	uint64_t begun_ns, took_ns;
 
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	assert_true(flip_all(rig, 0) > 0);
-	assert_int_equal(read_piece(rig, BYTE, 2 * PIECE_BYTES), 0); /* opens its file there */
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, 2 * ENGINE_RIG_PIECE),
+			 0); /* opens its file there */
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
 	begun_ns = reactor_now_ns(reactor_current());
-	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), -EIO);
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, ENGINE_RIG_PIECE), -EIO);
 	took_ns = reactor_now_ns(reactor_current()) - begun_ns;
 	assert_true(took_ns >= POOL_DISK_TIMEOUT_NS && took_ns < 2 * POOL_DISK_TIMEOUT_NS);
-	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 1)), POOL_DISK_FAILED);
+	assert_int_equal(pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)), POOL_DISK_FAILED);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
 	fiber_sleep(POOL_DISK_TIMEOUT_NS);
-	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, ENGINE_RIG_PIECE), 0);
 	return end(rig);
 }
 
@@ -335,10 +304,10 @@ static void a_failed_disk_that_hangs(void **state)
 static int hanging_alone(struct engine_rig *rig)
 {
 	make(rig, 2);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	verify(rig);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), true);
-	assert_int_equal(read_piece(rig, BYTE, 0), -EIO);
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, 0), -EIO);
 	sim_disk_set_hung(rig->sim.sim, engine_rig_disk(1), false);
 	fiber_sleep(POOL_DISK_TIMEOUT_NS);
 	verify(rig);
@@ -360,25 +329,25 @@ struct reader {
 	int result;
 };
 
-static struct reader readers[DISK_BYTES / PIECE_BYTES];
+static struct reader readers[DISK_BYTES / ENGINE_RIG_PIECE];
 
 static void reader_run(struct fiber_task *task)
 {
 	struct reader *reader = CONTAINER_OF(task, struct reader, task);
 
-	reader->result = block_io(reader->rig->volume, BLOCK_READ, 0, reader->piece, PIECE_BYTES,
-				  reader->at);
+	reader->result = block_io(reader->rig->volume, BLOCK_READ, 0, reader->piece,
+				  ENGINE_RIG_PIECE, reader->at);
 	reader->ended_ns = reactor_now_ns(reactor_current());
 }
 
 static void begin_readers(struct engine_rig *rig)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
-		readers[i] = (struct reader){.rig = rig, .at = i * PIECE_BYTES};
+		readers[i] = (struct reader){.rig = rig, .at = i * ENGINE_RIG_PIECE};
 		readers[i].task.run = reader_run;
-		readers[i].piece = aligned_alloc(4096, PIECE_BYTES);
+		readers[i].piece = aligned_alloc(4096, ENGINE_RIG_PIECE);
 		assert_non_null(readers[i].piece);
-		memset(readers[i].piece, 1, PIECE_BYTES);
+		memset(readers[i].piece, 1, ENGINE_RIG_PIECE);
 		fiber_spawn(reactor_current(), FIBER_CONTROL, &readers[i].task);
 	}
 }
@@ -398,9 +367,9 @@ static void expect_readers(int result)
 	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
 		assert_true(readers[i].ended_ns != 0);
 		assert_int_equal(readers[i].result, result);
-		for (size_t at = 0; result == 0 && at < PIECE_BYTES; at++)
+		for (size_t at = 0; result == 0 && at < ENGINE_RIG_PIECE; at++)
 			assert_int_equal(readers[i].piece[at], BYTE);
-		memset(readers[i].piece, 2, PIECE_BYTES);
+		memset(readers[i].piece, 2, ENGINE_RIG_PIECE);
 	}
 }
 
@@ -408,7 +377,7 @@ static void expect_readers(int result)
 static void end_readers(void)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
-		for (size_t at = 0; at < PIECE_BYTES; at++)
+		for (size_t at = 0; at < ENGINE_RIG_PIECE; at++)
 			assert_int_equal(readers[i].piece[at], 2);
 		free(readers[i].piece);
 	}
@@ -433,7 +402,7 @@ static int last_one_hangs(struct engine_rig *rig)
 	uint64_t begun_ns;
 
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	hang(rig, 0, true);
@@ -446,7 +415,7 @@ static int last_one_hangs(struct engine_rig *rig)
 	verify(rig); /* at once from now on */
 	assert_true(reactor_now_ns(reactor_current()) - begun_ns <
 		    POOL_DISK_TIMEOUT_NS + 2 * NSEC_PER_SEC);
-	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 1)), POOL_DISK_FAILED);
+	assert_int_equal(pool_disk_state(rig->pool, engine_rig_disk_id(rig, 1)), POOL_DISK_FAILED);
 	hang(rig, 0, false);
 	fiber_sleep(10 * NSEC_PER_SEC);
 	end_readers();
@@ -464,13 +433,13 @@ static void the_last_copy_in_order_hangs(void **state)
 /* The failed one does not have it right: the guest waits after all, and holds no fiber. */
 static int waits_after_all(struct engine_rig *rig)
 {
-	_cleanup_free_ uint8_t *piece = aligned_alloc(4096, PIECE_BYTES);
+	_cleanup_free_ uint8_t *piece = aligned_alloc(4096, ENGINE_RIG_PIECE);
 	struct reader after = {.rig = rig, .piece = piece};
 	uint64_t waits = reached_count("egroup.waits-after-all");
 
 	assert_non_null(piece);
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	assert_true(flip_all(rig, 1) > 0);
@@ -506,7 +475,7 @@ static void the_failed_one_is_wrong(void **state)
 static int wrong_for_a_while(struct engine_rig *rig)
 {
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
@@ -535,7 +504,7 @@ static void the_failed_one_errs_for_a_while(void **state)
 static int both_hang(struct engine_rig *rig)
 {
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	hang(rig, 0, true);
@@ -563,7 +532,7 @@ static void the_failed_one_hangs_as_well(void **state)
 static int both_given_up(struct engine_rig *rig)
 {
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	verify(rig);
 	sim_disk_set_faults(rig->sim.sim, engine_rig_disk(1),
@@ -572,7 +541,7 @@ static int both_given_up(struct engine_rig *rig)
 	begin_readers(rig);
 	fiber_sleep(20 * NSEC_PER_SEC);
 	assert_int_equal(readers_ended(), 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 0)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 0)), 0);
 	fiber_sleep(NSEC_PER_SEC);
 	expect_readers(-EIO);
 	assert_int_equal(data_fibers(), 0);
@@ -598,7 +567,7 @@ static int moved(struct engine_rig *rig)
 	begin_readers(rig);
 	fiber_sleep(100 * NSEC_PER_MSEC);
 	assert_true(readers_ended() < ARRAY_SIZE(readers));
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	fiber_sleep(POOL_DISK_TIMEOUT_NS / 4);
 	expect_readers(0);
 	hang(rig, 1, false);
@@ -618,7 +587,7 @@ static void reads_under_way_are_moved(void **state)
  * memory; the others stay with the kernel, which would write there. */
 static int only_copy_given_up(struct engine_rig *rig)
 {
-	_cleanup_free_ uint8_t *first = aligned_alloc(4096, PIECE_BYTES);
+	_cleanup_free_ uint8_t *first = aligned_alloc(4096, ENGINE_RIG_PIECE);
 	struct reader before = {.rig = rig, .piece = first};
 
 	assert_non_null(first);
@@ -631,7 +600,7 @@ static int only_copy_given_up(struct engine_rig *rig)
 	begin_readers(rig);
 	fiber_sleep(20 * NSEC_PER_SEC);
 	assert_int_equal(readers_ended(), 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	fiber_sleep(NSEC_PER_SEC);
 	expect_readers(-EIO);
 	assert_true(before.ended_ns == 0);
@@ -656,13 +625,13 @@ static int swapped(struct engine_rig *rig)
 	char from[200], to[200];
 
 	make(rig, 3);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	open_again(rig);
 	assert_true(flip_all(rig, 0) > 0);
 	snprintf(from, sizeof(from), "%s/label", engine_rig_directory(1, 0));
 	snprintf(to, sizeof(to), "%s/label.away", engine_rig_directory(1, 0));
 	assert_int_equal(io_rename(from, to), 0);
-	assert_int_equal(read_piece(rig, BYTE, PIECE_BYTES), -EIO);
+	assert_int_equal(engine_rig_read_piece(rig, BYTE, ENGINE_RIG_PIECE), -EIO);
 	assert_int_equal(io_rename(to, from), 0);
 	verify(rig);
 	return end(rig);
@@ -683,7 +652,7 @@ static int scrubbed(struct engine_rig *rig)
 
 	make(rig, 3);
 	verify(rig); /* opens what it has */
-	id = disk_id(rig, 1);
+	id = engine_rig_disk_id(rig, 1);
 	assert_int_equal(pool_disk_fail(rig->pool, id), 0);
 	assert_int_equal(vdisk_scrub(rig->vdisk, &scrub), 0);
 	assert_int_equal(pool_disk_get(rig->pool, id, &info), 0);
@@ -715,17 +684,17 @@ static void fail_both(struct engine_rig *rig)
 {
 	make(rig, 3);
 	assert_int_equal(redundancy(rig).resort, 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	assert_int_equal(redundancy(rig).resort, 0);
-	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 1)), 0);
+	assert_int_equal(vdisk_get_resort(rig->vdisk, engine_rig_disk_id(rig, 1)), 0);
 	sim_disk_set_missing(rig->sim.sim, engine_rig_disk(0), true);
 	open_again(rig);
 	assert_true(redundancy(rig).resort > DISK_BYTES);
 	assert_int_equal(redundancy(rig).resort, redundancy(rig).lost);
 	assert_true(redundancy(rig).resort_groups > 0);
-	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 1)),
+	assert_int_equal(vdisk_get_resort(rig->vdisk, engine_rig_disk_id(rig, 1)),
 			 redundancy(rig).resort_groups);
-	assert_int_equal(vdisk_get_resort(rig->vdisk, disk_id(rig, 2)), 0);
+	assert_int_equal(vdisk_get_resort(rig->vdisk, engine_rig_disk_id(rig, 2)), 0);
 }
 
 /* Copies are made from it, and then it can go. */
@@ -735,7 +704,7 @@ static int repaired(struct engine_rig *rig)
 	uint64_t failed;
 
 	fail_both(rig);
-	failed = disk_id(rig, 1);
+	failed = engine_rig_disk_id(rig, 1);
 	assert_int_equal(pool_disk_remove(rig->pool, failed), -EBUSY);
 	/* A pass leaves out the file that compaction reads just then. */
 	for (unsigned pass = 0; pass < 5 && redundancy(rig).resort > 0; pass++) {
@@ -769,10 +738,10 @@ static int repaired_first(struct engine_rig *rig)
 	uint64_t only;
 
 	fail_both(rig);
-	for (uint64_t at = 0; at < DISK_BYTES / 2; at += PIECE_BYTES)
-		assert_int_equal(write_piece(rig, BYTE, at), 0);
+	for (uint64_t at = 0; at < DISK_BYTES / 2; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_write_piece(rig, BYTE, at), 0);
 	open_again(rig);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 2)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 2)), 0);
 	assert_true(redundancy(rig).degraded > 0);
 	only = redundancy(rig).resort;
 	assert_true(only > 0 && redundancy(rig).single > 0);
@@ -832,19 +801,19 @@ static int written_no_more(struct engine_rig *rig)
 	struct egroup *group;
 
 	make(rig, 3);
-	assert_int_equal(write_piece(rig, 0x77, 0), 0);
+	assert_int_equal(engine_rig_write_piece(rig, 0x77, 0), 0);
 	group = rig->vdisk->log.current->group;
 	assert_int_equal(group->file->copies.count, 2);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
 	for (unsigned i = 0; i < 3; i++) /* suspect */
-		pool_disk_report_mismatch(rig->pool, disk_id(rig, 0));
+		pool_disk_report_mismatch(rig->pool, engine_rig_disk_id(rig, 0));
 	fiber_sleep(NSEC_PER_SEC);
-	assert_int_equal(pool_disk_state(rig->pool, disk_id(rig, 0)), POOL_DISK_SUSPECT);
-	assert_int_equal(write_piece(rig, 0x66, 0), 0);
+	assert_int_equal(pool_disk_state(rig->pool, engine_rig_disk_id(rig, 0)), POOL_DISK_SUSPECT);
+	assert_int_equal(engine_rig_write_piece(rig, 0x66, 0), 0);
 	assert_ptr_not_equal(rig->vdisk->log.current->group, group);
-	assert_int_equal(read_piece(rig, 0x66, 0), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x66, 0), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), false), 0);
 	assert_int_equal(restore(rig, 1), 0);
 	return end(rig);
 }

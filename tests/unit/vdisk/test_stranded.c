@@ -24,58 +24,25 @@
 #include "reactor/io.h"
 #include "vdisk/vdisk_priv.h"
 
-#define POOL_BYTES  (512 * MIB)
-#define DISK_BYTES  (4 * MIB)
-#define PIECE_BYTES MIB
-#define OLD         0x5a
-#define NEW         0x77
-#define SETTLE_NS   (3 * NSEC_PER_SEC)
+#define POOL_BYTES (512 * MIB)
+#define DISK_BYTES (4 * MIB)
+#define OLD        0x5a
+#define NEW        0x77
+#define SETTLE_NS  (3 * NSEC_PER_SEC)
 
 static struct engine_rig rig_memory;
-
-static uint64_t disk_id(struct engine_rig *rig, unsigned number)
-{
-	uint64_t id = 0;
-
-	assert_int_equal(pool_disk_find(rig->pool, engine_rig_directory(number, 0), &id), 0);
-	return id;
-}
-
-static int write_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
-{
-	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
-	int r;
-
-	assert_non_null(piece);
-	memset(piece, byte, PIECE_BYTES);
-	r = block_io(rig->volume, BLOCK_WRITE, 0, piece, PIECE_BYTES, at);
-	return r < 0 ? r : block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0);
-}
-
-static int read_piece(struct engine_rig *rig, uint8_t byte, uint64_t at)
-{
-	_cleanup_free_ char *piece = aligned_alloc(4096, PIECE_BYTES);
-	int r;
-
-	assert_non_null(piece);
-	r = block_io(rig->volume, BLOCK_READ, 0, piece, PIECE_BYTES, at);
-	if (r < 0)
-		return r;
-	assert_int_equal((uint8_t)piece[0], byte);
-	assert_memory_equal(piece, piece + 1, PIECE_BYTES - 1);
-	return 0;
-}
 
 /* The first piece is new, the others are old. */
 static void verify(struct engine_rig *rig)
 {
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_int_equal(read_piece(rig, at == 0 ? NEW : OLD, at), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_read_piece(rig, at == 0 ? NEW : OLD, at), 0);
 }
 
 static int give_up(struct engine_rig *rig, unsigned number)
 {
-	return pool_disk_declare_failed(pool_disk_by_id(rig->pool, disk_id(rig, number)), 0);
+	return pool_disk_declare_failed(pool_disk_by_id(rig->pool, engine_rig_disk_id(rig, number)),
+					0);
 }
 
 static void set_away(struct engine_rig *rig, unsigned number, bool away)
@@ -88,14 +55,14 @@ static int make(struct engine_rig *rig)
 {
 	assert_int_equal(engine_rig_create(rig), 0);
 	assert_int_equal(engine_rig_start(rig), 0);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), true), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), true), 0);
 	assert_int_equal(engine_rig_create_vdisk(rig, "v", DISK_BYTES), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
-	for (uint64_t at = 0; at < DISK_BYTES; at += PIECE_BYTES)
-		assert_int_equal(write_piece(rig, OLD, at), 0);
+	for (uint64_t at = 0; at < DISK_BYTES; at += ENGINE_RIG_PIECE)
+		assert_int_equal(engine_rig_write_piece(rig, OLD, at), 0);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
-	assert_int_equal(write_piece(rig, NEW, 0), 0);
+	assert_int_equal(engine_rig_write_piece(rig, NEW, 0), 0);
 	return 0;
 }
 
@@ -111,7 +78,7 @@ static int make_and_fail_all(struct engine_rig *rig)
 static int make_and_fail_one(struct engine_rig *rig)
 {
 	make(rig);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	set_away(rig, 0, true);
 	set_away(rig, 2, true);
 	return 0;
@@ -141,7 +108,7 @@ static int stop(struct engine_rig *rig)
 
 static uint32_t sum_of_file(const char *path)
 {
-	_cleanup_free_ char *buffer = aligned_alloc(4096, PIECE_BYTES);
+	_cleanup_free_ char *buffer = aligned_alloc(4096, ENGINE_RIG_PIECE);
 	struct world_file *file;
 	uint64_t at = 0;
 	uint32_t sum = 0;
@@ -150,7 +117,7 @@ static uint32_t sum_of_file(const char *path)
 	assert_non_null(buffer);
 	if (io_open(path, WORLD_FILE_READ_ONLY, &file) < 0)
 		return 0; /* a directory */
-	while ((got = io_read(file, buffer, PIECE_BYTES, at)) > 0) {
+	while ((got = io_read(file, buffer, ENGINE_RIG_PIECE, at)) > 0) {
 		sum = sum * 31 + crc32c(buffer, (size_t)got);
 		at += (uint64_t)got;
 	}
@@ -191,7 +158,7 @@ static void nothing_was_tried(struct engine_rig *rig, unsigned number)
 {
 	struct pool_disk_info info;
 
-	assert_int_equal(pool_disk_get(rig->pool, disk_id(rig, number), &info), 0);
+	assert_int_equal(pool_disk_get(rig->pool, engine_rig_disk_id(rig, number), &info), 0);
 	assert_int_equal(info.state, POOL_DISK_FAILED);
 	assert_int_equal(info.health.write_errors + info.health.sync_errors, 0);
 }
@@ -256,7 +223,7 @@ static void only_reads(struct engine_rig *rig)
 	assert_true(vdisk_is_stranded(rig->vdisk));
 	assert_int_equal(vdisk_error(rig->vdisk), -EROFS);
 	verify(rig);
-	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, 0), -EROFS);
 	assert_int_equal(block_io(rig->volume, BLOCK_UNMAP, 0, NULL, DISK_BYTES, 0), -EROFS);
 	assert_int_equal(block_io(rig->volume, BLOCK_WRITE_ZEROES, 0, NULL, 512, 0), -EROFS);
 	/* What was not flushed before the crash is not durable now. */
@@ -310,15 +277,15 @@ static int restore_one(struct engine_rig *rig)
 		refuse_writes(rig, i, false);
 	assert_int_equal(engine_rig_open_again(rig), 0);
 	only_reads(rig);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 0)), 0);
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 0)), 0);
 	fiber_sleep(SETTLE_NS);
 	assert_false(vdisk_is_stranded(rig->vdisk));
 	assert_int_equal(vdisk_error(rig->vdisk), 0);
 	pool_get_info(rig->pool, &info);
 	assert_string_equal(info.state, "degraded");
 	verify(rig);
-	assert_int_equal(write_piece(rig, NEW, PIECE_BYTES), 0);
-	assert_int_equal(write_piece(rig, OLD, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_write_piece(rig, NEW, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, ENGINE_RIG_PIECE), 0);
 	assert_int_equal(vdisk_resize(rig->vdisk, 2 * DISK_BYTES), 0);
 	stop(rig);
 	assert_int_equal(engine_rig_open_again(rig), 0);
@@ -359,7 +326,7 @@ static int flush_nothing(struct engine_rig *rig)
 	assert_true(vdisk_is_stranded(rig->vdisk));
 	verify(rig);
 	assert_int_equal(block_io(rig->volume, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
-	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, 0), -EROFS);
 	return stop(rig);
 }
 
@@ -388,8 +355,8 @@ static int comes_back(struct engine_rig *rig)
 	assert_false(vdisk_is_stranded(rig->vdisk));
 	nothing_was_tried(rig, 1);
 	set_away(rig, 1, true);
-	assert_int_equal(write_piece(rig, NEW, PIECE_BYTES), 0);
-	assert_int_equal(write_piece(rig, OLD, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_write_piece(rig, NEW, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, ENGINE_RIG_PIECE), 0);
 	stop(rig);
 	assert_int_equal(engine_rig_open_again(rig), 0);
 	verify(rig);
@@ -419,15 +386,15 @@ static int is_added(struct engine_rig *rig)
 	remember(rig);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
 	only_reads(rig);
-	failed = disk_id(rig, 1);
+	failed = engine_rig_disk_id(rig, 1);
 	assert_int_equal(pool_disk_add(rig->pool, &spec, &id), 0);
 	/* Who wants to write does not wait for the next look. */
 	assert_int_equal(vdisk_repair(rig->vdisk, &repair), 0);
 	assert_false(vdisk_is_stranded(rig->vdisk));
 	vdisk_get_redundancy(rig->vdisk, &sum);
 	assert_int_equal(sum.resort + sum.lost, 0);
-	assert_int_equal(write_piece(rig, NEW, PIECE_BYTES), 0);
-	assert_int_equal(write_piece(rig, OLD, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_write_piece(rig, NEW, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, ENGINE_RIG_PIECE), 0);
 	verify(rig);
 	stop(rig);
 	assert_int_equal(sum_of(engine_rig_directory(1, 0)), sums_before[1]);
@@ -482,9 +449,9 @@ static void another_in_its_place(void **state)
 static int make_stale(struct engine_rig *rig)
 {
 	make(rig);
-	assert_int_equal(pool_disk_set_draining(rig->pool, disk_id(rig, 2), false), 0);
-	assert_int_equal(pool_disk_fail(rig->pool, disk_id(rig, 1)), 0);
-	assert_int_equal(write_piece(rig, 0x11, PIECE_BYTES), 0);
+	assert_int_equal(pool_disk_set_draining(rig->pool, engine_rig_disk_id(rig, 2), false), 0);
+	assert_int_equal(pool_disk_fail(rig->pool, engine_rig_disk_id(rig, 1)), 0);
+	assert_int_equal(engine_rig_write_piece(rig, 0x11, ENGINE_RIG_PIECE), 0);
 	set_away(rig, 0, true);
 	set_away(rig, 2, true);
 	return 0;
@@ -500,8 +467,8 @@ static int open_stale(struct engine_rig *rig)
 	set_away(rig, 0, false);
 	fiber_sleep(2 * POOL_DISK_SEARCH_NS);
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
-	assert_int_equal(read_piece(rig, 0x11, PIECE_BYTES), 0);
-	assert_int_equal(read_piece(rig, NEW, 0), 0);
+	assert_int_equal(engine_rig_read_piece(rig, 0x11, ENGINE_RIG_PIECE), 0);
+	assert_int_equal(engine_rig_read_piece(rig, NEW, 0), 0);
 	return stop(rig);
 }
 
@@ -580,7 +547,7 @@ static int less_comes_back(struct engine_rig *rig)
 	assert_false(pool_is_stranded(rig->pool));
 	assert_true(vdisk_is_stranded(rig->vdisk));
 	assert_true(reached_count("recover.shorter") > shorter);
-	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, 0), -EROFS);
 	set_away(rig, 1, false);
 	fiber_sleep(SETTLE_NS);
 	assert_false(vdisk_is_stranded(rig->vdisk));
@@ -612,8 +579,8 @@ static void guest_run(struct fiber_task *task)
 	struct guest *guest = CONTAINER_OF(task, struct guest, task);
 
 	while (!guest->stop) {
-		assert_int_equal(read_piece(guest->rig, guest->reads % 2 ? OLD : NEW,
-					    guest->reads % 2 ? PIECE_BYTES : 0),
+		assert_int_equal(engine_rig_read_piece(guest->rig, guest->reads % 2 ? OLD : NEW,
+						       guest->reads % 2 ? ENGINE_RIG_PIECE : 0),
 				 0);
 		guest->reads++;
 	}
@@ -625,7 +592,7 @@ static int read_on(struct engine_rig *rig)
 	static struct guest guests[GUESTS];
 
 	assert_int_equal(engine_rig_open_again(rig), 0);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	fiber_sleep(VDISK_TICK_NS * 95 / 100);
 	assert_true(vdisk_is_stranded(rig->vdisk));
 	for (unsigned i = 0; i < GUESTS; i++) {
@@ -667,7 +634,7 @@ static int settle_until(struct engine_rig *rig)
 	if (!rig->vdisk)
 		assert_int_equal(engine_rig_open_again(rig), 0);
 	verify(rig);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	while (!rig->vdisk->settling)
 		fiber_sleep(10 * NSEC_PER_USEC);
 	fiber_sleep(crash_after_ns);
@@ -682,7 +649,7 @@ static int open_after_crash(struct engine_rig *rig)
 	verify(rig);
 	assert_int_equal(engine_rig_close_vdisk(rig), 0); /* the log begins anew */
 	assert_int_equal(engine_rig_open_vdisk(rig), 0);
-	assert_int_equal(write_piece(rig, NEW, 0), 0);
+	assert_int_equal(engine_rig_write_piece(rig, NEW, 0), 0);
 	assert_int_equal(give_up(rig, 1), 0);
 	return 0;
 }
@@ -709,17 +676,17 @@ static int fail_in_the_middle(struct engine_rig *rig)
 	assert_int_equal(engine_rig_open_again(rig), 0);
 	only_reads(rig);
 	refuse_writes(rig, 1, true);
-	assert_int_equal(pool_disk_restore(rig->pool, disk_id(rig, 1)), 0);
+	assert_int_equal(pool_disk_restore(rig->pool, engine_rig_disk_id(rig, 1)), 0);
 	fiber_sleep(SETTLE_NS);
 	assert_true(vdisk_is_stranded(rig->vdisk)); /* its sync fails */
-	assert_int_equal(write_piece(rig, OLD, 0), -EROFS);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, 0), -EROFS);
 	verify(rig);
 	refuse_writes(rig, 1, false);
 	set_away(rig, 0, false);
 	fiber_sleep(2 * POOL_DISK_SEARCH_NS);
 	assert_false(vdisk_is_stranded(rig->vdisk));
 	verify(rig);
-	assert_int_equal(write_piece(rig, OLD, PIECE_BYTES), 0);
+	assert_int_equal(engine_rig_write_piece(rig, OLD, ENGINE_RIG_PIECE), 0);
 	stop(rig);
 	assert_int_equal(engine_rig_open_again(rig), 0);
 	verify(rig);
